@@ -1,0 +1,162 @@
+"""Element types and PyTorch's promotion rules.
+
+A :class:`DType` is a singleton: compare with ``is`` or ``==``. Promotion follows PyTorch's table
+(``torch.promote_types``): bool < integers < floats < complex, and the higher category wins whole
+(``int64 + float16`` is ``float16``, where NumPy would say ``float64``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+BOOL, INT, FLOAT, COMPLEX = range(4)
+
+
+class DType:
+    """One element type.
+
+    Attributes: `name` ("float32"), `short` (the graph text's "f32"), `np` (the NumPy dtype), `onnx`
+    (the number of ``onnx.TensorProto.DataType``), `category` (BOOL, INT, FLOAT or COMPLEX).
+    """
+
+    __slots__ = ("category", "is_signed", "itemsize", "name", "np", "onnx", "short")
+
+    def __init__(self, name: str, short: str, np_dtype: Any, onnx: int, category: int) -> None:
+        self.name = name
+        self.short = short
+        self.np: np.dtype[Any] = np.dtype(np_dtype)
+        self.onnx = onnx
+        self.category = category
+        self.itemsize = self.np.itemsize
+        self.is_signed = not (category == BOOL or self.np.kind == "u")
+
+    def __repr__(self) -> str:
+        return f"dualgraph.{self.name}"
+
+    def __reduce__(self) -> str:
+        # Unpickles to the module-level singleton; only `bool` has another name there.
+        return "bool_" if self.name == "bool" else self.name
+
+    @property
+    def is_floating_point(self) -> bool:
+        return self.category == FLOAT
+
+    @property
+    def is_complex(self) -> bool:
+        return self.category == COMPLEX
+
+    @property
+    def is_differentiable(self) -> bool:
+        return self.category >= FLOAT
+
+
+float16 = DType("float16", "f16", np.float16, 10, FLOAT)
+bfloat16 = DType("bfloat16", "bf16", ml_dtypes.bfloat16, 16, FLOAT)
+float32 = DType("float32", "f32", np.float32, 1, FLOAT)
+float64 = DType("float64", "f64", np.float64, 11, FLOAT)
+complex64 = DType("complex64", "c64", np.complex64, 14, COMPLEX)
+complex128 = DType("complex128", "c128", np.complex128, 15, COMPLEX)
+int8 = DType("int8", "i8", np.int8, 3, INT)
+int16 = DType("int16", "i16", np.int16, 5, INT)
+int32 = DType("int32", "i32", np.int32, 6, INT)
+int64 = DType("int64", "i64", np.int64, 7, INT)
+uint8 = DType("uint8", "u8", np.uint8, 2, INT)
+uint16 = DType("uint16", "u16", np.uint16, 4, INT)
+uint32 = DType("uint32", "u32", np.uint32, 12, INT)
+uint64 = DType("uint64", "u64", np.uint64, 13, INT)
+bool_ = DType("bool", "bool", np.bool_, 9, BOOL)
+
+ALL: tuple[DType, ...] = (
+    bool_,
+    uint8,
+    int8,
+    uint16,
+    int16,
+    uint32,
+    int32,
+    uint64,
+    int64,
+    float16,
+    bfloat16,
+    float32,
+    float64,
+    complex64,
+    complex128,
+)
+BY_NUMPY: dict[Any, DType] = {d.np: d for d in ALL}
+BY_SHORT: dict[str, DType] = {d.short: d for d in ALL}
+BY_NAME: dict[str, DType] = {d.name: d for d in ALL}
+BY_ONNX: dict[int, DType] = {d.onnx: d for d in ALL}
+
+# The real part's type of a complex type, and the complex type over a real one.
+REAL_OF: dict[DType, DType] = {complex64: float32, complex128: float64}
+COMPLEX_OF: dict[DType, DType] = {
+    float16: complex64,
+    bfloat16: complex64,
+    float32: complex64,
+    float64: complex128,
+}
+
+
+def dtype_of(x: Any) -> DType:
+    """The DType of anything with a `dtype`: an array, a graph Value, a Tensor, a TensorType."""
+    d = x.dtype
+    return d if type(d) is DType else BY_NUMPY[d]
+
+
+def as_dtype(spec: Any) -> DType:
+    """A DType from a DType, a NumPy dtype or scalar type, a Python type or a name.
+
+    Raises:
+        TypeError: `spec` names no supported element type.
+    """
+    if isinstance(spec, DType):
+        return spec
+    python = {float: float32, int: int64, bool: bool_, complex: complex64}
+    if isinstance(spec, type) and spec in python:
+        return python[spec]
+    if isinstance(spec, str) and spec in BY_NAME:
+        return BY_NAME[spec]
+    try:
+        return BY_NUMPY[np.dtype(spec)]
+    except (TypeError, KeyError):
+        raise TypeError(
+            f"expected an element type such as float32, got {spec!r}; supported: "
+            + ", ".join(d.name for d in ALL)
+        ) from None
+
+
+def promote_types(a: DType, b: DType) -> DType:
+    """The smallest type both convert to under PyTorch's rules."""
+    if a is b:
+        return a
+    if a.category != b.category:
+        low, high = (a, b) if a.category < b.category else (b, a)
+        if high.category == COMPLEX and low.category == FLOAT:
+            return promote_types(COMPLEX_OF[low], high)
+        return high
+    if a.category == FLOAT:
+        if a.itemsize == b.itemsize:  # float16 with bfloat16: neither holds the other
+            return float32
+        return a if a.itemsize > b.itemsize else b
+    return BY_NUMPY[np.promote_types(a.np, b.np)] if a.category != INT else _promote_ints(a, b)
+
+
+def _promote_ints(a: DType, b: DType) -> DType:
+    found = np.promote_types(a.np, b.np)
+    # NumPy leaves the integers for uint64 with a signed type; PyTorch refuses the pair.
+    if found.kind == "f":
+        raise TypeError(f"{a.name} and {b.name} have no common integer type; convert one of them")
+    return BY_NUMPY[found]
+
+
+def default_for(category: int, default_float: DType) -> DType:
+    """The type a Python scalar of this category takes when no tensor says otherwise."""
+    if category == BOOL:
+        return bool_
+    if category == INT:
+        return int64
+    return default_float if category == FLOAT else COMPLEX_OF[default_float]

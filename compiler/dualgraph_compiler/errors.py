@@ -1,0 +1,69 @@
+"""Every error the framework raises on purpose.
+
+::
+
+    DualGraphError(RuntimeError)        PyTorch raises RuntimeError; one ``except`` catches all of ours
+    |- ShapeError(ValueError)           sizes that do not fit an operation
+    |- DTypeError(TypeError)            element types that do not fit an operation
+    |- IndexOutOfRange(IndexError)      an index outside the dimension it indexes
+    |- ArgumentError(ValueError)        any other bad argument of a public function
+    |- DeviceError                      a device that is absent, or operands on different devices
+    |- AutogradError                    misuse of the tape: stale saved values, second backward, ...
+    |- TraceError                       Python that cannot be captured in a graph
+    |- GraphError(ValueError)           a graph that breaks its invariants, or text that does not parse
+    |- FeedError(ValueError)            inputs of a graph or session: wrong name, dtype or shape
+    |- OnnxError(ValueError)            an ONNX file or model that cannot be read, written or supported
+    `- SerializationError(ValueError)   a checkpoint that cannot be read or written
+
+A message states what was expected, what came, and (where a graph node is involved) the user's own line.
+"""
+
+from __future__ import annotations
+
+
+class DualGraphError(RuntimeError):
+    """Base class of every error raised by dualgraph."""
+
+
+class ShapeError(DualGraphError, ValueError):
+    """Sizes that do not fit an operation."""
+
+
+class DTypeError(DualGraphError, TypeError):
+    """Element types that do not fit an operation."""
+
+
+class IndexOutOfRange(DualGraphError, IndexError):
+    """An index outside the dimension it indexes."""
+
+
+class ArgumentError(DualGraphError, ValueError):
+    """A bad argument that is neither a matter of shape nor of dtype."""
+
+
+class DeviceError(DualGraphError):
+    """A device that is not there, or operands that live on different devices."""
+
+
+class AutogradError(DualGraphError):
+    """Misuse of the autograd tape."""
+
+
+class TraceError(DualGraphError):
+    """Python code that cannot be captured in a static graph."""
+
+
+class GraphError(DualGraphError, ValueError):
+    """A graph that breaks an invariant, or graph text that does not parse."""
+
+
+class FeedError(DualGraphError, ValueError):
+    """An input of a graph or session with a wrong name, dtype or shape."""
+
+
+class OnnxError(DualGraphError, ValueError):
+    """An ONNX model that cannot be read, written or supported."""
+
+
+class SerializationError(DualGraphError, ValueError):
+    """A checkpoint that cannot be read or written."""

@@ -1,0 +1,163 @@
+"""Runs a graph node by node through the ops' eager kernels: the oracle for everything below it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dims import evaluate, symbols
+from ..dtypes import dtype_of
+from ..errors import FeedError
+from ..ops.base import Op
+from .core import Graph, Value
+
+_Step = tuple[Callable[..., Any], tuple[int, ...], int, int, tuple[int, ...]]
+
+
+class Interpreter:
+    """A graph made ready to run on `xp` (NumPy or CuPy).
+
+    Preparing numbers the values, uploads constants once and notes after which node each value is
+    last read, so that a run holds no array longer than needed. Safe to call from several threads.
+    """
+
+    def __init__(self, graph: Graph, xp: Any = np) -> None:
+        self.xp = xp
+        self.inputs = [(v.name, v.type) for v in graph.inputs]
+        self.symbolic = any(symbols(d) for v in graph.inputs for d in v.shape)
+        slots: dict[Value, int] = {}
+        for v in [*graph.inputs, *graph.params, *graph.constants]:
+            slots[v] = len(slots)
+        for node in graph.nodes:
+            for v in node.outputs:
+                slots[v] = len(slots)
+        self._size = len(slots)
+        self._n_params = len(graph.params)
+        stored = [v.data for v in [*graph.params, *graph.constants]]
+        self._stored = [xp.asarray(d) if d is not None else None for d in stored]
+        self._outputs = [slots[v] for v in graph.outputs]
+        self._ops: list[Op] = [node.op for node in graph.nodes]
+        self._symbolic_ops = [i for i, op in enumerate(self._ops) if op.symbols()]
+        self._wiring = self._plan(graph, slots)
+        self._resolved: dict[tuple[tuple[str, int], ...], list[Op]] = {(): self._ops}
+
+    def _plan(
+        self, graph: Graph, slots: dict[Value, int]
+    ) -> list[tuple[tuple[int, ...], int, int, tuple[int, ...]]]:
+        """Per node: operand slots, first result slot, number of results, slots dead afterwards."""
+        last: dict[int, int] = {}
+        nodes = list(graph.nodes)
+        for i, node in enumerate(nodes):
+            for v in [*node.inputs, *node.outputs]:
+                last[slots[v]] = i
+        kept = set(self._outputs)
+        dying: list[list[int]] = [[] for _ in nodes]
+        for slot, i in last.items():
+            if slot not in kept:
+                dying[i].append(slot)
+        return [
+            (
+                tuple(slots[v] for v in node.inputs),
+                slots[node.outputs[0]],
+                node.op.n_outputs,
+                tuple(dead),
+            )
+            for node, dead in zip(nodes, dying, strict=True)
+        ]
+
+    def run(self, inputs: Sequence[Any], params: Sequence[Any] | None = None) -> list[Any]:
+        """Outputs for positional input arrays; `params` replaces the stored param data.
+
+        Raises:
+            FeedError: an input has another rank, size or dtype than declared.
+        """
+        env = bind_shapes(self.inputs, inputs)
+        slots: list[Any] = [None] * self._size
+        slots[: len(inputs)] = inputs
+        stored = len(inputs)
+        slots[stored : stored + len(self._stored)] = self._stored
+        if params is not None:
+            slots[stored : stored + self._n_params] = params
+        xp = self.xp
+        with np.errstate(all="ignore"):
+            for op, (operands, result, count, dead) in zip(
+                self._ops_for(env), self._wiring, strict=True
+            ):
+                out = op.eager(xp, *[slots[i] for i in operands])
+                if count == 1:
+                    slots[result] = out
+                else:
+                    slots[result : result + count] = out
+                for i in dead:
+                    slots[i] = None
+        return [xp.asarray(slots[i]) for i in self._outputs]
+
+    def _ops_for(self, env: dict[str, int]) -> list[Op]:
+        """The ops with symbolic attributes replaced by their values for these sizes."""
+        if not self._symbolic_ops:
+            return self._ops
+        key = tuple(sorted(env.items()))
+        found = self._resolved.get(key)
+        if found is None:
+            found = list(self._ops)
+            for i in self._symbolic_ops:
+                found[i] = found[i].resolve(env)
+            if len(self._resolved) >= 64:  # bounded: sizes come from callers
+                self._resolved.clear()
+            self._resolved[key] = found
+        return found
+
+
+def bind_shapes(declared: Sequence[tuple[str, Any]], arrays: Sequence[Any]) -> dict[str, int]:
+    """The values of the symbolic dims of `declared` (name, TensorType) pairs, given their arrays.
+
+    Raises:
+        FeedError: a count, dtype, rank or size that does not fit, or a dim seen with two sizes.
+    """
+    if len(declared) != len(arrays):
+        raise FeedError(f"expected {len(declared)} inputs, got {len(arrays)}")
+    env: dict[str, int] = {}
+    checks = []
+    for (name, t), array in zip(declared, arrays, strict=True):
+        if dtype_of(array) is not t.dtype:
+            raise FeedError(
+                f"input {name!r}: expected dtype {t.dtype.name}, got {dtype_of(array).name}"
+            )
+        if len(array.shape) != len(t.shape):
+            raise FeedError(
+                f"input {name!r}: expected {t.ndim} dimensions {t}, got shape {list(array.shape)}"
+            )
+        for axis, (d, n) in enumerate(zip(t.shape, array.shape, strict=True)):
+            if isinstance(d, int):
+                if d != n:
+                    raise FeedError(
+                        f"input {name!r}: expected size {d} in dimension {axis} of {t}, got "
+                        f"shape {list(array.shape)}"
+                    )
+            elif d.name is not None and d.name not in env:
+                (symbol,) = symbols(d)
+                if n < symbol.min or (symbol.max is not None and n > symbol.max):
+                    raise FeedError(
+                        f"input {name!r}: {d.name} must be within [{symbol.min}, {symbol.max}], "
+                        f"got {n}"
+                    )
+                env[d.name] = n
+            else:
+                checks.append((name, axis, d, n))
+    for name, axis, d, n in checks:
+        if evaluate(d, env) != n:
+            raise FeedError(
+                f"input {name!r}: expected size {d} = {evaluate(d, env)} in dimension {axis}, got {n}"
+            )
+    return env
+
+
+def interpret(
+    graph: Graph, inputs: Sequence[Any] | Mapping[str, Any], xp: Any = np
+) -> list[Any]:
+    """Run a graph once on arrays, by position or by input name."""
+    if isinstance(inputs, Mapping):
+        inputs = [inputs[v.name] for v in graph.inputs]
+    return Interpreter(graph, xp).run(inputs)

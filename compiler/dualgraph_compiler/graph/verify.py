@@ -1,0 +1,65 @@
+"""Checks every invariant of a graph and re-infers every type."""
+
+from __future__ import annotations
+
+from ..errors import DualGraphError, GraphError
+from ..types import TensorType
+from .core import Graph, Node, Value
+
+
+def verify(graph: Graph) -> None:
+    """Raise if `graph` breaks an invariant.
+
+    Raises:
+        GraphError: a value used before it is defined or owned by another graph, a use list that is
+            wrong, a declared type that inference does not give, duplicate input names.
+    """
+    uses: dict[Value, dict[Node, int]] = {}
+    known: set[Value] = set()
+    for v in [*graph.inputs, *graph.params, *graph.constants]:
+        if v in known:
+            raise GraphError(f"{v!r} is declared twice")
+        if v.graph is not graph or v.node is not None:
+            raise GraphError(f"{v!r} is declared by {graph.name!r} but produced elsewhere")
+        known.add(v)
+    names = [v.name for v in [*graph.inputs, *graph.params] if v.name]
+    if len(set(names)) != len(names):
+        twice = sorted({n for n in names if names.count(n) > 1})
+        raise GraphError(f"input and param names must be unique; repeated: {', '.join(twice)}")
+    count = 0
+    for node in graph.nodes:
+        count += 1
+        _verify_node(graph, node, known)
+        for v in node.inputs:
+            by = uses.setdefault(v, {})
+            by[node] = by.get(node, 0) + 1
+        known.update(node.outputs)
+    if count != len(graph):
+        raise GraphError(f"the graph lists {count} nodes but counts {len(graph)}")
+    for v in graph.outputs:
+        if v not in known:
+            raise GraphError(f"output {v!r} is not defined in the graph")
+    for v in known:
+        if v.uses != uses.get(v, {}):
+            raise GraphError(f"the use list of {v!r} is wrong: {v.uses} against {uses.get(v, {})}")
+
+
+def _verify_node(graph: Graph, node: Node, known: set[Value]) -> None:
+    where = f" (at {node.loc})" if node.loc else ""
+    if node.graph is not graph:
+        raise GraphError(f"{node!r} belongs to another graph")
+    for v in node.inputs:
+        if v not in known:
+            raise GraphError(f"{node.op.name} uses {v!r} before it is defined{where}")
+    try:
+        inferred = node.op.infer(*(v.type for v in node.inputs))
+    except DualGraphError as error:
+        raise GraphError(f"{node.op.name} refuses its inputs{where}: {error}") from error
+    types = (inferred,) if isinstance(inferred, TensorType) else tuple(inferred)
+    if types != tuple(v.type for v in node.outputs):
+        declared = ", ".join(str(v.type) for v in node.outputs)
+        got = ", ".join(map(str, types))
+        raise GraphError(f"{node.op.name} declares {declared} but infers {got}{where}")
+    for i, v in enumerate(node.outputs):
+        if v.node is not node or v.index != i or v.graph is not graph:
+            raise GraphError(f"output {i} of {node!r} does not point back to it")

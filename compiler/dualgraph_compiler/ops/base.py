@@ -1,0 +1,256 @@
+"""What an operation is: one frozen dataclass that says everything about itself.
+
+An op's fields are its attributes, so equality, hashing and common-subexpression elimination come for
+free. Operands are positional and of equal dtype unless an op says otherwise (promotion is the front
+end's business). Calling an op dispatches on its operands: arrays are computed at once, anything that
+defines ``__dualgraph_call__`` (a graph Value, a Tensor) is asked to handle the call.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
+
+import numpy as np
+
+from ..dims import Dim, DimLike, Shape, evaluate, symbols
+from ..dtypes import DType
+from ..errors import DTypeError, GraphError, IndexOutOfRange, OnnxError, ShapeError
+from ..types import TensorType
+from .onnx_rules import Export
+
+# An operand of a gradient rule: an array, a graph Value or a Tensor. All three have `shape`, `dtype`,
+# `ndim` and arithmetic operators, which is what lets one rule serve eager, traced and second order.
+Array: TypeAlias = Any
+# What a gradient rule returns for one input: the gradient, None where there is none, or a function
+# of no arguments that computes it, called only if that gradient is wanted.
+Grad: TypeAlias = Any
+
+_T = TypeVar("_T")
+
+
+class Kind(enum.Enum):
+    """How an op lowers; the optimiser reads this and never a list of op names."""
+
+    POINTWISE = "pointwise"  # out[i] depends on in[i] alone, after broadcasting
+    MOVEMENT = "movement"  # out[i] is some in[map(i)]: a view or a copy, no arithmetic
+    REDUCTION = "reduction"  # folds axes
+    CONTRACTION = "contraction"  # matrix products and convolutions
+    LIBRARY = "library"  # a kernel of its own: sort, scatter, pooling with indices
+    CREATION = "creation"  # no tensor inputs
+    COMPOSITE = "composite"  # has `decompose`; kept by name for export
+
+
+@dataclass(frozen=True, slots=True)
+class Onnx:
+    """The ONNX operator an op corresponds to, for the regular cases.
+
+    `attrs` maps our field to the ONNX attribute (default: the same name). Ops whose inputs or
+    attributes need more than renaming override ``Op.to_onnx`` and register an importer.
+    """
+
+    name: str
+    since: int = 1
+    attrs: tuple[tuple[str, str], ...] = ()
+
+
+class Op:
+    """Base of every operation; see the module docstring.
+
+    A subclass defines `infer`, `eager`, and, where differentiable, `vjp(self, g, y, *inputs)`. A
+    parameter of `vjp` whose name begins with an underscore is used for its `shape` and `dtype` only,
+    and the tape does not keep its value alive.
+    """
+
+    __slots__ = ()
+
+    name: ClassVar[str] = ""
+    kind: ClassVar[Kind] = Kind.LIBRARY
+    onnx: ClassVar[Onnx | None] = None
+    n_outputs: ClassVar[int] = 1
+    # Whether the output of a MOVEMENT op shares memory with its first input under NumPy (always, as
+    # opposed to sometimes): PyTorch's view operations.
+    is_view: ClassVar[bool] = False
+    # Whether equal calls give equal results; only then may calls be merged or folded.
+    is_pure: ClassVar[bool] = True
+
+    # Filled by `@op` from the signature of `vjp`.
+    differentiable: ClassVar[bool] = False
+    saves_output: ClassVar[bool] = False
+    saves_inputs: ClassVar[tuple[bool, ...]] = ()
+    saves_rest: ClassVar[bool] = False  # for `*xs` signatures
+
+    def infer(self, *inputs: TensorType) -> TensorType | tuple[TensorType, ...]:
+        """Output type(s) from input types; raises ShapeError or DTypeError for what is refused."""
+        raise NotImplementedError(type(self).__name__)
+
+    def eager(self, xp: Any, *inputs: Array) -> Any:
+        """Reference execution over `xp`, which is NumPy or CuPy."""
+        raise NotImplementedError(type(self).__name__)
+
+    def vjp(self, g: Array, y: Array, *inputs: Array) -> tuple[Grad, ...]:
+        """Gradients of the inputs, given `g`, the gradient of the output `y`."""
+        raise NotImplementedError(type(self).__name__)
+
+    def decompose(self, *inputs: Array) -> Array:
+        """The op in terms of simpler ops (COMPOSITE ops only)."""
+        raise NotImplementedError(type(self).__name__)
+
+    def to_onnx(self, ctx: Export, *inputs: str) -> Any:
+        """Emit this op; returns the result's name(s). The default follows the `onnx` declaration."""
+        if self.onnx is None:
+            raise OnnxError(f"{self.name} has no ONNX form")
+        ctx.require_opset(self.onnx.since, self.name)
+        renamed = dict(self.onnx.attrs)
+        attrs = {renamed.get(k, k): v for k, v in self.attributes().items()}
+        return ctx.emit(self.onnx.name, *inputs, outputs=self.n_outputs, **attrs)
+
+    def __call__(self, *inputs: Array) -> Any:
+        for x in inputs:
+            if type(x) is not np.ndarray:
+                handler = getattr(type(x), "__dualgraph_call__", None)
+                if handler is not None:
+                    return handler(x, self, inputs)
+        return self.eager(array_module(inputs[0]) if inputs else np, *inputs)
+
+    def attributes(self) -> dict[str, Any]:
+        """Field values by name, in declaration order."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+    def symbols(self) -> set[Any]:
+        """Symbols of the symbolic dims among the attributes."""
+        return {s for v in self.attributes().values() for d in _dims_in(v) for s in symbols(d)}
+
+    def resolve(self, env: dict[str, int]) -> Op:
+        """This op with every symbolic dim in its attributes replaced by its value in `env`."""
+        return type(self)(**{k: _resolve(v, env) for k, v in self.attributes().items()})
+
+    def __str__(self) -> str:
+        attrs = ", ".join(f"{k}={v!r}" for k, v in self.attributes().items())
+        return f"{self.name}({attrs})"
+
+
+def _dims_in(value: Any) -> Iterable[Dim]:
+    if isinstance(value, Dim):
+        yield value
+    elif isinstance(value, tuple):
+        for v in value:
+            yield from _dims_in(v)
+
+
+def _resolve(value: Any, env: dict[str, int]) -> Any:
+    if isinstance(value, Dim):
+        return evaluate(value, env)
+    return tuple(_resolve(v, env) for v in value) if isinstance(value, tuple) else value
+
+
+REGISTRY: dict[str, type[Op]] = {}
+
+
+@dataclass_transform(frozen_default=True)
+def op(cls: type[_T]) -> type[_T]:
+    """Make a class an op: a frozen, slotted dataclass, registered under its snake-case name."""
+    made: Any = dataclass(frozen=True, slots=True, repr=False)(cls)
+    made.__repr__ = Op.__str__
+    made.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+    if made.name in REGISTRY:
+        raise GraphError(f"two ops are named {made.name!r}")
+    REGISTRY[made.name] = made
+    if not fields(made):
+        # An op without attributes is a singleton: building one is free and `is` compares.
+        instance = object.__new__(made)
+        made.__new__ = lambda cls: instance
+    if made.vjp is not Op.vjp:
+        _, _, y, *xs = inspect.signature(made.vjp).parameters.values()
+        made.differentiable = True
+        made.saves_output = not y.name.startswith("_")
+        named = [p for p in xs if p.kind is not p.VAR_POSITIONAL]
+        made.saves_inputs = tuple(not p.name.startswith("_") for p in named)
+        made.saves_rest = any(
+            p.kind is p.VAR_POSITIONAL and not p.name.startswith("_") for p in xs
+        )
+    return made  # type: ignore[no-any-return]
+
+
+def array_module(x: Any) -> Any:
+    """NumPy or CuPy, whichever `x` belongs to; NumPy for scalars."""
+    if type(x).__module__.startswith("cupy"):
+        import sys
+
+        return sys.modules["cupy"]
+    return np
+
+
+# -- helpers shared by the `infer` methods -------------------------------------------------------
+
+
+def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
+    """The shape that NumPy's broadcasting gives.
+
+    Raises:
+        ShapeError: the shapes do not broadcast.
+    """
+    out: list[DimLike] = []
+    for i in range(1, max((len(s) for s in shapes), default=0) + 1):
+        size: DimLike = 1
+        for s in shapes:
+            d = s[-i] if i <= len(s) else 1
+            if d == 1 or d == size:
+                continue
+            if size != 1:
+                text = " and ".join(shape_text(s) for s in shapes)
+                raise ShapeError(
+                    f"{name}: shapes {text} do not broadcast: dimension -{i} is {size} in one and "
+                    f"{d} in another; sizes must be equal or 1"
+                )
+            size = d
+        out.append(size)
+    return tuple(reversed(out))
+
+
+def shape_text(shape: Shape) -> str:
+    """A shape as PyTorch users write it: ``[2, 3]``."""
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def require_same_dtype(name: str, *inputs: TensorType) -> DType:
+    """The inputs' common dtype; raises DTypeError where they differ."""
+    for t in inputs[1:]:
+        if t.dtype is not inputs[0].dtype:
+            got = ", ".join(i.dtype.name for i in inputs)
+            raise DTypeError(f"{name}: expected operands of one dtype, got {got}")
+    return inputs[0].dtype
+
+
+def require_float(name: str, t: TensorType) -> TensorType:
+    """`t`, if its dtype is floating point or complex; raises DTypeError otherwise."""
+    if not t.dtype.is_differentiable:
+        raise DTypeError(f"{name}: expected a floating-point operand, got {t.dtype.name}")
+    return t
+
+
+def normalize_axis(name: str, axis: int, ndim: int) -> int:
+    """`axis` counted from the front.
+
+    Raises:
+        IndexOutOfRange: not within [-ndim, ndim).
+    """
+    # A 0-d tensor accepts axis 0 and -1, as in PyTorch.
+    span = max(ndim, 1)
+    if not -span <= axis < span:
+        raise IndexOutOfRange(
+            f"{name}: dimension out of range (expected to be in [{-span}, {span - 1}], got {axis})"
+        )
+    return axis % span
+
+
+def normalize_axes(name: str, axes: Iterable[int], ndim: int) -> tuple[int, ...]:
+    """Several axes counted from the front, sorted; raises on repeats."""
+    out = sorted(normalize_axis(name, a, ndim) for a in axes)
+    if len(set(out)) != len(out):
+        raise ShapeError(f"{name}: a dimension appears more than once in {tuple(axes)}")
+    return tuple(out)
