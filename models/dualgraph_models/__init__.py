@@ -1,0 +1,1 @@
+"""Ready architectures and the small data sets they are trained on."""

@@ -1,0 +1,42 @@
+"""Fixtures and settings shared by every test."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import random
+import sys
+
+import hypothesis
+import numpy as np
+import pytest
+
+# The same examples on every run; HYPOTHESIS_PROFILE=explore looks for new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+@functools.cache
+def cuda_is_available() -> bool:
+    if importlib.util.find_spec("cupy") is None:
+        return False
+    import cupy
+
+    return bool(cupy.is_available())
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") is not None and not cuda_is_available():
+        pytest.skip("needs a CUDA GPU and CuPy")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    """Start every test from the same random state, in whatever libraries it has imported."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the global generator is what needs seeding
+    for name in ("dualgraph", "torch"):
+        if (module := sys.modules.get(name)) is not None:
+            module.manual_seed(0)
