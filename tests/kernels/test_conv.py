@@ -8,6 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+
 from dualgraph_compiler.kernels import conv
 from dualgraph_compiler.kernels.sizes import conv_output_size, conv_transpose_output_size
 
@@ -84,7 +85,8 @@ def test_forward_and_both_transposes(case: Any, blocks: None) -> None:
     g = rng.standard_normal(y.shape)
     gx = conv.conv_input_grad(np, g, w, xs, *args)
     gw = conv.conv_weight_grad(np, g, x, ws, *args)
-    assert gx.shape == xs and gw.shape == ws
+    assert gx.shape == xs
+    assert gw.shape == ws
     # A linear map and its transpose: <g, A dx> == <A^T g, dx>, for every direction dx.
     dx, dw = rng.standard_normal(xs), rng.standard_normal(ws)
     np.testing.assert_allclose(inner(g, brute(dx, w, *args)), inner(gx, dx), atol=1e-10)
@@ -108,7 +110,8 @@ def test_dtypes(dtype: Any, groups: int) -> None:
     np.testing.assert_array_equal(y, brute(x, w, *args, dtype=wide).astype(x.dtype))
     gx = conv.conv_input_grad(np, y, w, x.shape, *args)
     gw = conv.conv_weight_grad(np, y, x, w.shape, *args)
-    assert gx.dtype == x.dtype and gw.dtype == x.dtype
+    assert gx.dtype == x.dtype
+    assert gw.dtype == x.dtype
 
 
 def test_strided_views_and_broadcast_inputs() -> None:
