@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ class TensorType:
         """The number of elements."""
         return product(self.shape)
 
-    def with_shape(self, shape: Sequence[DimLike]) -> TensorType:
+    def with_shape(self, shape: Iterable[DimLike]) -> TensorType:
         return TensorType(self.dtype, tuple(shape))
 
     def with_dtype(self, dtype: DType) -> TensorType:

@@ -84,8 +84,12 @@ class Op:
     saves_inputs: ClassVar[tuple[bool, ...]] = ()
     saves_rest: ClassVar[bool] = False  # for `*xs` signatures
 
-    def infer(self, *inputs: TensorType) -> TensorType | tuple[TensorType, ...]:
-        """Output type(s) from input types; raises ShapeError or DTypeError for what is refused."""
+    def infer(self, *inputs: Any) -> TensorType | tuple[TensorType, ...]:
+        """Output type(s) from input TensorTypes.
+
+        Raises:
+            ShapeError, DTypeError: the op refuses operands of these types.
+        """
         raise NotImplementedError(type(self).__name__)
 
     def eager(self, xp: Any, *inputs: Array) -> Any:
