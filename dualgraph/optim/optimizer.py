@@ -1,0 +1,259 @@
+"""The base class of all optimizers: parameter groups, state, and the loop of one step.
+
+A subclass supplies `_update`, which changes one parameter in place. The layout of `state_dict` is
+PyTorch's, so checkpoints of optimizer state carry over.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+import dualgraph as dg
+from dualgraph._tensor import Tensor
+from dualgraph.optim._blocks import Workspace
+from dualgraph_compiler.errors import ArgumentError
+
+__all__ = ["Optimizer", "ParamsT", "check_nonnegative"]
+
+ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+
+
+class Optimizer:
+    """Holds parameters in groups, each with its own options, and the state of each parameter.
+
+    Args:
+        params: parameters, pairs (name, parameter), or groups: dicts with a `"params"` entry and
+            the options that differ from `defaults`.
+        defaults: options of groups that do not give them.
+
+    Attributes:
+        param_groups: list of dicts; options may be changed there between steps.
+        state: dict from parameter to its state, a dict of Tensors and numbers.
+
+    Raises:
+        TypeError: `params` is a single Tensor or holds something other than Tensors.
+        ArgumentError: no parameters, or a parameter that is in two groups or is not a leaf.
+    """
+
+    _opt_called: bool = False  # read by schedulers, which must come after the first step
+
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[dict[str, Any]] = []
+        self._workspace = Workspace()
+        if isinstance(params, Tensor):
+            raise TypeError(
+                "params argument given to the optimizer should be an iterable of Tensors or "
+                f"dicts, but got {type(params).__name__}"
+            )
+        if defaults.get("differentiable"):
+            raise ArgumentError("differentiable=True: steps through an optimizer are not recorded")
+        if defaults.get("fused") and defaults.get("foreach"):
+            raise ArgumentError("`fused` and `foreach` cannot be `True` together.")
+        groups: list[Any] = list(params)
+        if not groups:
+            raise ArgumentError("optimizer got an empty parameter list")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, for instance layers that thaw during fine-tuning.
+
+        Args:
+            param_group: `"params"` (a Tensor, or an iterable as for the constructor) and options.
+        """
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        given = param_group["params"]
+        if isinstance(given, set):
+            raise TypeError(
+                "optimizer parameters need to be organized in ordered collections, but the "
+                "ordering of tensors in sets will change between runs. Please use a list instead."
+            )
+        params = [given] if isinstance(given, Tensor) else list(given)
+        group = dict(param_group)
+        if params and all(isinstance(p, tuple) for p in params):
+            group["param_names"] = [name for name, _ in params]
+            params = [param for _, param in params]
+        for param in params:
+            if not isinstance(param, Tensor):
+                raise TypeError(
+                    "optimizer can only optimize Tensors, but one of the params is "
+                    f"{type(param).__name__}"
+                )
+            if not (param.is_leaf or param.retains_grad):
+                raise ArgumentError("can't optimize a non-leaf Tensor")
+        group["params"] = params
+        for name, default in self.defaults.items():
+            group.setdefault(name, default)
+        if self.param_groups and ("param_names" in group) != (
+            "param_names" in self.param_groups[0]
+        ):
+            raise ArgumentError(
+                "all optimizer param groups should be with/without names. cannot add a param "
+                "group to the optimizer that differs from the others in that"
+            )
+        if len({id(p) for p in params}) != len(params):
+            warnings.warn(
+                "optimizer contains a parameter group with duplicate parameters; each would be "
+                "updated more than once a step",
+                stacklevel=3,
+            )
+        known = {id(p) for g in self.param_groups for p in g["params"]}
+        if any(id(p) in known for p in params):
+            raise ArgumentError("some parameters appear in more than one parameter group")
+        self.param_groups.append(group)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        Args:
+            closure: clears gradients, computes the loss, calls `backward` and returns the loss.
+                It runs with gradients enabled.
+
+        Returns:
+            What `closure` returned, or `None` without one.
+        """
+        self._opt_called = True
+        loss = None
+        if closure is not None:
+            with dg.enable_grad():
+                loss = closure()
+        # Overflow and 0/0 are results, as everywhere, and nothing to warn of.
+        with np.errstate(all="ignore"):
+            self._step()
+        return loss
+
+    def _step(self) -> None:
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is None:
+                    continue
+                param._concrete("Optimizer.step()")
+                state = self.state.get(param, {})
+                self._update(group, param, param.grad, state)
+                param._bump_version()
+                if state:  # plain gradient descent leaves none
+                    self.state[param] = state
+
+    def _update(
+        self, group: dict[str, Any], param: Tensor, grad: Tensor, state: dict[str, Any]
+    ) -> None:
+        """Change `param` and `state` in place. `state` is empty before the first step."""
+        raise NotImplementedError
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or set them to zero in place."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                if set_to_none or param.grad is None:
+                    param.grad = None
+                    continue
+                if param.grad.grad_fn is not None:
+                    param.grad = param.grad.detach()
+                param.grad._data.fill(0)
+                param.grad._bump_version()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return state and options, with parameters replaced by their running number.
+
+        Returns:
+            `{"state": {0: {...}, ...}, "param_groups": [{..., "params": [0, ...]}, ...]}`. State
+            Tensors are the optimizer's own, not copies.
+        """
+        numbers: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            for param in group["params"]:
+                numbers.setdefault(id(param), len(numbers))
+            packed = {k: v for k, v in group.items() if k != "params"}
+            packed["params"] = [numbers[id(param)] for param in group["params"]]
+            groups.append(packed)
+        state = {
+            numbers[id(key)] if isinstance(key, Tensor) else key: value
+            for key, value in self.state.items()
+        }
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over state and options from `state_dict`, which is copied.
+
+        State Tensors are converted to the dtype and moved to the device of their parameter,
+        except for step counters.
+
+        Raises:
+            ArgumentError: the groups differ in number or size from this optimizer's.
+        """
+        saved_groups = state_dict["param_groups"]
+        if len(saved_groups) != len(self.param_groups):
+            raise ArgumentError(
+                "loaded state dict has a different number of parameter groups: "
+                f"{len(saved_groups)} instead of {len(self.param_groups)}"
+            )
+        for index, (own, saved) in enumerate(zip(self.param_groups, saved_groups, strict=True)):
+            if len(own["params"]) != len(saved["params"]):
+                raise ArgumentError(
+                    "loaded state dict contains a parameter group that doesn't match the size of "
+                    f"optimizer's group: group {index} has {len(saved['params'])} parameters "
+                    f"instead of {len(own['params'])}"
+                )
+        numbers = itertools.chain.from_iterable(g["params"] for g in saved_groups)
+        params = itertools.chain.from_iterable(g["params"] for g in self.param_groups)
+        by_number = dict(zip(numbers, params, strict=True))
+        state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        for key, value in state_dict["state"].items():
+            param = by_number.get(key)
+            if param is None:
+                state[key] = copy.deepcopy(value)
+            else:
+                state[param] = {k: _adopt(k, v, param) for k, v in value.items()}
+        groups = []
+        for own, saved in zip(self.param_groups, saved_groups, strict=True):
+            group = copy.deepcopy({k: v for k, v in saved.items() if k != "params"})
+            group["params"] = own["params"]
+            if "param_names" in own:
+                group.setdefault("param_names", own["param_names"])
+            groups.append(group)
+        self.state = state
+        self.param_groups = groups
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_workspace"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._workspace = Workspace()
+
+    def __repr__(self) -> str:
+        lines = [f"{type(self).__name__} ("]
+        for index, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {index}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join(lines) + "\n)"
+
+
+def _adopt(name: str, value: Any, param: Tensor) -> Any:
+    """Copy one entry of saved state so that it goes with `param`."""
+    if not isinstance(value, Tensor):
+        return copy.deepcopy(value)
+    if name == "step":
+        return value.detach().clone()
+    if param.is_floating_point():
+        value = value.to(param.dtype)
+    return value.to(param.device).detach().clone()
+
+
+def check_nonnegative(label: str, value: Any) -> None:
+    """Raise `ArgumentError` unless `value`, a number or one-element Tensor, is at least zero."""
+    if not float(value) >= 0.0:
+        raise ArgumentError(f"Invalid {label}: {value}")
