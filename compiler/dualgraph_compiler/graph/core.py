@@ -213,6 +213,7 @@ class Graph:
         self._count = 0
         self._before: Node | None = None  # insertion point; None appends
         self.loc: Location | None = None  # given to new nodes
+        self.capture: Any = None  # the front end's recorder, while one is at work
 
     # -- looking ----------------------------------------------------------------------------------
 

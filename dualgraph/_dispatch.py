@@ -1,0 +1,242 @@
+"""Applying an op to tensors: the path of every operation, eager or traced.
+
+Eager: run the op's kernel on the operands' arrays, wrap the result, and, if an operand requires a
+gradient, leave a node on the tape. Shapes and dtypes are not checked beforehand; when a kernel
+complains, `infer` is asked what is wrong, so that a good call pays nothing for a good message.
+
+Traced: operands that are symbolic (or any operand while a capture is active in this thread) append
+a node to the graph instead. The tape is kept in both cases.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from dualgraph_compiler.errors import DeviceError, DualGraphError, TraceError
+from dualgraph_compiler.graph import Value
+from dualgraph_compiler.ops import Op
+from dualgraph_compiler.ops.base import array_module
+from dualgraph_compiler.types import type_of
+
+from .autograd.grad_mode import local
+from .autograd.tape import Pick, record
+
+if TYPE_CHECKING:
+    from ._tensor import Tensor
+    from .tracing.capture import Capture
+
+_ndarray = np.ndarray
+_new = object.__new__
+_Tensor: type[Tensor]  # set by `_tensor`, which imports this module
+
+
+class Symbolic:
+    """Whether any graph is open anywhere: while zero, the eager path looks no further."""
+
+    def __init__(self) -> None:
+        self.open_graphs = 0
+        self._lock = threading.Lock()
+
+    def opened(self) -> None:
+        with self._lock:
+            self.open_graphs += 1
+
+    def closed(self) -> None:
+        with self._lock:
+            self.open_graphs -= 1
+
+
+class _Captures(threading.local):
+    current: Capture | None = None
+
+
+symbolic = Symbolic()
+captures = _Captures()
+
+
+class ViewInfo:
+    """How a view was made: `ops` applied in turn to `base`.
+
+    `version` is the storage version at which the view's tape entry (or traced value) was right; after
+    an in-place write anywhere in the storage it is made anew. `ops` is None for a view made while
+    recording was off: such a view stays off the tape.
+    """
+
+    __slots__ = ("base", "ops", "version")
+
+    def __init__(self, base: Tensor, ops: tuple[Op, ...] | None, version: int) -> None:
+        self.base = base
+        self.ops = ops
+        self.version = version
+
+
+def apply(op: Op, *inputs: Tensor) -> Any:
+    """`op` on tensors: a Tensor, or a tuple of them for an op with several outputs.
+
+    Raises:
+        ShapeError, DTypeError, ...: as ``op.infer`` raises for operands it refuses.
+    """
+    if symbolic.open_graphs:
+        capture = capture_for(inputs)
+        if capture is not None:
+            return _apply_traced(capture, op, inputs)
+    plain = True  # no operand is on the tape or a view: nothing to record
+    arrays = []
+    edges = []
+    for t in inputs:
+        arrays.append(t._data)
+        if t._base is not None:
+            current_fn(t)
+        fn = t._fn
+        edges.append(fn)
+        if fn is not None:
+            plain = False
+    first = arrays[0]
+    xp = np if type(first) is _ndarray else array_module(first)
+    try:
+        y = op.eager(xp, *arrays)
+    except Exception as error:
+        y = _recover(op, xp, arrays, error)
+    if type(y) is not _ndarray:
+        if type(y) is tuple:
+            return _wrap_many(op, inputs, arrays, edges, tuple(map(xp.asarray, y)))
+        y = xp.asarray(y)
+    out = _new(_Tensor)
+    out._data = y
+    out._fn = None
+    out._ver = cell = [0]
+    out._base = None
+    if op.is_view:
+        _link_view(op, inputs[0], out)
+    if not plain and local.grad and op.differentiable and y.dtype.kind in "fcV":
+        out._fn = record(op, edges, arrays, y, [t._ver for t in inputs], cell)
+    return out
+
+
+def _wrap_many(
+    op: Op,
+    inputs: Sequence[Tensor],
+    arrays: Sequence[Any],
+    edges: Sequence[Any],
+    outputs: tuple[Any, ...],
+) -> tuple[Tensor, ...]:
+    """Tensors for the outputs of an op that has several."""
+    tensors = tuple(make(y) for y in outputs)
+    if local.grad and op.differentiable:
+        if any(e is not None for e in edges):
+            node = record(op, edges, arrays, outputs, [t._ver for t in inputs], None)
+            if op.saves_output:
+                node.cells = [*node.cells, *(t._ver for t in tensors)]
+            for i, t in enumerate(tensors):
+                if t.dtype.is_differentiable:
+                    t._fn = Pick(node, i)
+    return tensors
+
+
+def make(data: Any, fn: Any = None) -> Tensor:
+    """A Tensor around an array or Value, with its producer on the tape."""
+    out = _new(_Tensor)
+    out._data = data
+    out._fn = fn
+    out._ver = [0]
+    out._base = None
+    return out
+
+
+def _recover(op: Op, xp: Any, arrays: Sequence[Any], error: Exception) -> Any:
+    """Explain a kernel's failure through `infer`; run again if it was only a NumPy warning."""
+    if isinstance(error, DualGraphError):
+        raise error
+    if isinstance(error, RuntimeWarning):
+        # Overflow, 0/0 and the like are results, not faults; PyTorch says nothing of them. Only
+        # reached where warnings are turned into errors: the filter in __init__ keeps them quiet.
+        with np.errstate(all="ignore"):
+            return op.eager(xp, *arrays)
+    modules = {array_module(a).__name__ for a in arrays}
+    if len(modules) > 1:
+        raise DeviceError(
+            f"{op.name}: expected all tensors to be on the same device, but found cpu and cuda"
+        ) from error
+    op.infer(*map(type_of, arrays))
+    raise error
+
+
+# -- views ----------------------------------------------------------------------------------------
+
+
+def _link_view(op: Op, base: Tensor, out: Tensor) -> None:
+    """Note that `out` shows part of `base`, unless the kernel had to copy."""
+    x, y = base._data, out._data
+    if type(x) is _ndarray and not np.may_share_memory(x, y):
+        return
+    out._ver = base._ver
+    ops: tuple[Op, ...] | None = (op,) if local.grad else None
+    info = base._base
+    if info is not None:
+        ops = info.ops + ops if info.ops is not None and ops is not None else None
+        base = info.base
+    out._base = ViewInfo(base, ops, out._ver[0])
+
+
+def current_fn(view: Tensor) -> Any:
+    """The producer of a view, made anew if its storage has been written since."""
+    info = view._base
+    if info.version != view._ver[0] and info.ops is not None:
+        _refresh(view, info)
+    return view._fn
+
+
+def _refresh(view: Tensor, info: ViewInfo) -> None:
+    again = make(info.base._data, info.base._fn)
+    again._ver = info.base._ver
+    for op in info.ops or ():
+        again = apply(op, again)
+    view._fn = again._fn
+    if type(view._data) is Value:
+        view._data = again._data
+    info.version = view._ver[0]
+
+
+# -- traced ---------------------------------------------------------------------------------------
+
+
+def capture_for(inputs: Sequence[Tensor]) -> Capture | None:
+    """The capture that must record an operation on `inputs`, or None to run it eagerly."""
+    if captures.current is not None:
+        return captures.current
+    for t in inputs:
+        if type(t._data) is Value:
+            capture = getattr(t._data.graph, "capture", None)
+            if capture is None:
+                raise TraceError(
+                    f"a tensor of the finished trace {t._data.graph.name!r} was used outside of it; "
+                    "return it from the traced function instead"
+                )
+            return capture  # type: ignore[no-any-return]
+    return None
+
+
+def _apply_traced(capture: Capture, op: Op, inputs: Sequence[Tensor]) -> Any:
+    """Append `op` to the capture's graph, and keep the tape as the eager path does."""
+    values = [capture.value_of(t) for t in inputs]
+    outputs = capture.add(op, values)
+    edges = [t._fn if t._base is None else current_fn(t) for t in inputs]
+    taped = local.grad and op.differentiable and any(e is not None for e in edges)
+    if op.n_outputs > 1:
+        many = tuple(make(v) for v in outputs)
+        if taped:
+            node = record(op, edges, values, outputs, [t._ver for t in inputs], None)
+            for i, t in enumerate(many):
+                if t.dtype.is_differentiable:
+                    t._fn = Pick(node, i)
+        return many
+    out = make(outputs)
+    if op.is_view:
+        _link_view(op, inputs[0], out)
+    if taped and outputs.dtype.is_differentiable:
+        # Values never change, so nothing saved can go stale: no version cell is watched.
+        out._fn = record(op, edges, values, outputs, [[0]] * len(inputs), None)
+    return out

@@ -1,0 +1,159 @@
+"""PyTorch's type promotion, applied to operands before an op sees them.
+
+Ops take operands of one dtype. Here Python numbers become 0-d operands and differing dtypes are cast,
+by PyTorch's three-level rule: tensors with dimensions outrank 0-d tensors, which outrank Python
+numbers; a lower level matters only if its category (bool < integer < float < complex) is higher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from dualgraph_compiler import dtypes as dt
+from dualgraph_compiler.dims import Dim
+from dualgraph_compiler.dtypes import BOOL, COMPLEX, FLOAT, INT, DType
+from dualgraph_compiler.errors import DTypeError
+from dualgraph_compiler.graph import Value
+from dualgraph_compiler.ops.base import Op, array_module
+from dualgraph_compiler.ops.pointwise import Cast
+
+from ._dispatch import apply, capture_for, make, symbolic
+
+if TYPE_CHECKING:
+    from ._tensor import Tensor
+
+
+class Defaults:
+    """Process-wide defaults: `dtype`, the floating-point type of new tensors from Python numbers."""
+
+    dtype: DType = dt.float32
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """The floating-point dtype given to Python floats (float32 at start)."""
+    d = dt.as_dtype(dtype)
+    if not d.is_floating_point:
+        raise TypeError(f"only floating-point types can be the default, got {d}")
+    Defaults.dtype = d
+
+
+def get_default_dtype() -> DType:
+    """The floating-point dtype given to Python floats."""
+    return Defaults.dtype
+
+
+_CATEGORY: dict[type, int] = {bool: BOOL, int: INT, float: FLOAT, complex: COMPLEX}
+_scalars: dict[Any, Tensor] = {}
+
+
+def scalar_category(value: Any) -> int:
+    """The category of a Python or NumPy number (or symbolic size); TypeError for anything else."""
+    found = _CATEGORY.get(type(value))
+    if found is not None:
+        return found
+    if isinstance(value, Dim):
+        return INT
+    if isinstance(value, np.generic):
+        return dt.BY_NUMPY[value.dtype].category
+    if isinstance(value, bool | int | float | complex):
+        return next(c for t, c in _CATEGORY.items() if isinstance(value, t))
+    raise TypeError(
+        f"expected a Tensor or a number as operand, got {type(value).__name__}"
+    )
+
+
+def scalar(value: Any, dtype: DType, beside: Tensor) -> Tensor:
+    """A number as a 0-d tensor of `dtype` on the device (or in the graph) of `beside`."""
+    if symbolic.open_graphs:
+        capture = capture_for((beside,))
+        if capture is not None:
+            return capture.scalar(value, dtype)
+    if type(beside._data) is not np.ndarray:
+        return make(array_module(beside._data).asarray(value, dtype.np))
+    # Shared: nothing writes to these. Zero is left out, since -0.0 == 0.0 as a key.
+    key = (value, dtype.name, type(value))
+    found = _scalars.get(key)
+    if found is None:
+        found = make(np.asarray(value).astype(dtype.np))
+        if value and len(_scalars) < 1024:
+            _scalars[key] = found
+    return found
+
+
+def result_type(*operands: Any) -> DType:
+    """The dtype PyTorch computes in for these tensors and numbers."""
+    levels: list[DType | None] = [None, None]  # tensors with dims, 0-d tensors
+    number = -1
+    for x in operands:
+        if hasattr(x, "_data"):
+            level = 0 if x._data.ndim else 1
+            held = levels[level]
+            try:
+                levels[level] = x.dtype if held is None else dt.promote_types(held, x.dtype)
+            except TypeError as error:
+                raise DTypeError(str(error)) from None
+        elif isinstance(x, DType):
+            levels[0] = x if levels[0] is None else dt.promote_types(levels[0], x)
+        else:
+            number = max(number, scalar_category(x))
+    result, zero_d = levels
+    if result is None:
+        result, zero_d = zero_d, None
+    if zero_d is not None and result is not None and zero_d.category > result.category:
+        # A complex 0-d tensor raises a float to the complex type of the float's precision.
+        result = _lift(result, zero_d.category, zero_d)
+    if result is None:
+        return dt.default_for(number, Defaults.dtype)
+    if number > result.category:
+        return _lift(result, number, dt.default_for(number, Defaults.dtype))
+    return result
+
+
+def _lift(result: DType, category: int, other: DType) -> DType:
+    if category == COMPLEX and result.category == FLOAT:
+        return dt.COMPLEX_OF[result]
+    return other
+
+
+def cast(t: Tensor, dtype: DType) -> Tensor:
+    """`t` in `dtype`, recorded on the tape; `t` itself where it has it already."""
+    return t if t.dtype is dtype else apply(Cast(dtype), t)  # type: ignore[no-any-return]
+
+
+def unify(
+    operands: Sequence[Any], *, at_least_float: bool = False, dtype: DType | None = None
+) -> list[Tensor]:
+    """The operands as tensors of their common dtype (a float one if `at_least_float`)."""
+    if dtype is None:
+        dtype = result_type(*operands)
+        if at_least_float and dtype.category < FLOAT:
+            dtype = Defaults.dtype
+    beside = next(x for x in operands if hasattr(x, "_data"))
+    return [
+        cast(x, dtype) if hasattr(x, "_data") else scalar(x, dtype, beside) for x in operands
+    ]
+
+
+def binary(op: Op, a: Any, b: Any) -> Tensor:
+    """`op` on two operands, at least one a tensor, promoted to a common dtype."""
+    try:
+        if a._data.dtype is b._data.dtype:
+            return apply(op, a, b)  # type: ignore[no-any-return]
+    except AttributeError:
+        pass
+    return apply(op, *unify((a, b)))  # type: ignore[no-any-return]
+
+
+def float_unary(op: Op, x: Tensor) -> Tensor:
+    """`op` on `x`, which integers and bools enter as the default float type."""
+    d = x._data.dtype
+    if (d.category if type(d) is DType else dt.BY_NUMPY[d].category) < FLOAT:
+        x = apply(Cast(Defaults.dtype), x)
+    return apply(op, x)  # type: ignore[no-any-return]
+
+
+def is_symbolic(x: Any) -> bool:
+    """Whether a tensor stands for a value of a graph under construction."""
+    return type(x._data) is Value

@@ -1,0 +1,399 @@
+"""The Tensor: an array (or a graph's Value), its place on the tape, and PyTorch's methods.
+
+The methods' bodies live in :mod:`dualgraph.functions`, by family; here they are only given a place on the
+class, so that ``x.sum(0)`` and ``dg.sum(x, 0)`` are one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from dualgraph_compiler import dtypes as dt
+from dualgraph_compiler.dtypes import DType
+from dualgraph_compiler.errors import AutogradError, TraceError
+from dualgraph_compiler.graph import Value
+from dualgraph_compiler.ops import Op
+from dualgraph_compiler.types import TensorType
+from dualgraph_runtime.device import Device
+
+from . import _dispatch, _interop, autograd, functions
+from ._dispatch import apply, current_fn, make
+from ._repr import format_tensor
+from .autograd import inplace
+from .autograd.engine import root, run_backward
+from .autograd.tape import Leaf
+from .functions import arithmetic as _ar
+
+if TYPE_CHECKING:
+    from .autograd.tape import Hook
+
+
+class Size(tuple[Any, ...]):
+    """A shape; prints as PyTorch's ``torch.Size``."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        out = 1
+        for d in self:
+            out = out * d
+        return out
+
+    def __repr__(self) -> str:
+        return f"dualgraph.Size({list(self)})"
+
+
+class Tensor:
+    """A multi-dimensional array that can be differentiated.
+
+    Made by ``dg.tensor``, ``dg.zeros``, ``dg.from_numpy`` ... rather than by its constructor, which as in
+    PyTorch makes a float32 tensor from data or of the given sizes.
+    """
+
+    # _data: NumPy or CuPy array, or a graph Value.  _fn: producer on the tape (Leaf, Node, Pick) or None.
+    # _ver: the storage's version, a one-element list that views share.  _base: a ViewInfo or None.
+    __slots__ = ("__dict__", "__weakref__", "_base", "_data", "_fn", "_ver")
+
+    _data: Any
+    _fn: Any
+    _ver: list[int]
+    _base: Any
+
+    # `ndarray + tensor` is ours.
+    __array_ufunc__ = None
+    __array_priority__ = 1000
+
+    def __init__(self, *data: Any) -> None:
+        if not data or all(isinstance(d, int) for d in data):
+            array = np.zeros(data or (0,), np.float32)
+        else:
+            array = np.array(data[0], np.float32)
+        self._data = array
+        self._fn = None
+        self._ver = [0]
+        self._base = None
+
+    # -- what it is -------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> Size:
+        return Size(self._data.shape)
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or one dimension's size."""
+        return Size(self._data.shape) if dim is None else self._data.shape[dim]
+
+    @property
+    def ndim(self) -> int:
+        return int(self._data.ndim)
+
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return int(self._data.ndim)
+
+    def numel(self) -> Any:
+        """The number of elements."""
+        return Size(self._data.shape).numel()
+
+    nelement = numel
+
+    @property
+    def dtype(self) -> DType:
+        d = self._data.dtype
+        return d if type(d) is DType else dt.BY_NUMPY[d]
+
+    @property
+    def device(self) -> Device:
+        return Device.of(self._data)
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    element_size = functions.basics.element_size
+
+    def is_floating_point(self) -> bool:
+        return self.dtype.is_floating_point
+
+    def is_complex(self) -> bool:
+        return self.dtype.is_complex
+
+    @property
+    def is_symbolic(self) -> bool:
+        """Whether this stands for a value of a graph under construction and has no data."""
+        return type(self._data) is Value
+
+    # -- autograd ---------------------------------------------------------------------------------
+
+    @property
+    def grad_fn(self) -> Any:
+        """The recorded operation that made this tensor; None for leaves."""
+        fn = self._fn if self._base is None else current_fn(self)
+        return None if fn is None or type(fn) is Leaf else fn
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.grad_fn is None
+
+    @property
+    def requires_grad(self) -> bool:
+        return (self._fn if self._base is None else current_fn(self)) is not None
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask for gradients of this (leaf) tensor, or no longer."""
+        fn = self._fn if self._base is None else current_fn(self)
+        if fn is not None and type(fn) is not Leaf:
+            if not requires_grad:
+                raise AutogradError(
+                    "you can only change requires_grad flags of leaf variables. If you want to use a "
+                    "computed variable in a subgraph that doesn't require differentiation use "
+                    "var_no_grad = var.detach()."
+                )
+            return self
+        if requires_grad and fn is None:
+            if not self.dtype.is_differentiable:
+                raise AutogradError(
+                    "only Tensors of floating point and complex dtype can require gradients, got "
+                    f"{self.dtype}"
+                )
+            self._fn = Leaf()
+        elif not requires_grad:
+            self._fn = None
+        return self
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The accumulated gradient (leaves, and non-leaves after `retain_grad`)."""
+        return inplace.get_grad(self)
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        inplace.set_grad(self, value)
+
+    def backward(
+        self,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
+        """Accumulate d(self)/d(leaf), weighted with `gradient`, in the `grad` of every leaf."""
+        if inputs is not None:
+            autograd.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+            return
+        run_backward(
+            (root(self, gradient, create_graph),),
+            retain_graph=create_graph if retain_graph is None else retain_graph,
+            create_graph=create_graph,
+        )
+
+    def detach(self) -> Tensor:
+        """The same storage off the tape."""
+        out = make(self._data)
+        out._ver = self._ver
+        return out
+
+    def detach_(self) -> Tensor:
+        """Take this tensor off the tape."""
+        if self._base is not None:
+            raise AutogradError("Can't detach views in-place. Use detach() instead")
+        self._fn = None
+        return self
+
+    @property
+    def data(self) -> Tensor:
+        """The same storage off the tape and out of its version checks."""
+        return make(self._data)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        self._data = value._data
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf in `grad`."""
+        inplace.retain_grad(self)
+
+    def register_hook(self, hook: Hook) -> Any:
+        """Call `hook(grad)` when this tensor's gradient is known; a result replaces it."""
+        return inplace.register_hook(self, hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Any:
+        """Call `hook(self)` after a gradient has accumulated in this leaf."""
+        return inplace.register_post_accumulate_grad_hook(self, hook)
+
+    @property
+    def _version(self) -> int:
+        return self._ver[0]
+
+    def _bump_version(self) -> None:
+        self._ver[0] += 1
+
+    # -- values -----------------------------------------------------------------------------------
+
+    def _concrete(self, what: str) -> Any:
+        """The array behind this tensor.
+
+        Raises:
+            TraceError: the tensor is symbolic, and `what` would need its data.
+        """
+        if type(self._data) is Value:
+            loc = self._data.graph.capture and self._data.graph.capture.location()
+            where = f" (at {loc.file}:{loc.line})" if loc else ""
+            raise TraceError(
+                f"{what} needs the data of a tensor, which has none while being traced{where}. "
+                "Keep the computation in tensors (dg.where, ...), or pass the value as an argument."
+            )
+        return self._data
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """A NumPy array sharing this CPU tensor's memory.
+
+        Raises:
+            AutogradError: the tensor requires a gradient; detach it first.
+        """
+        data = self._concrete("numpy()")
+        if force:
+            return self.detach().cpu()._data
+        if self.requires_grad:
+            raise AutogradError(
+                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+            )
+        if type(data) is not np.ndarray:
+            raise TypeError(
+                f"can't convert {self.device} tensor to numpy. Use Tensor.cpu() to copy the tensor "
+                "to host memory first."
+            )
+        return data
+
+    def item(self) -> Any:
+        """The only element as a Python number."""
+        data = self._concrete("item()")
+        if data.size != 1:
+            raise AutogradError(
+                f"a Tensor with {data.size} elements cannot be converted to Scalar"
+            )
+        return data.item()
+
+    def tolist(self) -> Any:
+        """Nested Python lists of the elements."""
+        return self._concrete("tolist()").tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __bool__(self) -> bool:
+        data = self._concrete("the truth value of a tensor")
+        if data.size != 1:
+            raise AutogradError(
+                f"Boolean value of Tensor with {data.size} values is ambiguous"
+                if data.size
+                else "Boolean value of Tensor with no values is ambiguous"
+            )
+        return bool(data.item())
+
+    def __index__(self) -> int:
+        if self.dtype.category > dt.INT:
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(self.item())
+
+    def __len__(self) -> int:
+        if not self._data.ndim:
+            raise TypeError("len() of a 0-d tensor")
+        return self._data.shape[0]  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self._data.ndim:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(int(self._data.shape[0])))
+
+    def __contains__(self, item: Any) -> bool:
+        return bool((self == item).any())
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return _interop.tensor_repr(self, format_tensor)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and not self.ndim else repr(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return _interop.to_array(self.numpy(), dtype, copy)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return _interop.to_dlpack(self, **kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return _interop.dlpack_device(self)
+
+    @property
+    def __cuda_array_interface__(self) -> Any:
+        if not self.is_cuda:
+            raise AttributeError("__cuda_array_interface__ exists on cuda tensors only")
+        return self._data.__cuda_array_interface__
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise AutogradError(
+                "Only Tensors created explicitly by the user support the deepcopy protocol"
+            )
+        out = _dispatch.make(self._concrete("deepcopy").copy(), Leaf() if self._fn else None)
+        out.__class__ = self.__class__
+        if self.grad is not None:
+            out.grad = make(self.grad._data.copy())
+        memo[id(self)] = out
+        return out
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        data = self.detach().cpu()._concrete("pickling")
+        return _rebuild, (type(self), data, self.requires_grad)
+
+    # -- being an operand of the ops' own rules ----------------------------------------------------
+
+    def __dualgraph_call__(self, op: Op, inputs: Any) -> Any:
+        return apply(op, *(x if isinstance(x, Tensor) else make(x) for x in inputs))
+
+    def __dualgraph_scalar__(self, value: complex) -> Tensor:
+        from ._promote import scalar
+
+        return scalar(value, self.dtype, self)
+
+    def _type(self) -> TensorType:
+        return TensorType(self.dtype, tuple(self._data.shape))
+
+    # -- operators (functions.arithmetic) and methods, by family -----------------------------------
+
+    __add__ = __radd__ = _ar.operator_add
+    __mul__ = __rmul__ = _ar.operator_mul
+    __sub__ = _ar.operator_sub
+    __rsub__ = _ar.operator_rsub
+    __truediv__ = _ar.operator_truediv
+    __rtruediv__ = _ar.operator_rtruediv
+    sum = functions.sum
+    add = functions.add
+
+
+def _rebuild(cls: type[Tensor], data: Any, requires_grad: bool) -> Tensor:
+    out = make(data, Leaf() if requires_grad else None)
+    out.__class__ = cls
+    return out
+
+
+_dispatch._Tensor = Tensor

@@ -1,0 +1,238 @@
+"""Backward: walks the tape from the roots, newest operation first.
+
+Without `create_graph` the gradient rules run on bare arrays (or graph Values, in a trace): no tensor is
+built until a gradient reaches a leaf or a hook. With it they run on tensors, and are taped in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from sys import getrefcount
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from dualgraph_compiler.errors import AutogradError, DTypeError, ShapeError
+from dualgraph_compiler.ops.base import shape_text
+
+from .. import functions
+from .._dispatch import current_fn, make
+from .grad_mode import local
+from .tape import Leaf, Node, Pick, Shaped
+
+if TYPE_CHECKING:
+    from dualgraph._tensor import Tensor
+
+
+def run_backward(
+    roots: Sequence[tuple[Any, Any]],
+    *,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+    targets: dict[Any, Any] | None = None,
+) -> None:
+    """Propagate gradients from `roots`, pairs of a producer and its gradient.
+
+    Gradients are Tensors if `create_graph`, else arrays or Values. Without `targets` they accumulate in
+    every leaf reached. With it (a dict whose keys are producers) they are stored as its values, nothing
+    accumulates in leaves, and paths that lead to no target are skipped.
+    """
+    mode, local.grad = local.grad, create_graph
+    try:
+        with np.errstate(all="ignore"):
+            _propagate(roots, retain_graph, create_graph, targets)
+    finally:
+        local.grad = mode
+
+
+def _propagate(
+    roots: Sequence[tuple[Any, Any]],
+    retain: bool,
+    create_graph: bool,
+    targets: dict[Any, Any] | None,
+) -> None:
+    useful = None if targets is None else _leading_to(roots, targets)
+    grads: dict[Any, Any] = {}
+    heap: list[tuple[int, Any]] = []
+    for fn, g in roots:
+        if fn in grads:
+            grads[fn] = grads[fn] + g
+        else:
+            grads[fn] = g
+            heappush(heap, (-fn.seq, fn))
+    g = gs = gi = None  # the loop drops its references early, see `_store`
+    while heap:
+        fn = heappop(heap)[1]
+        g = grads.pop(fn)
+        kind = type(fn)
+        if fn.hooks and type(g) is not list:
+            g = _call_hooks(fn, g, create_graph)
+        if targets is not None and fn in targets:
+            targets[fn] = g
+        if kind is Node:
+            if create_graph or fn.inputs is None or type(g) is list:
+                gs = _node_gradients(fn, g, create_graph)
+            else:
+                version = fn.version
+                for cell in fn.cells:
+                    version -= cell[0]
+                if version:
+                    raise fn.stale()
+                gs = fn.op.vjp(g, fn.output, *fn.inputs)
+            if not retain and fn.cells:
+                fn.inputs = fn.output = None
+        elif kind is Leaf:
+            if targets is None:
+                gs = gi = None
+                _store(fn, g, create_graph, getrefcount(g))
+            continue
+        elif kind is Pick:
+            many = grads.get(fn.node)
+            if many is None:
+                grads[fn.node] = many = [None] * fn.node.op.n_outputs
+                heappush(heap, (-fn.node.seq, fn.node))
+            many[fn.index] = g
+            continue
+        else:
+            gs = fn.run(g, create_graph)
+        edges = fn.edges
+        for i, gi in enumerate(gs):
+            if gi is None:
+                continue
+            edge = edges[i]
+            if edge is None or (useful is not None and edge not in useful):
+                continue
+            if type(gi) is FunctionType:
+                gi = gi()
+                if gi is None:
+                    continue
+            if edge in grads:
+                grads[edge] = grads[edge] + gi
+            else:
+                grads[edge] = gi
+                heappush(heap, (-edge.seq, edge))
+
+
+def _node_gradients(node: Node, g: Any, create_graph: bool) -> Any:
+    """The gradients of a node's operands, from its op's rule: the general case."""
+    inputs = node.inputs
+    op = node.op
+    if inputs is None:
+        raise AutogradError(
+            "Trying to backward through the graph a second time: the values saved for "
+            f"{node.name} are freed after the first. Specify retain_graph=True if you need to "
+            "backward twice or access saved values after calling backward."
+        )
+    if sum(cell[0] for cell in node.cells) != node.version:
+        raise node.stale()
+    if type(g) is list:
+        g = tuple(g)
+    if not create_graph:
+        return op.vjp(g, node.output, *inputs)
+    # Rules run on tensors: saved values get back their place on the tape.
+    wrapped = [
+        x if type(x) is Shaped else make(x, edge)
+        for x, edge in zip(inputs, node.edges, strict=True)
+    ]
+    output = node.output
+    if op.saves_output:
+        if type(output) is tuple:
+            output = tuple(make(y, Pick(node, i)) for i, y in enumerate(output))
+        else:
+            output = make(output, node)
+    return op.vjp(g, output, *wrapped)
+
+
+def _store(leaf: Leaf, g: Any, create_graph: bool, references: int) -> None:
+    """Add `g` to a leaf's gradient; keep the array itself only if nobody else can see it."""
+    held = leaf.grad
+    if create_graph:
+        leaf.grad = g if held is None else held + g
+    elif held is not None:
+        if type(held._data) is np.ndarray and held._fn is None and held._data.shape == g.shape:
+            np.add(held._data, g, out=held._data, casting="unsafe")
+            held._ver[0] += 1
+        else:
+            leaf.grad = make(held._data + g)
+    elif isinstance(g, np.ndarray | np.generic):
+        # Two references: the walking loop's and the counter's own argument.
+        owned = references <= 2 and type(g) is np.ndarray and g.base is None
+        leaf.grad = make(g if owned else np.array(g))
+    else:
+        leaf.grad = make(g.copy() if hasattr(g, "copy") else g)
+    if leaf.post_hooks:
+        for post in list(leaf.post_hooks.values()):
+            post(leaf.grad)  # type: ignore[arg-type]
+
+
+def _call_hooks(fn: Any, g: Any, create_graph: bool) -> Any:
+    for hook in list(fn.hooks.values()):
+        new = hook(g if create_graph else make(g if hasattr(g, "base") else np.asarray(g)))
+        if new is not None:
+            g = new if create_graph else new._data
+    return g
+
+
+def _leading_to(roots: Sequence[tuple[Any, Any]], targets: dict[Any, Any]) -> set[Any]:
+    """Producers reachable from the roots from which some target can be reached."""
+    useful = set(targets)
+    order: list[Any] = []
+    seen: set[Any] = set()
+    stack = [fn for fn, _ in roots]
+    while stack:
+        fn = stack.pop()
+        if fn in seen:
+            continue
+        seen.add(fn)
+        order.append(fn)
+        stack.extend(e for e in _parents(fn) if e is not None)
+    for fn in sorted(order, key=lambda n: n.seq):
+        if any(e in useful for e in _parents(fn)):
+            useful.add(fn)
+    return useful
+
+
+def _parents(fn: Any) -> Sequence[Any]:
+    if type(fn) is Leaf:
+        return ()
+    return (fn.node,) if type(fn) is Pick else fn.edges
+
+
+_ones: dict[Any, Any] = {}
+
+
+def root(tensor: Tensor, gradient: Any, create_graph: bool) -> tuple[Any, Any]:
+    """The pair (producer, gradient) to start from; see :func:`run_backward`.
+
+    Raises:
+        AutogradError: `tensor` requires no gradient, or is not a scalar and none was given.
+        ShapeError, DTypeError: `gradient` does not fit.
+    """
+    fn = tensor._fn if tensor._base is None else current_fn(tensor)
+    if fn is None:
+        raise AutogradError("element 0 of tensors does not require grad and does not have a grad_fn")
+    if gradient is not None:
+        if tuple(gradient.shape) != tuple(tensor.shape):
+            raise ShapeError(
+                f"Mismatch in shape: grad_output has a shape of {shape_text(gradient.shape)} and "
+                f"output has a shape of {shape_text(tensor.shape)}."
+            )
+        if gradient.dtype.is_complex != tensor.dtype.is_complex:
+            raise DTypeError(
+                f"expected a gradient of dtype {tensor.dtype}, got {gradient.dtype}"
+            )
+        return fn, gradient if create_graph else gradient._data
+    data = tensor._data
+    if type(data) is np.ndarray and not create_graph and not data.ndim:
+        one = _ones.get(data.dtype)
+        if one is None:
+            one = _ones[data.dtype] = np.ones((), data.dtype)
+        return fn, one
+    if tensor.numel() != 1:
+        raise AutogradError(
+            "grad can be implicitly created only for scalar outputs; this one has shape "
+            f"{shape_text(tensor.shape)}"
+        )
+    one = functions.ones_like(tensor)
+    return fn, one if create_graph else one._data

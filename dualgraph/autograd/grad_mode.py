@@ -1,0 +1,98 @@
+"""Whether operations are recorded on the tape: a setting of the thread, as in PyTorch."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Local(threading.local):
+    grad = True
+
+
+local = _Local()
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations on tensors that require gradients are recorded in this thread."""
+    return local.grad
+
+
+class _GradMode:
+    """Sets grad mode for a block or, as a decorator, for each call of a function."""
+
+    def __init__(self, mode: bool) -> None:
+        self._mode = mode
+        self._saved: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._saved.append(local.grad)
+        local.grad = self._mode
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        local.grad = self._saved.pop()
+
+    def __call__(self, function: _F) -> _F:
+        mode = self._mode
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with _GradMode(mode):
+                return function(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]
+
+
+class no_grad(_GradMode):
+    """Nothing inside is recorded: ``with dg.no_grad(): ...`` or ``@dg.no_grad()``."""
+
+    def __new__(cls, function: Any = None) -> Any:
+        made = super().__new__(cls)
+        if function is None:
+            return made
+        made.__init__()
+        return made(function)
+
+    def __init__(self, function: Any = None) -> None:
+        super().__init__(False)
+
+
+class enable_grad(_GradMode):
+    """Recording inside a `no_grad` block."""
+
+    def __init__(self) -> None:
+        super().__init__(True)
+
+
+class set_grad_enabled(_GradMode):
+    """Sets grad mode at once, and undoes it when used as a context manager."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__(mode)
+        self._outer = local.grad
+        local.grad = mode
+
+    def __enter__(self) -> None:
+        self._saved.append(self._outer)
+        local.grad = self._mode
+
+    def __call__(self, function: _F) -> _F:
+        local.grad = self._outer
+        return super().__call__(function)
+
+
+class inference_mode(_GradMode):
+    """As `no_grad` (mode=True); PyTorch's stricter variant has nothing more to gain here."""
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__(not mode)

@@ -1,0 +1,183 @@
+"""The tape: what is remembered about an operation so that it can be differentiated.
+
+Every tensor that takes part in differentiation points to the object that produced it:
+
+- :class:`Leaf`   a tensor the user made; gradients end here, in `grad`.
+- :class:`Node`   one recorded operation.
+- :class:`Pick`   one output of an operation that has several.
+
+Each has a `seq`, larger than those of everything it was computed from; backward visits in descending
+`seq`, which is a reverse topological order without any sorting pass over the graph.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from dualgraph_compiler.errors import AutogradError
+from dualgraph_compiler.ops import Op
+
+if TYPE_CHECKING:
+    from dualgraph._tensor import Tensor
+
+_ndarray = np.ndarray
+next_seq = itertools.count().__next__
+Hook: TypeAlias = "Callable[[Tensor], Tensor | None]"
+
+
+class Shaped:
+    """Stands in for a value of which a gradient rule needs the shape and dtype only."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, array: Any) -> None:
+        self.shape = array.shape
+        self.dtype = array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
+class Leaf:
+    """Where gradients of a user's tensor accumulate."""
+
+    __slots__ = ("__weakref__", "grad", "hooks", "post_hooks", "seq")
+    name = "AccumulateGrad"
+
+    def __init__(self) -> None:
+        self.seq = next_seq()
+        self.grad: Tensor | None = None
+        self.hooks: dict[int, Hook] | None = None
+        self.post_hooks: dict[int, Callable[[Tensor], None]] | None = None
+
+
+class Node:
+    """One recorded operation.
+
+    `edges` are the producers of its operands (None where no gradient is wanted), `inputs` the saved
+    operands (an array, or a Shaped), `output` the saved result(s). `cells` are the version cells of what
+    was saved and `version` the sum of their counts then: counts only grow, so an equal sum means that
+    none has changed. `inputs` is None once a backward pass has used the node up.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "cells",
+        "edges",
+        "hooks",
+        "inputs",
+        "op",
+        "output",
+        "seq",
+        "version",
+    )
+
+    op: Op
+    edges: Sequence[Any]
+    inputs: Sequence[Any] | None
+    output: Any
+    cells: Sequence[list[int]]
+    version: int
+    seq: int
+    hooks: dict[int, Hook] | None
+
+    @property
+    def name(self) -> str:
+        return "".join(p.capitalize() for p in self.op.name.split("_")) + "Backward0"
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """The producers of the operands, as PyTorch shows them."""
+        return tuple((e.node, e.index) if type(e) is Pick else (e, 0) for e in self.edges)
+
+    def __repr__(self) -> str:
+        return f"<{self.name} object at {id(self):#x}>"
+
+    def stale(self) -> AutogradError:
+        """The error for a saved value that was overwritten since."""
+        now = sum(c[0] for c in self.cells)
+        return AutogradError(
+            "one of the variables needed for gradient computation has been modified by an inplace "
+            f"operation: the values saved for {self.name} are at version {now}; expected version "
+            f"{self.version} instead. Clone the tensor before the in-place operation."
+        )
+
+
+class Pick:
+    """Output `index` of a node that has several."""
+
+    __slots__ = ("__weakref__", "hooks", "index", "node", "seq")
+
+    def __init__(self, node: Any, index: int) -> None:
+        self.node = node
+        self.index = index
+        self.seq = next_seq()
+        self.hooks: dict[int, Hook] | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.node.name)
+
+
+# A value of at most this many bytes is kept whole where its shape would do: cheaper than a Shaped.
+_SMALL = 1024
+
+
+def record(
+    op: Op,
+    edges: Sequence[Any],
+    arrays: Sequence[Any],
+    output: Any,
+    cells: Sequence[list[int]],
+    output_cell: list[int] | None,
+) -> Node:
+    """A tape node for `op` applied to `arrays`, whose producers are `edges`.
+
+    `cells` are the operands' version cells; `output` is the result array (or tuple of arrays), with
+    its version cell `output_cell`.
+    """
+    node = Node.__new__(Node)
+    node.op = op
+    node.seq = next_seq()
+    node.edges = edges
+    node.hooks = None
+    flags = op.saves_inputs
+    extra = len(arrays) - len(flags)
+    if extra:
+        flags = (*flags[: len(arrays)], *(op.saves_rest,) * extra)
+    version = 0
+    if False not in flags:
+        node.inputs = arrays
+        watched = cells
+        for cell in cells:
+            version += cell[0]
+    else:
+        node.inputs = inputs = []
+        watched = []
+        for i, array in enumerate(arrays):
+            if flags[i]:
+                inputs.append(array)
+                watched.append(cells[i])
+                version += cells[i][0]
+            else:
+                inputs.append(
+                    array
+                    if type(array) is _ndarray and array.nbytes <= _SMALL
+                    else Shaped(array)
+                )
+    if op.saves_output:
+        node.output = output
+        if output_cell is not None:
+            watched = [*watched, output_cell]
+            version += output_cell[0]
+    elif type(output) is tuple:
+        node.output = tuple(map(Shaped, output))
+    else:
+        node.output = None
+    node.cells = watched
+    node.version = version
+    return node
