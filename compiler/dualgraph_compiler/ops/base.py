@@ -104,7 +104,7 @@ class Op:
         """The op in terms of simpler ops (COMPOSITE ops only)."""
         raise NotImplementedError(type(self).__name__)
 
-    def to_onnx(self, ctx: Export, *inputs: str) -> Any:
+    def to_onnx(self, ctx: Export, *inputs: Any) -> Any:
         """Emit this op; returns the result's name(s). The default follows the `onnx` declaration."""
         if self.onnx is None:
             raise OnnxError(f"{self.name} has no ONNX form")

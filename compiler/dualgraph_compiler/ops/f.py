@@ -14,11 +14,15 @@ import numpy as np
 
 from ..dims import DimLike, Shape
 from ..dtypes import DType, dtype_of
+from ..kernels.broadcast import broadcast_to
 
 # Modules, not names: gradient rules of these modules call back into this one.
 from . import movement as _mv
+from . import padding as _pd
 from . import pointwise as _pw
+from . import rearrange as _re
 from . import reduction as _rd
+from . import slicing as _sl
 from .base import Array
 
 
@@ -35,6 +39,8 @@ def cast(x: Array, dtype: DType) -> Array:
 
 def conj(x: Array) -> Array:
     """The complex conjugate; `x` itself where it is real."""
+    if type(x) is np.ndarray:  # the tape's hot path
+        return np.conj(x) if x.dtype.kind == "c" else x
     return _pw.Conj()(x) if dtype_of(x).is_complex else x
 
 
@@ -64,7 +70,10 @@ def reshape(x: Array, shape: Sequence[DimLike]) -> Array:
 
 def expand(x: Array, shape: Sequence[DimLike]) -> Array:
     """`x` broadcast to `shape`; `x` itself where it has it."""
-    return x if x.shape == tuple(shape) else _mv.Expand(tuple(shape))(x)
+    shape = tuple(shape)
+    if type(x) is np.ndarray:  # the tape's hot path
+        return x if x.shape == shape else broadcast_to(np, x, shape)
+    return x if x.shape == shape else _mv.Expand(shape)(x)
 
 
 def permute(x: Array, axes: Sequence[int]) -> Array:
@@ -96,3 +105,62 @@ def zeros_like(x: Array) -> Array:
 def is_array(x: Any) -> bool:
     """Whether `x` is a concrete NumPy array or scalar (as opposed to a Value, Tensor or CuPy)."""
     return isinstance(x, np.ndarray | np.generic)
+
+
+# -- movement -------------------------------------------------------------------------------------
+
+
+def slice_axis(x: Array, axis: int, start: DimLike, stop: DimLike, step: int = 1) -> Array:
+    """``x[start:stop:step]`` along one axis; bounds within it."""
+    if start == 0 and stop == x.shape[axis] and step == 1:
+        return x
+    starts, stops, steps = _sl.full_bounds(tuple(x.shape))
+    starts[axis], stops[axis], steps[axis] = start, stop, step
+    return _sl.Slice(tuple(starts), tuple(stops), tuple(steps))(x)
+
+
+def select(x: Array, axis: int, index: DimLike) -> Array:
+    """``x[index]`` along one axis, which is dropped; `index` counts from the front."""
+    shape = tuple(x.shape)
+    return reshape(slice_axis(x, axis, index, index + 1), shape[:axis] + shape[axis + 1 :])
+
+
+def concat(xs: Sequence[Array], axis: int) -> Array:
+    """The operands joined along an existing axis."""
+    return xs[0] if len(xs) == 1 else _re.Concat(axis)(*xs)
+
+
+def stack(xs: Sequence[Array], axis: int) -> Array:
+    """The operands joined along a new axis."""
+    shape = list(xs[0].shape)
+    shape.insert(axis, 1)
+    return concat([reshape(x, shape) for x in xs], axis)
+
+
+def flip(x: Array, axes: Sequence[int]) -> Array:
+    """The order of elements reversed along `axes` (non-negative)."""
+    return _re.Flip(tuple(axes))(x)
+
+
+def pad(x: Array, pads: Sequence[tuple[DimLike, DimLike]], value: complex = 0) -> Array:
+    """`value` added before and after each axis; negative amounts crop."""
+    return _pd.Pad(tuple(pads), value)(x) if any(p != (0, 0) for p in pads) else x
+
+
+def roll(x: Array, shift: int, axis: int) -> Array:
+    """Elements moved `shift` places along an axis, those at the end back to the start."""
+    size = x.shape[axis]
+    shift = shift % size if size != 0 else 0
+    if shift == 0:
+        return x
+    first = slice_axis(x, axis, size - shift, size)
+    return concat([first, slice_axis(x, axis, 0, size - shift)], axis)
+
+
+def tile(x: Array, repeats: Sequence[DimLike]) -> Array:
+    """`x` repeated whole, `repeats[i]` times along axis i; at least as many repeats as axes."""
+    shape = (1,) * (len(repeats) - x.ndim) + tuple(x.shape)
+    pairs = [(1, d) for d in shape]
+    x = reshape(x, [v for p in pairs for v in p])
+    x = expand(x, [v for r, d in zip(repeats, shape, strict=True) for v in (r, d)])
+    return reshape(x, [r * d for r, d in zip(repeats, shape, strict=True)])

@@ -1,14 +1,16 @@
-"""Movement: every output element is some input element; views where memory allows."""
+"""Views: reshape, expand, permute. See :mod:`.slicing` and :mod:`.rearrange` for the rest."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..dims import Dim, Shape, product
+from ..dims import Dim, DimLike, Shape, product
 from ..errors import ShapeError
+from ..kernels.broadcast import broadcast_to
 from ..types import TensorType
 from . import f
-from .base import Array, Grad, Kind, Onnx, Op, op, shape_text
+from .base import Array, Grad, Kind, Onnx, Op, broadcast_shapes, normalize_axis, op, shape_text
+from .onnx_rules import Export, Import, from_onnx
 
 
 class Movement(Op):
@@ -46,6 +48,21 @@ class Reshape(Movement):
     def unview(self, base: Array, v: Array) -> Array:
         return f.reshape(v, base.shape)
 
+    def to_onnx(self, ctx: Export, x: str) -> Any:
+        old = ctx.type(x).shape
+        # 0 keeps the input's size and -1 is what remains: both spare computing symbolic sizes.
+        kept: list[DimLike] = [
+            0 if isinstance(d, Dim) and i < len(old) and old[i] == d else d
+            for i, d in enumerate(self.shape)
+        ]
+        symbolic = [i for i, d in enumerate(kept) if isinstance(d, Dim)]
+        if any(d == 0 and isinstance(d, int) for d in self.shape):
+            ctx.require_opset(14, "reshape to a size of 0")
+            return ctx.emit("Reshape", x, ctx.shape(self.shape), allowzero=1)
+        if len(symbolic) == 1:
+            kept[symbolic[0]] = -1
+        return ctx.emit("Reshape", x, ctx.shape(tuple(kept)))
+
 
 @op
 class Expand(Movement):
@@ -70,10 +87,16 @@ class Expand(Movement):
         return x.with_shape(self.shape)
 
     def eager(self, xp: Any, x: Array) -> Array:
-        return xp.broadcast_to(x, self.shape)
+        return broadcast_to(xp, x, self.shape)
 
     def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
         return (f.unbroadcast(g, _x.shape),)
+
+    def to_onnx(self, ctx: Export, x: str) -> Any:
+        old = (1,) * (len(self.shape) - ctx.type(x).ndim) + ctx.type(x).shape
+        # ONNX broadcasts both ways, so 1 keeps a size and only real expansions need one.
+        wanted = tuple(1 if o == d else d for o, d in zip(old, self.shape, strict=True))
+        return ctx.emit("Expand", x, ctx.shape(wanted))
 
 
 @op
@@ -106,108 +129,60 @@ class Permute(Movement):
         return self.inverse()(v)
 
 
-@op
-class Slice(Movement):
-    """Along each axis: `starts[i] : stops[i] : steps[i]`, steps positive, bounds within the axis.
-
-    A full axis is ``0 : d : 1``. Source: ONNX Slice-13.
-    """
-
-    starts: Shape
-    stops: Shape
-    steps: tuple[int, ...]
-    is_view: ClassVar[bool] = True
-
-    def infer(self, x: TensorType) -> TensorType:
-        if not len(self.starts) == len(self.stops) == len(self.steps) == x.ndim:
-            raise ShapeError(
-                f"slice: expected bounds for each of the {x.ndim} axes of {shape_text(x.shape)}, "
-                f"got {len(self.starts)}"
-            )
-        out = []
-        for start, stop, step, size in zip(
-            self.starts, self.stops, self.steps, x.shape, strict=True
-        ):
-            if step < 1:
-                raise ShapeError(f"slice: steps must be positive, got {step}")
-            if all(isinstance(v, int) for v in (start, stop, size)) and not (
-                0 <= start <= stop <= size or (start == stop)
-            ):
-                raise ShapeError(f"slice: {start}:{stop} is not within an axis of size {size}")
-            out.append(-((start - stop) // step))
-        return x.with_shape(out)
-
-    def region(self) -> tuple[slice, ...]:
-        """The NumPy index of the elements shown."""
-        return tuple(map(slice, self.starts, self.stops, self.steps))
-
-    def eager(self, xp: Any, x: Array) -> Array:
-        return x[self.region()]
-
-    def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
-        return (SliceGrad(self.starts, self.stops, self.steps, _x.shape)(g),)
-
-    def unview(self, base: Array, v: Array) -> Array:
-        return SliceUpdate(self.starts, self.stops, self.steps)(base, v)
-
-
-@op
-class SliceGrad(Movement):
-    """Zeros of `shape` with x written at ``starts : stops : steps``: the transpose of Slice."""
-
-    starts: Shape
-    stops: Shape
-    steps: tuple[int, ...]
-    shape: Shape
-
-    def infer(self, x: TensorType) -> TensorType:
-        shown = Slice(self.starts, self.stops, self.steps).infer(x.with_shape(self.shape))
-        if shown.shape != x.shape:
-            raise ShapeError(
-                f"slice_grad: expected {shape_text(shown.shape)}, got {shape_text(x.shape)}"
-            )
-        return x.with_shape(self.shape)
-
-    def eager(self, xp: Any, x: Array) -> Array:
-        out = xp.zeros(self.shape, x.dtype)
-        out[tuple(map(slice, self.starts, self.stops, self.steps))] = x
-        return out
-
-    def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
-        return (Slice(self.starts, self.stops, self.steps)(g),)
-
-
-@op
-class SliceUpdate(Movement):
-    """`base` with ``starts : stops : steps`` replaced by `v`. Source: ONNX ScatterND-18."""
-
-    starts: Shape
-    stops: Shape
-    steps: tuple[int, ...]
-
-    def infer(self, base: TensorType, v: TensorType) -> TensorType:
-        shown = Slice(self.starts, self.stops, self.steps).infer(base)
-        if shown != v:
-            raise ShapeError(f"slice_update: expected {shown} to write, got {v}")
-        return base
-
-    def eager(self, xp: Any, base: Array, v: Array) -> Array:
-        out = base.copy()
-        out[tuple(map(slice, self.starts, self.stops, self.steps))] = v
-        return out
-
-    def vjp(self, g: Array, _y: Array, _base: Array, _v: Array) -> tuple[Grad, ...]:
-        return (
-            lambda: self(g, f.zeros_like(Slice(self.starts, self.stops, self.steps)(g))),
-            lambda: Slice(self.starts, self.stops, self.steps)(g),
-        )
-
-
-def full_slice(shape: Shape) -> tuple[Shape, Shape, tuple[int, ...]]:
-    """The bounds that show everything, to be edited along some axes."""
-    return (0,) * len(shape), shape, (1,) * len(shape)
-
-
 def is_symbolic(shape: Shape) -> bool:
     """Whether some dimension is symbolic."""
     return any(isinstance(d, Dim) for d in shape)
+
+
+# -- import ---------------------------------------------------------------------------------------
+
+
+@from_onnx("Reshape")
+def _import_reshape(ctx: Import, x: Any, shape: Any) -> Any:
+    wanted = list(ctx.sizes(shape, "the shape of Reshape"))
+    if not ctx.attr("allowzero", 0):
+        wanted = [x.shape[i] if d == 0 else d for i, d in enumerate(wanted)]
+    if -1 in wanted:
+        at = wanted.index(-1)
+        rest = product((*wanted[:at], *wanted[at + 1 :]))
+        wanted[at] = x.size // rest if rest != 0 else 0
+    return f.reshape(x, tuple(wanted))
+
+
+@from_onnx("Flatten")
+def _import_flatten(ctx: Import, x: Any) -> Any:
+    axis = ctx.attr("axis", 1)
+    axis = axis + x.ndim if axis < 0 else axis
+    return f.reshape(x, (product(x.shape[:axis]), product(x.shape[axis:])))
+
+
+@from_onnx("Squeeze")
+def _import_squeeze(ctx: Import, x: Any, axes: Any = None) -> Any:
+    if axes is None:
+        drop = {i for i, d in enumerate(x.shape) if d == 1}
+    else:
+        drop = {normalize_axis("Squeeze", a, x.ndim) for a in ctx.ints(axes, "Squeeze axes")}
+    if any(isinstance(x.shape[i], int) and x.shape[i] != 1 for i in drop):
+        raise ShapeError(f"Squeeze: axes {sorted(drop)} of {shape_text(x.shape)} are not all 1")
+    return f.reshape(x, tuple(d for i, d in enumerate(x.shape) if i not in drop))
+
+
+@from_onnx("Unsqueeze")
+def _import_unsqueeze(ctx: Import, x: Any, axes: Any) -> Any:
+    given = ctx.ints(axes, "Unsqueeze axes")
+    ndim = x.ndim + len(given)
+    new = {normalize_axis("Unsqueeze", a, ndim) for a in given}
+    rest = iter(x.shape)
+    return f.reshape(x, tuple(1 if i in new else next(rest) for i in range(ndim)))
+
+
+@from_onnx("Expand")
+def _import_expand(ctx: Import, x: Any, shape: Any) -> Any:
+    wanted = ctx.sizes(shape, "the shape of Expand")
+    return f.expand(x, broadcast_shapes("Expand", x.shape, wanted))
+
+
+@from_onnx("Transpose")
+def _import_transpose(ctx: Import, x: Any) -> Any:
+    perm = ctx.attr("perm", tuple(reversed(range(x.ndim))))
+    return f.permute(x, tuple(perm))
