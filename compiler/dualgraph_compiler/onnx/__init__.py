@@ -1,0 +1,25 @@
+"""ONNX files: reading, writing, and the conversion between models and graphs.
+
+    naming       unique names, symbolic sizes, source locations in doc strings
+    export       graph -> model; export_sizes writes symbolic sizes as nodes
+    save, load   models on disk, with external data; load trusts nothing it reads
+    lift         brings old models to the opset that import rules are written for
+    importer     model -> graph; rules for operators that are no op of ours are in `rules`
+    symbolic     shape arithmetic carried out while importing; materialize makes nodes of the rest
+
+The `onnx` package is imported by the first call that needs it, not by this one.
+"""
+
+from .export import DEFAULT_OPSET, export_graph
+from .importer import import_model
+from .load import ModelFile, load_model
+from .save import save_model
+
+__all__ = [
+    "DEFAULT_OPSET",
+    "ModelFile",
+    "export_graph",
+    "import_model",
+    "load_model",
+    "save_model",
+]

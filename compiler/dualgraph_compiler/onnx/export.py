@@ -1,0 +1,316 @@
+"""Graph -> ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..dims import DimLike, Shape
+from ..dtypes import DType, as_dtype
+from ..errors import OnnxError
+from ..graph import Graph, Node, Value
+from ..ops.onnx_rules import IMPORT_OPSET
+from ..types import TensorType
+from .export_sizes import SizeWriter
+from .naming import Names, location_text
+
+if TYPE_CHECKING:
+    import onnx
+
+DEFAULT_OPSET = 21
+MIN_OPSET = 13  # from here on, axes of Squeeze, Unsqueeze and ReduceSum are operands
+_SHARED_BYTES = 4096  # equal constants up to this size are stored once
+
+
+def export_graph(
+    graph: Graph,
+    *,
+    opset: int = DEFAULT_OPSET,
+    name: str | None = None,
+    producer_name: str = "dualgraph",
+    producer_version: str = "",
+    metadata: Mapping[str, str] | None = None,
+    doc: bool = True,
+) -> onnx.ModelProto:
+    """The ONNX model of a graph; the same graph gives the same bytes.
+
+    Args:
+        graph: params and constants become initializers (a param keeps its name), symbolic sizes
+            `dim_param`.
+        opset: version of the standard operator set written, 13 to 28; the IR version follows.
+        name: the ONNX graph's name; the graph's own by default.
+        producer_name, producer_version: written into the model.
+        metadata: the model's `metadata_props`.
+        doc: whether nodes carry their source location as doc string.
+
+    Raises:
+        OnnxError: an op has no ONNX form, or none at this opset.
+    """
+    import onnx
+
+    newest = min(IMPORT_OPSET, onnx.defs.onnx_opset_version())
+    if not MIN_OPSET <= opset <= newest:
+        raise OnnxError(f"expected an opset from {MIN_OPSET} to {newest}, got {opset}")
+    exporter = Exporter(graph, opset, doc)
+    exporter.add_graph()
+    opsets = [onnx.helper.make_opsetid(d, v) for d, v in sorted(exporter.domains.items())]
+    model = onnx.helper.make_model(
+        exporter.finish(name or graph.name),
+        opset_imports=opsets,
+        ir_version=onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True),
+        producer_name=producer_name,
+        producer_version=producer_version,
+    )
+    onnx.helper.set_model_props(model, dict(metadata or {}))
+    return model
+
+
+class Exporter:
+    """What ops write themselves with: the `Export` protocol of :mod:`..ops.onnx_rules`."""
+
+    def __init__(self, graph: Graph, opset: int, doc: bool = True) -> None:
+        self.graph = graph
+        self.opset = opset
+        self.domains: dict[str, int] = {"": opset}
+        self._doc = doc
+        self._names = Names()
+        self._node_names = Names()
+        self._operands: dict[Value, str] = {}
+        self._types: dict[str, TensorType] = {}
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, onnx.TensorProto] = {}
+        self._constants: dict[Any, str] = {}
+        self._shared: set[str] = set()  # results that later nodes may read under their first name
+        self._node: Node | None = None
+        self._sizes = SizeWriter(self, self._input_sizes())
+        self._inputs = [
+            self._names.claim(v.name or f"input_{i}") for i, v in enumerate(graph.inputs)
+        ]
+        self._outputs = [self._names.claim(n) for n in graph.output_names]
+        self._params = {v: self._names.claim(v.name or "param") for v in graph.params}
+        self._own_names = self._claim_named_results()
+
+    # -- the whole graph --------------------------------------------------------------------------
+
+    def add_graph(self) -> None:
+        """Write every node."""
+        for value, name in zip(self.graph.inputs, self._inputs, strict=True):
+            self._define(value, name)
+        wanted = {v: n for v, n in zip(self.graph.outputs, self._outputs, strict=True) if v.node}
+        for node in self.graph.nodes:
+            self._add_node(node, wanted)
+        self._node = None
+        for value, name in zip(self.graph.outputs, self._outputs, strict=True):
+            source = self._operand(value)
+            if source != name:
+                self._append("Identity", (source,), [name], {})
+
+    def finish(self, name: str) -> onnx.GraphProto:
+        """The graph written so far."""
+        from onnx import helper
+
+        inputs = zip(self._inputs, self.graph.inputs, strict=True)
+        outputs = zip(self._outputs, self.graph.outputs, strict=True)
+        return helper.make_graph(
+            self._nodes,
+            name,
+            [_value_info(n, v.type) for n, v in inputs],
+            [_value_info(n, v.type) for n, v in outputs],
+            list(self._initializers.values()),
+        )
+
+    def _add_node(self, node: Node, wanted: Mapping[Value, str]) -> None:
+        first = len(self._nodes)
+        self._node = node
+        operands = [self._operand(v) for v in node.inputs]
+        try:
+            results = node.op.to_onnx(self, *operands)
+        except OnnxError as error:
+            if node.loc is not None:
+                error.add_note(f"at {node.loc.file}:{node.loc.line}")
+            raise
+        results = (results,) if isinstance(results, str) else tuple(results)
+        if len(results) != len(node.outputs):
+            raise OnnxError(
+                f"{node.op.name}: to_onnx must give {len(node.outputs)} results, not {len(results)}"
+            )
+        own = {name for n in self._nodes[first:] for name in n.output} - self._shared
+        for value, result in zip(node.outputs, results, strict=True):
+            wish = wanted.get(value) or self._own_names.get(value) or result
+            if result in own and wish != result:
+                own.discard(result)
+                self._rename(result, wish, first)
+                result = wish
+            self._define(value, result)
+
+    def _rename(self, old: str, new: str, first: int) -> None:
+        """Give a result of the nodes from index `first` on its final name."""
+        for node in self._nodes[first:]:
+            for names in (node.input, node.output):
+                for i, name in enumerate(names):
+                    if name == old:
+                        names[i] = new
+
+    def _define(self, value: Value, name: str) -> None:
+        self._operands[value] = name
+        self._types.setdefault(name, value.type)
+
+    def _operand(self, value: Value) -> str:
+        """The name of a value; params and constants are written when first used."""
+        found = self._operands.get(value)
+        if found is None:
+            if value in self._params:
+                found = self._initializer(self._params[value], value.data)
+            else:
+                found = self._constant(value.data, value.name)
+            self._define(value, found)
+        return found
+
+    def _claim_named_results(self) -> dict[Value, str]:
+        """The names that results have in the graph; made-up ones keep clear of them."""
+        outputs = set(self.graph.outputs)
+        results = (v for node in self.graph.nodes for v in node.outputs)
+        return {v: self._names.claim(v.name) for v in results if v.name and v not in outputs}
+
+    def _input_sizes(self) -> dict[str, tuple[Value, int]]:
+        """For every symbol, an input and the axis whose size it is."""
+        found: dict[str, tuple[Value, int]] = {}
+        for v in self.graph.inputs:
+            for axis, d in enumerate(v.shape):
+                if not isinstance(d, int) and d.name is not None:
+                    found.setdefault(d.name, (v, axis))
+        return found
+
+    def _initializer(self, name: str, data: Any) -> str:
+        from onnx import numpy_helper
+
+        array = np.ascontiguousarray(data.get() if hasattr(data, "get") else data)
+        # ascontiguousarray makes 0-d arrays 1-d.
+        self._initializers[name] = numpy_helper.from_array(array.reshape(data.shape), name)
+        return name
+
+    def _constant(self, data: Any, name: str = "") -> str:
+        key = None
+        if data.nbytes <= _SHARED_BYTES:
+            key = (data.dtype, data.shape, data.tobytes())
+            if key in self._constants:
+                return self._constants[key]
+        made = self._initializer(self._names.claim(name or "const"), data)
+        if key is not None:
+            self._constants[key] = made
+        return made
+
+    # -- the Export protocol ----------------------------------------------------------------------
+
+    def emit(self, op_type: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+        """Add a node; see :class:`~dualgraph_compiler.ops.onnx_rules.Export`."""
+        stem = self._node.op.name if self._node is not None else op_type.lower()
+        results = [self._names.claim(stem) for _ in range(outputs)]
+        self._append(op_type, inputs, results, attributes)
+        return results[0] if outputs == 1 else tuple(results)
+
+    def constant(self, value: Any, dtype: Any = None) -> str:
+        """An initializer holding `value`."""
+        np_dtype = as_dtype(dtype).np if dtype is not None else None
+        return self._constant(np.asarray(value, np_dtype))
+
+    def ints(self, *values: int) -> str:
+        """A 1-d int64 initializer."""
+        return self.constant(np.array(values, np.int64))
+
+    def shape(self, dims: Shape) -> str:
+        """A 1-d int64 tensor of sizes."""
+        return self._sizes.shape(tuple(dims))
+
+    def dim(self, dim: DimLike) -> str:
+        """A 0-d int64 tensor holding one size."""
+        return self._sizes.dim(dim)
+
+    def type(self, name: str) -> TensorType:
+        """The type of an operand."""
+        return self._types[name]
+
+    def require_opset(self, needed: int, what: str) -> None:
+        """Refuse a target opset below `needed`."""
+        if self.opset < needed:
+            raise OnnxError(f"{what} needs opset {needed} or newer, got opset {self.opset}")
+
+    def share(self, name: str) -> str:
+        """Mark a result as read by later nodes too, so that it keeps its name."""
+        self._shared.add(name)
+        return name
+
+    def input_name(self, value: Value) -> str:
+        """The name of a graph input."""
+        return self._operands[value]
+
+    # -- nodes ------------------------------------------------------------------------------------
+
+    def _append(
+        self, op_type: str, inputs: tuple[str, ...], results: list[str], attributes: dict[str, Any]
+    ) -> None:
+        from onnx import helper
+
+        domain, _, plain = op_type.rpartition("::")
+        self.domains.setdefault(domain, 1)
+        loc = self._node.loc if self._node is not None else None
+        scope = f"{loc.scope}/{plain}" if loc is not None and loc.scope else plain
+        kept = list(inputs)
+        while kept and not kept[-1]:
+            kept.pop()
+        node = helper.make_node(
+            plain,
+            kept,
+            results,
+            name=self._node_names.claim(scope),
+            doc_string=location_text(loc) if self._doc and loc is not None else None,
+            domain=domain or None,
+        )
+        schema = self._schema(plain, domain)
+        for key, value in attributes.items():
+            if value is not None:
+                node.attribute.append(_attribute(key, value, schema))
+        self._nodes.append(node)
+
+    def _schema(self, op_type: str, domain: str) -> Any:
+        from onnx import defs
+
+        if domain:
+            return None
+        try:
+            return defs.get_schema(op_type, self.opset, domain)
+        except defs.SchemaError:
+            raise OnnxError(f"opset {self.opset} has no operator {op_type}") from None
+
+
+def _attribute(key: str, value: Any, schema: Any) -> onnx.AttributeProto:
+    """An attribute of the type its operator declares."""
+    from onnx import AttributeProto, helper, numpy_helper
+
+    if isinstance(value, DType):
+        value = value.onnx
+    elif isinstance(value, np.ndarray):
+        value = numpy_helper.from_array(value)
+    if schema is None:
+        return helper.make_attribute(key, value)
+    if key not in schema.attributes:
+        raise OnnxError(f"{schema.name}-{schema.since_version} has no attribute {key!r}")
+    kind = schema.attributes[key].type.value
+    if kind == AttributeProto.FLOAT:
+        value = float(value)
+    elif kind == AttributeProto.INT:
+        value = int(value)
+    elif kind == AttributeProto.FLOATS:
+        value = [float(v) for v in value]
+    elif kind == AttributeProto.INTS:
+        value = [int(v) for v in value]
+    return helper.make_attribute(key, value, attr_type=kind)
+
+
+def _value_info(name: str, t: TensorType) -> onnx.ValueInfoProto:
+    from onnx import helper
+
+    sizes = [d if isinstance(d, int) else str(d) for d in t.shape]
+    return helper.make_tensor_value_info(name, t.dtype.onnx, sizes)

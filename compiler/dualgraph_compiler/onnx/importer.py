@@ -1,0 +1,332 @@
+"""ONNX model -> Graph."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..dims import Dim, DimLike, Shape
+from ..dtypes import BY_ONNX, DType, as_dtype, bool_, int64
+from ..errors import OnnxError
+from ..graph import Graph, Value
+from ..ops.base import REGISTRY, Op
+from ..ops.onnx_rules import RULES, Rule
+from ..types import TensorType
+from . import rules as _rules  # noqa: F401 - registers them
+from .lift import operator_name, operators, prepare
+from .load import ModelFile, ModelSource, element_type_name, load_model
+from .materialize import materialize
+from .naming import DimNames, parse_location
+from .symbolic import MAX_ELEMENTS, Contents, contents, evaluate, is_known
+
+if TYPE_CHECKING:
+    import onnx
+
+Weights = Literal["constant", "param"]
+
+# Operators whose later float operands set them up and are no weights of the model.
+_SETTINGS = {"Resize", "Upsample", "Clip", "Pad", "Dropout", "OneHot", "Range", "Pow", "CumSum"}
+_COMPARISONS = {"Equal", "Less", "Greater"}
+
+
+def import_model(
+    source: ModelSource,
+    *,
+    weights: Weights = "constant",
+    input_shapes: Mapping[str, Sequence[DimLike | str]] | None = None,
+    name: str | None = None,
+) -> Graph:
+    """The graph of an ONNX model, of any opset.
+
+    Args:
+        source: a path, bytes, a binary file, a ModelProto, or what `load_model` returned.
+        weights: whether floating-point initializers become constants of the graph, which the
+            optimiser may fold, or params, which can be trained.
+        input_shapes: shapes to use instead of the declared ones, by input name; a string in one is
+            a symbolic size.
+        name: the graph's name; the model's own by default.
+
+    Raises:
+        OnnxError: the model cannot be read, is malformed, or uses operators that are not
+            supported (the message lists them all).
+    """
+    if weights not in ("constant", "param"):
+        raise OnnxError(f"expected weights='constant' or 'param', got {weights!r}")
+    file = load_model(source)
+    model = prepare(file, lambda op: rule_for(op) is not None)
+    _require_rules(file, model)
+    importer = Importer(file, name or file.proto.graph.name or "graph", weights)
+    importer.add_graph(model.graph, dict(input_shapes or {}))
+    return importer.graph
+
+
+def rule_for(op_type: str) -> Rule | None:
+    """The import rule of an operator: a written one, or one that an op's declaration implies."""
+    return RULES.get(op_type) or _declared_rules().get(op_type)
+
+
+def _require_rules(file: ModelFile, model: onnx.ModelProto) -> None:
+    counts = Counter(op for op in operators(model) if rule_for(op) is None)
+    if counts:
+        listed = ", ".join(f"{op} ({n}x)" if n > 1 else op for op, n in sorted(counts.items()))
+        raise OnnxError(f"{file.source} uses operators that are not supported: {listed}")
+
+
+# -- rules implied by declarations ---------------------------------------------------------------
+
+
+@functools.cache
+def _declared_rules() -> dict[str, Rule]:
+    """A rule for every op that says which ONNX operator it is, attribute for attribute."""
+    found: dict[str, Rule] = {}
+    for cls in REGISTRY.values():
+        if cls.onnx is not None:
+            found.setdefault(cls.onnx.name, functools.partial(_apply_declared, cls))
+    return found
+
+
+def _apply_declared(cls: type[Op], ctx: Importer, *operands: Value | None) -> Any:
+    assert cls.onnx is not None
+    renamed = dict(cls.onnx.attrs)
+    given: dict[str, Any] = {}
+    for field in fields(cls):  # type: ignore[arg-type]
+        value = ctx.attr(renamed.get(field.name, field.name))
+        if value is None:
+            value = field.default
+        if value is MISSING:
+            raise OnnxError(f"the attribute {renamed.get(field.name, field.name)!r} is missing")
+        if field.type == "bool":
+            value = bool(value)
+        elif field.type == "DType" and isinstance(value, int):
+            value = BY_ONNX[value]
+        given[field.name] = value
+    while operands and operands[-1] is None:
+        operands = operands[:-1]
+    return ctx.graph.call(cls(**given), operands)
+
+
+# -- the importer --------------------------------------------------------------------------------
+
+
+class Importer:
+    """What import rules work with: the `Import` protocol of :mod:`..ops.onnx_rules`.
+
+    Beyond the protocol, `size_value` makes a value of sizes that need not be known yet. Such a
+    value enters the graph as nodes only if something other than shape arithmetic reads it.
+    """
+
+    def __init__(self, file: ModelFile, name: str, weights: Weights) -> None:
+        self.graph = Graph(name)
+        self.n_outputs = 1
+        self._file = file
+        self._weights = weights
+        self._values: dict[str, Value] = {}
+        self._initializers: dict[str, onnx.TensorProto] = {}
+        self._settings: set[str] = set()  # initializers that are constants in any case
+        self._pending: dict[Value, Contents] = {}  # size values that have no node yet
+        self._attributes: dict[str, onnx.AttributeProto] = {}
+        self._dims = DimNames()
+
+    # -- the whole graph --------------------------------------------------------------------------
+
+    def add_graph(
+        self, lifted: onnx.GraphProto, shapes: dict[str, Sequence[DimLike | str]]
+    ) -> None:
+        """Import every node of `lifted`, with the inputs and weights of the model as it was."""
+        original = self._file.proto.graph
+        if original.sparse_initializer:
+            raise OnnxError(f"{self._file.source}: sparse initializers are not supported")
+        for tensor in (*lifted.initializer, *original.initializer):
+            self._initializers[tensor.name] = tensor
+        for info in original.input:
+            # Before IR 4 every initializer was listed as an input too.
+            if info.name not in self._initializers:
+                self._add_input(info, shapes.pop(info.name, None))
+        if shapes:
+            raise OnnxError(
+                f"{self._file.source} has no input {', '.join(map(repr, shapes))}; its inputs are "
+                + ", ".join(repr(v.name) for v in self.graph.inputs)
+            )
+        for node in lifted.node:
+            if node.op_type in _SETTINGS:
+                self._settings.update(node.input[1:])
+        for node in lifted.node:
+            self._add_node(node)
+        self.graph.loc = None
+        names = [o.name for o in original.output]
+        self.graph.set_outputs([self._named(n, "the graph's outputs") for n in names], names)
+        materialize(self.graph, self._pending)
+        self.graph.drop_unused()
+
+    def _add_input(self, info: onnx.ValueInfoProto, shape: Sequence[DimLike | str] | None) -> None:
+        what = f"{self._file.source}: input {info.name!r}"
+        kind = info.type.WhichOneof("value")
+        if kind != "tensor_type":
+            found = (kind or "untyped value").removesuffix("_type")
+            raise OnnxError(f"{what}: expected a tensor, got a {found}")
+        tensor = info.type.tensor_type
+        dtype = BY_ONNX.get(tensor.elem_type)
+        if dtype is None:
+            name = element_type_name(tensor.elem_type)
+            raise OnnxError(f"{what} has the element type {name}, which is not supported")
+        if shape is not None:
+            dims: Shape = tuple(self._dims.symbol(d) if isinstance(d, str) else d for d in shape)
+        elif tensor.HasField("shape"):
+            dims = tuple(
+                self._input_dim(info.name, axis, d) for axis, d in enumerate(tensor.shape.dim)
+            )
+        else:
+            raise OnnxError(f"{what} declares no shape; give one with input_shapes")
+        self._values[info.name] = self.graph.add_input(TensorType(dtype, dims), info.name)
+
+    def _input_dim(self, name: str, axis: int, dim: Any) -> DimLike:
+        if dim.HasField("dim_value") and dim.dim_value >= 0:
+            return int(dim.dim_value)
+        return self._dims.symbol(dim.dim_param or f"{name}_{axis}")
+
+    def _add_node(self, node: onnx.NodeProto) -> None:
+        what = f"{self._file.source}: node {node.name or node.output[0] if node.output else '?'!r}"
+        op_type = operator_name(node)
+        operands = [self._named(n, what) if n else None for n in node.input]
+        self._attributes = {a.name: a for a in node.attribute}
+        self.graph.loc = parse_location(node.doc_string)
+        outputs = list(node.output)
+        while outputs and not outputs[-1]:
+            outputs.pop()
+        self.n_outputs = len(outputs)
+        results: Any = self._evaluate(op_type, operands)
+        if results is None:
+            rule = rule_for(op_type)
+            assert rule is not None
+            try:
+                results = rule(self, *operands)
+            except Exception as error:  # malformed nodes fail in many ways
+                raise OnnxError(f"{what} ({op_type}): {error}") from error
+        results = results if isinstance(results, tuple | list) else (results,)
+        if len(results) < len(outputs):
+            raise OnnxError(
+                f"{what} ({op_type}): its output {outputs[len(results)]!r} is not supported"
+            )
+        for name, value in zip(outputs, results):
+            if not name:
+                continue
+            if name in self._values or name in self._initializers:
+                raise OnnxError(f"{what} ({op_type}): {name!r} is defined twice")
+            self._values[name] = value
+            if value.node is not None and not value.name:
+                value.name = name
+
+    def _named(self, name: str, reader: str) -> Value:
+        """The value of a name; initializers are read when first used."""
+        value = self._values.get(name)
+        if value is None:
+            tensor = self._initializers.get(name)
+            if tensor is None:
+                raise OnnxError(f"{reader}: {name!r} is read but nothing before defines it")
+            value = self._values[name] = self._weight(tensor)
+        return value
+
+    def _weight(self, tensor: onnx.TensorProto) -> Value:
+        array = self._file.array(tensor)
+        value_dtype = BY_ONNX[tensor.data_type]
+        trainable = self._weights == "param" and value_dtype.is_floating_point
+        if trainable and array.ndim > 0 and tensor.name not in self._settings:
+            return self.graph.add_param(array, tensor.name)
+        return self.graph.constant(array, tensor.name if array.nbytes > 64 else "")
+
+    # -- shape arithmetic -------------------------------------------------------------------------
+
+    def _evaluate(self, op_type: str, operands: Sequence[Value | None]) -> list[Value] | None:
+        """Results of a node all of whose operands are known now, else None."""
+        known: list[Contents | None] = []
+        for value in operands:
+            found = None if value is None else self.contents(value)
+            if found is None and value is not None:
+                return None
+            known.append(found)
+        first = next((v for v in operands if v is not None), None)
+        if first is None:
+            return None
+        if op_type == "Cast":
+            dtype = BY_ONNX.get(int(self.attr("to", 0)))
+            if dtype is None or dtype.category > int64.category or known[0] is None:
+                return None
+            if dtype is bool_ and not is_known(known[0]):
+                return None
+            return [self.size_value(known[0], dtype)]
+        attrs = {name: self.attr(name) for name in self._attributes}
+        results = evaluate(op_type, known, attrs)
+        if results is None:
+            return None
+        if op_type == "Where" and operands[1] is not None:
+            first = operands[1]
+        dtype = bool_ if op_type in _COMPARISONS else first.dtype
+        return [self.size_value(r, dtype) for r in results]
+
+    def contents(self, value: Value) -> Contents | None:
+        """The elements of a small integer or bool value, or None if they are not known."""
+        found = self._pending.get(value)
+        if found is not None:
+            return found
+        if value.is_constant and value.dtype.category <= int64.category:
+            data = np.asarray(value.data)
+            if data.size <= MAX_ELEMENTS:
+                return np.array(data.tolist(), dtype=object).reshape(data.shape)
+        return None
+
+    def size_value(self, sizes: Any, dtype: DType = int64) -> Value:
+        """A value of these ints and symbolic dims: a constant if none is symbolic."""
+        known = sizes if isinstance(sizes, np.ndarray) else contents(sizes)
+        if is_known(known):
+            return self.graph.constant(known.astype(dtype.np))
+        value = Value(self.graph, TensorType(dtype, known.shape))
+        self._pending[value] = known
+        return value
+
+    # -- the Import protocol ----------------------------------------------------------------------
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute's Python value."""
+        from onnx import AttributeProto, helper
+
+        attribute = self._attributes.get(name)
+        if attribute is None:
+            return default
+        if attribute.type == AttributeProto.TENSOR:
+            return self._file.array(attribute.t)
+        value = helper.get_attribute_value(attribute)
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        if isinstance(value, float | int | str) or attribute.type == AttributeProto.GRAPH:
+            return value
+        return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in value)
+
+    def ints(self, value: Value, what: str) -> tuple[int, ...]:
+        """The elements of an integer operand that must be known now."""
+        data = self.array(value)
+        if data is None:
+            raise OnnxError(
+                f"{what} must be known when the model is loaded, but depends on its inputs"
+            )
+        return tuple(int(v) for v in data.reshape(-1))
+
+    def sizes(self, value: Value, what: str) -> tuple[DimLike, ...]:
+        """The elements of a shape operand: ints or symbolic dims."""
+        found = self.contents(value)
+        if found is None:
+            raise OnnxError(f"{what} depends on the values of the inputs, which is not supported")
+        return tuple(v if isinstance(v, Dim) else int(v) for v in found.flat)
+
+    def array(self, value: Value) -> np.ndarray[Any, Any] | None:
+        """The data of a constant operand, or None."""
+        return np.asarray(value.data) if value.is_constant else None
+
+    def constant(self, array: Any) -> Value:
+        """A constant Value."""
+        array = np.asarray(array)
+        return self.graph.constant(array.astype(as_dtype(array.dtype).np, copy=False))

@@ -1,0 +1,208 @@
+"""Brings a model to the one opset that import rules are written for.
+
+Models are converted only where some operator they use really changed since their opset: most new
+versions of an operator only admit more element types, and conversion costs time.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OnnxError
+from ..ops.onnx_rules import IMPORT_OPSET
+from .load import ModelFile
+from .save import without_initializers
+
+if TYPE_CHECKING:
+    import onnx
+
+# Operators whose meaning changed although their signature did not, and since when it is today's.
+_CHANGED = {"PRelu": 7, "GroupNormalization": 21, "RoiAlign": 16, "Split": 18}
+_LARGE = 256  # elements: initializers from here on are kept out of conversion
+_MAX_ROUNDS = 8  # inlining a function may bring operators that are functions themselves
+
+
+def prepare(file: ModelFile, has_rule: Callable[[str], bool]) -> onnx.ModelProto:
+    """A model of operators that have import rules at `IMPORT_OPSET`, as far as that can be had.
+
+    Functions of the model itself are inlined, operators without a rule replaced by their definition
+    in terms of others where ONNX gives one, and old operators converted. Large initializers of
+    `file` are missing from the result, which lists them as inputs instead.
+    """
+    model = file.proto
+    if model.functions:
+        model = _inline_local(model, file.source)
+    for _ in range(_MAX_ROUNDS):
+        if _is_outdated(model):
+            model = _convert(model, file)
+        missing = {op for op in operators(model) if not has_rule(op)}
+        expandable = sorted(op for op in missing if _has_definition(op, model))
+        if not expandable:
+            break
+        model = _inline_definitions(model, expandable, file)
+    return model
+
+
+def operators(model: onnx.ModelProto) -> Iterator[str]:
+    """The operator of every node, subgraphs included: "Relu", "com.microsoft::Gelu"."""
+    return (operator_name(node) for node in _nodes(model.graph))
+
+
+def operator_name(node: onnx.NodeProto) -> str:
+    """A node's operator as rules name it."""
+    if node.domain in ("", "ai.onnx"):
+        return node.op_type
+    return f"{node.domain}::{node.op_type}"
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of the standard operator set that a model uses."""
+    versions = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
+    return versions[0] if versions else IMPORT_OPSET
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _nodes(attribute.g)
+            for inner in attribute.graphs:
+                yield from _nodes(inner)
+
+
+# -- old operators -------------------------------------------------------------------------------
+
+
+def _target() -> int:
+    import onnx
+
+    return min(IMPORT_OPSET, onnx.defs.onnx_opset_version())
+
+
+def _is_outdated(model: onnx.ModelProto) -> bool:
+    version = opset_of(model)
+    if version >= _target():
+        return False
+    return any(
+        _changed(node.op_type, version, len([o for o in node.output if o]))
+        for node in _nodes(model.graph)
+        if node.domain in ("", "ai.onnx")
+    )
+
+
+@functools.cache
+def _changed(op_type: str, version: int, outputs: int) -> bool:
+    """Whether a node of this operator at opset `version` reads differently today."""
+    from onnx import defs
+
+    try:
+        old = defs.get_schema(op_type, version, "")
+        new = defs.get_schema(op_type, _target(), "")
+    except defs.SchemaError:
+        return False  # unknown: reported with the other unsupported operators
+    if new.deprecated:
+        return True
+    if old.since_version == new.since_version:
+        return False
+    return old.since_version < _CHANGED.get(op_type, 0) or not _reads_the_same(old, new, outputs)
+
+
+def _reads_the_same(old: Any, new: Any, outputs: int) -> bool:
+    """Whether every node valid under `old` is valid under `new` with the same defaults."""
+    from onnx.defs import OpSchema
+
+    option = OpSchema.FormalParameterOption
+    if len(new.inputs) < len(old.inputs) or len(new.outputs) < outputs:
+        return False
+    for i, parameter in enumerate(new.inputs):
+        before = old.inputs[i].option if i < len(old.inputs) else option.Optional
+        if parameter.option not in (before, option.Optional):
+            return False
+    for name, attribute in old.attributes.items():
+        now = new.attributes.get(name)
+        if (
+            now is None
+            or now.type != attribute.type
+            or now.default_value != attribute.default_value
+        ):
+            return False
+    return not any(a.required and n not in old.attributes for n, a in new.attributes.items())
+
+
+def _convert(model: onnx.ModelProto, file: ModelFile) -> onnx.ModelProto:
+    from onnx import version_converter
+
+    try:
+        return version_converter.convert_version(_skeleton(model, file), _target())
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise OnnxError(
+            f"{file.source}: cannot be brought from opset {opset_of(model)} to {_target()}: {error}"
+        ) from error
+
+
+# -- functions -----------------------------------------------------------------------------------
+
+
+def _inline_local(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(model, convert_version=True)
+    except (RuntimeError, ValueError) as error:
+        raise OnnxError(f"{source}: its functions cannot be inlined: {error}") from error
+
+
+def _has_definition(op_type: str, model: onnx.ModelProto) -> bool:
+    from onnx import defs
+
+    domain, _, name = op_type.rpartition("::")
+    if domain:
+        return False
+    try:
+        schema: Any = defs.get_schema(name, opset_of(model), "")
+    except defs.SchemaError:
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def _inline_definitions(
+    model: onnx.ModelProto, names: list[str], file: ModelFile
+) -> onnx.ModelProto:
+    from onnx import inliner
+
+    ids = [("", name) for name in names]
+    try:
+        return inliner.inline_selected_functions(
+            _skeleton(model, file), ids, inline_schema_functions=True
+        )
+    except (RuntimeError, ValueError) as error:
+        raise OnnxError(
+            f"{file.source}: the definitions of {', '.join(names)} cannot be inlined: {error}"
+        ) from error
+
+
+# -- initializers --------------------------------------------------------------------------------
+
+
+def _skeleton(model: onnx.ModelProto, file: ModelFile) -> onnx.ModelProto:
+    """A copy of `model` that lists its large initializers as inputs and holds no external data."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    out = without_initializers(model)
+    declared = {i.name for i in out.graph.input}
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) >= _LARGE:
+            if tensor.name not in declared:
+                out.graph.input.append(
+                    helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+                )
+        elif tensor.data_location == TensorProto.EXTERNAL:
+            array = file.array(tensor)
+            out.graph.initializer.append(numpy_helper.from_array(array, tensor.name))
+        else:
+            out.graph.initializer.append(tensor)
+    return out
