@@ -46,11 +46,23 @@ def log_sigmoid(xp: Any, x: Array) -> Array:
 
 
 def _log_sigmoid(xp: Any, x: Array, out: Array) -> None:
-    xp.absolute(x, out=out)
-    xp.negative(out, out=out)
-    xp.exp(out, out=out)
-    xp.log1p(out, out=out)
+    _log1p_exp(xp, x, out)
     xp.subtract(xp.minimum(x, 0), out, out=out)
+
+
+def _log1p_exp(xp: Any, x: Array, out: Array) -> None:
+    """log(1 + exp(-|x|)) into `out`.
+
+    With u = fl(1 + e), log1p(e) = log(u) + (e - (u - 1)) / u to second order in the rounding of
+    u; NumPy's log is vectorised and its log1p is not.
+    """
+    e = xp.exp(-abs(x))
+    u = e + 1
+    xp.subtract(u, 1, out=out)
+    e -= out
+    e /= u
+    xp.log(u, out=out)
+    out += e
 
 
 def softplus(xp: Any, x: Array, beta: float = 1.0, threshold: float = 20.0) -> Array:
@@ -58,13 +70,11 @@ def softplus(xp: Any, x: Array, beta: float = 1.0, threshold: float = 20.0) -> A
 
     def chain(xp: Any, x: Array, out: Array) -> None:
         scaled = x * beta if beta != 1.0 else x
-        xp.exp(scaled, out=out)
-        xp.log1p(out, out=out)
+        _log1p_exp(xp, scaled, out)
+        out += xp.maximum(scaled, 0)
         if beta != 1.0:
             out /= beta
-        linear = scaled > threshold
-        if linear.any():
-            out[linear] = x[linear]
+        xp.copyto(out, x, where=scaled > threshold)
 
     return elementwise(xp, chain, x)
 

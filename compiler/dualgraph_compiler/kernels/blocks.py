@@ -21,11 +21,15 @@ def elementwise(xp: Any, chain: Chain, x: Array, compute: Any = None) -> Array:
     a chain may write in place into `out_block`; it must not write to `x_block`. Floating-point
     warnings are off inside: infinities and NaN are results here, not accidents.
     """
-    compute = np.dtype(compute or compute_dtype(x.dtype))
+    compute = np.dtype(compute) if compute else compute_dtype(x.dtype)
     flat = x.reshape(-1)
     out = xp.empty(flat.shape, x.dtype)
-    size = max(1, flat.size if not is_numpy(xp) else _BLOCK)
     same = x.dtype == compute
+    if same and (flat.size <= _BLOCK or not is_numpy(xp)):
+        with np.errstate(all="ignore"):
+            chain(xp, flat, out)
+        return out.reshape(x.shape)
+    size = max(1, flat.size if not is_numpy(xp) else _BLOCK)
     with np.errstate(all="ignore"):
         for start in range(0, flat.size, size):
             block, into = flat[start : start + size], out[start : start + size]
