@@ -1,7 +1,8 @@
 """Text form of tensors: the layout PyTorch prints.
 
-`format_tensor` takes plain NumPy data and facts about the tensor, so it knows nothing of `Tensor`,
-devices or autograd, and costs O(printed elements): a summarised tensor is never read as a whole.
+`format_tensor` takes an array and facts about the tensor, so it knows nothing of `Tensor` or
+autograd, and costs O(printed elements): a summarised tensor is never read as a whole, nor fetched
+as a whole from a GPU.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = ["format_tensor", "get_printoptions", "printoptions", "set_printoptions"]
 
-_Array = npt.NDArray[Any]
+_Array: TypeAlias = npt.NDArray[Any]
 
 # A column changes to scientific notation when its values span more than this ratio, or when one
 # of them lies outside these magnitudes.
@@ -100,7 +101,7 @@ def printoptions(**options: Any) -> Iterator[None]:
 
 
 def format_tensor(
-    array: _Array,
+    array: Any,
     *,
     dtype_name: str,
     default_dtype: bool,
@@ -112,7 +113,7 @@ def format_tensor(
     """Return the text PyTorch prints for a tensor with this content.
 
     Args:
-        array: the elements, any shape, on the host.
+        array: the elements, any shape; a NumPy or CuPy array.
         dtype_name: name of the dtype within `dualgraph`, such as `"float32"`.
         default_dtype: whether the dtype is the default floating dtype, or the complex dtype made
             of two of it. Such a dtype, like int64 and bool, is left out of the text.
@@ -161,28 +162,27 @@ def _append_suffixes(text: str, suffixes: list[str], indent: int) -> str:
     return "".join(parts) + ")"
 
 
-def _body(array: _Array, indent: int) -> str:
+def _body(array: Any, indent: int) -> str:
     """Render the nested brackets, with continuation lines indented by `indent` columns."""
-    if array.dtype.kind not in "biufc":  # bfloat16 and its like: every value is a float32 too
-        array = array.astype(np.float32)
     summarize = array.size > _options.threshold
+    if summarize and array.ndim > 0 and _options.edgeitems == 0:
+        return "[...]"
     shown = _edges(array) if summarize else array
-    if array.dtype.kind == "c":
-        column = _ComplexColumn(shown)
-        return _nested(array, indent, summarize, column.width, column.format)
-    formatter = _Column(shown)
-    return _nested(array, indent, summarize, formatter.width, formatter.format)
+    values: _Array = shown if isinstance(shown, np.ndarray) else shown.get()
+    if values.dtype.kind not in "biufc":  # bfloat16 and its like: every value is a float32 too
+        values = values.astype(np.float32)
+    column = _ComplexColumn(values) if values.dtype.kind == "c" else _Column(values)
+    cut = [summarize and size > 2 * _options.edgeitems for size in array.shape]
+    return _nested(values, cut, indent, column)
 
 
-def _edges(array: _Array) -> _Array:
+def _edges(array: Any) -> Any:
     """Keep the elements a summary shows: the first and last `edgeitems` along each dimension."""
     edge = _options.edgeitems
-    if edge == 0:
-        return array if array.ndim == 1 else array[:0]
     for axis, size in enumerate(array.shape):
         if size > 2 * edge:
-            kept = np.r_[0:edge, size - edge : size]
-            array = array.take(kept, axis=axis)
+            kept = [*range(edge), *range(size - edge, size)]
+            array = array[(slice(None),) * axis + (kept,)]
     return array
 
 
@@ -241,40 +241,20 @@ class _ComplexColumn:
         return real + imag if imag[0] in "+-" else real + "+" + imag
 
 
-def _nested(
-    array: _Array, indent: int, summarize: bool, width: int, render: Callable[[Any], str]
-) -> str:
+def _nested(array: _Array, cut: list[bool], indent: int, column: _Column | _ComplexColumn) -> str:
+    """Render `array`, with an ellipsis in the middle of each dimension that `cut` marks."""
     if array.ndim == 0:
-        return render(array.item())
-    if array.ndim == 1:
-        return _row(array, indent, summarize, width, render)
+        return column.format(array.item())
     edge = _options.edgeitems
-    size = array.shape[0]
-    if summarize and size > 2 * edge:
-        head = [_nested(array[i], indent + 1, summarize, width, render) for i in range(edge)]
-        tail = [
-            _nested(array[i], indent + 1, summarize, width, render)
-            for i in range(size - edge, size)
-        ]
-        slices = [*head, "...", *tail]
-    else:
-        slices = [_nested(row, indent + 1, summarize, width, render) for row in array]
+    if array.ndim == 1:
+        items = [column.format(value) for value in array.tolist()]
+        if cut[0]:
+            items.insert(edge, " ...")
+        per_line = max(1, math.floor((_options.linewidth - indent) / (column.width + 2)))
+        lines = [", ".join(items[i : i + per_line]) for i in range(0, len(items), per_line)]
+        return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"
+    slices = [_nested(row, cut[1:], indent + 1, column) for row in array]
+    if cut[0]:
+        slices.insert(edge, "...")
     separator = "," + "\n" * (array.ndim - 1) + " " * (indent + 1)
     return "[" + separator.join(slices) + "]"
-
-
-def _row(
-    array: _Array, indent: int, summarize: bool, width: int, render: Callable[[Any], str]
-) -> str:
-    edge = _options.edgeitems
-    if summarize and edge == 0:
-        items = ["..."]
-    elif summarize and array.shape[0] > 2 * edge:
-        head = [render(value) for value in array[:edge].tolist()]
-        tail = [render(value) for value in array[-edge:].tolist()]
-        items = [*head, " ...", *tail]
-    else:
-        items = [render(value) for value in array.tolist()]
-    per_line = max(1, math.floor((_options.linewidth - indent) / (width + 2)))
-    lines = [", ".join(items[i : i + per_line]) for i in range(0, len(items), per_line)]
-    return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"
