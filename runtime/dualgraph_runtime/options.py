@@ -1,0 +1,67 @@
+"""Options of a session."""
+
+from __future__ import annotations
+
+import enum
+import os
+from typing import Any
+
+
+class GraphOptimizationLevel(enum.IntEnum):
+    """How far the graph may be changed before it runs.
+
+    BASIC keeps every bit of the unoptimised result; from EXTENDED on, results may differ by
+    rounding (batch norm folded into convolutions, for example).
+    """
+
+    ORT_DISABLE_ALL = 0
+    ORT_ENABLE_BASIC = 1
+    ORT_ENABLE_EXTENDED = 2
+    ORT_ENABLE_LAYOUT = 3
+    ORT_ENABLE_ALL = 99
+
+
+# ONNX Runtime's options about speed and logging. Programs set them as a matter of course and no
+# result depends on them, so they may be set here too; nothing reads them.
+_HINTS = (
+    "enable_cpu_mem_arena",
+    "enable_mem_pattern",
+    "enable_mem_reuse",
+    "execution_mode",
+    "execution_order",
+    "inter_op_num_threads",
+    "intra_op_num_threads",
+    "log_severity_level",
+    "log_verbosity_level",
+    "logid",
+)
+
+
+class SessionOptions:
+    """What a session is made with, under ONNX Runtime's names.
+
+    Attributes:
+        graph_optimization_level: see :class:`GraphOptimizationLevel`.
+        optimized_model_filepath: where to write the optimised graph, as ONNX.
+
+    ONNX Runtime's hints about threads, memory and logging can be set and have no effect.
+    """
+
+    def __init__(self) -> None:
+        self.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_ALL
+        self.optimized_model_filepath: str | os.PathLike[str] = ""
+        self.free_dimensions: dict[str, int] = {}
+
+    def add_free_dimension_override_by_name(self, dim_name: str, dim_value: int) -> None:
+        """Fix a symbolic size of the inputs, so that the graph is optimised for it."""
+        self.free_dimensions[dim_name] = dim_value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        known = ("graph_optimization_level", "optimized_model_filepath", "free_dimensions")
+        if name not in known + _HINTS:
+            raise AttributeError(
+                f"SessionOptions has no option {name!r}; there are {', '.join(known + _HINTS)}"
+            )
+        if name == "graph_optimization_level":
+            value = GraphOptimizationLevel(value)
+        object.__setattr__(self, name, value)

@@ -1,0 +1,263 @@
+"""Runs ONNX models: a session shaped like ONNX Runtime's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dualgraph_compiler.dims import Dim, DimLike
+from dualgraph_compiler.dtypes import BY_NUMPY, DType
+from dualgraph_compiler.errors import FeedError
+from dualgraph_compiler.graph import Graph, Interpreter, Value
+from dualgraph_compiler.onnx import ModelFile, export_graph, import_model, load_model, save_model
+from dualgraph_compiler.types import TensorType
+
+from .device import to_device
+from .options import GraphOptimizationLevel, SessionOptions
+from .providers import Provider, choose_device
+
+if TYPE_CHECKING:
+    import onnx
+
+    from dualgraph_compiler.onnx.load import ModelSource
+
+# Where ONNX Runtime's names of element types differ from ours.
+_TYPE_NAMES = {"float32": "float", "float64": "double"}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeArg:
+    """An input or output: `type` as in ``tensor(float)``; a size is an int, a name or None."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What a model file says about itself."""
+
+    producer_name: str
+    graph_name: str
+    domain: str
+    description: str
+    graph_description: str
+    version: int
+    custom_metadata_map: dict[str, str]
+
+
+class InferenceSession:
+    """A model made ready to run. Safe to call from several threads.
+
+    Args:
+        path_or_bytes: the model: a path, its bytes, a binary file or an ``onnx.ModelProto``.
+        sess_options: see :class:`SessionOptions`.
+        providers: where to run: "CPUExecutionProvider", "CUDAExecutionProvider"; the first counts.
+        provider_options: options of each provider, unless given as pairs in `providers`.
+
+    Raises:
+        OnnxError: the model cannot be read or uses something that is not supported.
+        DeviceError: a provider whose device is not there. A later provider is no fall-back.
+    """
+
+    def __init__(
+        self,
+        path_or_bytes: ModelSource,
+        sess_options: SessionOptions | None = None,
+        providers: Sequence[Provider] | None = None,
+        provider_options: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        self._options = sess_options or SessionOptions()
+        self._providers, self._device = choose_device(providers, provider_options)
+        file = load_model(path_or_bytes)
+        graph = import_model(file, input_shapes=_fixed_shapes(file, self._options.free_dimensions))
+        self._inputs = _describe(
+            file.proto.graph.input, graph.inputs, [v.name for v in graph.inputs]
+        )
+        self._outputs = _describe(file.proto.graph.output, graph.outputs, graph.output_names)
+        self._meta = _metadata(file.proto)
+        self._types = {v.name: v.type for v in graph.inputs}
+        graph = _optimized(graph, self._options)
+        # Results that a caller could otherwise use to change a constant, or that are an input.
+        self._shared = [v.node is None for v in graph.outputs]
+        with self._device.active():
+            self._interpreter = Interpreter(graph, self._device.xp)
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The inputs a run needs, in the model's order."""
+        return list(self._inputs)
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The outputs, in the model's order."""
+        return list(self._outputs)
+
+    def get_overridable_initializers(self) -> list[NodeArg]:
+        """Initializers that a feed may replace: none; they are constants here."""
+        return []
+
+    def get_modelmeta(self) -> ModelMetadata:
+        """What the model file says about itself."""
+        return self._meta
+
+    def get_providers(self) -> list[str]:
+        """The providers asked for; the first is the one that runs."""
+        return list(self._providers)
+
+    def get_session_options(self) -> SessionOptions:
+        """The options the session was made with."""
+        return self._options
+
+    # -- running ----------------------------------------------------------------------------------
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        run_options: Any = None,
+    ) -> list[np.ndarray[Any, Any]]:
+        """Compute outputs from inputs.
+
+        Args:
+            output_names: which outputs; None or empty for all, in the model's order.
+            input_feed: an array per input, by name; nested lists and numbers are converted.
+            run_options: taken for compatibility; ONNX Runtime's concern logging only.
+
+        Raises:
+            FeedError: a name, element type, rank or size that does not fit.
+        """
+        wanted = self._positions(output_names)
+        arrays = self._feeds(input_feed)
+        if self._device.type == "cpu":
+            results = self._interpreter.run(arrays)
+        else:
+            with self._device.active():
+                results = self._interpreter.run([to_device(a, self._device) for a in arrays])
+        return [_own(results[i], self._shared[i]) for i in wanted]
+
+    def _positions(self, names: Sequence[str] | None) -> Sequence[int]:
+        if not names:
+            return range(len(self._outputs))
+        known = {o.name: i for i, o in enumerate(self._outputs)}
+        unknown = [n for n in names if n not in known]
+        if unknown:
+            raise FeedError(f"no output {_listed(unknown)}; the outputs are {_listed(known)}")
+        return [known[n] for n in names]
+
+    def _feeds(self, feed: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
+        if not isinstance(feed, Mapping):
+            raise FeedError(f"expected a dict of inputs by name, got {type(feed).__name__}")
+        missing = [n for n in self._types if n not in feed]
+        unknown = [n for n in feed if n not in self._types]
+        if missing or unknown:
+            wrong = [f"missing input {_listed(missing)}"] if missing else []
+            wrong += [f"unknown input {_listed(unknown)}"] if unknown else []
+            raise FeedError(f"{' and '.join(wrong)}; the inputs are {_listed(self._types)}")
+        return [_as_array(n, feed[n], t) for n, t in self._types.items()]
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(map(repr, names)) or "none"
+
+
+def _as_array(name: str, value: Any, t: TensorType) -> np.ndarray[Any, Any]:
+    """A feed as an array: arrays as they are, anything else converted to the declared type."""
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
+    else:
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise FeedError(f"input {name!r}: expected an array {t}: {error}") from error
+        found = BY_NUMPY.get(array.dtype)
+        if found is not None and (found.category <= t.dtype.category or array.size == 0):
+            array = array.astype(t.dtype.np)
+    if array.dtype not in BY_NUMPY:
+        raise FeedError(f"input {name!r}: expected dtype {t.dtype.name}, got {array.dtype}")
+    return array
+
+
+def _own(result: Any, shared: bool) -> np.ndarray[Any, Any]:
+    """A result as a NumPy array that is the caller's alone."""
+    array = np.asarray(to_device(result, "cpu"))
+    if shared or array.base is not None or not array.flags.writeable:
+        return np.array(array, order="C")
+    return array
+
+
+# -- preparing -----------------------------------------------------------------------------------
+
+
+def _fixed_shapes(file: ModelFile, fixed: Mapping[str, int]) -> dict[str, list[DimLike | str]]:
+    """Shapes of the inputs with some symbolic sizes replaced, for those inputs that have any."""
+    shapes: dict[str, list[DimLike | str]] = {}
+    for info in file.proto.graph.input if fixed else ():
+        dims = info.type.tensor_type.shape.dim
+        if any(d.dim_param in fixed for d in dims):
+            shapes[info.name] = [
+                fixed.get(d.dim_param, d.dim_param) if d.dim_param else d.dim_value for d in dims
+            ]
+    return shapes
+
+
+def _optimized(graph: Graph, options: SessionOptions) -> Graph:
+    level = options.graph_optimization_level
+    if level > GraphOptimizationLevel.ORT_DISABLE_ALL:
+        from dualgraph_compiler.compile import optimize
+
+        exact = level == GraphOptimizationLevel.ORT_ENABLE_BASIC
+        graph = optimize(graph, numerics="strict" if exact else "standard")
+    if options.optimized_model_filepath:
+        save_model(export_graph(graph), options.optimized_model_filepath)
+    return graph
+
+
+def _describe(
+    infos: Sequence[onnx.ValueInfoProto], values: Sequence[Value], names: Sequence[str]
+) -> list[NodeArg]:
+    """Inputs or outputs with sizes as the model declares them, else as inferred."""
+    declared = {info.name: info.type.tensor_type for info in infos}
+    described = []
+    for name, value in zip(names, values, strict=True):
+        tensor = declared[name]
+        shape: list[int | str | None] = [_size(d) for d in value.shape]
+        if tensor.HasField("shape") and len(tensor.shape.dim) == len(shape):
+            shape = [
+                _declared_size(d, size) for d, size in zip(tensor.shape.dim, shape, strict=True)
+            ]
+        described.append(NodeArg(name, type_name(value.dtype), shape))
+    return described
+
+
+def _size(dim: DimLike) -> int | str:
+    return str(dim) if isinstance(dim, Dim) else dim
+
+
+def _declared_size(dim: Any, inferred: int | str | None) -> int | str | None:
+    if isinstance(inferred, int):
+        return inferred
+    return dim.dim_param or None
+
+
+def type_name(dtype: DType) -> str:
+    """ONNX Runtime's name of a tensor type: ``tensor(float)``."""
+    return f"tensor({_TYPE_NAMES.get(dtype.name, dtype.name)})"
+
+
+def _metadata(model: onnx.ModelProto) -> ModelMetadata:
+    return ModelMetadata(
+        producer_name=model.producer_name,
+        graph_name=model.graph.name,
+        domain=model.domain,
+        description=model.doc_string,
+        graph_description=model.graph.doc_string,
+        version=model.model_version,
+        custom_metadata_map={p.key: p.value for p in model.metadata_props},
+    )
