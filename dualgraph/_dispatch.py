@@ -99,6 +99,10 @@ def apply(op: Op, *inputs: Tensor) -> Any:
     try:
         y = op.eager(xp, *arrays)
     except Exception as error:
+        if Value in map(type, arrays):  # a symbolic operand outside its graph's `with` block
+            capture = capture_for(inputs)
+            assert capture is not None
+            return _apply_traced(capture, op, inputs)
         y = _recover(op, xp, arrays, error)
     if type(y) is not _ndarray:
         if type(y) is tuple:

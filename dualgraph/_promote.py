@@ -17,7 +17,7 @@ from dualgraph_compiler.dtypes import BOOL, COMPLEX, FLOAT, INT, DType
 from dualgraph_compiler.errors import DTypeError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops.base import Op, array_module
-from dualgraph_compiler.ops.pointwise import Cast
+from dualgraph_compiler.ops.convert import Cast
 
 from ._dispatch import apply, capture_for, make, symbolic
 

@@ -154,7 +154,7 @@ def _store(leaf: Leaf, g: Any, create_graph: bool, references: int) -> None:
             np.add(held._data, g, out=held._data, casting="unsafe")
             held._ver[0] += 1
         else:
-            leaf.grad = make(held._data + g)
+            leaf.grad = held + make(g)
     elif isinstance(g, np.ndarray | np.generic):
         # Two references: the walking loop's and the counter's own argument.
         owned = references <= 2 and type(g) is np.ndarray and g.base is None

@@ -21,7 +21,8 @@ from dualgraph_compiler.graph import Graph, Location, Value
 from dualgraph_compiler.ops import Op
 from dualgraph_compiler.types import TensorType
 
-from .._dispatch import captures, make, symbolic
+from .._dispatch import captures, current_fn, make, symbolic
+from ..autograd.tape import Leaf
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -42,6 +43,7 @@ class Capture:
         self.reads: dict[int, tuple[Tensor, Value]] = {}
         self.writes: dict[int, tuple[Tensor, Value]] = {}
         self.scope: list[str] = []
+        self._gradients: dict[Leaf, Tensor | None] = {}
         graph.capture = self
 
     def value_of(self, t: Tensor) -> Value:
@@ -49,8 +51,6 @@ class Capture:
         data = t._data
         if type(data) is Value:
             if t._base is not None and t._base.version != t._ver[0]:
-                from .._dispatch import current_fn
-
                 current_fn(t)
                 data = t._data
             if data.graph is not self.graph:
@@ -66,6 +66,8 @@ class Capture:
         if found is None:
             name = self.names.get(key) or f"state{len(self.reads)}"
             found = self.reads[key] = (t, self.graph.add_param(data, name))
+            if type(t._fn) is Leaf:
+                self._gradients.setdefault(t._fn, t._fn.grad)
         return found[1]
 
     def add(self, op: Op, values: Sequence[Value]) -> Any:
@@ -104,6 +106,19 @@ class Capture:
     def input(self, type: TensorType, name: str) -> Tensor:
         """A new input of the graph."""
         return make(self.graph.add_input(type, name))
+
+    def new_gradients(self) -> list[tuple[Leaf, Tensor]]:
+        """Leaves of state tensors whose gradient was set while recording, with that gradient."""
+        return [
+            (leaf, leaf.grad)
+            for leaf, before in self._gradients.items()
+            if leaf.grad is not before and leaf.grad is not None
+        ]
+
+    def restore(self) -> None:
+        """Give every state tensor the gradient it had before."""
+        for leaf, before in self._gradients.items():
+            leaf.grad = before
 
     # -- being current ----------------------------------------------------------------------------
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 import enum
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
 
-from ..dims import Dim, DimLike, Shape, evaluate, symbols
+from ..dims import Dim, DimLike, Shape, substitute, symbols
 from ..dtypes import DType
 from ..errors import DTypeError, GraphError, IndexOutOfRange, OnnxError, ShapeError
 from ..types import TensorType
@@ -129,7 +129,7 @@ class Op:
         """Symbols of the symbolic dims among the attributes."""
         return {s for v in self.attributes().values() for d in _dims_in(v) for s in symbols(d)}
 
-    def resolve(self, env: dict[str, int]) -> Op:
+    def resolve(self, env: Mapping[str, DimLike]) -> Op:
         """This op with every symbolic dim in its attributes replaced by its value in `env`."""
         return type(self)(**{k: _resolve(v, env) for k, v in self.attributes().items()})
 
@@ -146,9 +146,9 @@ def _dims_in(value: Any) -> Iterable[Dim]:
             yield from _dims_in(v)
 
 
-def _resolve(value: Any, env: dict[str, int]) -> Any:
+def _resolve(value: Any, env: Mapping[str, DimLike]) -> Any:
     if isinstance(value, Dim):
-        return evaluate(value, env)
+        return substitute(value, env)
     return tuple(_resolve(v, env) for v in value) if isinstance(value, tuple) else value
 
 

@@ -1,0 +1,236 @@
+"""``dg.compile``: the same call, run as an optimised static graph.
+
+A call is looked up by what the graph depends on: the structure of the arguments, the dtypes and shapes of
+their tensors, the values of everything else, grad mode and the training flags of the module. A call not
+seen before is traced and optimised.
+
+Where nothing can require a gradient, the values of parameters are folded into the graph (batch norm into
+convolutions, say), guarded by their versions: after an in-place change they are folded anew.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dualgraph_compiler.compile import optimize
+from dualgraph_compiler.dims import Dim
+from dualgraph_compiler.dtypes import DType
+from dualgraph_compiler.graph import Graph, Interpreter
+from dualgraph_compiler.graph import gradients as graph_gradients
+from dualgraph_compiler.types import TensorType
+
+from .._dispatch import captures, current_fn, make
+from .._tensor import Tensor
+from ..autograd.grad_mode import local
+from ..autograd.tape import Pick, next_seq
+from . import tree
+from .trace import OutputIndex, Traced, trace_call
+
+
+def compile(
+    model: Callable[..., Any] | None = None, *, dynamic_shapes: Any = None
+) -> Any:
+    """A callable that runs `model` (a module or function) as an optimised graph.
+
+    Usable as a decorator. Results, gradients and writes to buffers are those of the eager call.
+    `dynamic_shapes` is as for :func:`trace`; dimensions it does not name are part of the lookup key.
+    """
+    if model is None:
+        return functools.partial(compile, dynamic_shapes=dynamic_shapes)
+    return CompiledFunction(model, dynamic_shapes)
+
+
+class CompiledFunction:
+    """What :func:`compile` returns; attributes not found here are the wrapped object's."""
+
+    def __init__(self, function: Callable[..., Any], dynamic_shapes: Any = None) -> None:
+        functools.update_wrapper(self, function, updated=())
+        self._function = function
+        self._dynamic_shapes = dynamic_shapes
+        self._entries: dict[Any, Entry] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if captures.current is not None:  # being captured itself: inline
+            return self._function(*args, **kwargs)
+        key, tensors = self._key(args, kwargs)
+        entry = self._entries.get(key)
+        if entry is None:
+            with self._lock:
+                entry = self._entries.get(key)
+                if entry is None:
+                    traced = trace_call(
+                        self._function, args, kwargs, dynamic_shapes=self._dynamic_shapes
+                    )
+                    entry = self._entries[key] = Entry(traced)
+        return entry.run(tensors)
+
+    def _key(self, args: Any, kwargs: Any) -> tuple[Any, list[Tensor]]:
+        tensors: list[Tensor] = []
+        parts: list[Any] = [local.grad, tree.structure((args, kwargs))]
+        dynamic = self._dynamic_shapes is not None
+        for _, leaf in tree.flatten((args, kwargs)):
+            if isinstance(leaf, Tensor):
+                tensors.append(leaf)
+                shape = leaf._data.ndim if dynamic else leaf._data.shape
+                parts.append((leaf._data.dtype, shape, leaf.requires_grad))
+            else:
+                parts.append((type(leaf), leaf))
+        if hasattr(self._function, "modules"):
+            parts.append(tuple(m.training for m in self._function.modules()))
+        return tuple(parts), tensors
+
+    @property
+    def graphs(self) -> list[Graph]:
+        """The traced graphs, one for each kind of call so far."""
+        return [e.traced.graph for e in self._entries.values()]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_function"], name)
+
+    def __repr__(self) -> str:
+        return f"compiled({self._function!r})"
+
+
+class Entry:
+    """One traced call, and the programs made from it."""
+
+    def __init__(self, traced: Traced) -> None:
+        self.traced = traced
+        self._frozen: tuple[Any, Interpreter] | None = None
+        self._open: Interpreter | None = None
+        self._backward: Interpreter | None = None
+
+    def run(self, tensors: Sequence[Tensor]) -> Any:
+        """The result for these tensor arguments, with writes and gradients carried out."""
+        traced = self.traced
+        arrays = [t._data for t in tensors]
+        operands = [*tensors, *traced.reads]
+        edges = [t._fn if t._base is None else current_fn(t) for t in operands]
+        taped = local.grad and any(e is not None for e in edges)
+        if taped or traced.writes:
+            results = self._unfrozen().run(arrays, [t._data for t in traced.reads])
+        else:
+            results = self._folded().run(arrays)
+        outputs = [make(r) for r in results]
+        if taped and not traced.grads:
+            self._record(operands, edges, outputs)
+        for t, index in traced.writes:
+            t._data[...] = results[index]
+            t._bump_version()
+        for leaf, index in traced.grads:
+            leaf.grad = make(results[index])
+        return tree.map_leaves(
+            lambda x: outputs[x.index] if isinstance(x, OutputIndex) else x, traced.result
+        )
+
+    def _unfrozen(self) -> Interpreter:
+        if self._open is None:
+            self._open = Interpreter(optimize(self.traced.graph, freeze=False), self._xp())
+        return self._open
+
+    def _folded(self) -> Interpreter:
+        reads = self.traced.reads
+        versions = tuple([(id(t._data), t._ver[0]) for t in reads])
+        if self._frozen is None or self._frozen[0] != versions:
+            graph = self.traced.graph.copy()
+            for v, t in zip(graph.params, reads, strict=True):
+                v.data = t._data.copy()  # later in-place changes must not reach the constants
+            self._frozen = versions, Interpreter(optimize(graph, freeze=True), self._xp())
+        return self._frozen[1]
+
+    def _xp(self) -> Any:
+        from dualgraph_compiler.ops.base import array_module
+
+        first = next(iter(self.traced.reads), None)
+        return array_module(first._data) if first is not None else __import__("numpy")
+
+    # -- gradients --------------------------------------------------------------------------------
+
+    def _record(
+        self, operands: Sequence[Tensor], edges: Sequence[Any], outputs: Sequence[Tensor]
+    ) -> None:
+        n = sum(isinstance(x, OutputIndex) for _, x in tree.flatten(self.traced.result))
+        node = CompiledNode(self, operands, edges, n)
+        for i, out in enumerate(outputs[:n]):
+            if out.dtype.is_differentiable:
+                out._fn = Pick(node, i)
+
+    def backward(self) -> Interpreter:
+        """The graph from inputs, params and output gradients to the gradients of inputs and params."""
+        if self._backward is None:
+            graph = self.traced.graph.copy()
+            n = sum(isinstance(x, OutputIndex) for _, x in tree.flatten(self.traced.result))
+            ys = [v for v in graph.outputs[:n] if v.dtype.is_differentiable]
+            xs = [*graph.inputs, *graph.params]
+            given = [
+                graph.add_input(TensorType(y.dtype, y.shape), f"grad_output{i}")
+                for i, y in enumerate(ys)
+            ]
+            found = graph_gradients(graph, ys, xs, given)
+            self.wanted = [g is not None for g in found]
+            graph.set_outputs([g for g in found if g is not None])
+            small = optimize(graph, freeze=False, prune_params=False)
+            self._backward = Interpreter(small, self._xp())
+        return self._backward
+
+
+class CompiledNode:
+    """The tape entry of a compiled call; its gradients come from the compiled backward graph."""
+
+    name = "CompiledBackward"
+
+    def __init__(
+        self, entry: Entry, operands: Sequence[Tensor], edges: Sequence[Any], n_outputs: int
+    ) -> None:
+        self.entry = entry
+        self.operands = [t.detach() for t in operands]
+        self.version = sum(t._ver[0] for t in operands)
+        self.edges = edges
+        self.seq = next_seq()
+        self.hooks: dict[int, Any] | None = None
+        self.op = _Outputs(n_outputs)
+
+    def run(self, g: Any, create_graph: bool) -> list[Any]:
+        """Gradients of the operands; with `create_graph` by running the function eagerly again."""
+        from dualgraph_compiler.errors import AutogradError
+
+        if sum(t._ver[0] for t in self.operands) != self.version:
+            raise AutogradError(
+                "one of the variables needed for gradient computation has been modified by an inplace "
+                "operation: an argument or parameter of a compiled function"
+            )
+        if create_graph:
+            raise AutogradError(
+                "create_graph=True through a compiled call is not supported: compile a function that "
+                "computes the higher derivative inside, or call the model eagerly"
+            )
+        n = len(self.operands) - len(self.entry.traced.reads)
+        interpreter = self.entry.backward()
+        outputs = self.entry.traced.graph.outputs
+        given = [
+            x if x is not None else _zeros(v.type)
+            for x, v in zip(g, outputs, strict=False)
+            if v.dtype.is_differentiable
+        ]
+        arrays = [t._data for t in self.operands]
+        found = iter(interpreter.run([*arrays[:n], *given], arrays[n:]))
+        return [next(found) if wanted else None for wanted in self.entry.wanted]
+
+
+class _Outputs:
+    """How many outputs a compiled call has, as the engine asks an op."""
+
+    def __init__(self, n_outputs: int) -> None:
+        self.n_outputs = n_outputs
+
+
+def _zeros(t: TensorType) -> Any:
+    import numpy as np
+
+    dtype: DType = t.dtype
+    shape = tuple(1 if isinstance(d, Dim) else d for d in t.shape)
+    return np.zeros(shape, dtype.np)

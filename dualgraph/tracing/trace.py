@@ -1,0 +1,266 @@
+"""Tracing: running Python code once on symbolic tensors to get its graph."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from dualgraph_compiler.dims import Dim, DimLike
+from dualgraph_compiler.errors import ArgumentError, TraceError
+from dualgraph_compiler.graph import Graph, Value
+from dualgraph_compiler.types import TensorType
+
+from .._dispatch import make
+from .._tensor import Tensor
+from ..autograd.tape import Leaf
+from . import tree
+from .capture import Capture
+
+
+@dataclass
+class Traced:
+    """What a trace found.
+
+    `reads` are the concrete tensors that became params, in the order of ``graph.params``; `writes` pairs
+    of a tensor and the index of the graph output that it was overwritten with; `grads` pairs of a leaf
+    and the index of the output that is its new gradient; `result` the nested result with indices of
+    graph outputs in place of tensors.
+    """
+
+    graph: Graph
+    reads: list[Tensor]
+    result: Any = None
+    writes: list[tuple[Tensor, int]] = field(default_factory=list)
+    grads: list[tuple[Leaf, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class OutputIndex:
+    """Stands in a traced result for output `index` of the graph."""
+
+    index: int
+
+
+def trace(
+    function: Callable[..., Any],
+    *args: Any,
+    dynamic_shapes: Mapping[str, Any] | Sequence[Any] | None = None,
+    name: str | None = None,
+    **kwargs: Any,
+) -> Graph:
+    """The graph of ``function(*args, **kwargs)``; `function` is a module or any callable.
+
+    Tensors among the (nested) arguments become inputs. Parameters, buffers and other tensors that the
+    function reads become ``graph.params``. `dynamic_shapes` names dimensions that may vary, by parameter:
+    ``{"x": {0: "batch"}}`` or ``{"x": ("batch", None)}``; a name stands for one size wherever it occurs.
+
+    Raises:
+        TraceError: the function needs the data of a symbolic tensor (``.item()``, ``if x > 0``, ...).
+    """
+    traced = trace_call(function, args, kwargs, dynamic_shapes=dynamic_shapes, name=name)
+    graph = traced.graph
+    kept = [v for i, v in enumerate(graph.outputs) if i < _count(traced.result)]
+    graph.set_outputs(kept, graph.output_names[: len(kept)])
+    return graph
+
+
+def _count(result: Any) -> int:
+    return sum(isinstance(leaf, OutputIndex) for _, leaf in tree.flatten(result))
+
+
+def trace_call(
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    dynamic_shapes: Mapping[str, Any] | Sequence[Any] | None = None,
+    name: str | None = None,
+) -> Traced:
+    """`trace`, with everything the trace found."""
+    bound = _bind(function, args, kwargs)
+    shapes = _dynamic(dynamic_shapes, list(bound))
+    graph = Graph(name or _name_of(function))
+    capture = Capture(graph, _state_names(function))
+    symbolic_args = {}
+    for key, value in bound.items():
+        counter = itertools.count()
+        paths = iter([p for p, _ in tree.flatten(value, key)])
+
+        def symbolize(leaf: Any, key: str = key, counter: Any = counter, paths: Any = paths) -> Any:
+            path = next(paths)
+            if not isinstance(leaf, Tensor):
+                return leaf
+            return _symbolic(capture, leaf, path, _spec_for(shapes.get(key), next(counter)))
+
+        symbolic_args[key] = tree.map_leaves(symbolize, value)
+    call_args, call_kwargs = _unbind(function, symbolic_args, args, kwargs)
+    with capture:
+        try:
+            result = function(*call_args, **call_kwargs)
+            return _finish(capture, result)
+        finally:
+            capture.restore()
+            capture.close()
+
+
+def _finish(capture: Capture, result: Any) -> Traced:
+    """Declare the graph's outputs: the result's tensors, then what was written, then gradients."""
+    outputs: list[Value] = []
+    names: list[str] = []
+
+    def declare(value: Value, name: str) -> int:
+        outputs.append(value)
+        names.append(name)
+        return len(outputs) - 1
+
+    leaves = list(tree.flatten(result, ""))
+    labels = iter([p for p, _ in leaves])
+    single = len(leaves) == 1
+
+    def take(leaf: Any) -> Any:
+        path = next(labels)
+        if not isinstance(leaf, Tensor):
+            return leaf
+        label = "output" if single else f"output{path if not path or path[0].isdigit() else '.' + path}"
+        return OutputIndex(declare(capture.value_of(leaf), label))
+
+    traced = Traced(capture.graph, [], tree.map_leaves(take, result))
+    for t, value in capture.writes.values():
+        state = capture.names.get(id(t), f"state{len(outputs)}")
+        traced.writes.append((t, declare(value, f"{state}.new")))
+    for leaf, g in capture.new_gradients():
+        traced.grads.append((leaf, declare(capture.value_of(g), f"grad{len(outputs)}")))
+    capture.graph.set_outputs(outputs, names)
+    by_value = {id(v): t for t, v in capture.reads.values()}
+    traced.reads = [by_value[id(v)] for v in capture.graph.params]
+    return traced
+
+
+def _symbolic(capture: Capture, t: Tensor, name: str, dims: Mapping[int, Any]) -> Tensor:
+    """A new graph input that stands for argument `t`."""
+    shape: list[DimLike] = list(t.shape)
+    for axis, d in dims.items():
+        if not -len(shape) <= axis < len(shape):
+            raise ArgumentError(
+                f"dynamic_shapes names dimension {axis} of {name!r}, which has {len(shape)}"
+            )
+        shape[axis] = Dim(d) if isinstance(d, str) else d
+    out = capture.input(TensorType(t.dtype, tuple(shape)), name)
+    if t.requires_grad:
+        out._fn = Leaf()
+    return out
+
+
+def _spec_for(spec: Any, index: int) -> Mapping[int, Any]:
+    """Dimension names by axis for the `index`-th tensor under one parameter."""
+    if spec is None:
+        return {}
+    if isinstance(spec, Mapping):
+        return spec
+    if spec and isinstance(spec[0], Mapping | tuple | list):
+        return _spec_for(spec[index] if index < len(spec) else None, 0)
+    return {i: d for i, d in enumerate(spec) if d is not None and not isinstance(d, int)}
+
+
+def _dynamic(
+    spec: Mapping[str, Any] | Sequence[Any] | None, parameters: list[str]
+) -> Mapping[str, Any]:
+    if spec is None:
+        return {}
+    if not isinstance(spec, Mapping):
+        spec = dict(zip(parameters, spec, strict=False))
+    unknown = [k for k in spec if k not in parameters]
+    if unknown:
+        raise ArgumentError(
+            f"dynamic_shapes names {', '.join(map(repr, unknown))}; the parameters are "
+            f"{', '.join(map(repr, parameters))}"
+        )
+    return spec
+
+
+def _target(function: Any) -> Any:
+    return function.forward if hasattr(function, "named_parameters") else function
+
+
+def _bind(
+    function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Arguments by parameter name; positional-only and unnamed ones as arg0, arg1, ..."""
+    try:
+        bound = inspect.signature(_target(function)).bind(*args, **kwargs)
+    except ValueError:  # a builtin without a signature
+        return {**{f"arg{i}": a for i, a in enumerate(args)}, **kwargs}
+    out: dict[str, Any] = {}
+    for key, value in bound.arguments.items():
+        kind = bound.signature.parameters[key].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            out.update({f"{key}{i}": v for i, v in enumerate(value)})
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            out.update(value)
+        else:
+            out[key] = value
+    return out
+
+
+def _unbind(
+    function: Any, named: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """The symbolic arguments in the positions and under the keywords of the original call."""
+    positional = [v for k, v in named.items() if k not in kwargs][: len(args)]
+    return positional, {k: named[k] for k in kwargs}
+
+
+def _name_of(function: Any) -> str:
+    name = getattr(function, "__name__", None) or type(function).__name__
+    return "".join(c if c.isalnum() or c == "_" else "_" for c in name).strip("_") or "graph"
+
+
+def _state_names(function: Any) -> dict[int, str]:
+    """Dotted names of a module's tensors; of the modules in a function's closure as well."""
+    names: dict[int, str] = {}
+    found = [("", function)]
+    closure = getattr(function, "__closure__", None) or ()
+    variables = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    found += list(zip(variables, [_cell(c) for c in closure], strict=True))
+    if hasattr(function, "__self__"):
+        found.append(("", function.__self__))
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        found += [(n, function.__globals__.get(n)) for n in code.co_names]
+    several = sum(hasattr(x, "named_parameters") for _, x in found) > 1
+    for prefix, x in found:
+        if isinstance(x, Tensor):
+            names.setdefault(id(x), prefix)
+        if hasattr(x, "named_parameters"):
+            for items in (x.named_parameters(), x.named_buffers()):
+                for key, t in items:
+                    names.setdefault(id(t), f"{prefix}.{key}" if several and prefix else key)
+    return names
+
+
+def _cell(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def as_array(data: Any, dtype: Any) -> Any:
+    """`data` (Tensor, array, list or number) as an array; numbers and lists take `dtype`."""
+    if isinstance(data, Tensor):
+        return data._concrete("feeding a graph")
+    if hasattr(data, "dtype") and hasattr(data, "shape"):
+        return np.asarray(data) if isinstance(data, np.generic) else data
+    try:
+        return np.asarray(data, dtype)
+    except (TypeError, ValueError) as error:
+        raise TraceError(f"cannot make an array of {type(data).__name__}: {error}") from error
+
+
+def wrap(array: Any) -> Tensor:
+    """A tensor around a result array."""
+    return make(array)

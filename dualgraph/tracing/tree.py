@@ -1,0 +1,54 @@
+"""Nested arguments and results, flattened to leaves and put together again.
+
+Tuples, named tuples, lists, dicts and dataclasses are structure; everything else is a leaf.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def flatten(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves with their dotted paths, in a fixed order."""
+    children = _children(tree)
+    if children is None:
+        yield path, tree
+        return
+    for key, child in children:
+        yield from flatten(child, f"{path}.{key}" if path else str(key))
+
+
+def structure(tree: Any) -> Any:
+    """A hashable description of everything but the leaves."""
+    children = _children(tree)
+    if children is None:
+        return None
+    return (type(tree), tuple((key, structure(child)) for key, child in children))
+
+
+def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
+    """The same structure with `function` applied to each leaf."""
+    children = _children(tree)
+    if children is None:
+        return function(tree)
+    new = [(key, map_leaves(function, child)) for key, child in children]
+    if isinstance(tree, dict):
+        return type(tree)(new)
+    if dataclasses.is_dataclass(tree):
+        return dataclasses.replace(tree, **dict(new))  # type: ignore[type-var]
+    values = [v for _, v in new]
+    return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
+
+
+def _children(tree: Any) -> list[tuple[Any, Any]] | None:
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return list(zip(tree._fields, tree, strict=True))
+    if type(tree) in (tuple, list):
+        return list(enumerate(tree))
+    if isinstance(tree, dict):
+        return list(tree.items())
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return [(f.name, getattr(tree, f.name)) for f in dataclasses.fields(tree)]
+    return None
