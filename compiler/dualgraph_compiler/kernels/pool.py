@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, compute_dtype, contiguous_spatial, is_numpy, narrow, widen
+from .arrays import Array, contiguous_spatial, is_numpy, narrow, widen
+from .indexing import add_at
 from .sizes import adaptive_bounds, pool_output_size
 
 Pairs = Sequence[tuple[int, int]]
@@ -84,7 +85,7 @@ def max_pool_backward(
     """Scatter g [N, C, *P] to `indices` (of `max_pool`) in zeros of `input_shape`.
 
     `overlapping` may be False where no two windows share an element (stride >= extent of the
-    kernel): then nothing needs adding up. Sums are rounded once, from float64 on NumPy.
+    kernel): then nothing needs adding up.
     """
     dtype, shape = g.dtype, tuple(input_shape)
     size = prod(shape)
@@ -95,13 +96,8 @@ def max_pool_backward(
     if not overlapping:
         gx = xp.zeros(size, dtype)
         gx[at.ravel()] = g.ravel()
-    elif is_numpy(xp):
-        weights = g.ravel().astype(np.float64)
-        gx = narrow(np.bincount(at.ravel(), weights, minlength=size), dtype)
     else:
-        gx = xp.zeros(size, compute_dtype(dtype))
-        xp.add.at(gx, at.ravel(), widen(g).ravel())
-        gx = narrow(gx, dtype)
+        gx = add_at(xp, size, at, g)
     return gx.reshape(shape)
 
 
