@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from dualgraph_compiler.errors import DeviceError, DualGraphError, TraceError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops import Op
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _ndarray = np.ndarray
 _new = object.__new__
-_Tensor: type[Tensor]  # set by `_tensor`, which imports this module
+_Tensor: Any = None  # the class; set by `_tensor`, which imports this module
 
 
 class Symbolic:
@@ -60,9 +61,9 @@ captures = _Captures()
 class ViewInfo:
     """How a view was made: `ops` applied in turn to `base`.
 
-    `version` is the storage version at which the view's tape entry (or traced value) was right; after
-    an in-place write anywhere in the storage it is made anew. `ops` is None for a view made while
-    recording was off: such a view stays off the tape.
+    `version` is the storage version at which the view's tape entry (or traced value) was right;
+    after an in-place write anywhere in the storage it is made anew. `ops` is None for a view made
+    while recording was off: such a view stays off the tape.
     """
 
     __slots__ = ("base", "ops", "version")
@@ -129,14 +130,13 @@ def _wrap_many(
 ) -> tuple[Tensor, ...]:
     """Tensors for the outputs of an op that has several."""
     tensors = tuple(make(y) for y in outputs)
-    if local.grad and op.differentiable:
-        if any(e is not None for e in edges):
-            node = record(op, edges, arrays, outputs, [t._ver for t in inputs], None)
-            if op.saves_output:
-                node.cells = [*node.cells, *(t._ver for t in tensors)]
-            for i, t in enumerate(tensors):
-                if t.dtype.is_differentiable:
-                    t._fn = Pick(node, i)
+    if local.grad and op.differentiable and any(e is not None for e in edges):
+        node = record(op, edges, arrays, outputs, [t._ver for t in inputs], None)
+        if op.saves_output:
+            node.cells = [*node.cells, *(t._ver for t in tensors)]
+        for i, t in enumerate(tensors):
+            if t.dtype.is_differentiable:
+                t._fn = Pick(node, i)
     return tensors
 
 
@@ -216,8 +216,8 @@ def capture_for(inputs: Sequence[Tensor]) -> Capture | None:
             capture = getattr(t._data.graph, "capture", None)
             if capture is None:
                 raise TraceError(
-                    f"a tensor of the finished trace {t._data.graph.name!r} was used outside of it; "
-                    "return it from the traced function instead"
+                    f"a tensor of the finished trace {t._data.graph.name!r} was used outside "
+                    "of it; return it from the traced function instead"
                 )
             return capture  # type: ignore[no-any-return]
     return None

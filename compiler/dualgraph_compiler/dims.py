@@ -5,9 +5,9 @@ so that equal expressions are equal objects under ``==`` and ``hash``. An atom i
 (``batch``, with bounds) or an opaque application (``floordiv``, ``mod``, ``max``, ``min``) of
 dimensions. Arithmetic on a Dim yields a Dim, or an int when everything cancels.
 
-Comparison: ``==`` is true when both sides are provably the same expression and false otherwise, so a
-declared-dynamic size never silently becomes "equal to 1". ``<`` and its kin are decided from bounds
-and raise :class:`~dualgraph_compiler.errors.ShapeError` when the bounds do not decide.
+Comparison: ``==`` is true when both sides are provably the same expression and false otherwise, so
+a declared-dynamic size never silently becomes "equal to 1". ``<`` and its kin are decided from
+bounds and raise :class:`~dualgraph_compiler.errors.ShapeError` when the bounds do not decide.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class Dim:
         self._set({(Symbol(name, min, max),): 1})
 
     def _set(self, terms: Mapping[Monomial, int]) -> None:
-        self.terms = tuple(sorted(terms.items(), key=lambda t: (-len(t[0]), [str(a) for a in t[0]])))
+        ordered = sorted(terms.items(), key=lambda t: (-len(t[0]), [str(a) for a in t[0]]))
+        self.terms = tuple(ordered)
         self._hash = hash(self.terms)
 
     @staticmethod
@@ -192,7 +193,9 @@ class Dim:
     def __str__(self) -> str:
         parts = []
         for monomial, c in self.terms:
-            factors = ([] if abs(c) == 1 and monomial else [str(abs(c))]) + [str(a) for a in monomial]
+            factors = [str(a) for a in monomial]
+            if abs(c) != 1 or not monomial:
+                factors.insert(0, str(abs(c)))
             sign = "-" if c < 0 else "+"
             parts.append(f"{sign} {'*'.join(factors)}")
         text = " ".join(parts)

@@ -2,7 +2,7 @@
 
 ::
 
-    DualGraphError(RuntimeError)        PyTorch raises RuntimeError; one ``except`` catches all of ours
+    DualGraphError(RuntimeError)        PyTorch's class; one ``except`` catches all of ours
     |- ShapeError(ValueError)           sizes that do not fit an operation
     |- DTypeError(TypeError)            element types that do not fit an operation
     |- IndexOutOfRange(IndexError)      an index outside the dimension it indexes
@@ -10,12 +10,13 @@
     |- DeviceError                      a device that is absent, or operands on different devices
     |- AutogradError                    misuse of the tape: stale saved values, second backward, ...
     |- TraceError                       Python that cannot be captured in a graph
-    |- GraphError(ValueError)           a graph that breaks its invariants, or text that does not parse
-    |- FeedError(ValueError)            inputs of a graph or session: wrong name, dtype or shape
-    |- OnnxError(ValueError)            an ONNX file or model that cannot be read, written or supported
-    `- SerializationError(ValueError)   a checkpoint that cannot be read or written
+    |- GraphError(ValueError)           a graph that breaks its invariants, or text that does not
+    parse |- FeedError(ValueError)            inputs of a graph or session: wrong name, dtype or
+    shape |- OnnxError(ValueError)            an ONNX file or model that cannot be read, written or
+    supported `- SerializationError(ValueError)   a checkpoint that cannot be read or written
 
-A message states what was expected, what came, and (where a graph node is involved) the user's own line.
+A message states what was expected, what came, and (where a graph node is involved) the user's own
+line.
 """
 
 from __future__ import annotations

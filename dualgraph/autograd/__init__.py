@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from dualgraph_compiler.errors import AutogradError
 
 from .. import functions
 from .._dispatch import current_fn, make
 from . import engine
 from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
-
-if TYPE_CHECKING:
-    from dualgraph._tensor import Tensor
 
 __all__ = [
     "Function",
@@ -53,9 +51,7 @@ def backward(
         )
         return
     leaves = _as_sequence(inputs)
-    found = grad(
-        tensors, leaves, grad_tensors, retain_graph, create_graph, allow_unused=True
-    )
+    found = grad(tensors, leaves, grad_tensors, retain_graph, create_graph, allow_unused=True)
     for leaf, g in zip(leaves, found, strict=True):
         if g is not None:
             leaf.grad = g if leaf.grad is None else leaf.grad + g
@@ -81,7 +77,9 @@ def grad(
     for i, t in enumerate(ins):
         fn = t._fn if t._base is None else current_fn(t)
         if fn is None:
-            raise AutogradError(f"One of the differentiated Tensors does not require grad (input {i})")
+            raise AutogradError(
+                f"One of the differentiated Tensors does not require grad (input {i})"
+            )
         keys.append(fn)
         targets[fn] = None
     roots = _roots(outputs, grad_outputs, create_graph)
@@ -97,8 +95,8 @@ def grad(
         if g is None:
             if not allow_unused and not materialize_grads:
                 raise AutogradError(
-                    f"One of the differentiated Tensors (input {i}) appears to not have been used in "
-                    "the graph. Set allow_unused=True if this is the desired behavior."
+                    f"One of the differentiated Tensors (input {i}) appears to not have been used "
+                    "in the graph. Set allow_unused=True if this is the desired behavior."
                 )
             out.append(functions.zeros_like(t) if materialize_grads else None)
         else:

@@ -1,7 +1,8 @@
 """Backward: walks the tape from the roots, newest operation first.
 
-Without `create_graph` the gradient rules run on bare arrays (or graph Values, in a trace): no tensor is
-built until a gradient reaches a leaf or a hook. With it they run on tensors, and are taped in turn.
+Without `create_graph` the gradient rules run on bare arrays (or graph Values, in a trace): no
+tensor is built until a gradient reaches a leaf or a hook. With it they run on tensors, and are
+taped in turn.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from dualgraph_compiler.errors import AutogradError, DTypeError, ShapeError
 from dualgraph_compiler.ops.base import shape_text
 
@@ -34,9 +36,9 @@ def run_backward(
 ) -> None:
     """Propagate gradients from `roots`, pairs of a producer and its gradient.
 
-    Gradients are Tensors if `create_graph`, else arrays or Values. Without `targets` they accumulate in
-    every leaf reached. With it (a dict whose keys are producers) they are stored as its values, nothing
-    accumulates in leaves, and paths that lead to no target are skipped.
+    Gradients are Tensors if `create_graph`, else arrays or Values. Without `targets` they
+    accumulate in every leaf reached. With it (a dict whose keys are producers) they are stored as
+    its values, nothing accumulates in leaves, and paths that lead to no target are skipped.
     """
     mode, local.grad = local.grad, create_graph
     try:
@@ -211,7 +213,9 @@ def root(tensor: Tensor, gradient: Any, create_graph: bool) -> tuple[Any, Any]:
     """
     fn = tensor._fn if tensor._base is None else current_fn(tensor)
     if fn is None:
-        raise AutogradError("element 0 of tensors does not require grad and does not have a grad_fn")
+        raise AutogradError(
+            "element 0 of tensors does not require grad and does not have a grad_fn"
+        )
     if gradient is not None:
         if tuple(gradient.shape) != tuple(tensor.shape):
             raise ShapeError(
@@ -219,9 +223,7 @@ def root(tensor: Tensor, gradient: Any, create_graph: bool) -> tuple[Any, Any]:
                 f"output has a shape of {shape_text(tensor.shape)}."
             )
         if gradient.dtype.is_complex != tensor.dtype.is_complex:
-            raise DTypeError(
-                f"expected a gradient of dtype {tensor.dtype}, got {gradient.dtype}"
-            )
+            raise DTypeError(f"expected a gradient of dtype {tensor.dtype}, got {gradient.dtype}")
         return fn, gradient if create_graph else gradient._data
     data = tensor._data
     if type(data) is np.ndarray and not create_graph and not data.ndim:

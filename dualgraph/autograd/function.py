@@ -10,7 +10,7 @@ from dualgraph_compiler.errors import AutogradError
 from .._dispatch import current_fn, make
 from .._tensor import Tensor
 from .grad_mode import local, no_grad
-from .tape import Pick, next_seq
+from .tape import Outputs, Pick, next_seq
 
 
 class FunctionContext:
@@ -70,7 +70,7 @@ class FunctionNode:
         self.edges = edges
         self.seq = next_seq()
         self.hooks: dict[int, Any] | None = None
-        self.op = _Outputs(n_outputs)
+        self.op = Outputs(n_outputs)
         self.shapes: list[Any] = []
 
     @property
@@ -83,9 +83,7 @@ class FunctionNode:
         gs = g if isinstance(g, list) else [g]
         gs = [x if isinstance(x, Tensor) or x is None else make(x) for x in gs]
         if self.ctx.materialize_grads:
-            gs = [
-                _zeros(like) if x is None else x for x, like in zip(gs, self.shapes, strict=True)
-            ]
+            gs = [_zeros(like) if x is None else x for x, like in zip(gs, self.shapes, strict=True)]
         found = self.function.backward(self.ctx, *gs)
         found = found if isinstance(found, tuple) else (found,)
         if len(found) < len(self.edges):
@@ -94,13 +92,6 @@ class FunctionNode:
                 f"{len(self.edges)}, got {len(found)})"
             )
         return [x if x is None or create_graph else x._data for x in found]
-
-
-class _Outputs:
-    """How many outputs a custom function has, as the engine asks an op."""
-
-    def __init__(self, n_outputs: int) -> None:
-        self.n_outputs = n_outputs
 
 
 def _zeros(like: Tensor) -> Tensor:

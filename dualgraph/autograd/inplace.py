@@ -1,9 +1,9 @@
 """In-place operations, gradients' storage and hooks: what changes a tensor that already exists.
 
-An in-place operation is its functional twin followed by :func:`assign`: the result is written to the
-tensor's memory, the storage's version goes up (so that values saved from it are known to be stale), and
-the tensor takes the result's place on the tape. Through a view, the base takes a new place too: the
-functional write-back of the view (``op.unview``), recorded like any operation.
+An in-place operation is its functional twin followed by :func:`assign`: the result is written to
+the tensor's memory, the storage's version goes up (so that values saved from it are known to be
+stale), and the tensor takes the result's place on the tape. Through a view, the base takes a new
+place too: the functional write-back of the view (``op.unview``), recorded like any operation.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.errors import AutogradError, DTypeError, ShapeError
 from dualgraph_compiler.graph import Value
@@ -135,9 +136,10 @@ def get_grad(t: Tensor) -> Tensor | None:
         return held.get("grad")  # type: ignore[no-any-return]
     if t.grad_fn is not None:
         warnings.warn(
-            "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad "
-            "attribute won't be populated during autograd.backward(). If you indeed want the .grad "
-            "field to be populated for a non-leaf Tensor, use .retain_grad() on the non-leaf Tensor.",
+            "The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its "
+            ".grad attribute won't be populated during autograd.backward(). If you indeed want the "
+            ".grad field to be populated for a non-leaf Tensor, use .retain_grad() on the non-leaf "
+            "Tensor.",
             UserWarning,
             stacklevel=3,
         )

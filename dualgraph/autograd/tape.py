@@ -6,8 +6,8 @@ Every tensor that takes part in differentiation points to the object that produc
 - :class:`Node`   one recorded operation.
 - :class:`Pick`   one output of an operation that has several.
 
-Each has a `seq`, larger than those of everything it was computed from; backward visits in descending
-`seq`, which is a reverse topological order without any sorting pass over the graph.
+Each has a `seq`, larger than those of everything it was computed from; backward visits in
+descending `seq`, which is a reverse topological order without any sorting pass over the graph.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+
 from dualgraph_compiler.errors import AutogradError
 from dualgraph_compiler.ops import Op
 
@@ -59,9 +60,9 @@ class Node:
     """One recorded operation.
 
     `edges` are the producers of its operands (None where no gradient is wanted), `inputs` the saved
-    operands (an array, or a Shaped), `output` the saved result(s). `cells` are the version cells of what
-    was saved and `version` the sum of their counts then: counts only grow, so an equal sum means that
-    none has changed. `inputs` is None once a backward pass has used the node up.
+    operands (an array, or a Shaped), `output` the saved result(s). `cells` are the version cells of
+    what was saved and `version` the sum of their counts then: counts only grow, so an equal sum
+    means that none has changed. `inputs` is None once a backward pass has used the node up.
     """
 
     __slots__ = (
@@ -123,6 +124,15 @@ class Pick:
         return str(self.node.name)
 
 
+class Outputs:
+    """Stands for the op of a tape entry that is no op: says how many outputs it has."""
+
+    __slots__ = ("n_outputs",)
+
+    def __init__(self, n_outputs: int) -> None:
+        self.n_outputs = n_outputs
+
+
 # A value of at most this many bytes is kept whole where its shape would do: cheaper than a Shaped.
 _SMALL = 1024
 
@@ -165,9 +175,7 @@ def record(
                 version += cells[i][0]
             else:
                 inputs.append(
-                    array
-                    if type(array) is _ndarray and array.nbytes <= _SMALL
-                    else Shaped(array)
+                    array if type(array) is _ndarray and array.nbytes <= _SMALL else Shaped(array)
                 )
     if op.saves_output:
         node.output = output

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dualgraph_compiler.compile import simplify_for_export
+from dualgraph_compiler.compile import optimize
 from dualgraph_compiler.errors import ArgumentError
 
 from ..tracing.trace import trace
@@ -54,10 +54,11 @@ def export(
     if output_names is not None:
         if len(output_names) != len(graph.outputs):
             raise ArgumentError(
-                f"output_names has {len(output_names)} names; the model has {len(graph.outputs)} outputs"
+                f"output_names has {len(output_names)} names; the model has "
+                f"{len(graph.outputs)} outputs"
             )
         graph.output_names = list(output_names)
-    proto = export_graph(simplify_for_export(graph), opset=opset_version)
+    proto = export_graph(optimize(graph, numerics="strict"), opset=opset_version)
     if check:
         import onnx
 

@@ -19,8 +19,8 @@ from .._tensor import Tensor
 class GraphModule(nn.Module):
     """A graph as a module: its floating-point params are parameters, the rest buffers.
 
-    Called with one tensor for each graph input, it runs node by node through the same ops as any eager
-    code, so it differentiates, traces and exports like any module.
+    Called with one tensor for each graph input, it runs node by node through the same ops as any
+    eager code, so it differentiates, traces and exports like any module.
     """
 
     def __init__(self, graph: ir.Graph) -> None:
@@ -105,6 +105,6 @@ def load(path: str | os.PathLike[str] | bytes) -> GraphModule:
     Raises:
         OnnxError: the file is no readable ONNX model, or uses an operator that is not supported.
     """
-    from dualgraph_compiler.onnx import load_model
+    from dualgraph_compiler.onnx import import_model
 
-    return GraphModule(load_model(path, weights="param"))
+    return GraphModule(import_model(path, weights="param"))

@@ -8,12 +8,14 @@ writes to state are listed in `writes`; the tensors themselves stay as they were
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from dualgraph_compiler.dims import Dim
 from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.errors import TraceError
@@ -64,11 +66,16 @@ class Capture:
             return self.writes[key][1]
         found = self.reads.get(key)
         if found is None:
-            name = self.names.get(key) or f"state{len(self.reads)}"
+            name = self._free_name(self.names.get(key) or f"state{len(self.reads)}")
             found = self.reads[key] = (t, self.graph.add_param(data, name))
             if type(t._fn) is Leaf:
                 self._gradients.setdefault(t._fn, t._fn.grad)
         return found[1]
+
+    def _free_name(self, wish: str) -> str:
+        """`wish`, with a number behind it if an input or param has that name."""
+        taken = {v.name for v in [*self.graph.inputs, *self.graph.params]}
+        return next(n for n in itertools.chain([wish], _numbered(wish)) if n not in taken)
 
     def add(self, op: Op, values: Sequence[Value]) -> Any:
         """Append `op`, noting the user's line; returns its output Value or the tuple of them."""
@@ -135,3 +142,7 @@ class Capture:
     def close(self) -> None:
         """No more may be recorded: tensors of the graph that are used later raise TraceError."""
         self.graph.capture = None
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    return (f"{stem}_{i}" for i in itertools.count(1))

@@ -1,11 +1,11 @@
 """``dg.compile``: the same call, run as an optimised static graph.
 
-A call is looked up by what the graph depends on: the structure of the arguments, the dtypes and shapes of
-their tensors, the values of everything else, grad mode and the training flags of the module. A call not
-seen before is traced and optimised.
+A call is looked up by what the graph depends on: the structure of the arguments, the dtypes and
+shapes of their tensors, the values of everything else, grad mode and the training flags of the
+module. A call not seen before is traced and optimised.
 
-Where nothing can require a gradient, the values of parameters are folded into the graph (batch norm into
-convolutions, say), guarded by their versions: after an in-place change they are folded anew.
+Where nothing can require a gradient, the values of parameters are folded into the graph (batch norm
+into convolutions, say), guarded by their versions: after an in-place change they are folded anew.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from dualgraph_compiler.compile import optimize
-from dualgraph_compiler.dims import Dim
-from dualgraph_compiler.dtypes import DType
-from dualgraph_compiler.graph import Graph, Interpreter
+from dualgraph_compiler.dims import evaluate
+from dualgraph_compiler.errors import AutogradError
+from dualgraph_compiler.graph import Graph, Interpreter, bind_shapes
 from dualgraph_compiler.graph import gradients as graph_gradients
-from dualgraph_compiler.types import TensorType
+from dualgraph_compiler.ops.base import array_module
 
 from .._dispatch import captures, current_fn, make
 from .._tensor import Tensor
 from ..autograd.grad_mode import local
-from ..autograd.tape import Pick, next_seq
+from ..autograd.tape import Outputs, Pick, next_seq
 from . import tree
 from .trace import OutputIndex, Traced, trace_call
 
 
-def compile(
-    model: Callable[..., Any] | None = None, *, dynamic_shapes: Any = None
-) -> Any:
+def compile(model: Callable[..., Any] | None = None, *, dynamic_shapes: Any = None) -> Any:
     """A callable that runs `model` (a module or function) as an optimised graph.
 
     Usable as a decorator. Results, gradients and writes to buffers are those of the eager call.
-    `dynamic_shapes` is as for :func:`trace`; dimensions it does not name are part of the lookup key.
+    `dynamic_shapes` is as for :func:`trace`; dimensions it does not name are part of the lookup
+    key.
     """
     if model is None:
         return functools.partial(compile, dynamic_shapes=dynamic_shapes)
@@ -95,14 +96,31 @@ class CompiledFunction:
         return f"compiled({self._function!r})"
 
 
+class Program:
+    """An optimised graph ready to run, and which state tensors are its params."""
+
+    def __init__(self, graph: Graph, traced: Traced, *, freeze: bool = False) -> None:
+        by_name = {v.name: t for v, t in zip(traced.graph.params, traced.reads, strict=True)}
+        small = optimize(graph, freeze=freeze)
+        self._params = [by_name[v.name] for v in small.params]
+        first = next(iter(traced.reads), None)
+        self._interpreter = Interpreter(small, np if first is None else array_module(first._data))
+
+    def run(self, arrays: Sequence[Any]) -> list[Any]:
+        """Outputs for these inputs, with the state tensors' arrays of now."""
+        return self._interpreter.run(arrays, [t._data for t in self._params])
+
+
 class Entry:
     """One traced call, and the programs made from it."""
 
     def __init__(self, traced: Traced) -> None:
         self.traced = traced
-        self._frozen: tuple[Any, Interpreter] | None = None
-        self._open: Interpreter | None = None
-        self._backward: Interpreter | None = None
+        self.n_results = sum(isinstance(x, OutputIndex) for _, x in tree.flatten(traced.result))
+        self.wanted: list[bool] = []  # which operands have a gradient
+        self._frozen: tuple[Any, Program] | None = None
+        self._open: Program | None = None
+        self._backward: Program | None = None
 
     def run(self, tensors: Sequence[Tensor]) -> Any:
         """The result for these tensor arguments, with writes and gradients carried out."""
@@ -111,13 +129,14 @@ class Entry:
         operands = [*tensors, *traced.reads]
         edges = [t._fn if t._base is None else current_fn(t) for t in operands]
         taped = local.grad and any(e is not None for e in edges)
-        if taped or traced.writes:
-            results = self._unfrozen().run(arrays, [t._data for t in traced.reads])
-        else:
-            results = self._folded().run(arrays)
+        program = self._unfrozen() if taped or traced.writes or traced.grads else self._folded()
+        results = program.run(arrays)
         outputs = [make(r) for r in results]
         if taped and not traced.grads:
-            self._record(operands, edges, outputs)
+            node = CompiledNode(self, operands, edges)
+            for i, out in enumerate(outputs[: self.n_results]):
+                if out.dtype.is_differentiable:
+                    out._fn = Pick(node, i)
         for t, index in traced.writes:
             t._data[...] = results[index]
             t._bump_version()
@@ -127,54 +146,33 @@ class Entry:
             lambda x: outputs[x.index] if isinstance(x, OutputIndex) else x, traced.result
         )
 
-    def _unfrozen(self) -> Interpreter:
+    def _unfrozen(self) -> Program:
         if self._open is None:
-            self._open = Interpreter(optimize(self.traced.graph, freeze=False), self._xp())
+            self._open = Program(self.traced.graph, self.traced)
         return self._open
 
-    def _folded(self) -> Interpreter:
+    def _folded(self) -> Program:
+        """A program with the state's values folded in, made anew when a version has changed."""
         reads = self.traced.reads
-        versions = tuple([(id(t._data), t._ver[0]) for t in reads])
+        versions = [(id(t._data), t._ver[0]) for t in reads]
         if self._frozen is None or self._frozen[0] != versions:
             graph = self.traced.graph.copy()
             for v, t in zip(graph.params, reads, strict=True):
-                v.data = t._data.copy()  # later in-place changes must not reach the constants
-            self._frozen = versions, Interpreter(optimize(graph, freeze=True), self._xp())
+                v.data = t._data
+            self._frozen = versions, Program(graph, self.traced, freeze=True)
         return self._frozen[1]
 
-    def _xp(self) -> Any:
-        from dualgraph_compiler.ops.base import array_module
-
-        first = next(iter(self.traced.reads), None)
-        return array_module(first._data) if first is not None else __import__("numpy")
-
-    # -- gradients --------------------------------------------------------------------------------
-
-    def _record(
-        self, operands: Sequence[Tensor], edges: Sequence[Any], outputs: Sequence[Tensor]
-    ) -> None:
-        n = sum(isinstance(x, OutputIndex) for _, x in tree.flatten(self.traced.result))
-        node = CompiledNode(self, operands, edges, n)
-        for i, out in enumerate(outputs[:n]):
-            if out.dtype.is_differentiable:
-                out._fn = Pick(node, i)
-
-    def backward(self) -> Interpreter:
-        """The graph from inputs, params and output gradients to the gradients of inputs and params."""
+    def backward(self) -> Program:
+        """From inputs, state and output gradients to the gradients of inputs and state."""
         if self._backward is None:
             graph = self.traced.graph.copy()
-            n = sum(isinstance(x, OutputIndex) for _, x in tree.flatten(self.traced.result))
-            ys = [v for v in graph.outputs[:n] if v.dtype.is_differentiable]
+            ys = [v for v in graph.outputs[: self.n_results] if v.dtype.is_differentiable]
             xs = [*graph.inputs, *graph.params]
-            given = [
-                graph.add_input(TensorType(y.dtype, y.shape), f"grad_output{i}")
-                for i, y in enumerate(ys)
-            ]
+            given = [graph.add_input(y.type, f"grad_output{i}") for i, y in enumerate(ys)]
             found = graph_gradients(graph, ys, xs, given)
             self.wanted = [g is not None for g in found]
             graph.set_outputs([g for g in found if g is not None])
-            small = optimize(graph, freeze=False, prune_params=False)
-            self._backward = Interpreter(small, self._xp())
+            self._backward = Program(graph, self.traced)
         return self._backward
 
 
@@ -183,54 +181,41 @@ class CompiledNode:
 
     name = "CompiledBackward"
 
-    def __init__(
-        self, entry: Entry, operands: Sequence[Tensor], edges: Sequence[Any], n_outputs: int
-    ) -> None:
+    def __init__(self, entry: Entry, operands: Sequence[Tensor], edges: Sequence[Any]) -> None:
         self.entry = entry
         self.operands = [t.detach() for t in operands]
         self.version = sum(t._ver[0] for t in operands)
         self.edges = edges
         self.seq = next_seq()
         self.hooks: dict[int, Any] | None = None
-        self.op = _Outputs(n_outputs)
+        self.op = Outputs(entry.n_results)
 
-    def run(self, g: Any, create_graph: bool) -> list[Any]:
-        """Gradients of the operands; with `create_graph` by running the function eagerly again."""
-        from dualgraph_compiler.errors import AutogradError
+    def run(self, g: Sequence[Any], create_graph: bool) -> list[Any]:
+        """Gradients of the operands, given those of the outputs (None where nothing flows).
 
+        Raises:
+            AutogradError: an operand was overwritten since, or higher derivatives are asked for.
+        """
         if sum(t._ver[0] for t in self.operands) != self.version:
             raise AutogradError(
-                "one of the variables needed for gradient computation has been modified by an inplace "
-                "operation: an argument or parameter of a compiled function"
+                "one of the variables needed for gradient computation has been modified by an "
+                "inplace operation: an argument or parameter of a compiled function"
             )
         if create_graph:
             raise AutogradError(
-                "create_graph=True through a compiled call is not supported: compile a function that "
+                "create_graph=True does not reach through a compiled call: compile a function that "
                 "computes the higher derivative inside, or call the model eagerly"
             )
-        n = len(self.operands) - len(self.entry.traced.reads)
-        interpreter = self.entry.backward()
-        outputs = self.entry.traced.graph.outputs
+        program = self.entry.backward()
+        arrays = [t._data for t in self.operands]
+        n = len(arrays) - len(self.entry.traced.reads)
+        outputs = self.entry.traced.graph.outputs[: self.entry.n_results]
+        xp = array_module(arrays[0])
+        env = bind_shapes([(v.name, v.type) for v in self.entry.traced.graph.inputs], arrays[:n])
         given = [
-            x if x is not None else _zeros(v.type)
-            for x, v in zip(g, outputs, strict=False)
+            x if x is not None else xp.zeros([evaluate(d, env) for d in v.shape], v.dtype.np)
+            for x, v in zip(g, outputs, strict=True)
             if v.dtype.is_differentiable
         ]
-        arrays = [t._data for t in self.operands]
-        found = iter(interpreter.run([*arrays[:n], *given], arrays[n:]))
+        found = iter(program.run([*arrays[:n], *given]))
         return [next(found) if wanted else None for wanted in self.entry.wanted]
-
-
-class _Outputs:
-    """How many outputs a compiled call has, as the engine asks an op."""
-
-    def __init__(self, n_outputs: int) -> None:
-        self.n_outputs = n_outputs
-
-
-def _zeros(t: TensorType) -> Any:
-    import numpy as np
-
-    dtype: DType = t.dtype
-    shape = tuple(1 if isinstance(d, Dim) else d for d in t.shape)
-    return np.zeros(shape, dtype.np)

@@ -13,7 +13,7 @@ from dualgraph_compiler.dims import Dim, DimLike
 from dualgraph_compiler.errors import FeedError, TraceError
 from dualgraph_compiler.graph import Interpreter, Value
 from dualgraph_compiler.types import TensorType
-from dualgraph_runtime.device import Device
+from dualgraph_runtime.device import Device, to_device
 
 from .._dispatch import captures, make
 from .._tensor import Tensor
@@ -26,7 +26,8 @@ class Graph(ir.Graph):
     """A static graph built by code in a ``with`` block.
 
     Inside, `placeholder` makes inputs, and every operation on tensors appends a node instead of
-    computing. Tensors from outside (weights) become params, which a Session reads afresh at each run.
+    computing. Tensors from outside (weights) become params, which a Session reads afresh at each
+    run.
     """
 
     def __init__(self, name: str = "graph") -> None:
@@ -125,11 +126,12 @@ class Session:
                 numbers and lists take it.
 
         Raises:
-            FeedError: an unknown key, a placeholder that is needed but not fed, a wrong dtype or shape.
+            FeedError: an unknown key, a placeholder that is needed but not fed, a wrong dtype or
+                shape.
         """
         leaves = [leaf for _, leaf in tree.flatten(fetches)]
         values = [self._fetched(x) for x in leaves]
-        key = tuple(map(id, values)) + (len(list(self.graph.nodes)),)
+        key = (*map(id, values), len(self.graph))
         with self._lock:
             if key not in self._plans:
                 self._plans[key] = self._plan(values)
@@ -141,7 +143,7 @@ class Session:
                 "the fetches need these placeholders, which feed_dict does not give: "
                 + ", ".join(f"{v.name!r} ({v.type})" for v in missing)
             )
-        arrays = [self.device.to_device(as_array(feeds[v], v.dtype.np)) for v in inputs]
+        arrays = [to_device(as_array(feeds[v], v.dtype.np), self.device) for v in inputs]
         results = iter(interpreter.run(arrays, [self._param(v) for v in params]))
         return tree.map_leaves(lambda _: next(results), fetches)
 
@@ -157,7 +159,9 @@ class Session:
             for v in self.graph.inputs:
                 if v.name == x:
                     return v
-        raise FeedError(f"cannot fetch {x!r}: it is no tensor or output of graph {self.graph.name!r}")
+        raise FeedError(
+            f"cannot fetch {x!r}: it is no tensor or output of graph {self.graph.name!r}"
+        )
 
     def _plan(self, values: list[Value]) -> tuple[Interpreter, list[Value], list[Value]]:
         """The graph pruned to `values`, optimised; and the inputs and params it still needs."""
@@ -190,5 +194,5 @@ class Session:
         if self.graph.capture is not None:
             for t, value in self.graph.capture.reads.values():
                 if value is v:
-                    return self.device.to_device(t._data)
-        return self.device.to_device(v.data)
+                    return to_device(t._data, self.device)
+        return to_device(v.data, self.device)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
 from dualgraph_compiler.dims import Dim, DimLike
 from dualgraph_compiler.errors import ArgumentError, TraceError
 from dualgraph_compiler.graph import Graph, Value
@@ -25,10 +26,10 @@ from .capture import Capture
 class Traced:
     """What a trace found.
 
-    `reads` are the concrete tensors that became params, in the order of ``graph.params``; `writes` pairs
-    of a tensor and the index of the graph output that it was overwritten with; `grads` pairs of a leaf
-    and the index of the output that is its new gradient; `result` the nested result with indices of
-    graph outputs in place of tensors.
+    `reads` are the concrete tensors that became params, in the order of ``graph.params``; `writes`
+    pairs of a tensor and the index of the graph output that it was overwritten with; `grads` pairs
+    of a leaf and the index of the output that is its new gradient; `result` the nested result with
+    indices of graph outputs in place of tensors.
     """
 
     graph: Graph
@@ -54,12 +55,15 @@ def trace(
 ) -> Graph:
     """The graph of ``function(*args, **kwargs)``; `function` is a module or any callable.
 
-    Tensors among the (nested) arguments become inputs. Parameters, buffers and other tensors that the
-    function reads become ``graph.params``. `dynamic_shapes` names dimensions that may vary, by parameter:
-    ``{"x": {0: "batch"}}`` or ``{"x": ("batch", None)}``; a name stands for one size wherever it occurs.
+    Tensors among the (nested) arguments become inputs. Parameters, buffers and other tensors that
+    the
+    function reads become ``graph.params``. `dynamic_shapes` names dimensions that may vary, by
+    parameter: ``{"x": {0: "batch"}}`` or ``{"x": ("batch", None)}``; a name stands for one size
+    wherever it occurs.
 
     Raises:
-        TraceError: the function needs the data of a symbolic tensor (``.item()``, ``if x > 0``, ...).
+        TraceError: the function needs the data of a symbolic tensor (``.item()``, ``if x > 0``,
+            ...).
     """
     traced = trace_call(function, args, kwargs, dynamic_shapes=dynamic_shapes, name=name)
     graph = traced.graph
@@ -125,7 +129,9 @@ def _finish(capture: Capture, result: Any) -> Traced:
         path = next(labels)
         if not isinstance(leaf, Tensor):
             return leaf
-        label = "output" if single else f"output{path if not path or path[0].isdigit() else '.' + path}"
+        label = (
+            "output" if single else f"output{path if not path or path[0].isdigit() else '.' + path}"
+        )
         return OutputIndex(declare(capture.value_of(leaf), label))
 
     traced = Traced(capture.graph, [], tree.map_leaves(take, result))
@@ -186,9 +192,7 @@ def _target(function: Any) -> Any:
     return function.forward if hasattr(function, "named_parameters") else function
 
 
-def _bind(
-    function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> dict[str, Any]:
+def _bind(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments by parameter name; positional-only and unnamed ones as arg0, arg1, ..."""
     try:
         bound = inspect.signature(_target(function)).bind(*args, **kwargs)

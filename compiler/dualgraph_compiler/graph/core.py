@@ -1,8 +1,8 @@
 """The static graph: values, nodes, and the graph that owns them.
 
-SSA: every Value has one producer. Values and nodes compare by identity. A graph changes only through
-its methods, which keep the use lists right. Nodes form a linked list in a topological order, so that
-inserting and erasing cost O(1) wherever they happen.
+SSA: every Value has one producer. Values and nodes compare by identity. A graph changes only
+through its methods, which keep the use lists right. Nodes form a linked list in a topological
+order, so that inserting and erasing cost O(1) wherever they happen.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Location:
 class Value:
     """One tensor of a graph.
 
-    `type` is its TensorType; `node` the producer (None for inputs, params and constants) and `index`
-    which of its outputs; `uses` maps each consumer to how many of its operands this value is;
-    `data` is the array of a constant or param. Arithmetic operators append nodes to the graph.
+    `type` is its TensorType; `node` the producer (None for inputs, params and constants) and
+    `index` which of its outputs; `uses` maps each consumer to how many of its operands this value
+    is; `data` is the array of a constant or param. Arithmetic operators append nodes to the graph.
     """
 
     __slots__ = ("__weakref__", "data", "graph", "index", "name", "node", "type", "uses")
@@ -87,7 +87,8 @@ class Value:
         return self.graph.owns_constant(self)
 
     def __repr__(self) -> str:
-        return f"%{self.name or (f'{self.node.op.name}#{self.index}' if self.node else '?')}: {self.type}"
+        name = self.name or (f"{self.node.op.name}#{self.index}" if self.node else "?")
+        return f"%{name}: {self.type}"
 
     def __dualgraph_call__(self, op: Op, inputs: Sequence[Any]) -> Any:
         graph = next(x.graph for x in inputs if isinstance(x, Value))
@@ -219,7 +220,7 @@ class Graph:
 
     @property
     def nodes(self) -> Iterator[Node]:
-        """Nodes in topological order; the current one may be erased, others added, while walking."""
+        """Nodes in topological order; while walking, the current one may be erased."""
         node = self._first
         while node is not None:
             following = node._next
@@ -257,7 +258,7 @@ class Graph:
         return to_html(self)
 
     def show(self, path: str | None = None, *, open_browser: bool = True) -> str:
-        """Write a self-contained HTML page with a drawing of the graph, open it, return its path."""
+        """Write a self-contained HTML page with a drawing, open it, return its path."""
         from .draw import show
 
         return show(self, path, open_browser=open_browser)

@@ -149,14 +149,13 @@ def bind_shapes(declared: Sequence[tuple[str, Any]], arrays: Sequence[Any]) -> d
     for name, axis, d, n in checks:
         if evaluate(d, env) != n:
             raise FeedError(
-                f"input {name!r}: expected size {d} = {evaluate(d, env)} in dimension {axis}, got {n}"
+                f"input {name!r}: expected size {d} = {evaluate(d, env)} in dimension {axis}, "
+                f"got {n}"
             )
     return env
 
 
-def interpret(
-    graph: Graph, inputs: Sequence[Any] | Mapping[str, Any], xp: Any = np
-) -> list[Any]:
+def interpret(graph: Graph, inputs: Sequence[Any] | Mapping[str, Any], xp: Any = np) -> list[Any]:
     """Run a graph once on arrays, by position or by input name."""
     if isinstance(inputs, Mapping):
         inputs = [inputs[v.name] for v in graph.inputs]
