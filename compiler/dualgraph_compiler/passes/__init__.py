@@ -1,0 +1,24 @@
+"""The passes, one file each, and the manager that runs them.
+
+A pass is an object with a ``name`` and ``run(graph) -> bool``: it rewrites the graph in place,
+leaves it valid, and says whether anything changed. Passes decide by an op's *kind*; an op is named
+only in a rule that is about that op.
+"""
+
+from .cse import MergeCommon
+from .dce import RemoveDeadCode
+from .decompose import Decompose
+from .fold_constants import FoldConstants
+from .manager import Pass, PassManager, PassRecord
+from .simplify import Simplify
+
+__all__ = [
+    "Decompose",
+    "FoldConstants",
+    "MergeCommon",
+    "Pass",
+    "PassManager",
+    "PassRecord",
+    "RemoveDeadCode",
+    "Simplify",
+]
