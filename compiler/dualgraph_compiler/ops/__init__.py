@@ -1,7 +1,32 @@
 """The operations, one class each, by family. See :mod:`dualgraph_compiler.ops.base`."""
 
 from . import f  # isort: skip  (first: the families and it import each other)
-from . import movement, padding, pointwise, rearrange, reduction, slicing
+from . import (
+    activation,
+    adaptive_pool,
+    avg_pool,
+    bitwise,
+    comparison,
+    composite,
+    conv,
+    conv_transpose,
+    convert,
+    creation,
+    extremum,
+    linalg,
+    loss,
+    movement,
+    padding,
+    pointwise,
+    pool,
+    quantifier,
+    quotient,
+    rearrange,
+    reduction,
+    slicing,
+    trigonometry,
+    unary,
+)
 from .base import REGISTRY, Kind, Onnx, Op, op
 
 __all__ = [
@@ -11,10 +36,28 @@ __all__ = [
     "Op",
     "op",
     "f",
+    "activation",
+    "adaptive_pool",
+    "avg_pool",
+    "bitwise",
+    "comparison",
+    "composite",
+    "conv",
+    "conv_transpose",
+    "convert",
+    "creation",
+    "extremum",
+    "linalg",
+    "loss",
     "movement",
     "padding",
     "pointwise",
+    "pool",
+    "quantifier",
+    "quotient",
     "rearrange",
     "reduction",
     "slicing",
+    "trigonometry",
+    "unary",
 ]

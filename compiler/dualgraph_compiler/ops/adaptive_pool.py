@@ -1,0 +1,179 @@
+"""Adaptive pooling: the output's size is given, the windows follow from it.
+
+Bin i of P over S elements is [floor(i S / P), ceil((i + 1) S / P)), as in PyTorch: bins differ by
+at most one element and may overlap. A size of 1 is global pooling.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..dims import Dim, Shape, product
+from ..dtypes import int64
+from ..errors import OnnxError, ShapeError
+from ..kernels.pool import adaptive_avg_pool, adaptive_avg_pool_backward, adaptive_max_pool
+from ..kernels.sizes import adaptive_bounds
+from ..types import TensorType
+from .base import Array, Grad, Kind, Op, op, shape_text
+from .onnx_rules import Export, Import, from_onnx
+from .pool import MaxPoolGrad, check_input
+
+
+class _Adaptive(Op):
+    """Pools the spatial axes to `output_size`."""
+
+    __slots__ = ()
+    kind = Kind.LIBRARY
+    output_size: tuple[int, ...]
+
+    def output(self, x: TensorType) -> TensorType:
+        """The type of the pooled x."""
+        check_input(self.name, x, len(self.output_size))
+        if min(self.output_size) < 1:
+            raise ShapeError(f"{self.name}: sizes must be positive, got {self.output_size}")
+        return x.with_shape((*x.shape[:2], *self.output_size))
+
+    @property
+    def is_global(self) -> bool:
+        """Whether each image pools to one element."""
+        return all(p == 1 for p in self.output_size)
+
+    def even_kernel(self, sizes: Shape) -> tuple[int, ...] | None:
+        """The window, if all bins are equal and do not overlap."""
+        pairs = list(zip(sizes, self.output_size, strict=True))
+        if any(isinstance(n, Dim) or n % p for n, p in pairs):
+            return None
+        return tuple(n // p for n, p in pairs)  # type: ignore[misc]
+
+
+@op
+class AdaptiveAvgPool(_Adaptive):
+    """The average of each bin: x [N, C, *S] -> [N, C, *output_size].
+
+    Source: PyTorch AdaptiveAvgPool2d; ONNX GlobalAveragePool-22 where all sizes are 1.
+    """
+
+    output_size: tuple[int, ...]
+
+    def infer(self, x: TensorType) -> TensorType:
+        return self.output(x)
+
+    def eager(self, xp: Any, x: Array) -> Array:
+        return adaptive_avg_pool(xp, x, self.output_size)
+
+    def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
+        return (AdaptiveAvgPoolGrad(tuple(_x.shape[2:]))(g),)
+
+    def to_onnx(self, ctx: Export, x: str) -> Any:
+        if self.is_global:
+            return ctx.emit("GlobalAveragePool", x)
+        sizes = ctx.type(x).shape[2:]
+        kernel = self.even_kernel(sizes)
+        if kernel is not None:
+            return ctx.emit("AveragePool", x, kernel_shape=kernel, strides=kernel)
+        return _multiply_axes(ctx, x, ctx.type(x), _averages(sizes, self.output_size))
+
+
+@op
+class AdaptiveAvgPoolGrad(Op):
+    """The transpose of AdaptiveAvgPool: g [N, C, *P] -> [N, C, *sizes]."""
+
+    sizes: Shape
+
+    def infer(self, g: TensorType) -> TensorType:
+        x = g.with_shape((*g.shape[:2], *self.sizes))
+        check_input("adaptive_avg_pool_grad", g, len(self.sizes))
+        return x
+
+    def eager(self, xp: Any, g: Array) -> Array:
+        shape = (*g.shape[:2], *self.sizes)
+        return adaptive_avg_pool_backward(xp, g, shape)  # type: ignore[arg-type]
+
+    def vjp(self, g: Array, _y: Array, _g: Array) -> tuple[Grad, ...]:
+        return (AdaptiveAvgPool(tuple(_g.shape[2:]))(g),)
+
+    def to_onnx(self, ctx: Export, g: str) -> Any:
+        (n, c, *out), dtype = ctx.type(g).shape, ctx.type(g).dtype
+        if all(p == 1 for p in out):
+            count = ctx.emit("Cast", ctx.dim(product(self.sizes)), to=dtype)
+            return ctx.emit("Expand", ctx.emit("Div", g, count), ctx.shape((n, c, *self.sizes)))
+        matrices = [m.T for m in _averages(self.sizes, tuple(out))]
+        return _multiply_axes(ctx, g, ctx.type(g), matrices)
+
+
+def _averages(sizes: Shape, out: Shape) -> list[np.ndarray[Any, Any]]:
+    """Per axis, the [S, P] matrix that averages its bins."""
+    matrices = []
+    for n, p in zip(sizes, out, strict=True):
+        if not (isinstance(n, int) and isinstance(p, int)):
+            raise OnnxError(f"adaptive pooling of the symbolic size {n} to {p} has no ONNX form")
+        matrix = np.zeros((n, p))
+        for i, (start, end) in enumerate(adaptive_bounds(n, p)):
+            matrix[start:end, i] = 1 / (end - start)
+        matrices.append(matrix)
+    return matrices
+
+
+def _multiply_axes(ctx: Export, x: str, t: TensorType, matrices: list[np.ndarray[Any, Any]]) -> Any:
+    """ONNX nodes that multiply every spatial axis by its matrix."""
+    for axis, matrix in enumerate(matrices, start=2):
+        swap = [*range(t.ndim)]
+        swap[axis], swap[-1] = swap[-1], swap[axis]
+        last = axis == t.ndim - 1
+        x = x if last else ctx.emit("Transpose", x, perm=swap)
+        x = ctx.emit("MatMul", x, ctx.constant(matrix, t.dtype))
+        x = x if last else ctx.emit("Transpose", x, perm=swap)
+    return x
+
+
+@op
+class AdaptiveMaxPool(_Adaptive):
+    """The maximum of each bin, and the winners' int64 positions within one image.
+
+    Shapes: x [N, C, *S] -> values and indices [N, C, *output_size]. Source: PyTorch
+    AdaptiveMaxPool2d; ONNX GlobalMaxPool-22 where all sizes are 1.
+    """
+
+    output_size: tuple[int, ...]
+    n_outputs: ClassVar[int] = 2
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        y = self.output(x)
+        return y, y.with_dtype(int64)
+
+    def eager(self, xp: Any, x: Array) -> tuple[Array, Array]:
+        return adaptive_max_pool(xp, x, self.output_size)
+
+    def vjp(self, g: tuple[Array, ...], y: tuple[Array, ...], _x: Array) -> tuple[Grad, ...]:
+        if g[0] is None:
+            return (None,)
+        sizes = tuple(_x.shape[2:])
+        return (MaxPoolGrad(sizes, self.even_kernel(sizes) is None)(g[0], y[1]),)
+
+    def to_onnx(self, ctx: Export, x: str) -> Any:
+        (n, c, *sizes) = ctx.type(x).shape
+        kernel = self.even_kernel(tuple(sizes))
+        if kernel is not None:
+            y, at = ctx.emit("MaxPool", x, outputs=2, kernel_shape=kernel, strides=kernel)
+            return y, ctx.emit("Mod", at, ctx.dim(product(tuple(sizes))))
+        if not self.is_global:
+            raise OnnxError(
+                f"adaptive_max_pool: {shape_text(tuple(sizes))} does not divide into "
+                f"{self.output_size}; ONNX has windows of one size only"
+            )
+        flat = ctx.emit("Reshape", x, ctx.shape((n, c, product(tuple(sizes)))))
+        at = ctx.emit("ArgMax", flat, axis=2, keepdims=1)
+        at = ctx.emit("Reshape", at, ctx.shape((n, c, *self.output_size)))
+        return ctx.emit("GlobalMaxPool", x), at
+
+
+@from_onnx("GlobalAveragePool")
+def _import_global_average(ctx: Import, x: Any) -> Any:
+    return AdaptiveAvgPool((1,) * (x.ndim - 2))(x)
+
+
+@from_onnx("GlobalMaxPool")
+def _import_global_max(ctx: Import, x: Any) -> Any:
+    return AdaptiveMaxPool((1,) * (x.ndim - 2))(x)[0]
