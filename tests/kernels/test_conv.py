@@ -176,3 +176,13 @@ def test_against_torch(dims: int) -> None:
         assert list(up.shape[2:]) == spatial
         shape = (n, groups * c_g, *spatial)
         np.testing.assert_allclose(conv.conv_input_grad(np, g, w, shape, *args), up, atol=1e-10)
+
+
+def test_infinities_and_nan_pass_silently() -> None:
+    x, w = np.ones((1, 1, 4)), np.array([[[0.0, 1.0]]])
+    x[0, 0, 0], x[0, 0, 3] = np.inf, -np.inf
+    args = ((1,), ((1, 1),), (1,), 1)
+    y = conv.conv_forward(np, x, w, *args)
+    np.testing.assert_array_equal(y, [[[np.inf, np.nan, 1, -np.inf, np.nan]]])
+    assert np.isnan(conv.conv_input_grad(np, y, w, x.shape, *args)).any()
+    assert np.isnan(conv.conv_weight_grad(np, y, x, w.shape, *args)).any()

@@ -31,6 +31,8 @@ from itertools import product
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from .arrays import Array, contiguous_spatial, is_numpy, narrow, widen
 from .sizes import conv_output_size
 
@@ -41,6 +43,7 @@ _HOST_BYTES = 1 << 26  # and never more than this, even for one sample
 _DEVICE_BYTES = 1 << 28  # on a GPU few large products beat many small ones
 
 
+@np.errstate(all="ignore")
 def conv_forward(
     xp: Any,
     x: Array,
@@ -89,6 +92,7 @@ def _forward(
     return y.reshape(n, o, *out)
 
 
+@np.errstate(all="ignore")
 def conv_input_grad(
     xp: Any,
     g: Array,
@@ -191,6 +195,7 @@ def _tap_span(offset: int, stride: int, size: int, first: int, stop: int) -> tup
     return slice(start, start + (hi - lo - 1) * stride + 1, stride), slice(lo - first, hi - first)
 
 
+@np.errstate(all="ignore")
 def conv_weight_grad(
     xp: Any,
     g: Array,

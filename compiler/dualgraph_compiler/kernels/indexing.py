@@ -69,6 +69,7 @@ def scatter(
     return out
 
 
+@np.errstate(all="ignore")
 def scatter_add(
     xp: Any, x: Array, axis: int, index: Array, src: Any, *, negative: bool = False
 ) -> Array:
@@ -79,6 +80,7 @@ def scatter_add(
     return narrow(out, x.dtype)
 
 
+@np.errstate(all="ignore")
 def put_add(xp: Any, shape: tuple[int, ...], key: Any, g: Array) -> Array:
     """Zeros of `shape` with g added at [key]: the transpose of x[key], for any NumPy key.
 
@@ -97,6 +99,7 @@ def put_add(xp: Any, shape: tuple[int, ...], key: Any, g: Array) -> Array:
     return add_at(xp, prod(shape), at, xp.broadcast_to(g, at.shape)).reshape(shape)
 
 
+@np.errstate(all="ignore")
 def add_rows(
     xp: Any, rows: int, index: Array, g: Array, *, negative: bool = False, skip: int | None = None
 ) -> Array:
@@ -124,6 +127,7 @@ def add_rows(
     return narrow(out, g.dtype).reshape(rows, *tail)
 
 
+@np.errstate(all="ignore")
 def add_at(xp: Any, size: int, positions: Array, values: Array) -> Array:
     """Zeros [size] in values' dtype with values[i] added at positions[i]; bounds are the caller's.
 

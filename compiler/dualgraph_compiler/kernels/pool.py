@@ -79,6 +79,7 @@ def max_pool_values(
     return _max_pool(xp, x, kernel, stride, padding, dilation, ceil_mode, with_codes=False)[0]
 
 
+@np.errstate(all="ignore")
 def max_pool_backward(
     xp: Any, g: Array, indices: Array, input_shape: Sequence[int], overlapping: bool = True
 ) -> Array:
@@ -110,6 +111,7 @@ def gather_at_indices(xp: Any, x: Array, indices: Array) -> Array:
     return flat.reshape(indices.shape)
 
 
+@np.errstate(all="ignore")
 def avg_pool(
     xp: Any,
     x: Array,
@@ -145,6 +147,7 @@ def avg_pool(
     return narrow(_divide(xp, y, divisor), x.dtype)
 
 
+@np.errstate(all="ignore")
 def avg_pool_backward(
     xp: Any,
     g: Array,
@@ -172,6 +175,7 @@ def avg_pool_backward(
     return narrow(xp.ascontiguousarray(gx), g.dtype)
 
 
+@np.errstate(all="ignore")
 def adaptive_avg_pool(xp: Any, x: Array, output_size: Sequence[int]) -> Array:
     """Average over each of PyTorch's adaptive bins: [N, C, *output_size] in x's dtype."""
     y = widen(x)
@@ -186,6 +190,7 @@ def adaptive_avg_pool(xp: Any, x: Array, output_size: Sequence[int]) -> Array:
     return narrow(y, x.dtype)
 
 
+@np.errstate(all="ignore")
 def adaptive_avg_pool_backward(xp: Any, g: Array, input_shape: Sequence[int]) -> Array:
     """Transpose of `adaptive_avg_pool`: g [N, C, *P] -> `input_shape`."""
     gx = widen(g)
