@@ -12,17 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import DimLike, Shape
+from ..dims import DimLike, Shape, product
 from ..dtypes import DType, dtype_of
 from ..kernels.broadcast import broadcast_to
 
 # Modules, not names: gradient rules of these modules call back into this one.
+from . import activation as _ac
+from . import comparison as _cmp
+from . import composite as _co
+from . import convert as _cv
+from . import extremum as _ex
+from . import linalg as _la
 from . import movement as _mv
 from . import padding as _pd
-from . import pointwise as _pw
 from . import rearrange as _re
 from . import reduction as _rd
 from . import slicing as _sl
+from . import trigonometry as _tg
+from . import unary as _un
 from .base import Array
 
 
@@ -34,14 +41,14 @@ def like(x: Array, value: complex) -> Array:
 
 def cast(x: Array, dtype: DType) -> Array:
     """`x` converted to `dtype`; `x` itself where it has it already."""
-    return x if dtype_of(x) is dtype else _pw.Cast(dtype)(x)
+    return x if dtype_of(x) is dtype else _cv.Cast(dtype)(x)
 
 
 def conj(x: Array) -> Array:
     """The complex conjugate; `x` itself where it is real."""
     if type(x) is np.ndarray:  # the tape's hot path
         return np.conj(x) if x.dtype.kind == "c" else x
-    return _pw.Conj()(x) if dtype_of(x).is_complex else x
+    return _cv.Conj()(x) if dtype_of(x).is_complex else x
 
 
 def where(cond: Array, a: Array, b: Array) -> Array:
@@ -50,12 +57,113 @@ def where(cond: Array, a: Array, b: Array) -> Array:
         a = like(b, a)
     elif isinstance(b, int | float):
         b = like(a, b)
-    return _pw.Where()(cond, a, b)
+    return _cmp.Where()(cond, a, b)
 
 
 def exp(x: Array) -> Array:
     """e**x."""
-    return _pw.Exp()(x)
+    return _un.Exp()(x)
+
+
+def log(x: Array) -> Array:
+    """The natural logarithm."""
+    return _un.Log()(x)
+
+
+def sqrt(x: Array) -> Array:
+    """The square root."""
+    return _un.Sqrt()(x)
+
+
+def tanh(x: Array) -> Array:
+    """The hyperbolic tangent."""
+    return _tg.Tanh()(x)
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + e**-x)."""
+    return _ac.Sigmoid()(x)
+
+
+def abs(x: Array) -> Array:
+    """|x|."""
+    return _ex.Abs()(x)
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + e**x)."""
+    return _ac.Softplus()(x)
+
+
+def erf(x: Array) -> Array:
+    """The error function."""
+    return _un.Erf()(x)
+
+
+def clip(x: Array, low: float | None, high: float | None) -> Array:
+    """`x` limited to [low, high]."""
+    return _ex.Clip(low, high)(x)
+
+
+def softmax(x: Array, axis: int) -> Array:
+    """exp(x) / sum(exp(x)) along `axis` (non-negative)."""
+    return _co.Softmax(axis)(x)
+
+
+def logical_or(a: Array, b: Array) -> Array:
+    """`a` or `b`, of bool."""
+    return _cmp.LogicalOr()(a, b)
+
+
+def max(x: Array, axes: Sequence[int], keepdims: bool = False) -> Array:
+    """The largest element over `axes` (non-negative, sorted)."""
+    return _rd.Max(tuple(axes), keepdims)(x) if axes else x
+
+
+def real(x: Array) -> Array:
+    """The real part; `x` itself where it is real."""
+    return _cv.Real()(x) if dtype_of(x).is_complex else x
+
+
+def equal(a: Array, b: Array) -> Array:
+    """`a == b`, element by element; `b` may be a number."""
+    return _cmp.Equal()(a, like(a, b) if isinstance(b, int | float) else b)
+
+
+def less(a: Array, b: Array) -> Array:
+    """`a < b`; `b` may be a number."""
+    return _cmp.Less()(a, like(a, b) if isinstance(b, int | float) else b)
+
+
+def less_equal(a: Array, b: Array) -> Array:
+    """`a <= b`; `b` may be a number."""
+    return _cmp.LessEqual()(a, like(a, b) if isinstance(b, int | float) else b)
+
+
+def greater(a: Array, b: Array) -> Array:
+    """`a > b`; `b` may be a number."""
+    return _cmp.Greater()(a, like(a, b) if isinstance(b, int | float) else b)
+
+
+def greater_equal(a: Array, b: Array) -> Array:
+    """`a >= b`; `b` may be a number."""
+    return _cmp.GreaterEqual()(a, like(a, b) if isinstance(b, int | float) else b)
+
+
+def matmul(a: Array, b: Array) -> Array:
+    """Matrix products over the last two axes; those before broadcast."""
+    return _la.Matmul()(a, b)
+
+
+def count(x: Array, axes: Sequence[int]) -> Array:
+    """How many elements of `x` share a position outside `axes`, as an operand beside `x`."""
+    n = product(tuple(x.shape[a] for a in axes))
+    return like(x, n) if isinstance(n, int) else _rd.NumElements(tuple(axes))(x)
+
+
+def mean(x: Array, axes: Sequence[int], keepdims: bool = False) -> Array:
+    """The mean over `axes` (non-negative, sorted)."""
+    return _rd.Mean(tuple(axes), keepdims)(x) if axes else x
 
 
 def sum(x: Array, axes: Sequence[int], keepdims: bool = False) -> Array:
@@ -100,6 +208,17 @@ def unbroadcast(g: Array, shape: Shape) -> Array:
 def zeros_like(x: Array) -> Array:
     """Zeros of x's shape and dtype."""
     return expand(like(x, 0), x.shape)
+
+
+def zeros(x: Array, shape: Sequence[DimLike]) -> Array:
+    """Zeros of a shape, with the dtype (and graph, or device) of `x`."""
+    return expand(like(x, 0), shape)
+
+
+def diagonal_mask(x: Array, n: DimLike) -> Array:
+    """A bool [n, n], true on the diagonal, beside `x`."""
+    ones = expand(like(x, 1), (n, n))
+    return equal(_re.Tril(0)(_re.Triu(0)(ones)), 1)
 
 
 def is_array(x: Any) -> bool:

@@ -1,53 +1,77 @@
-"""Pointwise arithmetic: out[i] depends on in[i] alone, after NumPy broadcasting."""
+"""Pointwise arithmetic: out[i] depends on in[i] alone, after NumPy broadcasting.
+
+See :mod:`.quotient` for division that rounds, :mod:`.extremum` for magnitude and order,
+:mod:`.unary` for functions of one operand, :mod:`.comparison` and :mod:`.bitwise` for logic,
+:mod:`.convert` for changes of type, and :mod:`.activation`.
+"""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..dtypes import BOOL, FLOAT, DType, bool_
-from ..errors import DTypeError
+import numpy as np
+
+from ..dtypes import BOOL, COMPLEX, FLOAT, INT
+from ..errors import DTypeError, OnnxError
 from ..types import TensorType
 from . import f
-from .base import (
-    Array,
-    Grad,
-    Kind,
-    Onnx,
-    Op,
-    broadcast_shapes,
-    op,
-    require_float,
-    require_same_dtype,
-)
+from .base import Array, Grad, Kind, Onnx, Op, broadcast_shapes, op, require_same_dtype
+from .onnx_rules import Export, Import, from_onnx
+from .onnx_types import emit, main_operand
+
+CATEGORY_NAMES = ("bool", "integer", "floating-point", "complex")
 
 
 class Pointwise(Op):
-    """Broadcasts its operands, which share one dtype; the result has that dtype."""
+    """Broadcasts its operands, which share one dtype of `categories`; the result has that dtype."""
 
     __slots__ = ()
     kind = Kind.POINTWISE
+    categories: ClassVar[tuple[int, ...]] = (BOOL, INT, FLOAT, COMPLEX)
 
-    def infer(self, *inputs: TensorType) -> TensorType:
+    def infer(self, *inputs: Any) -> TensorType:
         dtype = require_same_dtype(self.name, *inputs)
+        if dtype.category not in self.categories:
+            wanted = " or ".join(CATEGORY_NAMES[c] for c in self.categories)
+            article = "an" if wanted[0] == "i" else "a"
+            raise DTypeError(f"{self.name}: expected {article} {wanted} operand, got {dtype.name}")
         return TensorType(dtype, broadcast_shapes(self.name, *(t.shape for t in inputs)))
+
+    def to_onnx(self, ctx: Export, *inputs: Any) -> str:
+        if self.onnx is None:
+            raise OnnxError(f"{self.name} has no ONNX form")
+        ctx.require_opset(self.onnx.since, self.name)
+        main = inputs[main_operand(self.onnx.name, ctx.opset)]
+        renamed = dict(self.onnx.attrs)
+        attrs = {renamed.get(k, k): v for k, v in self.attributes().items()}
+        return emit(ctx, ctx.type(main).dtype, self.onnx.name, *inputs, **attrs)
 
 
 class FloatPointwise(Pointwise):
-    """A pointwise op defined on floating-point (and complex) operands only."""
+    """A pointwise op on floating-point and complex operands only."""
 
     __slots__ = ()
-
-    def infer(self, *inputs: TensorType) -> TensorType:
-        require_float(self.name, inputs[0])
-        return Pointwise.infer(self, *inputs)
+    categories = (FLOAT, COMPLEX)
 
 
-# -- arithmetic ----------------------------------------------------------------------------------
+class RealPointwise(Pointwise):
+    """A pointwise op on real floating-point operands only."""
+
+    __slots__ = ()
+    categories = (FLOAT,)
+
+
+def zero_grad(g: Array) -> tuple[Grad, ...]:
+    """The gradient of a step function: zero wherever it exists."""
+    return (lambda: f.zeros_like(g),)
+
+
+# -- sums and products ---------------------------------------------------------------------------
 
 
 @op
 class Add(Pointwise):
-    """a + b. Source: ONNX Add-14."""
+    """a + b; on bool, a or b. Source: ONNX Add-14."""
 
     onnx = Onnx("Add", 7)
 
@@ -57,17 +81,17 @@ class Add(Pointwise):
     def vjp(self, g: Array, _y: Array, _a: Array, _b: Array) -> tuple[Grad, ...]:
         return f.unbroadcast(g, _a.shape), f.unbroadcast(g, _b.shape)
 
+    def to_onnx(self, ctx: Export, a: str, b: str) -> str:
+        dtype = ctx.type(a).dtype
+        return emit(ctx, dtype, "Or" if dtype.category == BOOL else "Add", a, b)
+
 
 @op
 class Sub(Pointwise):
     """a - b. Source: ONNX Sub-14."""
 
+    categories = (INT, FLOAT, COMPLEX)
     onnx = Onnx("Sub", 7)
-
-    def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        if a.dtype.category == BOOL:
-            raise DTypeError("sub: subtraction is not defined on bool; use logical_xor")
-        return Pointwise.infer(self, a, b)
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.subtract(a, b)
@@ -78,7 +102,7 @@ class Sub(Pointwise):
 
 @op
 class Mul(Pointwise):
-    """a * b. Source: ONNX Mul-14."""
+    """a * b; on bool, a and b. Source: ONNX Mul-14."""
 
     onnx = Onnx("Mul", 7)
 
@@ -91,6 +115,33 @@ class Mul(Pointwise):
             lambda: f.unbroadcast(g * f.conj(a), b.shape),
         )
 
+    def to_onnx(self, ctx: Export, a: str, b: str) -> str:
+        dtype = ctx.type(a).dtype
+        return emit(ctx, dtype, "And" if dtype.category == BOOL else "Mul", a, b)
+
+
+@op
+class Neg(Pointwise):
+    """-x; wraps on unsigned integers. Source: ONNX Neg-13."""
+
+    categories = (INT, FLOAT, COMPLEX)
+    onnx = Onnx("Neg", 6)
+
+    def eager(self, xp: Any, x: Array) -> Array:
+        return xp.negative(x)
+
+    def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
+        return (-g,)
+
+    def to_onnx(self, ctx: Export, x: str) -> str:
+        dtype = ctx.type(x).dtype
+        if dtype.category == INT and not dtype.is_signed:
+            return emit(ctx, dtype, "Sub", ctx.constant(0, dtype), x)
+        return emit(ctx, dtype, "Neg", x)
+
+
+# -- quotients -----------------------------------------------------------------------------------
+
 
 @op
 class Div(FloatPointwise):
@@ -101,121 +152,85 @@ class Div(FloatPointwise):
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.true_divide(a, b)
 
-    def vjp(self, g: Array, y: Array, _a: Array, b: Array) -> tuple[Grad, ...]:
-        gb = g / f.conj(b)
+    def vjp(self, g: Array, _y: Array, a: Array, b: Array) -> tuple[Grad, ...]:
+        # The quotient is computed again rather than saved: `y` may be changed in place.
         return (
-            f.unbroadcast(gb, _a.shape),
-            lambda: f.unbroadcast(-gb * f.conj(y), b.shape),
+            lambda: f.unbroadcast(g / f.conj(b), a.shape),
+            lambda: f.unbroadcast(-g * f.conj(a / b / b), b.shape),
         )
 
 
 @op
-class Neg(Pointwise):
-    """-x. Source: ONNX Neg-13."""
+class Reciprocal(FloatPointwise):
+    """1 / x. Source: ONNX Reciprocal-13."""
 
-    onnx = Onnx("Neg", 6)
-
-    def infer(self, x: TensorType) -> TensorType:
-        if x.dtype.category == BOOL:
-            raise DTypeError("neg: negation is not defined on bool; use logical_not")
-        return x
+    onnx = Onnx("Reciprocal", 6)
 
     def eager(self, xp: Any, x: Array) -> Array:
-        return xp.negative(x)
-
-    def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
-        return (-g,)
-
-
-@op
-class Exp(FloatPointwise):
-    """e**x. Source: ONNX Exp-13."""
-
-    onnx = Onnx("Exp", 6)
-
-    def eager(self, xp: Any, x: Array) -> Array:
-        return xp.exp(x)
+        return xp.reciprocal(x)
 
     def vjp(self, g: Array, y: Array, _x: Array) -> tuple[Grad, ...]:
-        return (g * f.conj(y),)
+        return (-g * f.conj(y * y),)
+
+
+# -- powers --------------------------------------------------------------------------------------
 
 
 @op
-class Relu(Pointwise):
-    """max(x, 0); NaN stays NaN. Source: ONNX Relu-14."""
+class Pow(Pointwise):
+    """base ** exponent. An integer base to a negative power is 0, or 1 or -1 for bases 1 and -1.
 
-    onnx = Onnx("Relu", 6)
+    Source: ONNX Pow-15.
+    """
 
-    def infer(self, x: TensorType) -> TensorType:
-        if x.dtype.category not in (1, FLOAT):
-            raise DTypeError(f"relu: expected a real operand, got {x.dtype.name}")
-        return x
-
-    def eager(self, xp: Any, x: Array) -> Array:
-        return xp.maximum(x, x.dtype.type(0))
-
-    def vjp(self, g: Array, y: Array, _x: Array) -> tuple[Grad, ...]:
-        return (f.where(y > 0, g, 0),)
-
-
-# -- comparison and choice -----------------------------------------------------------------------
-
-
-class Comparison(Pointwise):
-    """Broadcasts two operands of one dtype; the result is bool."""
-
-    __slots__ = ()
-
-    def infer(self, *inputs: TensorType) -> TensorType:
-        return Pointwise.infer(self, *inputs).with_dtype(bool_)
-
-
-@op
-class Greater(Comparison):
-    """a > b. Source: ONNX Greater-13."""
-
-    onnx = Onnx("Greater", 9)
+    categories = (INT, FLOAT, COMPLEX)
+    onnx = Onnx("Pow", 7)
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.greater(a, b)
+        if xp is np and b.ndim == 0:
+            # Small constant powers, thirty times faster than the general one.
+            if b == 2:
+                return np.multiply(a, a)
+            if b == 0.5:
+                return np.sqrt(a)
+            if b == 1:
+                return a.copy()
+            if b == 3:
+                return a * a * a
+        if a.dtype.kind == "i" and (b < 0).any():
+            one, zero = a.dtype.type(1), a.dtype.type(0)
+            sign = xp.where(b & one == one, a, one)
+            tiny = xp.where(xp.abs(a) == one, sign, zero)
+            return xp.where(b < zero, tiny, xp.power(a, xp.maximum(b, zero)))
+        return xp.power(a, b)
 
-
-@op
-class Where(Op):
-    """`a` where `cond` holds, else `b`; all three broadcast. Source: ONNX Where-16."""
-
-    kind = Kind.POINTWISE
-    onnx = Onnx("Where", 9)
-
-    def infer(self, cond: TensorType, a: TensorType, b: TensorType) -> TensorType:
-        if cond.dtype is not bool_:
-            raise DTypeError(f"where: expected a bool condition, got {cond.dtype.name}")
-        dtype = require_same_dtype("where", a, b)
-        return TensorType(dtype, broadcast_shapes("where", cond.shape, a.shape, b.shape))
-
-    def eager(self, xp: Any, cond: Array, a: Array, b: Array) -> Array:
-        return xp.where(cond, a, b)
-
-    def vjp(self, g: Array, _y: Array, cond: Array, _a: Array, _b: Array) -> tuple[Grad, ...]:
+    def vjp(self, g: Array, _y: Array, a: Array, b: Array) -> tuple[Grad, ...]:
         return (
-            None,
-            lambda: f.unbroadcast(f.where(cond, g, 0), _a.shape),
-            lambda: f.unbroadcast(f.where(cond, 0, g), _b.shape),
+            lambda: f.unbroadcast(g * _power_slope(a, b), a.shape),
+            lambda: f.unbroadcast(g * _exponent_slope(a, b), b.shape),
         )
 
+    def to_onnx(self, ctx: Export, a: str, b: str) -> str:
+        return emit(ctx, ctx.type(a).dtype, "Pow", a, b)
 
-@op
-class Cast(Op):
-    """x converted to `dtype` (towards zero from float to integer). Source: ONNX Cast-25."""
 
-    dtype: DType
-    kind: ClassVar[Kind] = Kind.POINTWISE
+def _power_slope(a: Array, b: Array) -> Array:
+    """conj(d(a ** b)/da) = b a ** (b-1), and 0 where b is 0 whatever a is."""
+    slope = f.conj(b * Pow()(a, b - f.like(b, 1)))
+    return f.where(f.equal(b, 0), 0, slope)
 
-    def infer(self, x: TensorType) -> TensorType:
-        return x.with_dtype(self.dtype)
 
-    def eager(self, xp: Any, x: Array) -> Array:
-        return x.astype(self.dtype.np)
+def _exponent_slope(a: Array, b: Array) -> Array:
+    """conj(d(a ** b)/db) = a ** b log(a), and 0 for the base 0 unless b is negative."""
+    slope = f.conj(Pow()(a, b) * f.log(a))
+    return f.where(f.equal(a, 0) & f.greater_equal(f.real(b), 0), 0, slope)
 
-    def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
-        return (f.cast(g, _x.dtype) if _x.dtype.is_differentiable else None,)
+
+@from_onnx("Pow")
+def _import_pow(ctx: Import, a: Any, b: Any) -> Any:
+    if a.dtype is b.dtype:
+        return Pow()(a, b)
+    if a.dtype.category == INT and b.dtype.category == FLOAT:
+        # ONNX computes 4 ** 0.5 and converts the result back to the base's type.
+        return f.cast(Pow()(f.cast(a, b.dtype), b), a.dtype)
+    return Pow()(a, f.cast(b, a.dtype))
