@@ -89,7 +89,7 @@ class AdaptiveAvgPoolGrad(Op):
 
     def eager(self, xp: Any, g: Array) -> Array:
         shape = (*g.shape[:2], *self.sizes)
-        return adaptive_avg_pool_backward(xp, g, shape)  # type: ignore[arg-type]
+        return adaptive_avg_pool_backward(xp, g, shape)
 
     def vjp(self, g: Array, _y: Array, _g: Array) -> tuple[Grad, ...]:
         return (AdaptiveAvgPool(tuple(_g.shape[2:]))(g),)

@@ -97,7 +97,7 @@ class AvgPoolGrad(_AvgPool):
 
     def eager(self, xp: Any, g: Array) -> Array:
         shape = (*g.shape[:2], *self.sizes)
-        return avg_pool_backward(xp, g, shape, *self.geometry())  # type: ignore[arg-type]
+        return avg_pool_backward(xp, g, shape, *self.geometry())
 
     def vjp(self, g: Array, _y: Array, _g: Array) -> tuple[Grad, ...]:
         return (AvgPool(*self.geometry())(g),)

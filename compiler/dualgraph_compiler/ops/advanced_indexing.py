@@ -1,0 +1,314 @@
+"""Indexing by several tensors at once, by masks, and what masks select.
+
+Index and IndexPut follow NumPy: the index tensors broadcast together, and their axes stand where
+the indexed axes were, or first where those are not adjacent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..dims import DimLike
+from ..dtypes import bool_, int64
+from ..errors import DTypeError, OnnxError, ShapeError, TraceError
+from ..kernels import indexing as kernels
+from ..types import TensorType, type_of
+from . import f
+from .base import (
+    Array,
+    Grad,
+    Op,
+    broadcast_shapes,
+    normalize_axes,
+    op,
+    require_same_dtype,
+    shape_text,
+)
+from .indexing import checked, require_index
+from .onnx_rules import Export, Import, from_onnx
+
+
+class _Advanced(Op):
+    """Indexes `axes` of x by one tensor each; the other axes are kept whole."""
+
+    __slots__ = ()
+    axes: tuple[int, ...]
+
+    @property
+    def adjacent(self) -> bool:
+        """Whether the indexed axes follow each other."""
+        return self.axes == tuple(range(self.axes[0], self.axes[0] + len(self.axes)))
+
+    def shown(self, x: TensorType, indices: tuple[TensorType, ...]) -> TensorType:
+        """The type of ``x[indices]``."""
+        require_index(self.name, *indices)
+        if normalize_axes(self.name, self.axes, x.ndim) != self.axes or not self.axes:
+            raise ShapeError(f"{self.name}: expected ascending, non-negative axes, got {self.axes}")
+        if len(indices) != len(self.axes) or x.ndim == 0:
+            raise ShapeError(
+                f"{self.name}: expected an index for each of the axes {self.axes} of "
+                f"{shape_text(x.shape)}, got {len(indices)}"
+            )
+        picked = broadcast_shapes(self.name, *(i.shape for i in indices))
+        rest = [d for i, d in enumerate(x.shape) if i not in self.axes]
+        at = self.axes[0] if self.adjacent else 0
+        return x.with_shape((*rest[:at], *picked, *rest[at:]))
+
+    def key(self, xp: Any, x: Array, indices: tuple[Array, ...]) -> tuple[Any, ...]:
+        """The NumPy index, checked."""
+        key: list[Any] = [slice(None)] * x.ndim
+        for axis, index in zip(self.axes, indices, strict=True):
+            size = x.shape[axis]
+            what = f"index of dimension {axis}"
+            key[axis] = checked(
+                self.name, kernels.check_indices, xp, index, size, negative=True, what=what
+            )
+        return tuple(key)
+
+    def to_front(self, ndim: int) -> tuple[int, ...]:
+        """The permutation of x that puts the indexed axes first."""
+        return (*self.axes, *(i for i in range(ndim) if i not in self.axes))
+
+    def result_to_front(self, ndim: int, picked: int) -> tuple[int, ...]:
+        """The permutation of the result that puts the index tensors' axes first."""
+        at = self.axes[0] if self.adjacent else 0
+        return (*range(at, at + picked), *range(at), *range(at + picked, ndim))
+
+    def onnx_index(self, ctx: Export, indices: tuple[str, ...]) -> str:
+        """int64 [*broadcast, number of axes]: the index tensors side by side."""
+        shape = broadcast_shapes(self.name, *(ctx.type(i).shape for i in indices))
+        target = ctx.shape((*shape, 1))
+        columns = []
+        for i in indices:
+            own = ctx.type(i).shape
+            column = ctx.emit("Unsqueeze", i, ctx.ints(len(own)))
+            columns.append(column if own == shape else ctx.emit("Expand", column, target))
+        if len(columns) == 1:
+            return columns[0]  # type: ignore[no-any-return]
+        return ctx.emit("Concat", *columns, axis=len(shape))  # type: ignore[no-any-return]
+
+
+@op
+class Index(_Advanced):
+    """``x[.., index, ..]`` with an int64 tensor for each of `axes` (ascending).
+
+    Operands: x, then the index tensors. Shapes: as NumPy's advanced indexing; see the module.
+    Source: NumPy, ONNX GatherND-13.
+    """
+
+    axes: tuple[int, ...]
+
+    def infer(self, x: TensorType, *indices: TensorType) -> TensorType:
+        return self.shown(x, indices)
+
+    def eager(self, xp: Any, x: Array, *indices: Array) -> Array:
+        return x[self.key(xp, x, indices)]
+
+    def vjp(self, g: Array, _y: Array, _x: Array, *indices: Array) -> tuple[Grad, ...]:
+        zeros = f.zeros(g, tuple(_x.shape))
+        return IndexPut(self.axes, True)(zeros, g, *indices), *(None for _ in indices)
+
+    def to_onnx(self, ctx: Export, x: str, *indices: str) -> Any:
+        if len(indices) == 1:
+            return ctx.emit("Gather", x, indices[0], axis=self.axes[0])
+        ndim = ctx.type(x).ndim
+        picked = max(ctx.type(i).ndim for i in indices)
+        x = _transpose(ctx, x, self.to_front(ndim))
+        y = ctx.emit("GatherND", x, self.onnx_index(ctx, indices))
+        moved = self.result_to_front(ndim - len(self.axes) + picked, picked)
+        return _transpose(ctx, y, _inverse(moved))
+
+
+@op
+class IndexPut(_Advanced):
+    """A copy of x with ``x[.., index, ..]`` set to `values`, or increased by them.
+
+    Operands: x, values, then an int64 tensor for each of `axes`. `values` has the shape that Index
+    gives. With `accumulate`, values at repeated positions add up; without, one of them is written.
+    Source: torch.index_put, ONNX ScatterND-18.
+    """
+
+    axes: tuple[int, ...]
+    accumulate: bool = False
+
+    def infer(self, x: TensorType, values: TensorType, *indices: TensorType) -> TensorType:
+        require_same_dtype("index_put", x, values)
+        shown = self.shown(x, indices)
+        if shown != values:
+            raise ShapeError(
+                f"index_put: expected values of shape {shape_text(shown.shape)}, got "
+                f"{shape_text(values.shape)}"
+            )
+        return x
+
+    def eager(self, xp: Any, x: Array, values: Array, *indices: Array) -> Array:
+        key = self.key(xp, x, indices)
+        if self.accumulate:
+            return xp.add(x, kernels.put_add(xp, x.shape, key, values), dtype=x.dtype)
+        out = x.copy()
+        out[key] = values
+        return out
+
+    def vjp(
+        self, g: Array, _y: Array, _x: Array, _values: Array, *indices: Array
+    ) -> tuple[Grad, ...]:
+        def base() -> Array:
+            return g if self.accumulate else self(g, f.zeros(g, tuple(_values.shape)), *indices)
+
+        return base, lambda: Index(self.axes)(g, *indices), *(None for _ in indices)
+
+    def to_onnx(self, ctx: Export, x: str, values: str, *indices: str) -> Any:
+        ctx.require_opset(16, "index_put")
+        ndim, shown = ctx.type(x).ndim, ctx.type(values).ndim
+        picked = max(ctx.type(i).ndim for i in indices)
+        front = self.to_front(ndim)
+        x = _transpose(ctx, x, front)
+        values = _transpose(ctx, values, self.result_to_front(shown, picked))
+        reduction = "add" if self.accumulate else None
+        at = self.onnx_index(ctx, indices)
+        y = ctx.emit("ScatterND", x, at, values, reduction=reduction)
+        return _transpose(ctx, y, _inverse(front))
+
+
+def _transpose(ctx: Export, x: str, perm: tuple[int, ...]) -> Any:
+    return x if perm == tuple(range(len(perm))) else ctx.emit("Transpose", x, perm=perm)
+
+
+def _inverse(perm: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(perm.index(i) for i in range(len(perm)))
+
+
+def _columns(index: Any) -> list[Any]:
+    """The index tensors that ONNX keeps side by side in the last axis."""
+    last = index.ndim - 1
+    return [f.select(index, last, i) for i in range(int(index.shape[-1]))]
+
+
+@from_onnx("GatherND")
+def _import_gather_nd(ctx: Import, x: Any, index: Any) -> Any:
+    if ctx.attr("batch_dims", 0):
+        raise OnnxError("GatherND: batch_dims other than 0 are not supported")
+    columns = _columns(index)
+    return Index(tuple(range(len(columns))))(x, *columns)
+
+
+@from_onnx("ScatterND")
+def _import_scatter_nd(ctx: Import, x: Any, index: Any, values: Any) -> Any:
+    reduction = ctx.attr("reduction", "none")
+    if reduction not in ("none", "add"):
+        raise OnnxError(f"ScatterND: reduction {reduction!r} is not supported")
+    columns = _columns(index)
+    return IndexPut(tuple(range(len(columns))), reduction == "add")(x, values, *columns)
+
+
+# -- masks ----------------------------------------------------------------------------------------
+
+
+def _refuse_trace(what: str, instead: str) -> TraceError:
+    return TraceError(
+        f"{what}: the size of its result depends on data, which a static graph cannot express; "
+        f"{instead}"
+    )
+
+
+@op
+class Nonzero(Op):
+    """The int64 positions of elements that are not zero: x [d0..dn] -> [count, n + 1].
+
+    Runs eagerly only. Source: torch.nonzero.
+    """
+
+    def infer(self, x: TensorType) -> TensorType:
+        raise _refuse_trace("nonzero", "use where, or a mask in arithmetic, instead")
+
+    def eager(self, xp: Any, x: Array) -> Array:
+        if x.ndim == 0:
+            return xp.zeros((int(bool(x)), 0), int64.np)
+        return xp.stack(xp.nonzero(x), -1).astype(int64.np, copy=False)
+
+
+@op
+class MaskedSelect(Op):
+    """The elements of x where the bool `mask` of its shape holds, in order: -> [count].
+
+    Runs eagerly only. Source: torch.masked_select.
+    """
+
+    def infer(self, x: TensorType, mask: TensorType) -> TensorType:
+        _check_mask("masked_select", x, mask)
+        raise _refuse_trace("masked_select", "use where(mask, x, 0) instead")
+
+    def eager(self, xp: Any, x: Array, mask: Array) -> Array:
+        _check_mask("masked_select", type_of(x), type_of(mask))
+        return x[mask]
+
+    def vjp(self, g: Array, _y: Array, _x: Array, mask: Array) -> tuple[Grad, ...]:
+        return MaskedScatter()(f.zeros(g, tuple(_x.shape)), mask, g), None
+
+
+def _check_mask(name: str, x: TensorType, mask: TensorType) -> None:
+    if mask.dtype is not bool_:
+        raise DTypeError(f"{name}: expected a bool mask, got {mask.dtype.name}")
+    if mask.shape != x.shape:
+        raise ShapeError(
+            f"{name}: expected a mask of shape {shape_text(x.shape)}, got {shape_text(mask.shape)}"
+        )
+
+
+@op
+class MaskedScatter(Op):
+    """A copy of x with the elements where `mask` holds replaced, in order, by those of `source`.
+
+    Shapes: x and the bool mask of one shape; source [n] with at least as many elements as the mask
+    has true ones. Source: torch.Tensor.masked_scatter.
+    """
+
+    def infer(self, x: TensorType, mask: TensorType, source: TensorType) -> TensorType:
+        require_same_dtype("masked_scatter", x, source)
+        _check_mask("masked_scatter", x, mask)
+        if source.ndim != 1:
+            raise ShapeError(
+                f"masked_scatter: expected a 1-d source, got {shape_text(source.shape)}"
+            )
+        return x
+
+    def eager(self, xp: Any, x: Array, mask: Array, source: Array) -> Array:
+        count = int(xp.count_nonzero(mask))
+        if count > source.shape[0]:
+            raise ShapeError(
+                f"masked_scatter: the mask selects {count} elements, the source has "
+                f"{source.shape[0]}"
+            )
+        out = x.copy()
+        out[mask] = source[:count]
+        return out
+
+    def vjp(self, g: Array, _y: Array, _x: Array, mask: Array, _source: Array) -> tuple[Grad, ...]:
+        return (
+            lambda: f.where(mask, 0, g),
+            None,
+            lambda: MaskedGather(_source.shape[0])(g, mask),
+        )
+
+
+@op
+class MaskedGather(Op):
+    """The elements of x where `mask` holds, in order, then zeros: -> [size].
+
+    MaskedSelect with a size that does not depend on data; the transpose of MaskedScatter.
+    """
+
+    size: DimLike
+
+    def infer(self, x: TensorType, mask: TensorType) -> TensorType:
+        _check_mask("masked_gather", x, mask)
+        return x.with_shape((self.size,))
+
+    def eager(self, xp: Any, x: Array, mask: Array) -> Array:
+        found = x[mask][: self.size]
+        out = xp.zeros((self.size,), x.dtype)
+        out[: found.shape[0]] = found
+        return out
+
+    def vjp(self, g: Array, _y: Array, _x: Array, mask: Array) -> tuple[Grad, ...]:
+        return MaskedScatter()(f.zeros(g, tuple(_x.shape)), mask, g), None
