@@ -110,6 +110,22 @@ def _apply_declared(cls: type[Op], ctx: Importer, *operands: Value | None) -> An
     return ctx.graph.call(cls(**given), operands)
 
 
+def _check_counts(node: onnx.NodeProto, what: str) -> None:
+    """Refuse a node with more or fewer operands or results than its operator has."""
+    from onnx import defs
+
+    if node.domain not in ("", "ai.onnx"):
+        return
+    schema = defs.get_schema(node.op_type)
+    for kind, found, low, high in (
+        ("operands", len(node.input), schema.min_input, schema.max_input),
+        ("results", len(node.output), schema.min_output, schema.max_output),
+    ):
+        if not low <= found <= high:
+            expected = low if low == high else f"{low} to {high}"
+            raise OnnxError(f"{what} ({node.op_type}): expected {expected} {kind}, got {found}")
+
+
 # -- the importer --------------------------------------------------------------------------------
 
 
@@ -199,6 +215,7 @@ class Importer:
         while outputs and not outputs[-1]:
             outputs.pop()
         self.n_outputs = len(outputs)
+        _check_counts(node, what)
         results: Any = self._evaluate(op_type, operands)
         if results is None:
             rule = rule_for(op_type)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 
-from ..dims import Dim, DimLike, parse_dim, symbols
+from ..dims import Dim, DimLike, parse_dim, substitute, symbols
 from ..errors import ShapeError
 from ..graph import Location
 
@@ -35,6 +35,10 @@ class Names:
 
 _LONGEST_EXPRESSION = 200  # characters of a dim_param that are tried as arithmetic
 
+# Upper bound of sizes the model leaves open. Exporters write "to the end" as a number this large,
+# and only a bound tells that it is past every end.
+MAX_SIZE = 10**9
+
 
 class DimNames:
     """Turns the `dim_param` texts of one model into dims; equal texts give equal dims."""
@@ -56,7 +60,7 @@ class DimNames:
             try:
                 dim = parse_dim(text)
                 if isinstance(dim, Dim) and all(s.name in self._dims for s in symbols(dim)):
-                    return dim
+                    return substitute(dim, self._dims)
             except (ShapeError, ValueError, RecursionError, MemoryError):
                 pass
         name = re.sub(r"\W", "_", text, flags=re.ASCII) or "dim"
@@ -64,7 +68,7 @@ class DimNames:
             name = f"d{name}"
         if keyword.iskeyword(name):
             name += "_"
-        return Dim(self._names.claim(name))
+        return Dim(self._names.claim(name), max=MAX_SIZE)
 
 
 # -- source locations ----------------------------------------------------------------------------

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..dims import product
 from ..errors import OnnxError
 from ..graph import Value
 from ..ops import f
 from ..ops.onnx_rules import from_onnx
+from .symbolic import MAX_ELEMENTS
 
 if TYPE_CHECKING:
     from .importer import Importer
@@ -52,4 +54,8 @@ def _size(ctx: Importer, x: Value) -> Value:
 @from_onnx("ConstantOfShape")
 def _constant_of_shape(ctx: Importer, shape: Value) -> Value:
     fill = np.asarray(ctx.attr("value", np.zeros(1, np.float32))).reshape(())
-    return f.expand(ctx.constant(fill), ctx.sizes(shape, "the shape"))  # type: ignore[no-any-return]
+    sizes = ctx.sizes(shape, "the shape")
+    elements = product(sizes)
+    if isinstance(elements, int) and elements <= MAX_ELEMENTS:
+        return ctx.constant(np.full(sizes, fill))
+    return f.expand(ctx.constant(fill), sizes)  # type: ignore[no-any-return]
