@@ -165,19 +165,30 @@ def test_old_operators_are_brought_up_to_date() -> None:
     agrees(model, {"x": X[:, :1, :3]})
 
 
-def test_broadcast_of_opset_6() -> None:
-    """Before opset 7, operands lined up at an `axis`; here the second spans x's middle axis."""
+@pytest.mark.parametrize(
+    ("shape", "axis", "aligned"),
+    [
+        ([3], 1, (3, 1)),
+        ([2, 3], 0, (2, 3, 1)),
+        ([4], -1, (4,)),
+        ([3, 4], None, (3, 4)),
+        ([], 0, ()),
+    ],
+)
+def test_broadcasts_of_opset_6(shape: list[int], axis: int | None, aligned: tuple) -> None:
+    """The second operand lines up with the first at `axis`."""
+    b = np.arange(1, 1 + np.prod(shape), dtype=np.float32).reshape(shape)
+    given = {} if axis is None else {"axis": axis}
     model = make_model(
-        [node("Add", ["x", "b"], ["y"], broadcast=1, axis=1)],
-        {"x": [2, 3, 4]},
+        [node("Neg", ["x"], ["n"]), node("Add", ["n", "b"], ["y"], broadcast=1, **given)],
+        {"x": [2, 3, 4], "b": shape},
         ["y"],
-        initializers={"b": np.array([1, 2, 3], np.float32)},
+        initializers={"b": b},
         opset=6,
         ir_version=3,
     )
-    model.graph.input.append(helper.make_tensor_value_info("b", TensorProto.FLOAT, [3]))
     (found,) = interpret(import_model(model), [X])
-    np.testing.assert_array_equal(found, X + np.array([1, 2, 3], np.float32)[:, None])
+    np.testing.assert_array_equal(found, -X + b.reshape(aligned))
 
 
 def test_conversion_is_skipped_where_nothing_changed() -> None:

@@ -3,7 +3,8 @@
     naming       unique names, symbolic sizes, source locations in doc strings
     export       graph -> model; export_sizes writes symbolic sizes as nodes
     save, load   models on disk, with external data; load trusts nothing it reads
-    lift         brings old models to the opset that import rules are written for
+    lift         brings old models to the opset that import rules are written for; legacy helps
+                 with those before opset 7
     importer     model -> graph; rules for operators that are no op of ours are in `rules`
     symbolic     shape arithmetic carried out while importing; materialize makes nodes of the rest
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OnnxError
 from ..ops.onnx_rules import IMPORT_OPSET
+from .legacy import FIRST_MODERN_OPSET, align_broadcasts
 from .load import ModelFile
 from .save import without_initializers
 
@@ -136,8 +137,11 @@ def _reads_the_same(old: Any, new: Any, outputs: int) -> bool:
 def _convert(model: onnx.ModelProto, file: ModelFile) -> onnx.ModelProto:
     from onnx import version_converter
 
+    old = _skeleton(model, file)
+    if opset_of(old) < FIRST_MODERN_OPSET:
+        align_broadcasts(old, file.source)
     try:
-        return version_converter.convert_version(_skeleton(model, file), _target())
+        return version_converter.convert_version(old, _target())
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise OnnxError(
             f"{file.source}: cannot be brought from opset {opset_of(model)} to {_target()}: {error}"

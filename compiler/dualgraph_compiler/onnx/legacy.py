@@ -1,0 +1,80 @@
+"""Broadcasting as it was before opset 7, made explicit.
+
+Binary operators then lined their second operand up at the first's axis `axis`, where today's rule
+lines up the last axes. ONNX's own converter gets axes in the middle wrong, so trailing axes
+of size 1 are put in here, before it runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import OnnxError
+
+if TYPE_CHECKING:
+    import onnx
+
+FIRST_MODERN_OPSET = 7
+_BINARY = {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less"}
+
+
+def align_broadcasts(model: onnx.ModelProto, source: str) -> None:
+    """Give second operands that state an `axis` the axes of size 1 that today's rule needs.
+
+    Args:
+        model: of an opset below 7, changed in place.
+        source: names the model in messages.
+
+    Raises:
+        OnnxError: the rank of an operand is not known.
+    """
+    stated = [n for n in model.graph.node if n.op_type in _BINARY and _axis(n) is not None]
+    if not stated:
+        return
+    ranks = _ranks(model)
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        axis = _axis(node) if node.op_type in _BINARY else None
+        if axis is not None:
+            a, b = (ranks.get(name) for name in node.input)
+            if a is None or b is None:
+                raise OnnxError(
+                    f"{source}: node {node.name or node.output[0]!r} ({node.op_type}) lines its "
+                    f"operands up at axis {axis}, but their ranks are not known"
+                )
+            missing = a - (axis % a if a else 0) - b
+            if missing > 0:
+                nodes.append(_unsqueeze(node, range(b, b + missing)))
+            del node.attribute[[x.name for x in node.attribute].index("axis")]
+        nodes.append(node)
+    kept = [type(n).FromString(n.SerializeToString()) for n in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+def _axis(node: onnx.NodeProto) -> int | None:
+    attributes = {a.name: a.i for a in node.attribute}
+    return attributes.get("axis") if attributes.get("broadcast") else None
+
+
+def _unsqueeze(node: onnx.NodeProto, axes: range) -> onnx.NodeProto:
+    """A node that widens the second operand of `node`, which then reads the result."""
+    from onnx import helper
+
+    name = f"{node.output[0]}/operand"
+    made = helper.make_node("Unsqueeze", [node.input[1]], [name], name=name, axes=list(axes))
+    node.input[1] = name
+    return made
+
+
+def _ranks(model: onnx.ModelProto) -> dict[str, int]:
+    """The number of axes of every value whose shape ONNX can infer."""
+    from onnx import shape_inference
+
+    graph = shape_inference.infer_shapes(model).graph
+    known = {
+        i.name: len(i.type.tensor_type.shape.dim)
+        for i in (*graph.value_info, *graph.input, *graph.output)
+        if i.type.tensor_type.HasField("shape")
+    }
+    return known | {t.name: len(t.dims) for t in graph.initializer}
