@@ -240,7 +240,7 @@ class MaskedSelect(Op):
 
     def eager(self, xp: Any, x: Array, mask: Array) -> Array:
         _check_mask("masked_select", type_of(x), type_of(mask))
-        return x[mask]
+        return xp.asarray(x)[mask]
 
     def vjp(self, g: Array, _y: Array, _x: Array, mask: Array) -> tuple[Grad, ...]:
         return MaskedScatter()(f.zeros(g, tuple(_x.shape)), mask, g), None
@@ -279,7 +279,7 @@ class MaskedScatter(Op):
                 f"masked_scatter: the mask selects {count} elements, the source has "
                 f"{source.shape[0]}"
             )
-        out = x.copy()
+        out = xp.array(x)
         out[mask] = source[:count]
         return out
 
@@ -305,7 +305,7 @@ class MaskedGather(Op):
         return x.with_shape((self.size,))
 
     def eager(self, xp: Any, x: Array, mask: Array) -> Array:
-        found = x[mask][: self.size]
+        found = xp.asarray(x)[mask][: self.size]
         out = xp.zeros((self.size,), x.dtype)
         out[: found.shape[0]] = found
         return out

@@ -105,7 +105,7 @@ class OneHot(Op):
 
 @from_onnx("OneHot")
 def _import_one_hot(ctx: Import, index: Any, depth: Any, values: Any) -> Any:
-    (size,) = ctx.sizes(f.reshape(depth, (1,)), "the depth of OneHot")
+    (size,) = ctx.sizes(depth, "the depth of OneHot")
     axis = ctx.attr("axis", -1)
     axis = axis + index.ndim + 1 if axis < 0 else axis
     index = f.reshape(f.cast(index, int64), (*index.shape[:axis], 1, *index.shape[axis:]))

@@ -116,7 +116,14 @@ class ScatterAdd(_Scattering):
 
     def eager(self, xp: Any, x: Array, index: Array, src: Array) -> Array:
         return checked(
-            "scatter_add", kernels.scatter_add, xp, x, self.axis, index, src, negative=True
+            "scatter_add",
+            kernels.scatter_add,
+            xp,
+            xp.asarray(x),
+            self.axis,
+            index,
+            src,
+            negative=True,
         )
 
     def vjp(self, g: Array, _y: Array, _x: Array, index: Array, _src: Array) -> tuple[Grad, ...]:
@@ -141,6 +148,7 @@ class Scatter(_Scattering):
     axis: int
 
     def eager(self, xp: Any, x: Array, index: Array, src: Array) -> Array:
+        x = xp.asarray(x)  # a 0-d result may be a NumPy scalar, which cannot be written to
         return checked("scatter", kernels.scatter, xp, x, self.axis, index, src, negative=True)
 
     def vjp(self, g: Array, _y: Array, _x: Array, index: Array, _src: Array) -> tuple[Grad, ...]:

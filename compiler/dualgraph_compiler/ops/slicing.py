@@ -123,7 +123,7 @@ class SliceUpdate(Movement):
         return base
 
     def eager(self, xp: Any, base: Array, v: Array) -> Array:
-        out = base.copy()
+        out = xp.array(base)
         out[tuple(map(slice, self.starts, self.stops, self.steps))] = v
         return out
 
