@@ -1,0 +1,50 @@
+"""Page-locked host memory, from which copies to a GPU are faster."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import warnings
+from typing import Any
+
+import numpy as np
+
+from dualgraph._dispatch import make
+from dualgraph._tensor import Tensor
+from dualgraph.utils.data.collate import map_structure
+
+__all__ = ["pin_memory"]
+
+
+def pin_memory(data: Any) -> Any:
+    """Copy all CPU tensors in nested containers to page-locked memory.
+
+    Without a GPU there is no such memory: warns, and returns `data` as it is.
+    """
+    if not _cuda_is_available():
+        warnings.warn(
+            "'pin_memory' argument is set as true but no accelerator is found, then device pinned "
+            "memory won't be used.",
+            stacklevel=3,
+        )
+        return data
+    return map_structure(_pin, data)
+
+
+@functools.cache
+def _cuda_is_available() -> bool:
+    if importlib.util.find_spec("cupy") is None:
+        return False
+    import cupy
+
+    return bool(cupy.is_available())
+
+
+def _pin(value: Any) -> Any:
+    if not isinstance(value, Tensor) or not isinstance(value._data, np.ndarray):
+        return value
+    import cupyx
+
+    pinned = cupyx.empty_pinned(value._data.shape, value._data.dtype)
+    pinned[...] = value._data
+    return make(pinned)

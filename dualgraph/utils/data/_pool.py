@@ -1,0 +1,202 @@
+"""The worker processes of a DataLoader, seen from the main process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+import warnings
+import weakref
+from dataclasses import dataclass, field
+from multiprocessing import connection
+from multiprocessing.context import BaseContext
+from typing import Any
+
+from dualgraph.utils.data import _transfer
+from dualgraph.utils.data._worker import RESTART, Job, run
+from dualgraph_compiler.errors import DualGraphError
+
+__all__ = ["Pool", "new_token"]
+
+# How long workers may take to finish what they are doing when the pool closes.
+_GRACE = 5.0
+
+
+def new_token() -> str:
+    """Return a new part for the names of shared memory blocks."""
+    return secrets.token_hex(5)
+
+
+@dataclass
+class _Member:
+    """One worker: its process, our end of the connection, and the batches it owes us."""
+
+    process: Any
+    link: connection.Connection
+    owed: set[int] = field(default_factory=set)
+
+
+class Pool:
+    """Worker processes that answer tasks in the order each of them is given.
+
+    Every worker has a connection of its own, so none can block or corrupt another one's answers.
+    The processes end when the pool is closed, collected, or the interpreter exits.
+
+    Args:
+        job: what the workers run.
+        context: how processes are started.
+
+    Raises:
+        Exception: whatever starting a process raises, such as a PicklingError for a dataset that
+            cannot be sent to a spawned worker. No process is left behind.
+    """
+
+    def __init__(self, job: Job, context: BaseContext) -> None:
+        self.epoch = 0
+        self._token = job.token
+        self._next_index = 0
+        self._members: list[_Member] = []
+        self._finalizer = weakref.finalize(self, _shut_down, self._members, job.token, os.getpid())
+        _start_resource_tracker()
+        try:
+            for worker_id in range(job.num_workers):
+                self._members.append(_start(worker_id, job, context))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def closed(self) -> bool:
+        """Whether the processes have been told to end."""
+        return not self._finalizer.alive
+
+    def close(self) -> None:
+        """End the processes. A worker that does not finish in time is terminated."""
+        self._finalizer()
+
+    def restart(self) -> None:
+        """Begin a new epoch: streams start again, answers still owed will be passed over."""
+        self.epoch += 1
+        for worker in range(len(self._members)):
+            self._send(worker, RESTART)
+
+    def submit(self, worker: int, keys: Any) -> int:
+        """Give worker `worker` the keys of a batch; return the number of the task."""
+        index = self._next_index
+        self._next_index += 1
+        self._members[worker].owed.add(index)
+        self._send(worker, (index, keys))
+        return index
+
+    def _send(self, worker: int, task: Any) -> None:
+        # A dead worker is reported when its answer is due.
+        with contextlib.suppress(OSError):
+            self._members[worker].link.send(task)
+
+    def answer(self, worker: int, index: int, timeout: float) -> Any:
+        """Wait for the answer of worker `worker` to task `index`.
+
+        Args:
+            worker: the worker that was given the task.
+            index: number of the task; answers to earlier ones are dropped.
+            timeout: seconds to wait, 0 for as long as it takes.
+
+        Raises:
+            DualGraphError: the time is up, or the worker has died. The pool is closed.
+        """
+        if self.closed:
+            raise DualGraphError("the workers of this DataLoader iterator have been shut down")
+        member = self._members[worker]
+        try:
+            while True:
+                ready = connection.wait([member.link, member.process.sentinel], timeout or None)
+                if not ready:
+                    raise DualGraphError(f"DataLoader timed out after {timeout} seconds")
+                # What a dying worker has sent is read before its death is noticed.
+                if member.link not in ready and not member.link.poll():
+                    raise _death(member)
+                try:
+                    received, parts = _transfer.receive(member.link, self._token)
+                except (EOFError, OSError):
+                    raise _death(member) from None
+                member.owed.discard(received)
+                if received == index:
+                    return _transfer.decode(parts)
+        except BaseException:
+            # Also for Ctrl-C, which may have come in the middle of a message.
+            self.close()
+            raise
+
+
+def _start(worker_id: int, job: Job, context: Any) -> _Member:
+    ours, theirs = context.Pipe(duplex=True)
+    try:
+        process = context.Process(target=run, args=(worker_id, job, theirs), daemon=True)
+        with warnings.catch_warnings():
+            # Python warns of any fork beside running threads, such as those of a BLAS library.
+            # The worker takes no lock of theirs: those libraries reset themselves on fork.
+            warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
+            process.start()
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return _Member(process, ours)
+
+
+def _start_resource_tracker() -> None:
+    """Have one tracker of shared memory for all processes.
+
+    A forked worker without one would start its own, which would remove the worker's blocks when
+    the worker ends, be they read or not.
+    """
+    if os.name == "posix":
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+
+
+def _death(member: _Member) -> DualGraphError:
+    member.process.join(1)
+    code = member.process.exitcode
+    how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    return DualGraphError(
+        f"DataLoader worker (pid(s) {member.process.pid}) exited unexpectedly ({how})"
+    )
+
+
+def _shut_down(members: list[_Member], token: str, owner: int) -> None:
+    """End the processes of a pool. Must not refer to the pool, whose finalizer this is."""
+    if os.getpid() != owner:  # a forked child has inherited the pool, but not the workers
+        return
+    for member in members:
+        with contextlib.suppress(OSError):
+            member.link.send(None)
+    deadline = time.monotonic() + _GRACE
+    for member in members:
+        _drain(member, token, deadline)
+    for member in members:
+        member.process.join(max(0.0, deadline - time.monotonic()))
+        if member.process.is_alive():
+            member.process.terminate()
+            member.process.join(1)
+        if member.process.is_alive():
+            member.process.kill()
+            member.process.join()
+        for index in member.owed:
+            _transfer.remove_block(_transfer.block_name(token, index))
+        member.link.close()
+
+
+def _drain(member: _Member, token: str, deadline: float) -> None:
+    """Take answers nobody wants any more until the worker has ended, lest it wait for us."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            ready = connection.wait([member.link, member.process.sentinel], left)
+            if member.link not in ready:
+                return
+            index, _ = _transfer.receive(member.link, token)
+            member.owed.discard(index)
