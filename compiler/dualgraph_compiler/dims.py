@@ -335,7 +335,8 @@ def _atom_bounds(atom: Atom) -> tuple[float, float]:
         return 0, r_top - 1
     if atom.function == "floordiv" and r_low > 0:
         low = l_low // (r_top if l_low >= 0 else r_low) if l_low > -math.inf else -math.inf
-        return (0.0 if math.isnan(low) else low), top // r_low if top < math.inf else math.inf
+        high = top // (r_low if top >= 0 else r_top) if top < math.inf else math.inf
+        return (0.0 if math.isnan(low) else low), high
     return -math.inf, math.inf
 
 
@@ -406,33 +407,33 @@ def product(shape: Shape) -> DimLike:
     return total
 
 
-def parse_dim(text: str) -> DimLike:
-    """A Dim from its printed form.
+def parse_dim(text: str, named: Mapping[str, Dim] | None = None) -> DimLike:
+    """A Dim from its printed form; `named` gives symbols that have bounds.
 
     Raises:
         ShapeError: the text is not dimension arithmetic.
     """
     try:
-        return _from_ast(ast.parse(text.strip(), mode="eval").body)
+        return _from_ast(ast.parse(text.strip(), mode="eval").body, named or {})
     except SyntaxError:
         raise ShapeError(f"expected a size such as 3 or 2*batch + 1, got {text!r}") from None
 
 
-def _from_ast(node: ast.expr) -> DimLike:
+def _from_ast(node: ast.expr, named: Mapping[str, Dim]) -> DimLike:
     match node:
         case ast.Constant(value=int(v)):
             return v
         case ast.Name(id=name):
-            return Dim(name)
+            return named[name] if name in named else Dim(name)
         case ast.UnaryOp(op=ast.USub(), operand=x):
-            return -_from_ast(x)
+            return -_from_ast(x, named)
         case ast.BinOp(left=a, op=ast.Add(), right=b):
-            return _from_ast(a) + _from_ast(b)
+            return _from_ast(a, named) + _from_ast(b, named)
         case ast.BinOp(left=a, op=ast.Sub(), right=b):
-            return _from_ast(a) - _from_ast(b)
+            return _from_ast(a, named) - _from_ast(b, named)
         case ast.BinOp(left=a, op=ast.Mult(), right=b):
-            return _from_ast(a) * _from_ast(b)
+            return _from_ast(a, named) * _from_ast(b, named)
         case ast.Call(func=ast.Name(id=f), args=[a, b]) if f in _FUNCTIONS:
             table = {"floordiv": floordiv, "mod": mod, "max": maximum, "min": minimum}
-            return table[f](_from_ast(a), _from_ast(b))
+            return table[f](_from_ast(a, named), _from_ast(b, named))
     raise ShapeError(f"expected a size such as 3 or 2*batch + 1, got {ast.unparse(node)!r}")

@@ -11,7 +11,8 @@
 
 Attributes follow the operands: ``sum(%1, axes=(0,), keepdims=False)``. Constants of more than eight
 elements print as ``<n elements>`` unless `full` is asked for (then base64), and parse only from the
-full form or with their data given.
+full form or with their data given. Symbolic sizes with bounds are declared before the graph:
+``dim batch: 1..64``.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, parse_dim
+from ..dims import Dim, Symbol, parse_dim, symbols
 from ..dtypes import BY_SHORT, DType
-from ..errors import GraphError
+from ..errors import DualGraphError, GraphError
 from ..ops.base import REGISTRY, Op
 from ..types import TensorType
 from .core import Graph, Location, Node, Value
+from .verify import check_operand_count
 
+_PLAIN = r"[\w./:-]+"  # names of outputs that need no quotes
 _SHOWN = 8  # elements of a constant printed in full
-_LINE = 100  # locations are aligned, and long lines left alone
 
 
 class Namer:
@@ -41,6 +43,7 @@ class Namer:
     def __init__(self, graph: Graph) -> None:
         self.names: dict[Value, str] = {}
         self._taken: set[str] = set()
+        self._next: dict[str, int] = {}  # by stem, so that many equal wishes cost little
         for v in [*graph.inputs, *graph.params]:
             self._give(v, v.name or "in")
         for v in graph.constants:
@@ -58,11 +61,10 @@ class Namer:
 
     def _give(self, value: Value, wish: str) -> None:
         wish = re.sub(r"[^\w./]", "_", wish)
-        name, n = wish, 0
-        stem = wish.rstrip("0123456789") if wish == "c0" else wish + "_"
+        name, stem = wish, "c" if wish == "c0" else wish + "_"
         while name in self._taken:
-            n += 1
-            name = f"{stem}{n}"
+            self._next[stem] = self._next.get(stem, 0) + 1
+            name = f"{stem}{self._next[stem]}"
         self._taken.add(name)
         self.names[value] = name
 
@@ -74,7 +76,9 @@ def to_text(graph: Graph, *, full: bool = False, locations: bool = True) -> str:
     """The graph as text; see the module docstring."""
     names = Namer(graph)
     inputs = ", ".join(f"{names[v]}: {v.type}" for v in graph.inputs)
-    lines = [f"graph {graph.name}({inputs}):"]
+    lines = [f"dim {s.name}: {_bounds_text(s)}" for s in _bounded_symbols(graph)]
+    title = re.sub(r"[^\w./-]", "_", graph.name) or "graph"
+    lines.append(f"graph {title}({inputs}):")
     for v in graph.params:
         data = f" = {_data_text(v.data, True)}" if full else ""
         lines.append(f"  param {names[v]}: {v.type}{data}")
@@ -84,10 +88,23 @@ def to_text(graph: Graph, *, full: bool = False, locations: bool = True) -> str:
         line = f"  {node_text(node, names)}"
         lines.append(f"{line}  # {node.loc}" if locations and node.loc else line)
     outs = ", ".join(
-        f"{names[v]} as {n}" for v, n in zip(graph.outputs, graph.output_names, strict=True)
+        f"{names[v]} as {n if re.fullmatch(_PLAIN, n) else repr(n)}"
+        for v, n in zip(graph.outputs, graph.output_names, strict=True)
     )
     lines.append(f"  return {outs}".rstrip())
     return "\n".join(lines)
+
+
+def _bounded_symbols(graph: Graph) -> list[Symbol]:
+    """The symbols of a graph that declare more than the default bounds, by name."""
+    values = [*graph.inputs, *graph.params, *(v for n in graph.nodes for v in n.outputs)]
+    dims = {d for v in values for d in v.shape if isinstance(d, Dim)}
+    found = {s.name: s for d in dims for s in symbols(d) if s.min != 0 or s.max is not None}
+    return [found[name] for name in sorted(found)]
+
+
+def _bounds_text(symbol: Symbol) -> str:
+    return f"{symbol.min}..{'' if symbol.max is None else symbol.max}"
 
 
 def node_text(node: Node, names: Namer) -> str:
@@ -128,44 +145,125 @@ def parse_graph(text: str, data: Mapping[str, Any] | None = None) -> Graph:
     Raises:
         GraphError: the text does not parse; the message names the line.
     """
-    graph: Graph | None = None
-    values: dict[str, Value] = {}
+    parser = _Parser(data or {})
     for number, line in enumerate(text.splitlines(), 1):
-        stripped, _, comment = line.partition("  #")
-        stripped = stripped.strip()
-        if not stripped or stripped.startswith("#"):
+        code, comment = _uncomment(line)
+        if not code:
             continue
         try:
-            if graph is None:
-                graph = _parse_header(stripped, values)
-            else:
-                _parse_line(graph, stripped, comment, values, data or {})
-        except (ValueError, KeyError, SyntaxError, TypeError) as error:
+            parser.line(code, comment)
+        except (DualGraphError, ValueError, LookupError, SyntaxError, TypeError) as error:
             raise GraphError(f"line {number}: {error}: {line.strip()!r}") from error
-    if graph is None:
+    if parser.graph is None:
         raise GraphError("expected a line 'graph name(inputs):', got no text")
-    return graph
+    return parser.graph
 
 
-def _parse_header(line: str, values: dict[str, Value]) -> Graph:
-    match = re.fullmatch(r"graph ([\w./-]+)\((.*)\):", line)
-    if not match:
-        raise ValueError("expected 'graph name(inputs):'")
-    graph = Graph(match[1])
-    for name, t in _typed(match[2]):
-        values[name] = graph.add_input(t, name)
-    return graph
+class _Parser:
+    """What has been read so far."""
+
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self.data = data
+        self.graph: Graph | None = None
+        self.values: dict[str, Value] = {}
+        self.dims: dict[str, Dim] = {}
+
+    def line(self, code: str, comment: str) -> None:
+        """Read one line."""
+        keyword, _, rest = code.partition(" ")
+        if self.graph is None:
+            if keyword == "dim":
+                self._dim(rest)
+            else:
+                self._header(code)
+        elif keyword in ("param", "const"):
+            self._stored(self.graph, keyword, rest)
+        elif keyword == "return":
+            pairs = [p.partition(" as ") for p in _split(rest)]
+            names = [_attr(n, {}) if n[:1] in "'\"" else n for _, _, n in pairs]
+            self.graph.set_outputs([self.values[v.strip()[1:]] for v, _, _ in pairs], names)
+        else:
+            self._node(self.graph, code, comment)
+
+    def _define(self, name: str, value: Value) -> None:
+        if name in self.values:
+            raise ValueError(f"%{name} is defined twice")
+        self.values[name] = value
+
+    def _dim(self, text: str) -> None:
+        match = re.fullmatch(r"(\w+): (-?\d+)\.\.(-?\d+)?", text)
+        if not match:
+            raise ValueError("expected 'dim name: min..max'")
+        top = int(match[3]) if match[3] else None
+        self.dims[match[1]] = Dim(match[1], min=int(match[2]), max=top)
+
+    def _header(self, code: str) -> None:
+        match = re.fullmatch(r"graph ([\w./-]+)\((.*)\):", code)
+        if not match:
+            raise ValueError("expected 'graph name(inputs):'")
+        self.graph = Graph(match[1])
+        for name, t in self._typed(match[2]):
+            self._define(name, self.graph.add_input(t, name))
+
+    def _typed(self, text: str) -> Iterator[tuple[str, TensorType]]:
+        for name, dtype, sizes in re.findall(_TYPED, text):
+            shape = tuple(parse_dim(d, self.dims) for d in _split(sizes))
+            yield name, TensorType(BY_SHORT[dtype], shape)
+
+    def _stored(self, graph: Graph, keyword: str, text: str) -> None:
+        head, _, literal = text.partition(" = ")
+        ((name, t),) = self._typed(head)
+        array = np.asarray(self.data[name]) if name in self.data else _parse_data(literal, t)
+        if keyword == "param":
+            self._define(name, graph.add_param(array, name, type=t))
+            return
+        if array is None:
+            raise ValueError("the constant's elements are elided; give them in `data`")
+        # Printed names of unnamed constants (c0, c1, ...) are not their own.
+        own = "" if re.fullmatch(r"c\d+", name) else name
+        self._define(name, graph.constant(array, own))
+
+    def _node(self, graph: Graph, code: str, comment: str) -> None:
+        head, _, call = code.partition(" = ")
+        match = re.fullmatch(r"(\w+)\((.*)\)", call)
+        if not match or match[1] not in REGISTRY:
+            raise ValueError("expected 'results = op(operands, attributes)' with a known op")
+        parts = _split(match[2])
+        operands = [self.values[p[1:]] for p in parts if p.startswith("%")]
+        attrs = dict(p.split("=", 1) for p in parts if not p.startswith("%"))
+        op: Op = REGISTRY[match[1]](**{k: _attr(v, self.dims) for k, v in attrs.items()})
+        check_operand_count(op, len(operands))
+        file, _, line_number = comment.strip().rpartition(":")
+        graph.loc = Location(file, int(line_number)) if file else None
+        node = graph.add_node(op, operands)
+        graph.loc = None
+        declared = list(self._typed(head))
+        if [t for _, t in declared] != [v.type for v in node.outputs]:
+            got = ", ".join(str(v.type) for v in node.outputs)
+            raise ValueError(f"the declared types differ from the inferred {got}")
+        for (name, _), value in zip(declared, node.outputs, strict=True):
+            self._define(name, value)
+            value.name = "" if name.isdigit() else name
 
 
-def _typed(text: str) -> Iterator[tuple[str, TensorType]]:
-    for name, dtype, dims in re.findall(_TYPED, text):
-        yield name, TensorType(BY_SHORT[dtype], tuple(map(parse_dim, _split(dims))))
+def _uncomment(line: str) -> tuple[str, str]:
+    """A line without its comment, and the comment; a # within quotes begins none."""
+    if "#" not in line:
+        return line.strip(), ""
+    code = re.match(r"""(?:[^#'"]|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")*""", line)
+    end = code.end() if code else 0
+    return line[:end].strip(), line[end + 1 :].strip()
 
 
 def _split(text: str) -> list[str]:
-    """Split at top-level commas."""
-    out, depth, start = [], 0, 0
+    """Split at commas outside brackets and quotes."""
+    out, depth, start, quote, escaped = [], 0, 0, "", False
     for i, ch in enumerate(text):
+        if quote:
+            quote = "" if ch == quote and not escaped else quote
+            escaped = ch == "\\" and not escaped
+            continue
+        quote = ch if ch in "'\"" else ""
         depth += (ch in "([") - (ch in ")]")
         if ch == "," and depth == 0:
             out.append(text[start:i].strip())
@@ -173,88 +271,46 @@ def _split(text: str) -> list[str]:
     return [*out, text[start:].strip()] if text[start:].strip() else out
 
 
-def _parse_line(
-    graph: Graph, line: str, comment: str, values: dict[str, Value], data: Mapping[str, Any]
-) -> None:
-    keyword, _, rest = line.partition(" ")
-    if keyword in ("param", "const"):
-        head, _, literal = rest.partition(" = ")
-        ((name, t),) = _typed(head)
-        array = np.asarray(data[name]) if name in data else _parse_data(literal, t)
-        if keyword == "param":
-            values[name] = graph.add_param(array, name, type=t)
-        else:
-            # Printed names of unnamed constants (c0, c1, ...) are not their own.
-            own = "" if re.fullmatch(r"c\d+", name) else name
-            if array is None:
-                raise ValueError("the constant's elements are elided; give them in `data`")
-            values[name] = graph.constant(array, own)
-    elif keyword == "return":
-        pairs = [p.rpartition(" as ") for p in _split(rest)]
-        graph.set_outputs([values[v.strip()[1:]] for v, _, _ in pairs], [n for _, _, n in pairs])
-    else:
-        _parse_node(graph, line, comment, values)
-
-
 def _parse_data(literal: str, t: TensorType) -> Any:
     if not literal or literal.startswith("<"):
         return None
     if literal.startswith("base64:"):
         raw = np.frombuffer(base64.b64decode(literal[7:]), t.dtype.np)
-        return raw.reshape(t.shape).copy()  # type: ignore[arg-type]
-    names = {"nan": np.nan, "inf": np.inf}
-    plain = eval(compile(_literal(literal), "<graph>", "eval"), {"__builtins__": {}}, names)
-    return np.asarray(plain).astype(t.dtype.np).reshape(t.shape)  # type: ignore[arg-type]
+        return raw.reshape(t.shape).copy()
+    plain = eval(compile(_literal(literal), "<graph>", "eval"), {"__builtins__": {}}, _NUMBERS)
+    return np.asarray(plain).astype(t.dtype.np).reshape(t.shape)
+
+
+_NUMBERS = {"nan": np.nan, "inf": np.inf, "nanj": complex(0, np.nan), "infj": complex(0, np.inf)}
 
 
 def _literal(text: str) -> ast.Expression:
     """Parsed `text`, refused unless it is numbers, lists and arithmetic signs only."""
     tree = ast.parse(text, mode="eval")
-    allowed = (
-        ast.Expression | ast.List | ast.Constant | ast.UnaryOp | ast.USub | ast.Load | ast.Name
-    )
+    allowed = ast.Expression | ast.List | ast.Constant | ast.UnaryOp | ast.USub | ast.Load
     for node in ast.walk(tree):
-        if not isinstance(node, allowed | ast.BinOp | ast.Add | ast.Sub):
+        known = isinstance(node, ast.Name) and node.id in _NUMBERS
+        if not known and not isinstance(node, allowed | ast.BinOp | ast.Add | ast.Sub):
             raise ValueError("expected a list of numbers")
     return tree
 
 
-def _parse_node(graph: Graph, line: str, comment: str, values: dict[str, Value]) -> None:
-    head, _, call = line.partition(" = ")
-    match = re.fullmatch(r"(\w+)\((.*)\)", call)
-    if not match or match[1] not in REGISTRY:
-        raise ValueError("expected 'results = op(operands, attributes)' with a known op")
-    parts = _split(match[2])
-    operands = [values[p[1:]] for p in parts if p.startswith("%")]
-    attrs = dict(p.split("=", 1) for p in parts if not p.startswith("%"))
-    op: Op = REGISTRY[match[1]](**{k: _parse_attr(v) for k, v in attrs.items()})
-    file, _, line_number = comment.strip().rpartition(":")
-    graph.loc = Location(file, int(line_number)) if file else None
-    node = graph.add_node(op, operands)
-    graph.loc = None
-    declared = list(_typed(head))
-    if [t for _, t in declared] != [v.type for v in node.outputs]:
-        got = ", ".join(str(v.type) for v in node.outputs)
-        raise ValueError(f"the declared types differ from the inferred {got}")
-    for (name, _), value in zip(declared, node.outputs, strict=True):
-        values[name] = value
-        value.name = "" if name.isdigit() else name
+def _attr(text: str, dims: Mapping[str, Dim]) -> Any:
+    return _attr_value(ast.parse(text.strip(), mode="eval").body, dims)
 
 
-def _parse_attr(text: str) -> Any:
-    return _attr_value(ast.parse(text.strip(), mode="eval").body)
-
-
-def _attr_value(node: ast.expr) -> Any:
+def _attr_value(node: ast.expr, dims: Mapping[str, Dim]) -> Any:
     match node:
         case ast.Tuple(elts=elts):
-            return tuple(map(_attr_value, elts))
+            return tuple(_attr_value(e, dims) for e in elts)
         case ast.Constant(value=v):
             return v
         case ast.Name(id=name) if name in BY_SHORT:
             return BY_SHORT[name]
-        case ast.Name(id=("inf" | "nan") as name):
-            return float(name)
+        case ast.Name(id=name) if name in _NUMBERS:
+            return _NUMBERS[name]
         case ast.UnaryOp(op=ast.USub(), operand=x):
-            return -_attr_value(x)
-    return parse_dim(ast.unparse(node))
+            return -_attr_value(x, dims)
+        case ast.BinOp(right=ast.Constant(value=v)) if isinstance(v, complex):
+            return complex(ast.unparse(node).replace(" ", ""))
+    return parse_dim(ast.unparse(node), dims)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import math
+from collections.abc import Callable
+from functools import cache
+
+from ..dims import Dim
 from ..errors import DualGraphError, GraphError
-from ..types import TensorType
+from ..ops.base import Op
+from ..types import TensorType, type_of
 from .core import Graph, Node, Value
 
 
@@ -12,7 +19,8 @@ def verify(graph: Graph) -> None:
 
     Raises:
         GraphError: a value used before it is defined or owned by another graph, a use list that is
-            wrong, a declared type that inference does not give, duplicate input names.
+            wrong, a declared type that inference does not give or data does not have, duplicate
+            input names.
     """
     uses: dict[Value, dict[Node, int]] = {}
     known: set[Value] = set()
@@ -39,9 +47,42 @@ def verify(graph: Graph) -> None:
     for v in graph.outputs:
         if v not in known:
             raise GraphError(f"output {v!r} is not defined in the graph")
+    if len(graph.outputs) != len(graph.output_names):
+        raise GraphError(
+            f"the graph has {len(graph.outputs)} outputs but {len(graph.output_names)} output names"
+        )
+    for v in [*graph.params, *graph.constants]:
+        if v.data is not None and not _holds(v):
+            raise GraphError(f"{v!r} declares {v.type} but holds {type_of(v.data)}")
     for v in known:
         if v.uses != uses.get(v, {}):
             raise GraphError(f"the use list of {v!r} is wrong: {v.uses} against {uses.get(v, {})}")
+
+
+def _holds(value: Value) -> bool:
+    """Whether the data's type is the declared one; symbolic sizes may hold any."""
+    held = type_of(value.data)
+    return (
+        held.dtype is value.dtype
+        and held.ndim == value.ndim
+        and all(isinstance(d, Dim) or d == n for d, n in zip(value.shape, held.shape))
+    )
+
+
+def check_operand_count(op: Op, count: int) -> None:
+    """Raise GraphError unless `op` takes `count` operands; shape inference need not look."""
+    fewest, most = _operand_counts(type(op).eager)
+    if not fewest <= count <= most:
+        expected = str(fewest) if fewest == most else f"{fewest} or more"
+        raise GraphError(f"{op.name} takes {expected} operands, got {count}")
+
+
+@cache
+def _operand_counts(eager: Callable[..., object]) -> tuple[int, float]:
+    _, _, *operands = inspect.signature(eager).parameters.values()
+    named = [p for p in operands if p.kind is not p.VAR_POSITIONAL]
+    fewest = sum(p.default is p.empty for p in named)
+    return fewest, len(named) if len(named) == len(operands) else math.inf
 
 
 def _verify_node(graph: Graph, node: Node, known: set[Value]) -> None:
@@ -51,6 +92,7 @@ def _verify_node(graph: Graph, node: Node, known: set[Value]) -> None:
     for v in node.inputs:
         if v not in known:
             raise GraphError(f"{node.op.name} uses {v!r} before it is defined{where}")
+    check_operand_count(node.op, len(node.inputs))
     try:
         inferred = node.op.infer(*(v.type for v in node.inputs))
     except DualGraphError as error:
