@@ -1,0 +1,91 @@
+"""``dualgraph env``: versions and hardware, for bug reports."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+_PACKAGES = (
+    "dualgraph",
+    "numpy",
+    "onnx",
+    "networkx",
+    "ml_dtypes",
+    "safetensors",
+    "onnxruntime",
+    "torch",
+    "jax",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+)
+
+
+@click.command("env")
+def command() -> None:
+    """Print versions and hardware, ready to paste into a bug report."""
+    rows = [
+        ("python", f"{platform.python_version()} ({sys.executable})"),
+        ("platform", platform.platform()),
+        ("cpu", f"{cpu_name()}, {usable_cpus()} usable"),
+        ("c compiler", _compiler()),
+        ("gpu", _gpu()),
+    ]
+    rows += [(name, _version(name)) for name in _PACKAGES]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """The processor's name and widest vector instructions, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    if not info.is_file():
+        return platform.processor() or platform.machine()
+    fields = {}
+    for line in info.read_text().splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    flags = fields.get("flags", "").split()
+    vector = next((f for f in ("avx512f", "avx2", "avx", "sse4_2") if f in flags), "")
+    return f"{fields.get('model name', platform.machine())} {vector}".strip()
+
+
+def _compiler() -> str:
+    names = [os.environ.get("DUALGRAPH_CC", ""), "cc", "gcc", "clang"]
+    for name in filter(None, names):
+        if shutil.which(name):
+            out = subprocess.run([name, "--version"], capture_output=True, text=True, check=False)
+            return out.stdout.partition("\n")[0] or name
+    return "none found"
+
+
+def _gpu() -> str:
+    from dualgraph_compiler.errors import DeviceError
+    from dualgraph_runtime.device import Device
+
+    try:
+        xp = Device("cuda").xp
+    except DeviceError as error:
+        return str(error)
+    return str(xp.cuda.runtime.getDeviceProperties(0)["name"].decode())
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
