@@ -7,7 +7,8 @@ derivative that needs its own algorithm is a function beside the one it belongs 
     sizes      output sizes of convolution and pooling windows (ints or symbolic dims)
     conv       N-d convolution, its input gradient (transposed convolution) and weight gradient
     pool       max, average and adaptive pooling with their backward passes
-    special    erf, gamma functions, and the activations whose naive formula over- or underflows
+    special    error and gamma functions, which NumPy lacks
+    activations  sigmoid to softmax: the formulas that overflow or cancel when written naively
     random     counter-based random numbers, equal on every device
     sorting    sort, topk, argmax/argmin, cumulative sums, with PyTorch's rules for NaN
     indexing   gathers, scatters and their checks

@@ -75,12 +75,12 @@ def _forward(
         y[...] = 0
         return y.reshape(n, o, *out)
     last = _batch_last(xp, x.shape, kernel, out)
-    windows = _windows(xp, x, kernel, stride, padding, dilation, groups, out, last)
     weights = w.reshape(groups, o // groups, taps)
     flat = y.reshape(n, groups, o // groups, pixels)
     row = pixels // out[0]
-    for bn, bg, br in _blocks(xp, n, groups, out[0], taps * row * x.itemsize, last):
-        block = windows[_at(bn, bg, len(kernel), br)]
+    for bn, bg, br, block in _window_blocks(
+        xp, x, kernel, stride, padding, dilation, groups, out, last
+    ):
         if last:
             t = xp.matmul(weights[bg], _columns_batch_last(xp, block, taps))
             t = t.reshape(t.shape[0], t.shape[1], -1, block.shape[0])
@@ -112,7 +112,7 @@ def conv_input_grad(
     shape = tuple(input_shape)
     c_g, o_g = shape[1] // groups, w.shape[0] // groups
     if all(s == 1 for s in stride) and (
-        prod(w.shape[2:]) == 1 or (2 * c_g > o_g and 2 * prod(shape[2:]) <= 3 * prod(g.shape[2:]))
+        prod(w.shape[2:]) == 1 or (2 * c_g >= o_g and 2 * prod(shape[2:]) <= 3 * prod(g.shape[2:]))
     ):
         reach = [d * (k - 1) for d, k in zip(dilation, w.shape[2:], strict=True)]
         turned = tuple(
@@ -213,13 +213,13 @@ def conv_weight_grad(
     if g.size == 0 or taps == 0:
         return xp.zeros(tuple(weight_shape), dtype)
     last = _batch_last(xp, x.shape, kernel, out)
-    windows = _windows(xp, x, kernel, stride, padding, dilation, groups, out, last)
     pixels = prod(out)
     row = pixels // out[0]
     flat = g.reshape(n, groups, o_g, pixels)
     gw = xp.zeros((groups, o_g, taps), g.dtype)
-    for bn, bg, br in _blocks(xp, n, groups, out[0], taps * row * x.itemsize, last):
-        block = windows[_at(bn, bg, len(kernel), br)]
+    for bn, bg, br, block in _window_blocks(
+        xp, x, kernel, stride, padding, dilation, groups, out, last
+    ):
         grad = flat[bn, bg, :, br.start * row : br.stop * row]
         gs = grad.shape[1]
         if last:
@@ -252,8 +252,31 @@ def _batch_last(xp: Any, shape: Sequence[int], kernel: Sequence[int], out: Seque
     """Whether copying the batch of [N, C, ...] innermost pays: measured on NumPy, not on a GPU."""
     if prod(out) == 1:
         return shape[0] > 1
-    small = out[-1] <= 10 and shape[0] >= 16 and shape[1] >= 4
+    small = out[-1] <= 12 and shape[0] >= 16 and shape[1] >= 4
     return is_numpy(xp) and small and prod(kernel) > 1
+
+
+def _window_blocks(
+    xp: Any,
+    x: Array,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Pairs,
+    dilation: Sequence[int],
+    groups: int,
+    out: Sequence[int],
+    batch_last: bool,
+) -> Iterator[tuple[slice, slice, slice, Array]]:
+    """The blocks of `_blocks`, each with its view of the windows [n, G, C/G, *K, rows, *P[1:]]."""
+    unit = x.shape[1] // groups * prod(kernel) * prod(out[1:]) * x.itemsize
+    args = (kernel, stride, padding, dilation, groups, out, batch_last)
+    windows: Array = None if batch_last else _windows(xp, x, *args)
+    start = -1
+    for bn, bg, br in _blocks(xp, x.shape[0], groups, out[0], unit, batch_last):
+        if batch_last and bn.start != start:  # only whole inner batches make long copy runs
+            windows, start = _windows(xp, x[bn], *args), bn.start
+        samples = slice(None) if batch_last else bn
+        yield bn, bg, br, windows[(samples, bg, *(slice(None),) * (1 + len(kernel)), br)]
 
 
 def _windows(
@@ -312,8 +335,3 @@ def _blocks(
                     slice(j, min(groups, j + gs)),
                     slice(k, min(rows, k + rs)),
                 )
-
-
-def _at(samples: slice, groups: slice, rank: int, rows: slice) -> tuple[slice, ...]:
-    """The index of one block in `_windows`' view."""
-    return (samples, groups, *(slice(None),) * (1 + rank), rows)

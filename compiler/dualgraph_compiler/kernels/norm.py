@@ -15,7 +15,7 @@ import numpy as np
 
 from .arrays import Array, compute_dtype, is_numpy, narrow, widen
 
-_BLOCK = 1 << 16  # elements
+_BLOCK = 1 << 17  # elements
 
 
 @np.errstate(all="ignore")
@@ -90,18 +90,20 @@ def layer_norm_forward(
     mean, invstd = (xp.empty((rows.shape[0], 1), compute_dtype(x.dtype)) for _ in range(2))
     w = None if weight is None else widen(weight).reshape(-1)
     b = None if bias is None else widen(bias).reshape(-1)
+    ones = xp.ones(width, mean.dtype)  # sums as products: BLAS adds three times as fast
     for at in _blocks(xp, rows.shape[0], width):
         block = widen(rows[at])
-        mean[at] = block.sum(1, keepdims=True) / width
-        centred = block - mean[at]
-        var = (centred * centred).sum(1, keepdims=True) / width
-        invstd[at] = 1 / xp.sqrt(var + eps)
+        mean[at, 0] = (block @ ones) / width
+        centred = xp.subtract(block, mean[at], out=y[at] if block.dtype == y.dtype else None)
+        var = xp.vecdot(centred, centred) if is_numpy(xp) else (centred * centred) @ ones
+        invstd[at, 0] = 1 / xp.sqrt(var / width + eps)
         centred *= invstd[at]
         if w is not None:
             centred *= w
         if b is not None:
             centred += b
-        y[at] = centred
+        if block.dtype != y.dtype:
+            y[at] = centred
     kept = (*lead, *(1,) * dims)
     return y.reshape(x.shape), mean.reshape(kept), invstd.reshape(kept)
 
@@ -119,19 +121,21 @@ def layer_norm_backward(
     gx = xp.empty(rows.shape, g.dtype)
     gw, gb = (xp.zeros(width, mean.dtype) for _ in range(2))
     w = None if weight is None else widen(weight).reshape(-1)
+    ones, across = xp.ones(rows.shape[0], mean.dtype), xp.ones(width, mean.dtype)
     for at in _blocks(xp, rows.shape[0], 2 * width):
         gradient = widen(grad[at])
         normal = widen(rows[at]) - means[at]
         normal *= scales[at]
         work = gradient * normal
-        gw += work.sum(0)
-        gb += gradient.sum(0)
+        along = ones[: len(work)]
+        gw += along @ work
+        gb += along @ gradient
         if w is not None:
             work *= w
             gradient = gradient * w
-        normal *= work.sum(1, keepdims=True) / width
+        normal *= ((work @ across) / width)[:, None]
         xp.subtract(gradient, normal, out=work)
-        work -= gradient.sum(1, keepdims=True) / width
+        work -= ((gradient @ across) / width)[:, None]
         work *= scales[at]
         gx[at] = work
     return gx.reshape(x.shape), gw.reshape(tail), gb.reshape(tail)
