@@ -145,6 +145,8 @@ def all_samples() -> dict[str, OpSamples]:
     """Every record of the package, by op name."""
     found: dict[str, OpSamples] = {}
     for module in pkgutil.iter_modules(__path__):
+        if module.name.startswith("_"):
+            continue
         for record in importlib.import_module(f"{__name__}.{module.name}").SAMPLES:
             assert record.op.name not in found, f"two records for {record.op.name}"
             found[record.op.name] = record
