@@ -6,7 +6,8 @@
     lift         brings old models to the opset that import rules are written for; legacy helps
                  with those before opset 7
     importer     model -> graph; rules for operators that are no op of ours are in `rules`
-    symbolic     shape arithmetic carried out while importing; materialize makes nodes of the rest
+    symbolic     shape arithmetic carried out while importing; materialize makes nodes of
+                 the rest; folding computes what else depends on constants only
 
 The `onnx` package is imported by the first call that needs it, not by this one.
 """

@@ -16,8 +16,9 @@ from ..errors import OnnxError
 from ..graph import Graph, Value
 from ..ops.base import REGISTRY, Op
 from ..ops.onnx_rules import RULES, Rule
-from ..types import TensorType
+from ..types import TensorType, is_static
 from . import rules as _rules  # noqa: F401 - registers them
+from .folding import Folder
 from .lift import operator_name, operators, prepare
 from .load import ModelFile, ModelSource, element_type_name, load_model
 from .materialize import materialize
@@ -147,6 +148,7 @@ class Importer:
         self._pending: dict[Value, Contents] = {}  # size values that have no node yet
         self._attributes: dict[str, onnx.AttributeProto] = {}
         self._dims = DimNames()
+        self._folder = Folder()
 
     # -- the whole graph --------------------------------------------------------------------------
 
@@ -290,11 +292,10 @@ class Importer:
         found = self._pending.get(value)
         if found is not None:
             return found
-        if value.is_constant and value.dtype.category <= int64.category:
-            data = np.asarray(value.data)
-            if data.size <= MAX_ELEMENTS:
-                return np.array(data.tolist(), dtype=object).reshape(data.shape)
-        return None
+        if value.dtype.category > int64.category or not is_static(value.shape):
+            return None
+        data = self._folder.array(value) if value.size <= MAX_ELEMENTS else None
+        return None if data is None else contents(data.tolist()).reshape(data.shape)
 
     def size_value(self, sizes: Any, dtype: DType = int64) -> Value:
         """A value of these ints and symbolic dims: a constant if none is symbolic."""
@@ -341,7 +342,7 @@ class Importer:
 
     def array(self, value: Value) -> np.ndarray[Any, Any] | None:
         """The data of a constant operand, or None."""
-        return np.asarray(value.data) if value.is_constant else None
+        return self._folder.array(value)
 
     def constant(self, array: Any) -> Value:
         """A constant Value."""

@@ -31,7 +31,7 @@ def prepare(file: ModelFile, has_rule: Callable[[str], bool]) -> onnx.ModelProto
 
     Functions of the model itself are inlined, operators without a rule replaced by their definition
     in terms of others where ONNX gives one, and old operators converted. Large initializers of
-    `file` are missing from the result, which lists them as inputs instead.
+    `file` may be missing from the result, which lists them as inputs instead.
     """
     model = file.proto
     if model.functions:
@@ -179,32 +179,45 @@ def _inline_definitions(
     from onnx import inliner
 
     ids = [("", name) for name in names]
+    model = _skeleton(model, file)
+    for node in _nodes(model.graph):
+        if operator_name(node) in names:
+            _state_defaults(node, opset_of(model))
     try:
-        return inliner.inline_selected_functions(
-            _skeleton(model, file), ids, inline_schema_functions=True
-        )
+        return inliner.inline_selected_functions(model, ids, inline_schema_functions=True)
     except (RuntimeError, ValueError) as error:
         raise OnnxError(
             f"{file.source}: the definitions of {', '.join(names)} cannot be inlined: {error}"
         ) from error
 
 
+def _state_defaults(node: onnx.NodeProto, version: int) -> None:
+    """Write out the defaults of absent attributes, which the inliner leaves undefined."""
+    from onnx import defs
+
+    given = {a.name for a in node.attribute}
+    for name, attribute in defs.get_schema(node.op_type, version, "").attributes.items():
+        if name not in given and attribute.default_value.name:
+            node.attribute.append(attribute.default_value)
+
+
 # -- initializers --------------------------------------------------------------------------------
 
 
 def _skeleton(model: onnx.ModelProto, file: ModelFile) -> onnx.ModelProto:
-    """A copy of `model` that lists its large initializers as inputs and holds no external data."""
+    """A copy of `model` without large initializers and external data; all are listed as inputs."""
     from onnx import TensorProto, helper, numpy_helper
 
     out = without_initializers(model)
     declared = {i.name for i in out.graph.input}
     for tensor in model.graph.initializer:
+        if tensor.name not in declared:  # the inliner looks up types among the inputs only
+            out.graph.input.append(
+                helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
         if math.prod(tensor.dims) >= _LARGE:
-            if tensor.name not in declared:
-                out.graph.input.append(
-                    helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-                )
-        elif tensor.data_location == TensorProto.EXTERNAL:
+            continue
+        if tensor.data_location == TensorProto.EXTERNAL:
             array = file.array(tensor)
             out.graph.initializer.append(numpy_helper.from_array(array, tensor.name))
         else:

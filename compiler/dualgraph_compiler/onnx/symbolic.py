@@ -111,6 +111,14 @@ def _mod(attrs: Mapping[str, Any], a: Contents, b: Contents) -> Contents:
     return np.asarray(np.frompyfunc(mod, 2, 1)(a, b), dtype=object)
 
 
+def _negate(_attrs: Mapping[str, Any], x: Contents) -> Contents:
+    return np.asarray(-x, dtype=object)
+
+
+def _not(_attrs: Mapping[str, Any], x: Contents) -> Contents:
+    return np.asarray(np.frompyfunc(operator.not_, 1, 1)(x), dtype=object)
+
+
 # -- movement ------------------------------------------------------------------------------------
 
 
@@ -231,7 +239,11 @@ _RULES: dict[str, Callable[..., Any]] = {
     "Equal": _elementwise(_equal),
     "Less": _elementwise(_less),
     "Greater": _elementwise(lambda a, b: _less(b, a)),
+    "And": _elementwise(lambda a, b: bool(a and b)),
+    "Or": _elementwise(lambda a, b: bool(a or b)),
+    "Not": _not,
     "Mod": _mod,
+    "Neg": _negate,
     "Concat": _concat,
     "Gather": _gather,
     "Slice": _slice,
