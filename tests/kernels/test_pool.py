@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dualgraph_compiler.kernels import pool
+from dualgraph_compiler.kernels import windows as geometry
 from dualgraph_compiler.kernels.sizes import adaptive_bounds, pool_output_size
 
 MAX_CASES = [
@@ -71,7 +72,7 @@ def test_max_pool(case: Any, special: str, monkeypatch: Any) -> None:
     x = sample(np.random.default_rng(0), sizes, special)
     y, positions = brute_max(x, *args)
     for bytes_per_block in (1 << 18, 1):
-        monkeypatch.setattr(pool, "_BLOCK_BYTES", bytes_per_block)
+        monkeypatch.setattr(geometry, "_BLOCK_BYTES", bytes_per_block)
         got, at = pool.max_pool(np, x, *args)
         np.testing.assert_array_equal(got, y)
         np.testing.assert_array_equal(at, positions)

@@ -13,20 +13,19 @@ number of the winning tap: later taps have greater codes, so "overwrite where gr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from .arrays import Array, contiguous_spatial, is_numpy, narrow, widen
+from .arrays import Array, narrow, widen
 from .indexing import add_at
-from .sizes import adaptive_bounds, pool_output_size
+from .sizes import adaptive_bounds
+from .windows import divisor_of, extents_of, image_blocks, pad, pool_sizes, tap_of
 
 Pairs = Sequence[tuple[int, int]]
-
-_BLOCK_BYTES = 1 << 18  # input of one block of images: it and its intermediates stay in L2
 
 
 def max_pool(
@@ -128,17 +127,19 @@ def avg_pool(
     without `count_include_pad`), or `divisor_override`.
     """
     sizes = x.shape[2:]
-    out = _pool_sizes(sizes, kernel, stride, padding, (1,) * len(sizes), ceil_mode)
-    divisor = _divisor(xp, sizes, out, kernel, stride, padding, count_include_pad, divisor_override)
+    out = pool_sizes(sizes, kernel, stride, padding, (1,) * len(sizes), ceil_mode)
+    divisor = divisor_of(
+        xp, sizes, out, kernel, stride, padding, count_include_pad, divisor_override
+    )
     wide = widen(x)
     y = xp.empty((*x.shape[:2], *out), wide.dtype)
     if y.size == 0:
         return narrow(y, x.dtype)
-    extents = _extents(sizes, out, kernel, stride, padding, (1,) * len(sizes))
-    for part, into in _image_blocks(xp, wide, y):
-        part = _pad(xp, part, 0, extents)
+    extents = extents_of(sizes, out, kernel, stride, padding, (1,) * len(sizes))
+    for part, into in image_blocks(xp, wide, y):
+        part = pad(xp, part, 0, extents)
         for axis in reversed(range(len(sizes))):
-            taps = [_tap(part, axis, t, stride[axis], out[axis]) for t in range(kernel[axis])]
+            taps = [tap_of(part, axis, t, stride[axis], out[axis]) for t in range(kernel[axis])]
             total = xp.add(taps[0], taps[1]) if len(taps) > 1 else taps[0]
             for tap in taps[2:]:
                 total += tap
@@ -161,7 +162,9 @@ def avg_pool_backward(
 ) -> Array:
     """Transpose of `avg_pool`: g [N, C, *P] -> `input_shape`."""
     sizes, out = tuple(input_shape[2:]), g.shape[2:]
-    divisor = _divisor(xp, sizes, out, kernel, stride, padding, count_include_pad, divisor_override)
+    divisor = divisor_of(
+        xp, sizes, out, kernel, stride, padding, count_include_pad, divisor_override
+    )
     gx = _divide(xp, widen(g).copy(), divisor)
     for axis, n in enumerate(sizes):
         wide_shape = list(gx.shape)
@@ -169,7 +172,7 @@ def avg_pool_backward(
         wide_shape[2 + axis] = max((out[axis] - 1) * s + k, lo + n)
         spread = xp.zeros(wide_shape, gx.dtype)
         for t in range(k):
-            into = _tap(spread, axis, t, s, out[axis])
+            into = tap_of(spread, axis, t, s, out[axis])
             into += gx
         gx = spread[(slice(None),) * (2 + axis) + (slice(lo, lo + n),)]
     return narrow(xp.ascontiguousarray(gx), g.dtype)
@@ -249,7 +252,7 @@ def _max_pool(
 ) -> tuple[Array, Array]:
     """Values, and the number of the first winning tap of each window in row-major order."""
     sizes = x.shape[2:]
-    out = _pool_sizes(sizes, kernel, stride, padding, dilation, ceil_mode)
+    out = pool_sizes(sizes, kernel, stride, padding, dilation, ceil_mode)
     for n, p, k, s, (lo, _), d in zip(sizes, out, kernel, stride, padding, dilation):
         if d == 1:
             continue
@@ -262,23 +265,23 @@ def _max_pool(
     codes = xp.empty(y.shape, small) if with_codes else None
     if y.size == 0:
         return narrow(y, x.dtype), codes
-    extents = _extents(sizes, out, kernel, stride, padding, dilation)
+    extents = extents_of(sizes, out, kernel, stride, padding, dilation)
     lowest = _lowest(wide.dtype)
     arrays = (wide, y, codes) if with_codes else (wide, y)
-    for part, *into in _image_blocks(xp, *arrays):
-        part = _pad(xp, part, lowest, extents)
+    for part, *into in image_blocks(xp, *arrays):
+        part = pad(xp, part, lowest, extents)
         code, weight = None, 1
         for axis in reversed(range(len(sizes))):
             k, s, d, p = kernel[axis], stride[axis], dilation[axis], out[axis]
-            best = _tap(part, axis, 0, s, p)
-            winner = None if code is None else _tap(code, axis, 0, s, p)
+            best = tap_of(part, axis, 0, s, p)
+            winner = None if code is None else tap_of(code, axis, 0, s, p)
             for t in range(1, k):
-                tap = _tap(part, axis, t * d, s, p)
+                tap = tap_of(part, axis, t * d, s, p)
                 if with_codes:
                     greater = xp.greater(tap, best).view(np.uint8)
                     number: Any = xp.asarray(t * weight, small)
                     if code is not None:
-                        number = _tap(code, axis, t * d, s, p) + number
+                        number = tap_of(code, axis, t * d, s, p) + number
                     candidate = xp.multiply(greater, number, dtype=small)
                     winner = candidate if winner is None else xp.maximum(winner, candidate)
                 best = xp.maximum(best, tap, out=best if t > 1 else None)
@@ -334,85 +337,6 @@ def _exact_positions(xp: Any, x: Array, out: Sequence[int], axes: list[_Taps]) -
         best[(..., *to)] = xp.where(wins, value, old)
         positions[(..., *to)] = xp.where(wins, flat, at)
     return positions
-
-
-def _pool_sizes(
-    sizes: Sequence[int],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Pairs,
-    dilation: Sequence[int],
-    ceil_mode: bool,
-) -> tuple[int, ...]:
-    out = tuple(
-        pool_output_size(n, k, s, lo, hi, d, ceil_mode)
-        for n, k, s, (lo, hi), d in zip(sizes, kernel, stride, padding, dilation, strict=True)
-    )
-    if any(p < 1 for p in out):
-        raise ValueError(f"a window of {tuple(kernel)} does not fit into input {tuple(sizes)}")
-    return out
-
-
-def _extents(
-    sizes: Sequence[int],
-    out: Sequence[int],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Pairs,
-    dilation: Sequence[int],
-) -> list[tuple[int, int]]:
-    """The padding the windows really reach: less than asked for, or more under `ceil_mode`."""
-    return [
-        (lo, max((p - 1) * s + d * (k - 1) + 1 - n - lo, 0))
-        for n, p, k, s, (lo, _), d in zip(sizes, out, kernel, stride, padding, dilation)
-    ]
-
-
-def _pad(xp: Any, x: Array, fill: Any, extents: Pairs) -> Array:
-    if not any(lo or hi for lo, hi in extents):
-        return x
-    return contiguous_spatial(xp, x, fill, extents, batch_last=False)
-
-
-def _tap(x: Array, axis: int, offset: int, stride: int, count: int) -> Array:
-    """A view of what tap `offset` of `count` windows along spatial `axis` reads."""
-    window = slice(offset, offset + (count - 1) * stride + 1, stride)
-    return x[(slice(None),) * (2 + axis) + (window,)]
-
-
-def _image_blocks(xp: Any, x: Array, *results: Array) -> Iterator[tuple[Array, ...]]:
-    """Views [1, n, *S] of `x` and of fresh contiguous `results`, in blocks of images."""
-    images = x.shape[0] * x.shape[1]
-    flats = [a.reshape(1, images, *a.shape[2:]) for a in (x, *results)]
-    size = max(1, x.size // images * x.itemsize)
-    step = max(1, _BLOCK_BYTES // size) if is_numpy(xp) else images
-    for start in range(0, images, step):
-        yield tuple(a[:, start : start + step] for a in flats)
-
-
-def _divisor(
-    xp: Any,
-    sizes: Sequence[int],
-    out: Sequence[int],
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Pairs,
-    count_include_pad: bool,
-    override: int | None,
-) -> Any:
-    """Elements per window: an int, or an int64 array [*P] where windows differ."""
-    if override is not None:
-        return override
-    counts: Any = 1
-    for n, p, k, s, (lo, hi) in zip(sizes, out, kernel, stride, padding):
-        start = np.arange(p) * s - lo
-        end = np.minimum(start + k, n + hi)
-        if not count_include_pad:
-            start, end = np.maximum(start, 0), np.minimum(end, n)
-        counts = np.multiply.outer(counts, end - start)
-    if counts.size and counts.min() == counts.max():
-        return int(counts.flat[0])
-    return xp.asarray(counts)
 
 
 def _divide(xp: Any, y: Array, divisor: Any) -> Array:
