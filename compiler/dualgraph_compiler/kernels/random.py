@@ -142,7 +142,7 @@ def normal(xp: Any, key: int, counter: int, shape: Shape, dtype: Any = np.float3
 
     Computed in float32 (float64 for float64), from a radius uniform in (0, 1]; the largest
     magnitude is 5.8 (8.6). Of complex dtypes, real and imaginary part have variance 1/2 each, as
-    in PyTorch. Uses `counters_used` of `shape` with its size rounded up to even.
+    in PyTorch. Uses `counters_used(shape, dtype)` counters.
     """
     dtype, n = np.dtype(dtype), _size(shape)
     if dtype.kind == "c":
