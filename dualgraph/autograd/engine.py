@@ -42,8 +42,7 @@ def run_backward(
     """
     mode, local.grad = local.grad, create_graph
     try:
-        with np.errstate(all="ignore"):
-            _propagate(roots, retain_graph, create_graph, targets)
+        _propagate(roots, retain_graph, create_graph, targets)
     finally:
         local.grad = mode
 
@@ -54,6 +53,7 @@ def _propagate(
     create_graph: bool,
     targets: dict[Any, Any] | None,
 ) -> None:
+    """The walk; one long loop, since every call in it is paid for by every node."""
     useful = None if targets is None else _leading_to(roots, targets)
     grads: dict[Any, Any] = {}
     heap: list[tuple[int, Any]] = []
@@ -81,7 +81,10 @@ def _propagate(
                     version -= cell[0]
                 if version:
                     raise fn.stale()
-                gs = fn.op.vjp(g, fn.output, *fn.inputs)
+                try:
+                    gs = fn.op.vjp(g, fn.output, *fn.inputs)
+                except RuntimeWarning:
+                    gs = _quietly(lambda: fn.op.vjp(g, fn.output, *fn.inputs))
             if not retain and fn.cells:
                 fn.inputs = fn.output = None
         elif kind is Leaf:
@@ -106,14 +109,34 @@ def _propagate(
             if edge is None or (useful is not None and edge not in useful):
                 continue
             if type(gi) is FunctionType:
-                gi = gi()
+                try:
+                    gi = gi()
+                except RuntimeWarning:
+                    gi = _quietly(gi)
                 if gi is None:
                     continue
             if edge in grads:
-                grads[edge] = grads[edge] + gi
+                grads[edge] = _add(grads[edge], gi)
             else:
                 grads[edge] = gi
                 heappush(heap, (-edge.seq, edge))
+
+
+def _add(a: Any, b: Any) -> Any:
+    try:
+        return a + b
+    except RuntimeWarning:
+        return _quietly(lambda: a + b)
+
+
+def _quietly(function: Any) -> Any:
+    """`function()`, run again without NumPy's warnings after one was raised as an error.
+
+    Only reached where warnings are errors: ours are filtered out otherwise (see ``dualgraph``), and
+    entering ``np.errstate`` for every backward would cost more than a small one takes.
+    """
+    with np.errstate(all="ignore"):
+        return function()
 
 
 def _node_gradients(node: Node, g: Any, create_graph: bool) -> Any:
@@ -131,7 +154,7 @@ def _node_gradients(node: Node, g: Any, create_graph: bool) -> Any:
     if type(g) is list:
         g = tuple(g)
     if not create_graph:
-        return op.vjp(g, node.output, *inputs)
+        return _quietly(lambda: op.vjp(g, node.output, *inputs))
     # Rules run on tensors: saved values get back their place on the tape.
     wrapped = [
         x if type(x) is Shaped else make(x, edge)

@@ -33,6 +33,9 @@ from . import unary as _un
 from .base import Array
 
 
+_SMALL = 1024  # elements
+
+
 def like(x: Array, value: complex) -> Array:
     """`value` as an operand beside `x`: a 0-d constant of the same dtype, graph or device."""
     make = getattr(type(x), "__dualgraph_scalar__", None)
@@ -180,7 +183,14 @@ def expand(x: Array, shape: Sequence[DimLike]) -> Array:
     """`x` broadcast to `shape`; `x` itself where it has it."""
     shape = tuple(shape)
     if type(x) is np.ndarray:  # the tape's hot path
-        return x if x.shape == shape else broadcast_to(np, x, shape)
+        if x.shape == shape:
+            return x
+        out = np.empty(shape, x.dtype)
+        if out.size > _SMALL:
+            return broadcast_to(np, x, shape)
+        # A small copy costs less than a view does, counting what reads it next.
+        out[...] = x
+        return out
     return x if x.shape == shape else _mv.Expand(shape)(x)
 
 
