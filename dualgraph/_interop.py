@@ -106,7 +106,9 @@ def from_dlpack(source: Any) -> Tensor:
     if kind in (_CPU, _CUDA_HOST):
         xp: Any = np
     elif kind in (_CUDA, _CUDA_MANAGED):
-        import cupy as xp
+        import cupy
+
+        xp = cupy
     else:
         raise BufferError(
             f"from_dlpack takes memory of the CPU or of CUDA, got DLPack device type {kind}"

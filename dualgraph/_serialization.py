@@ -138,7 +138,8 @@ class _Packer:
         return [key, self.pack(item, (*path, key))]
 
     def _pack_tensor(self, tensor: Tensor, path: tuple[Any, ...]) -> dict[str, str]:
-        array = np.asarray(tensor.detach().cpu()._concrete("save()"), order="C")
+        data = tensor.detach().cpu()._concrete("save()")
+        array = np.ascontiguousarray(data).reshape(data.shape)  # which loses 0-d on its own
         base = name = ".".join(map(str, path)) or "tensor"
         number = 1
         while name in self.arrays or name == "__metadata__":

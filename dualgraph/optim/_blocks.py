@@ -43,9 +43,13 @@ class Workspace:
 
         Shapes: all tensors have the shape of `param`.
         """
-        targets = [param._data, grad._data, *(None if t is None else t._data for t in state)]
+        targets: list[Array] = [
+            param._data,
+            grad._data,
+            *(None if t is None else t._data for t in state),
+        ]
         xp = array_module(targets[0])
-        flat = [None if t is None else _flat(t) for t in targets]
+        flat: list[Array] = [None if t is None else _flat(t) for t in targets]
         length, dtype = flat[0].size, flat[0].dtype
         compute = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
         block = BLOCK if xp is np else max(length, 1)

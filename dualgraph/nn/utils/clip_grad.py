@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-import dualgraph as dg
 from dualgraph._dispatch import make
 from dualgraph._tensor import Tensor
 from dualgraph_compiler.errors import DualGraphError
@@ -58,7 +57,7 @@ def get_total_norm(
     """
     arrays = [t._data for t in _as_list(tensors)]
     if not arrays:
-        return dg.tensor(0.0)
+        return make(np.zeros((), np.float32))
     xp = array_module(arrays[0])
     with np.errstate(all="ignore"):
         norms = [_norm(a, norm_type) for a in arrays]

@@ -119,9 +119,11 @@ class OneCycleLR(LRScheduler):
         share = (step - start_step) / (phase.end_step - start_step)
         rates = []
         for group in self.optimizer.param_groups:
-            rates.append(self._anneal(*(group[name] for name in phase.lr), share))
+            start, end = phase.lr
+            rates.append(self._anneal(group[start], group[end], share))
             if self.cycle_momentum:
-                momentum = self._anneal(*(group[name] for name in phase.momentum), share)
+                start, end = phase.momentum
+                momentum = self._anneal(group[start], group[end], share)
                 if self.use_beta1:
                     group["betas"] = (momentum, *group["betas"][1:])
                 else:

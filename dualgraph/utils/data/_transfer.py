@@ -115,7 +115,7 @@ def _write_block(name: str, parts: list[Part]) -> bool:
         if not _reserve(name, total):
             block.unlink()
             return False
-        memory = block.buf
+        memory: Any = block.buf
         memory[: len(table)] = table
         for start, size, part in zip(starts, sizes, parts, strict=True):
             memory[start : start + size] = part
@@ -152,12 +152,12 @@ def _read_block(name: str) -> list[Any]:
     """Copy the parts out of a block, and remove it."""
     block = SharedMemory(name)
     try:
-        memory = block.buf
+        memory: Any = block.buf
         count = int.from_bytes(memory[:8], sys.byteorder)
         sizes = np.frombuffer(bytes(memory[8 : 8 + 8 * count]), np.uint64).tolist()
         parts = []
         for start, size in zip(_layout(8 + 8 * count, sizes), sizes, strict=False):
-            part = np.empty(size, np.uint8)
+            part: Any = np.empty(size, np.uint8)
             memoryview(part)[:] = memory[start : start + size]
             parts.append(part)
         del memory
