@@ -137,11 +137,12 @@ class Optimizer:
     def _step(self) -> None:
         for group in self.param_groups:
             for param in group["params"]:
-                if param.grad is None:
+                grad = param.grad
+                if grad is None:
                     continue
                 param._concrete("Optimizer.step()")
                 state = self.state.get(param, {})
-                self._update(group, param, param.grad, state)
+                self._update(group, param, grad, state)
                 param._bump_version()
                 if state:  # plain gradient descent leaves none
                     self.state[param] = state
@@ -244,10 +245,11 @@ class Optimizer:
 
 def _adopt(name: str, value: Any, param: Tensor) -> Any:
     """Copy one entry of saved state so that it goes with `param`."""
+    if name == "step":
+        # Old checkpoints of PyTorch count in plain numbers.
+        return dg.tensor(float(value), dtype=dg.float32)
     if not isinstance(value, Tensor):
         return copy.deepcopy(value)
-    if name == "step":
-        return value.detach().clone()
     if param.is_floating_point():
         value = value.to(param.dtype)
     return value.to(param.device).detach().clone()

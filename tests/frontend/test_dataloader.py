@@ -515,7 +515,7 @@ class Data:
         return bytes(200_000), os.getpid(), time.sleep({sleep}) or index
 
 def run():
-    loader = DataLoader(Data(), num_workers=2, collate_fn=list)
+    loader = DataLoader(Data(), num_workers=2, collate_fn=list, multiprocessing_context="fork")
     for batch in loader:
         print(batch[0][1], flush=True)
         {body}

@@ -142,11 +142,13 @@ def _receive(link: connection.Connection, tasks: queue.SimpleQueue[Any]) -> None
     parent = parent_process()
     assert parent is not None
     task: Any = ...
-    with contextlib.suppress(EOFError, OSError):
-        while task is not None and link in connection.wait([link, parent.sentinel]):
-            task = link.recv()
-            tasks.put(task)
-    tasks.put(None)
+    try:
+        with contextlib.suppress(EOFError, OSError):
+            while task is not None and link in connection.wait([link, parent.sentinel]):
+                task = link.recv()
+                tasks.put(task)
+    finally:  # also for keys that cannot be unpickled, which end the worker
+        tasks.put(None)
 
 
 class _Worker:
