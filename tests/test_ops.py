@@ -76,20 +76,22 @@ def expected(record: OpSamples, index: int) -> tuple[np.ndarray, ...]:
     return tuple(np.asarray(v) for v in as_tuple(record.reference(sample.op, *inputs)))
 
 
-def compare(got: Any, want: Any, tol: float | None, slack: float = 1.0) -> None:
+def compare(got: Any, want: Any, tol: float | None, slack: float = 1.0, least: float = 0) -> None:
     """`got` equals `want`, exactly for integers and bools, else within tolerance."""
     got = np.asarray(got)
     assert got.shape == want.shape
     if got.dtype.kind in "biu":
         np.testing.assert_array_equal(got, want.astype(got.dtype))
         return
-    tol = slack * (TOLERANCE[got.dtype] if tol is None else tol)
+    tol = max(slack * (TOLERANCE[got.dtype] if tol is None else tol), least)
     # Rounded to the result's type, so that what overflows there is infinite in both.
     want = widened(want.astype(got.dtype))
     np.testing.assert_allclose(widened(got), want, rtol=tol, atol=tol)
 
 
-def check_result(record: OpSamples, index: int, got: Sequence[Any], slack: float = 1.0) -> None:
+def check_result(
+    record: OpSamples, index: int, got: Sequence[Any], slack: float = 1.0, least: float = 0.0
+) -> None:
     sample = record.samples[index]
     if record.check is not None:
         record.check(sample.op, sample.inputs, tuple(got))
@@ -97,7 +99,7 @@ def check_result(record: OpSamples, index: int, got: Sequence[Any], slack: float
     want = expected(record, index)
     assert len(got) == len(want)
     for a, b in zip(got, want):
-        compare(a, b, sample.tol, slack)
+        compare(a, b, sample.tol, slack, least)
 
 
 def build(sample: Sample, types: Sequence[TensorType] | None = None) -> Graph:
@@ -140,6 +142,10 @@ def test_eager(record: OpSamples) -> None:
             assert [type_of(y) for y in got] == list(types), "infer and eager disagree"
             assert len(got) == record.op.n_outputs
             check_result(record, i, got)
+            if any(x.ndim == 0 for x in sample.inputs):
+                # A 0-d result of NumPy is a scalar, and may be the operand of the next op.
+                scalars = [x[()] if x.ndim == 0 else x for x in sample.inputs]
+                check_result(record, i, as_tuple(sample.op.eager(np, *scalars)))
 
 
 @each_op
@@ -220,7 +226,15 @@ def exported(record: OpSamples) -> Iterator[tuple[int, Sample, Any]]:
         if any(x.dtype.kind == "c" for x in sample.inputs):
             continue  # ONNX has no complex arithmetic; see test_onnx_refuses_complex
         with naming(sample):
-            yield i, sample, export_graph(build(sample))
+            graph = build(sample)
+            if not any(v.dtype.is_complex for v in graph.outputs):
+                yield i, sample, export_graph(graph)
+
+
+def least_tolerance(sample: Sample) -> float:
+    """ONNX stores floating-point attributes in float32."""
+    attributes = sample.op.attributes().values()
+    return 1e-6 if any(isinstance(v, float) for v in attributes) else 0.0
 
 
 @each_op
@@ -231,7 +245,7 @@ def test_onnx_round_trip(record: OpSamples) -> None:
         with naming(sample):
             onnx.checker.check_model(model, full_check=True)
             got = interpret(import_model(model), sample.inputs)
-            check_result(record, i, got, slack=20)
+            check_result(record, i, got, slack=20, least=least_tolerance(sample))
 
 
 @each_op
@@ -258,7 +272,8 @@ def test_onnx_runtime(record: OpSamples) -> None:
             feeds = {f"x{k}": np.ascontiguousarray(x) for k, x in enumerate(sample.inputs)}
             feeds = {k: x.reshape(sample.inputs[int(k[1:])].shape) for k, x in feeds.items()}
             got = session.run(None, {v.name: feeds[v.name] for v in session.get_inputs()})
-            check_result(record, i, got, slack=20)
+            # Its kernels hold some of their constants in float32 whatever the operands are.
+            check_result(record, i, got, slack=20, least=1e-6)
             done += 1
     if not done and absent:
         pytest.skip(absent[0])
@@ -358,12 +373,12 @@ def test_gradient_values(record: OpSamples) -> None:
     samples = [s for s in record.samples if s.grad]
     for sample in samples:
         with naming(sample):
-            check_first_order(sample)
+            check_first_order(record, sample)
     if not samples:
         pytest.skip("not differentiable, or only at edges")
 
 
-def check_first_order(sample: Sample) -> None:
+def check_first_order(record: OpSamples, sample: Sample) -> None:
     inputs = frozen(sample)
     y = sample.op.eager(np, *inputs)
     g = output_grads(y, lambda v: noise(v, 1))
@@ -372,14 +387,21 @@ def check_first_order(sample: Sample) -> None:
         pairs = zip(as_tuple(g), as_tuple(sample.op.eager(np, *xs)))
         return sum(dot(gk, yk) for gk, yk in pairs if gk is not None)
 
-    check_directions(loss, inputs, vjp(sample.op, g, y, inputs), sample.grad_tol)
+    found = vjp(sample.op, g, y, inputs)
+    checked = [i for i in range(len(inputs)) if i not in record.no_grad]
+    check_directions(loss, inputs, found, checked, sample.grad_tol)
 
 
 def check_directions(
-    loss: Callable[..., float], inputs: Sequence[Any], grads: Sequence[Any], tol: float
+    loss: Callable[..., float],
+    inputs: Sequence[Any],
+    grads: Sequence[Any],
+    checked: Sequence[int],
+    tol: float,
 ) -> None:
-    """Each gradient against the loss's slope in two random directions."""
-    for i, (x, gx) in enumerate(zip(inputs, grads)):
+    """The gradients of the operands `checked` against the loss's slope in two random directions."""
+    for i in checked:
+        x, gx = inputs[i], grads[i]
         if not is_differentiable(x):
             continue
         assert x.dtype in (np.float64, np.complex128), "gradient samples must be float64"
@@ -396,16 +418,17 @@ def test_second_order(record: OpSamples) -> None:
     samples = [s for s in record.samples if s.grad and s.second_order]
     for sample in samples:
         with naming(sample):
-            check_second_order(sample)
+            check_second_order(record, sample)
     if not samples:
         pytest.skip("not twice differentiable, or only at edges")
 
 
-def check_second_order(sample: Sample) -> None:
+def check_second_order(record: OpSamples, sample: Sample) -> None:
     """Differentiate the graph's gradients again, and compare with differences of them."""
     graph = build(sample)
     ys = [v for v in graph.outputs if v.dtype.is_differentiable]
-    xs = [v for v in graph.inputs if v.dtype.is_differentiable]
+    operands = enumerate(graph.inputs)
+    xs = [v for i, v in operands if v.dtype.is_differentiable and i not in record.no_grad]
     gs = [graph.add_input(y.type, f"g{i}") for i, y in enumerate(ys)]
     first = gradients(graph, ys, xs, gs)
     known = [v for v in first if v is not None]
@@ -439,7 +462,7 @@ def check_second_order(sample: Sample) -> None:
     for v in [*xs, *gs]:
         at = slots[id(v)]
         check_directions(
-            functools.partial(loss, at), [arrays[at]], [found[id(v)]], 10 * sample.grad_tol
+            functools.partial(loss, at), [arrays[at]], [found[id(v)]], [0], 10 * sample.grad_tol
         )
 
 

@@ -95,7 +95,8 @@ class OpSamples:
     its dtype does not matter. It may call ``pytest.importorskip("torch")``.
 
     `check(op, inputs, outputs)` replaces the comparison where values are random.
-    `onnx=False` or `runtime=False` with a reason: as in Sample, for all samples.
+    `no_grad` lists operands that are floating point and yet have no gradient, by definition.
+    `onnx` and `runtime`: as in Sample, for all samples.
     """
 
     op: type[Op]
@@ -104,6 +105,7 @@ class OpSamples:
     refused: Sequence[Refused] = field(default_factory=list)
     widen: bool = True
     check: Callable[..., None] | None = None
+    no_grad: tuple[int, ...] = ()
     onnx: bool | str = True
     runtime: bool | str = True
 
@@ -123,10 +125,10 @@ def rand(
     dtype = np.dtype(dtype)
     rng = np.random.default_rng([seed, *shape])
     if dtype == BOOL:
-        return rng.random(shape) < 0.5
+        return np.asarray(rng.random(shape) < 0.5)
     if dtype.kind in "iu":
         low = max(low, 0) if dtype.kind == "u" else low
-        return rng.integers(int(low), int(high) + 1, shape).astype(dtype)
+        return np.asarray(rng.integers(int(low), int(high) + 1, shape)).astype(dtype)
     x = rng.uniform(low, high, shape)
     if dtype.kind == "c":
         x = x + 1j * rng.uniform(low, high, shape)

@@ -71,7 +71,7 @@ def elementwise(
         samples.append(
             Sample(op, values, what="NaN, inf, zeros", runtime=special_runtime, tol=tol.get(main))
         )
-    if grad and floats:
+    if grad and floats and op.differentiable:
         samples.append(sample(np.float64, *[(2, 3)] * arity, grad=True))
         samples.append(sample(np.float64, *[()] * arity, grad=True))
         if arity > 1:

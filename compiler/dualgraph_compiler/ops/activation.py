@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..dtypes import FLOAT, INT
+from ..dtypes import FLOAT, INT, float32
 from ..kernels import activations
 from ..kernels.arrays import narrow, widen
 from . import f
@@ -204,7 +204,11 @@ class Celu(RealPointwise):
         return f.where(positive, 1, f.exp(f.where(positive, 0, x) / f.like(x, self.alpha)))
 
     def to_onnx(self, ctx: Export, x: str) -> str:
-        return emit(ctx, ctx.type(x).dtype, "Celu", x, alpha=self.alpha)
+        w = Writer(ctx, ctx.type(x).dtype)
+        if w.dtype is float32:
+            return w("Celu", x, alpha=self.alpha)
+        alpha = w.number(self.alpha)  # ONNX has Celu in float32 only
+        return w("Mul", w("Elu", w("Div", x, alpha)), alpha)
 
 
 @from_onnx("Celu")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..dtypes import BOOL, FLOAT, INT, bool_
-from ..errors import DTypeError
+from ..dtypes import BOOL, FLOAT, INT, bool_, float32
+from ..errors import DTypeError, OnnxError
 from ..types import TensorType
 from . import f
 from .base import Array, Grad, Kind, Onnx, Op, broadcast_shapes, op, require_same_dtype
@@ -95,9 +95,12 @@ class NotEqual(Comparison):
 # -- logic: of any dtype, where every value but zero counts as true ------------------------------
 
 
-def _truth(ctx: Export, x: str) -> str:
+def truth(ctx: Export, x: str) -> str:
     """An operand as ONNX bool."""
-    return x if ctx.type(x).dtype is bool_ else ctx.emit("Cast", x, to=bool_)
+    dtype = ctx.type(x).dtype
+    if dtype.is_complex:
+        raise OnnxError("ONNX has no complex arithmetic")
+    return x if dtype is bool_ else ctx.emit("Cast", x, to=bool_)
 
 
 class Logical(Comparison):
@@ -107,7 +110,7 @@ class Logical(Comparison):
 
     def to_onnx(self, ctx: Export, *inputs: Any) -> str:
         assert self.onnx is not None
-        return ctx.emit(self.onnx.name, *(_truth(ctx, x) for x in inputs))  # type: ignore[no-any-return]
+        return ctx.emit(self.onnx.name, *(truth(ctx, x) for x in inputs))  # type: ignore[no-any-return]
 
 
 @op
@@ -158,6 +161,18 @@ class Classification(Comparison):
 
     __slots__ = ()
 
+    def _writer(self, ctx: Export, x: str) -> tuple[Writer, str]:
+        """A writer for floats, which alone ONNX asks this of, and the operand as one."""
+        dtype = ctx.type(x).dtype
+        if dtype.category < FLOAT:
+            return Writer(ctx, float32), ctx.emit("Cast", x, to=float32)
+        return Writer(ctx, dtype), x
+
+    def to_onnx(self, ctx: Export, x: str) -> str:
+        assert self.onnx is not None
+        w, x = self._writer(ctx, x)
+        return w(self.onnx.name, x)
+
 
 @op
 class Isnan(Classification):
@@ -195,7 +210,7 @@ class Isfinite(Classification):
         return xp.isfinite(x)
 
     def to_onnx(self, ctx: Export, x: str) -> str:
-        w = Writer(ctx, ctx.type(x).dtype)
+        w, x = self._writer(ctx, x)
         return w.logical("Not", w.logical("Or", w("IsNaN", x), w("IsInf", x)))
 
 

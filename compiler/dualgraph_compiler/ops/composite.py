@@ -194,6 +194,8 @@ class AlongAxis(Composite):
         return (self.axis,) if x.ndim else ()
 
     def _shifted(self, x: Array) -> Array:
+        if x.ndim and x.shape[self.axis] == 0:
+            return x
         return x - f.max(x, self._axes(x), True)
 
     def to_onnx(self, ctx: Export, x: str) -> str:

@@ -32,8 +32,10 @@ from . import trigonometry as _tg
 from . import unary as _un
 from .base import Array
 
-
 _SMALL = 1024  # elements
+
+
+_NUMBERS = (int, float)
 
 
 def like(x: Array, value: complex) -> Array:
@@ -56,9 +58,9 @@ def conj(x: Array) -> Array:
 
 def where(cond: Array, a: Array, b: Array) -> Array:
     """`a` where `cond` holds, else `b`; one of `a`, `b` may be a number."""
-    if isinstance(a, int | float):
+    if type(a) in _NUMBERS:  # and not isinstance: NumPy's float64 is a float
         a = like(b, a)
-    elif isinstance(b, int | float):
+    elif type(b) in _NUMBERS:
         b = like(a, b)
     return _cmp.Where()(cond, a, b)
 
@@ -130,27 +132,27 @@ def real(x: Array) -> Array:
 
 def equal(a: Array, b: Array) -> Array:
     """`a == b`, element by element; `b` may be a number."""
-    return _cmp.Equal()(a, like(a, b) if isinstance(b, int | float) else b)
+    return _cmp.Equal()(a, like(a, b) if type(b) in _NUMBERS else b)
 
 
 def less(a: Array, b: Array) -> Array:
     """`a < b`; `b` may be a number."""
-    return _cmp.Less()(a, like(a, b) if isinstance(b, int | float) else b)
+    return _cmp.Less()(a, like(a, b) if type(b) in _NUMBERS else b)
 
 
 def less_equal(a: Array, b: Array) -> Array:
     """`a <= b`; `b` may be a number."""
-    return _cmp.LessEqual()(a, like(a, b) if isinstance(b, int | float) else b)
+    return _cmp.LessEqual()(a, like(a, b) if type(b) in _NUMBERS else b)
 
 
 def greater(a: Array, b: Array) -> Array:
     """`a > b`; `b` may be a number."""
-    return _cmp.Greater()(a, like(a, b) if isinstance(b, int | float) else b)
+    return _cmp.Greater()(a, like(a, b) if type(b) in _NUMBERS else b)
 
 
 def greater_equal(a: Array, b: Array) -> Array:
     """`a >= b`; `b` may be a number."""
-    return _cmp.GreaterEqual()(a, like(a, b) if isinstance(b, int | float) else b)
+    return _cmp.GreaterEqual()(a, like(a, b) if type(b) in _NUMBERS else b)
 
 
 def matmul(a: Array, b: Array) -> Array:

@@ -7,6 +7,7 @@ from typing import Any
 from ..dims import product
 from ..dtypes import BOOL
 from ..errors import DTypeError, ShapeError
+from ..kernels import linalg
 from ..kernels.arrays import narrow, widen
 from ..types import TensorType
 from . import f
@@ -57,7 +58,7 @@ class Matmul(Op):
         return a.with_shape((*batch, a.shape[-2], b.shape[-1]))
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
-        return narrow(xp.matmul(widen(a), widen(b)), a.dtype)
+        return linalg.matmul(xp, a, b)
 
     def vjp(self, g: Array, _y: Array, a: Array, b: Array) -> tuple[Grad, ...]:
         return lambda: self._grad_a(g, a, b), lambda: self._grad_b(g, a, b)
@@ -115,7 +116,7 @@ class Linear(Op):
     def eager(self, xp: Any, x: Array, w: Array, *b: Array) -> Array:
         # One product whatever the rank: a batched matmul would run one small product per item.
         rows = widen(x).reshape(-1, x.shape[-1]) if x.ndim != 2 and x.size else widen(x)
-        y = xp.matmul(rows, widen(w).T)
+        y = linalg.matmul(xp, rows, widen(w).T)
         if b:
             y += widen(b[0])
         return narrow(y.reshape(*x.shape[:-1], w.shape[0]), x.dtype)

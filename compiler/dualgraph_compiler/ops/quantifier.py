@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..dtypes import BOOL, COMPLEX, FLOAT, INT, bool_, int64
 from ..types import TensorType
 from .base import Array, op
+from .comparison import truth
 from .onnx_rules import Export
 from .onnx_types import Writer
 from .reduction import Reduction
@@ -34,7 +35,7 @@ class Any(Quantifier):
         return xp.any(x, axis=self.axes, keepdims=self.keepdims)
 
     def to_onnx(self, ctx: Export, x: str) -> str:
-        count = self._count(ctx, ctx.emit("Cast", x, to=bool_))
+        count = self._count(ctx, truth(ctx, x))
         return ctx.emit("Greater", count, ctx.constant(0, int64))  # type: ignore[no-any-return]
 
 
@@ -49,5 +50,5 @@ class All(Quantifier):
         return xp.all(x, axis=self.axes, keepdims=self.keepdims)
 
     def to_onnx(self, ctx: Export, x: str) -> str:
-        count = self._count(ctx, ctx.emit("Not", ctx.emit("Cast", x, to=bool_)))
+        count = self._count(ctx, ctx.emit("Not", truth(ctx, x)))
         return ctx.emit("Equal", count, ctx.constant(0, int64))  # type: ignore[no-any-return]

@@ -1,0 +1,194 @@
+"""Functions of one operand, trigonometry, changes of type, and complex parts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dualgraph_compiler import dtypes as dt
+from dualgraph_compiler.errors import DTypeError
+from dualgraph_compiler.ops import convert as cv
+from dualgraph_compiler.ops import trigonometry as tg
+from dualgraph_compiler.ops import unary as un
+
+from . import BOOL, COMPLEX, FLOATS, INTS, OpSamples, Refused, Sample, bfloat16, rand, t
+from ._elementwise import edge, elementwise, record
+
+nan, inf = math.nan, math.inf
+# Narrow floats where the function is steep: one rounding of the operand, many of the result.
+COMPLEX_TOL = {np.dtype(np.complex64): 1e-4}
+
+
+def _erf(x: np.ndarray) -> Any:
+    return np.vectorize(math.erf, otypes=[np.float64])(x) if x.size else x
+
+
+def _small(op: Any, scale: float = 1e-6) -> Sample:
+    return Sample(op, (rand(5, low=-scale, high=scale),), what="near 0", tol=1e-10)
+
+
+def _float(op: Any, reference: Any, **options: Any) -> OpSamples:
+    """The record of a function of floating-point and complex numbers."""
+    options.setdefault("complex", True)
+    refuse = ["i32", "bool"] if options["complex"] else ["i32", "bool", "c64"]
+    return record(op, reference, refuse=refuse, **{"tol": COMPLEX_TOL, **options})
+
+
+def _rounding(op: Any, reference: Any) -> OpSamples:
+    halves = Sample(op(), (np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5], np.float32),))
+    flat = edge(op(), ([0.0, 0.5, -1.25],), [0.0, 0.0, 0.0])
+    return record(
+        op,
+        reference,
+        dtypes=(*INTS, *FLOATS),
+        refuse=["bool", "c64"],
+        high=9,
+        low=-9,
+        grad=False,
+        more=[halves, flat],
+    )
+
+
+ROOTS = [
+    _float(
+        un.Sqrt,
+        np.sqrt,
+        low=0.1,
+        more=[edge(un.Sqrt(), ([0.0, -1.0],), [inf, nan])],
+    ),
+    _float(
+        un.Rsqrt,
+        lambda x: 1 / np.sqrt(x),
+        low=0.1,
+        special_runtime="the sign of 1/sqrt(-0)",
+        more=[edge(un.Rsqrt(), ([0.0],), [-inf])],
+    ),
+    _float(un.Exp, np.exp),
+    _float(un.Exp2, np.exp2),
+    _float(un.Expm1, np.expm1, more=[_small(un.Expm1())]),
+    _float(un.Log, np.log, low=0.1, more=[edge(un.Log(), ([0.0],), [inf])]),
+    _float(un.Log2, np.log2, low=0.1),
+    _float(un.Log10, np.log10, low=0.1),
+    _float(un.Log1p, np.log1p, low=-0.9, more=[_small(un.Log1p())]),
+    _float(un.Erf, _erf, complex=False),
+]
+
+# Far from 0 a sine is decided by how 2 pi is reduced: no agreement is promised at 1e30.
+FAR = "the sine of 1e30"
+TRIGONOMETRY = [
+    _float(tg.Sin, np.sin, special_runtime=FAR, special=False),
+    _float(tg.Cos, np.cos, special_runtime=FAR, special=False),
+    _float(tg.Tan, np.tan, special_runtime=FAR, special=False, high=1.2, low=-1.2),
+    _float(tg.Asin, np.arcsin, low=-0.9, high=0.9),
+    _float(tg.Acos, np.arccos, low=-0.9, high=0.9),
+    _float(tg.Atan, np.arctan),
+    _float(tg.Sinh, np.sinh),
+    _float(tg.Cosh, np.cosh),
+    _float(tg.Tanh, np.tanh),
+    _float(tg.Asinh, np.arcsinh, special_runtime="asinh(-inf)"),
+    _float(tg.Acosh, np.arccosh, low=1.2, high=3),
+    _float(tg.Atanh, np.arctanh, low=-0.9, high=0.9),
+    record(
+        tg.Atan2,
+        np.arctan2,
+        2,
+        refuse=["i32", "bool", "c64"],
+        special=False,
+        more=[
+            edge(
+                tg.Atan2(), ([0.0, 0.0, 1.0], [0.0, -1.0, 0.0]), [0.0, -1.0, 0.0], [0.0, 0.0, -1.0]
+            )
+        ],
+    ),
+]
+
+ROUNDING = [
+    _rounding(un.Floor, np.floor),
+    _rounding(un.Ceil, np.ceil),
+    _rounding(un.Round, np.rint),
+    _rounding(un.Trunc, np.trunc),
+]
+
+
+# -- conversion ----------------------------------------------------------------------------------
+
+
+def _cast(op: cv.Cast, x: np.ndarray) -> Any:
+    target = op.dtype.np
+    if target.kind == "b":
+        return x != 0
+    if x.dtype.kind == "c" and target.kind != "c":
+        x = x.real
+    if target.kind in "iu" and x.dtype.kind == "f":
+        return np.trunc(x).astype(np.int64)
+    return x
+
+
+def _casts() -> list[Sample]:
+    kinds = (BOOL, *INTS, *FLOATS, *COMPLEX)
+    found = []
+    for source in kinds:
+        for target in kinds:
+            low = 0 if target.kind == "u" else -3
+            x = rand(2, 3, dtype=source, low=low, high=3)
+            found.append(Sample(cv.Cast(dt.BY_NUMPY[target]), (x,)))
+    return found
+
+
+CAST = OpSamples(
+    cv.Cast,
+    _cast,
+    [
+        *_casts(),
+        Sample(cv.Cast(dt.float16), (rand(),), what="0-d"),
+        Sample(cv.Cast(dt.float64), (rand(0, 2),), what="no elements"),
+        Sample(cv.Cast(dt.float64), (rand(4, 4).T[::2],), what="not contiguous"),
+        Sample(cv.Cast(dt.bool_), (np.array([nan, 0.0, -0.0, 0.1, inf], np.float32),)),
+        Sample(cv.Cast(dt.complex128), (rand(2, 3, dtype=np.float64),), grad=True),
+        Sample(cv.Cast(dt.float64), (rand(2, 3, dtype=np.complex128),), grad=True),
+        Sample(cv.Cast(dt.float32), (rand(3, dtype=bfloat16),), expected_grads=([1.0, 1.0, 1.0],)),
+    ],
+)
+
+
+def _complex(real: np.ndarray, imag: np.ndarray) -> Any:
+    return real + 1j * imag
+
+
+COMPLEX_PARTS = [
+    record(cv.Conj, np.conj, dtypes=(*INTS, *FLOATS), complex=True, special=False),
+    OpSamples(
+        cv.Real,
+        lambda _op, x: x.real,
+        [
+            *elementwise(cv.Real(), dtypes=COMPLEX, grad=False),
+            Sample(cv.Real(), (rand(2, 3, dtype=np.complex128),), grad=True),
+        ],
+        [Refused(cv.Real(), (t("f32[2]"),), DTypeError, "expected a complex operand")],
+    ),
+    OpSamples(
+        cv.Imag,
+        lambda _op, x: x.imag,
+        [
+            *elementwise(cv.Imag(), dtypes=COMPLEX, grad=False),
+            Sample(cv.Imag(), (rand(2, 3, dtype=np.complex128),), grad=True),
+        ],
+        [Refused(cv.Imag(), (t("f32[2]"),), DTypeError, "expected a complex operand")],
+    ),
+    record(
+        cv.Complex,
+        _complex,
+        2,
+        dtypes=FLOATS[2:],
+        special=False,
+        onnx="ONNX cannot make complex numbers",
+        more_refused=[
+            Refused(cv.Complex(), (t("f16[2]"), t("f16[2]")), DTypeError, "float32 or float64"),
+            Refused(cv.Complex(), (t("f32[2]"), t("f64[2]")), DTypeError, "one dtype"),
+        ],
+    ),
+]
+
+SAMPLES = [*ROOTS, *TRIGONOMETRY, *ROUNDING, CAST, *COMPLEX_PARTS]
