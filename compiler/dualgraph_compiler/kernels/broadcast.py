@@ -9,7 +9,7 @@ import numpy as np
 Array = Any
 
 
-def broadcast_to(xp: Any, x: Array, shape: tuple[int, ...]) -> Array:
+def broadcast_to(xp: Any, x: Array, shape: tuple[Any, ...]) -> Array:
     """A read-only view of `x` broadcast to `shape`.
 
     As ``numpy.broadcast_to``, built directly where the memory is contiguous: an eighth of the time,
