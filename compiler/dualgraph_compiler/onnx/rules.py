@@ -11,6 +11,7 @@ from ..errors import OnnxError
 from ..graph import Value
 from ..ops import f
 from ..ops.onnx_rules import from_onnx
+from ..types import is_static
 from .symbolic import MAX_ELEMENTS
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ def _size(ctx: Importer, x: Value) -> Value:
 def _constant_of_shape(ctx: Importer, shape: Value) -> Value:
     fill = np.asarray(ctx.attr("value", np.zeros(1, np.float32))).reshape(())
     sizes = ctx.sizes(shape, "the shape")
-    elements = product(sizes)
-    if isinstance(elements, int) and elements <= MAX_ELEMENTS:
+    if is_static(sizes) and product(sizes) <= MAX_ELEMENTS:
         return ctx.constant(np.full(sizes, fill))
     return f.expand(ctx.constant(fill), sizes)  # type: ignore[no-any-return]
