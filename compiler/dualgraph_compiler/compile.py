@@ -13,6 +13,7 @@ from .errors import ArgumentError
 from .graph import Graph
 from .passes import (
     Decompose,
+    FoldBatchNorm,
     FoldConstants,
     MergeCommon,
     Pass,
@@ -44,6 +45,8 @@ def pipeline(*, numerics: Numerics = "standard", decompose: bool = False) -> lis
     if decompose:
         passes.append(Decompose())  # before the rules, which see through ops but not composites
     passes.append(Simplify(exact))  # identities, views of views, conversions that change nothing
+    if not exact:
+        passes.append(FoldBatchNorm())  # per-channel affine maps disappear into frozen weights
     passes += [
         FoldConstants(),  # rules and folding leave arithmetic on constants behind
         MergeCommon(),  # rewritten expressions may have become equal

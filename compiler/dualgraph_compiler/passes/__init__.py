@@ -8,12 +8,14 @@ only in a rule that is about that op.
 from .cse import MergeCommon
 from .dce import RemoveDeadCode
 from .decompose import Decompose
+from .fold_batch_norm import FoldBatchNorm
 from .fold_constants import FoldConstants
 from .manager import Pass, PassManager, PassRecord
 from .simplify import Simplify
 
 __all__ = [
     "Decompose",
+    "FoldBatchNorm",
     "FoldConstants",
     "MergeCommon",
     "Pass",

@@ -8,6 +8,7 @@ differently.
 from __future__ import annotations
 
 from ...dtypes import COMPLEX, FLOAT, INT, DType
+from ...ops.activation import Relu
 from ...ops.comparison import LogicalAnd, LogicalNot, LogicalOr, Where
 from ...ops.extremum import Abs, Maximum, Minimum
 from ...ops.pointwise import Neg, Reciprocal
@@ -19,7 +20,7 @@ x, y, c = variables("x y c")
 where = Where()
 both, either, inverse = LogicalAnd(), LogicalOr(), LogicalNot()
 magnitude, larger, smaller = Abs(), Maximum(), Minimum()
-floor, ceil, trunc, nearest = Floor(), Ceil(), Trunc(), Round()
+relu, floor, ceil, trunc, nearest = Relu(), Floor(), Ceil(), Trunc(), Round()
 sqrt, rsqrt, reciprocal, negative = Sqrt(), Rsqrt(), Reciprocal(), Neg()
 
 
@@ -66,7 +67,7 @@ POWERS: list[Rule] = [
 ]
 
 IDEMPOTENT: list[Rule] = [
-    *(Rule(step(step(x)), step(x)) for step in (magnitude, floor, ceil, trunc, nearest)),
+    *(Rule(step(step(x)), step(x)) for step in (magnitude, relu, floor, ceil, trunc, nearest)),
     *(Rule(choose(x, x), x, when=_real) for choose in (larger, smaller)),
     Rule(magnitude(-x), magnitude(x)),
 ]
