@@ -60,7 +60,8 @@ def with_constants(case: Case) -> Case:
     del model.graph.input[:]
     inputs = []
     for info, array in zip(case.model.graph.input, case.inputs, strict=True):
-        if array.ndim == 0 or (array.dtype.kind in "ib" and array.size <= 16):
+        setting = array.ndim == 0 or info.name in ("scales", "roi")
+        if setting or (array.dtype.kind in "ib" and array.size <= 16):
             model.graph.initializer.append(numpy_helper.from_array(array, info.name))
         else:
             model.graph.input.append(info)

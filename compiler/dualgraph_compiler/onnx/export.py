@@ -232,6 +232,12 @@ class Exporter:
         """The type of an operand."""
         return self._types[name]
 
+    def is_used(self, output: int) -> bool:
+        """Whether anything reads this output of the node being written."""
+        assert self._node is not None
+        value = self._node.outputs[output]
+        return bool(value.uses) or any(value is v for v in self.graph.outputs)
+
     def require_opset(self, needed: int, what: str) -> None:
         """Refuse a target opset below `needed`."""
         if self.opset < needed:

@@ -1,0 +1,166 @@
+"""Import of Resize: along every axis a gather (nearest) or a product with a matrix of weights.
+
+Each output element is a weighted sum of input elements of its axis, with weights that depend on the
+sizes alone, so interpolation of any order is one matrix product per axis. Source: ONNX Resize-19.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import OnnxError
+from ..graph import Value
+from ..ops import f
+from ..ops.base import normalize_axis
+from ..ops.indexing import IndexSelect
+from ..ops.onnx_rules import from_onnx
+
+if TYPE_CHECKING:
+    from .importer import Importer
+
+_Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What happens along one axis: `size` elements become `out`, at `scale`."""
+
+    size: int
+    out: int
+    scale: float
+
+    def coordinates(self, mode: str) -> _Array:
+        """Where each output element lies among the input's."""
+        i = np.arange(self.out, dtype=np.float64)
+        length = self.scale * self.size
+        half_pixel = (i + 0.5) / self.scale - 0.5
+        if mode == "half_pixel":
+            return half_pixel
+        if mode == "pytorch_half_pixel":
+            return half_pixel if length > 1 else i * 0
+        if mode == "half_pixel_symmetric":
+            return half_pixel + self.size / 2 * (1 - self.out / length)
+        if mode == "align_corners":
+            return i * (self.size - 1) / (length - 1) if length != 1 else i * 0
+        if mode == "asymmetric":
+            return i / self.scale
+        raise OnnxError(f"coordinate_transformation_mode {mode!r} is not supported")
+
+
+def nearest(axis: Axis, x: _Array, mode: str) -> _Array:
+    """The index of the input element nearest to each coordinate."""
+    rounded = {
+        "round_prefer_floor": lambda: np.ceil(x - 0.5),
+        "round_prefer_ceil": lambda: np.floor(x + 0.5),
+        "floor": lambda: np.floor(x),
+        "ceil": lambda: np.ceil(x),
+    }
+    if mode not in rounded:
+        raise OnnxError(f"nearest_mode {mode!r} is not supported")
+    return np.clip(rounded[mode](), 0, axis.size - 1).astype(np.int64)
+
+
+def weights(
+    axis: Axis, x: _Array, *, cubic: float | None, antialias: bool, exclude_outside: bool
+) -> _Array:
+    """The matrix [out, size] of weights; `cubic` is the coefficient a, None means linear."""
+    shrink = min(axis.scale, 1.0) if antialias else 1.0
+    reach = math.ceil((1 if cubic is None else 2) / shrink)
+    first = np.floor(x).astype(np.int64) - reach + 1
+    taps = first[:, None] + np.arange(2 * reach)
+    distance = np.abs(taps - x[:, None]) * shrink
+    found = np.maximum(1 - distance, 0) if cubic is None else _keys(distance, cubic)
+    if exclude_outside:
+        found = np.where((taps >= 0) & (taps < axis.size), found, 0)
+    if exclude_outside or antialias:
+        found = found / found.sum(axis=1, keepdims=True)
+    matrix = np.zeros((axis.out, axis.size))
+    rows = np.broadcast_to(np.arange(axis.out)[:, None], taps.shape)
+    np.add.at(matrix, (rows, np.clip(taps, 0, axis.size - 1)), found)
+    return matrix
+
+
+def _keys(t: _Array, a: float) -> _Array:
+    """Keys' cubic convolution kernel at distances `t`."""
+    near = ((a + 2) * t - (a + 3)) * t * t + 1
+    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+    return np.where(t <= 1, near, np.where(t < 2, far, 0))
+
+
+@from_onnx("Resize")
+def _resize(
+    ctx: Importer,
+    x: Value,
+    roi: Value | None = None,
+    scales: Value | None = None,
+    sizes: Value | None = None,
+) -> Value:
+    for at, axis in _axes(ctx, x, scales, sizes):
+        if axis.size != axis.out or axis.scale != 1:
+            x = _resize_axis(ctx, x, at, axis)
+    return x
+
+
+def _axes(
+    ctx: Importer, x: Value, scales: Value | None, sizes: Value | None
+) -> list[tuple[int, Axis]]:
+    """The axes resized, from `scales` or `sizes`."""
+    along = [normalize_axis("Resize", a, x.ndim) for a in ctx.attr("axes", tuple(range(x.ndim)))]
+    factors = ctx.array(scales) if scales is not None else None
+    if scales is not None and factors is None:
+        raise OnnxError("the scales depend on the inputs, which is not supported")
+    if factors is not None and factors.size:
+        return [
+            (a, Axis(_known(x, a, s), math.floor(_known(x, a, s) * s), s))
+            for a, s in zip(along, map(float, factors), strict=True)
+            if s != 1
+        ]
+    if sizes is None:
+        raise OnnxError("expected scales or sizes")
+    wanted = ctx.sizes(sizes, "the new sizes")
+    changed = [(a, n) for a, n in zip(along, wanted, strict=True) if x.shape[a] != n]
+    if not all(isinstance(n, int) for _, n in changed):
+        raise OnnxError(f"resizing to the symbolic sizes {list(wanted)} is not supported")
+    policy = ctx.attr("keep_aspect_ratio_policy", "stretch")
+    pairs = [(a, _known(x, a, n), int(str(n))) for a, n in changed]
+    if policy == "stretch" or not pairs:
+        return [(a, Axis(size, n, n / size)) for a, size, n in pairs]
+    ratios = [int(str(n)) / _known(x, a, n) for a, n in zip(along, wanted, strict=True)]
+    scale = min(ratios) if policy == "not_larger" else max(ratios)
+    every = [(a, _known(x, a, scale)) for a in along]
+    return [(a, Axis(size, math.floor(scale * size + 0.5), scale)) for a, size in every]
+
+
+def _known(x: Value, axis: int, to: object) -> int:
+    size = x.shape[axis]
+    if not isinstance(size, int):
+        raise OnnxError(f"resizing the symbolic size {size} by or to {to} is not supported")
+    if size == 0:
+        raise OnnxError(f"axis {axis} of {x.type} has nothing to resize")
+    return size
+
+
+def _resize_axis(ctx: Importer, x: Value, at: int, axis: Axis) -> Value:
+    coordinates = axis.coordinates(ctx.attr("coordinate_transformation_mode", "half_pixel"))
+    mode = ctx.attr("mode", "nearest")
+    if mode == "nearest":
+        index = nearest(axis, coordinates, ctx.attr("nearest_mode", "round_prefer_floor"))
+        return IndexSelect(at)(x, ctx.constant(index))  # type: ignore[no-any-return]
+    if mode not in ("linear", "cubic") or not x.dtype.is_floating_point:
+        raise OnnxError(f"mode {mode!r} on {x.dtype.name} is not supported")
+    matrix = weights(
+        axis,
+        coordinates,
+        cubic=float(ctx.attr("cubic_coeff_a", -0.75)) if mode == "cubic" else None,
+        antialias=bool(ctx.attr("antialias", 0)),
+        exclude_outside=bool(ctx.attr("exclude_outside", 0)),
+    )
+    last = [i for i in range(x.ndim) if i != at] + [at]
+    back = [last.index(i) for i in range(x.ndim)]
+    moved = x if at == x.ndim - 1 else f.permute(x, last)
+    product = f.matmul(moved, ctx.constant(matrix.T.astype(x.dtype.np)))
+    return product if at == x.ndim - 1 else f.permute(product, back)  # type: ignore[no-any-return]
