@@ -44,12 +44,14 @@ def pipeline(*, numerics: Numerics = "standard", decompose: bool = False) -> lis
     ]
     if decompose:
         passes.append(Decompose())  # before the rules, which see through ops but not composites
-    passes.append(Simplify(exact))  # identities, views of views, conversions that change nothing
+    passes += [
+        Simplify(exact),  # identities, views of views, conversions that change nothing
+        MergeCommon(),  # what has become equal is read once, which folding asks for
+    ]
     if not exact:
         passes.append(FoldBatchNorm())  # per-channel affine maps disappear into frozen weights
     passes += [
         FoldConstants(),  # rules and folding leave arithmetic on constants behind
-        MergeCommon(),  # rewritten expressions may have become equal
         RemoveDeadCode(),  # constants that folding replaced are not worth carrying along
     ]
     return passes

@@ -78,7 +78,7 @@ def test_batch_norm_disappears(name, bias):
     weight, shift, mean, var = (graph.constant(a) for a in statistics(channels))
     graph.set_outputs([BatchNorm(1e-3)(y, weight, shift, mean, var)])
     out = assert_folds(graph)
-    assert next(out.nodes).inputs[1].name == "weight.folded"
+    assert next(out.nodes).inputs[1].name == "weight_folded"
 
 
 def test_batch_norm_without_weight_and_bias():

@@ -7,6 +7,7 @@ files nobody has vetted.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import webbrowser
 from collections import Counter
@@ -85,7 +86,7 @@ def _boxes(graph: Graph) -> tuple[list[Box], list[tuple[int, int]]]:
 
 def _node_box(node: Node, names: Namer) -> Box:
     stored = [v for v in node.inputs if v.node is None and v.data is not None]
-    lines = [_short(f"{_leaf(v, names)}: {v.type}") for v in stored[:_OPERANDS_SHOWN]]
+    lines = [_short(_stored(v)) for v in stored[:_OPERANDS_SHOWN]]
     if len(stored) > _OPERANDS_SHOWN:
         lines.append(f"and {len(stored) - _OPERANDS_SHOWN} more")
     results = [_short(f"→ {v.type}") for v in node.outputs[:3]]
@@ -97,11 +98,12 @@ def _node_box(node: Node, names: Namer) -> Box:
     return Box(node.op.kind.value, node.op.name, (*lines, *results), "\n".join(tip))
 
 
-def _leaf(value: Value, names: Namer) -> str:
-    """A param's own name without its path, or a constant's value where it is one number."""
+def _stored(value: Value) -> str:
+    """A param by its own name, without its path; a single number by its value."""
     if value.is_constant and value.size == 1 and not value.name:
-        return f"{value.data.reshape(-1)[0]:.6g}" if value.dtype.is_floating_point else "const"
-    return (value.name or names[value]).rsplit(".", 1)[-1]
+        return f"{value.data.reshape(-1)[0].item():.6g}"
+    name = re.split(r"[./]", value.name)[-1]
+    return f"{name}: {value.type}" if name else str(value.type)
 
 
 def _short(text: str | TensorType) -> str:

@@ -125,10 +125,11 @@ def _fold(graph: Graph, affine: Affine) -> Value | None:
     else:
         new_w = old_w * affine.scale.reshape(-1, *(1,) * (old_w.ndim - 1))
     new_b = old_b * affine.scale + affine.shift
-    dtype = weight.dtype.np
-    operands = [graph.constant(new_w.astype(dtype)), graph.constant(new_b.astype(dtype))]
-    for old, new in zip((weight, *bias), operands):
-        new.name = f"{old.name}.folded" if old.name else ""
+    bias_name = bias[0].name if bias else weight.name.replace("weight", "bias")
+    operands = [
+        graph.constant(new.astype(weight.dtype.np), f"{name}_folded" if name else "")
+        for new, name in ((new_w, weight.name), (new_b, bias_name))
+    ]
     return node.op(x, *operands)  # type: ignore[no-any-return]
 
 
