@@ -54,6 +54,9 @@ class Export(Protocol):
     def type(self, name: str) -> TensorType:
         """The type of an operand."""
 
+    def is_used(self, output: int) -> bool:
+        """Whether anything reads this output of the op being written; "" may stand for it if not."""
+
     def require_opset(self, needed: int, what: str) -> None:
         """Raise OnnxError unless the target opset is at least `needed`."""
 
