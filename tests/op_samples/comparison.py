@@ -23,7 +23,7 @@ def _ordering(op: Any, reference: Any) -> OpSamples:
 
 
 def _logical(op: Any, reference: Any, arity: int = 2) -> OpSamples:
-    return record(op, reference, arity, dtypes=REAL, complex=True, special_runtime="NaN as bool")
+    return record(op, reference, arity, dtypes=REAL, complex=True)
 
 
 def _bits(op: Any, reference: Any, arity: int = 2) -> OpSamples:

@@ -150,7 +150,7 @@ class HardSwish(Composite):
 
     def _slope(self, x: Array) -> Array:
         line = x * f.like(x, 1 / 3) + f.like(x, 0.5)
-        return f.where(f.less_equal(x, -3), 0, f.where(f.less(x, 3), line, 1))
+        return f.where(f.less_equal(x, -3), 0, f.where(f.greater_equal(x, 3), 1, line))
 
     def decompose(self, x: Array) -> Array:
         return x * f.clip(x + f.like(x, 3), 0, 6) * f.like(x, 1 / 6)

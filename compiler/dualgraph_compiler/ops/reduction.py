@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..dims import product
 from ..dtypes import BOOL, COMPLEX, FLOAT, INT, bool_, dtype_of, int64
 from ..errors import DTypeError, ShapeError
@@ -322,13 +324,32 @@ def _fold(cls: Callable[..., Op]) -> Callable[[Any, tuple[int, ...], bool], Any]
     return lambda x, axes, keepdims: cls(axes, keepdims)(x) if axes else x
 
 
+def _peak(cls: Callable[..., Op], lowest: bool) -> Callable[[Any, tuple[int, ...], bool], Any]:
+    """Over no elements ONNX gives the least (greatest) number of the type; PyTorch refuses."""
+    fold = _fold(cls)
+
+    def build(x: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+        if all(x.shape[a] != 0 for a in axes):
+            return fold(x, axes, keepdims)
+        if x.dtype.category == FLOAT:
+            value: float = -math.inf if lowest else math.inf
+        elif x.dtype is bool_:
+            value = not lowest
+        else:
+            value = int(np.iinfo(x.dtype.np).min if lowest else np.iinfo(x.dtype.np).max)
+        shape = reduced_shape(x.type, axes, keepdims, "peak").shape
+        return f.expand(f.like(x, value), shape)
+
+    return build
+
+
 _sum = _fold(Sum)
 _RULES: dict[str, Callable[[Any, tuple[int, ...], bool], Any]] = {
     "ReduceSum": _sum,
     "ReduceMean": _fold(Mean),
     "ReduceProd": _fold(Prod),
-    "ReduceMax": _fold(Max),
-    "ReduceMin": _fold(Min),
+    "ReduceMax": _peak(Max, lowest=True),
+    "ReduceMin": _peak(Min, lowest=False),
     "ReduceLogSumExp": _fold(LogSumExp),
     "ReduceL1": lambda x, axes, keep: _sum(f.abs(x), axes, keep),
     "ReduceL2": lambda x, axes, keep: f.sqrt(_sum(x * x, axes, keep)),
