@@ -3,12 +3,93 @@
 from __future__ import annotations
 
 import warnings as _warnings
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 
 # Division by zero, overflow and NaN are values here, as in PyTorch; NumPy would warn of each. Only
 # warnings raised by our own kernels are silenced: the user's NumPy code keeps its own.
 _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"dualgraph(_compiler)?\.")
 
-from . import autograd, functions
-from ._tensor import Tensor
+from dualgraph_compiler.dims import Dim
+from dualgraph_compiler.dtypes import DType as dtype
+from dualgraph_compiler.dtypes import (
+    bfloat16,
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from dualgraph_compiler.dtypes import bool_ as bool
+from dualgraph_compiler.errors import DualGraphError
+from dualgraph_runtime.device import Device as device
+
+from . import autograd, cuda
+from ._interop import from_dlpack
+from ._promote import (
+    get_default_device,
+    get_default_dtype,
+    set_default_device,
+    set_default_dtype,
+)
+from ._random import (
+    Generator,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    seed,
+    set_rng_state,
+)
+from ._repr import set_printoptions
+from ._tensor import Size, Tensor
+from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from .functions import *
+
+if TYPE_CHECKING:
+    from . import nn, optim, utils
+    from ._serialization import load, save
 
 __version__ = "0.1.0"
+
+half, float, double = float16, float32, float64
+short, int, long = int16, int32, int64
+cfloat, cdouble = complex64, complex128
+
+from math import e, inf, nan, pi
+
+# What PyTorch code passes as `layout=` and `memory_format=`; elements are always strided here.
+strided = "strided"
+contiguous_format, preserve_format = "contiguous_format", "preserve_format"
+channels_last = "channels_last"
+
+# Imported when first used, so that `import dualgraph` stays quick.
+_LAZY = {
+    "nn": ".nn",
+    "onnx": ".onnx",
+    "optim": ".optim",
+    "utils": ".utils",
+    "load": "._serialization:load",
+    "save": "._serialization:save",
+}
+
+
+def __getattr__(name: str) -> _Any:
+    target = _LAZY.get(name)
+    if target is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    module, _, attribute = target.partition(":")
+    found = importlib.import_module(module, __name__)
+    value = getattr(found, attribute) if attribute else found
+    globals()[name] = value
+    return value

@@ -121,6 +121,9 @@ def apply(op: Op, *inputs: Tensor) -> Any:
     return out
 
 
+apply1 = apply2 = apply
+
+
 def _wrap_many(
     op: Op,
     inputs: Sequence[Tensor],

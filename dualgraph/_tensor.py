@@ -1,7 +1,7 @@
 """The Tensor: an array (or a graph's Value), its place on the tape, and PyTorch's methods.
 
-The methods' bodies live in :mod:`dualgraph.functions`, by family; here they are only given a place on the
-class, so that ``x.sum(0)`` and ``dg.sum(x, 0)`` are one function.
+The methods' bodies live in :mod:`dualgraph.functions`, by family; here they are only given a place
+on the class, so that ``x.sum(0)`` and ``dg.sum(x, 0)`` are one function.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.errors import AutogradError, TraceError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops import Op
 from dualgraph_compiler.types import TensorType
-from dualgraph_runtime.device import Device
+from dualgraph_runtime.device import CPU, Device, device_of
 
-from . import _dispatch, _interop, autograd, functions
+from . import _dispatch, _interop, autograd
 from ._dispatch import apply, current_fn, make
+from ._methods import Methods
 from ._repr import format_tensor
 from .autograd import inplace
 from .autograd.engine import root, run_backward
 from .autograd.tape import Leaf
-from .functions import arithmetic as _ar
 
 if TYPE_CHECKING:
     from .autograd.tape import Hook
@@ -45,15 +46,16 @@ class Size(tuple[Any, ...]):
         return f"dualgraph.Size({list(self)})"
 
 
-class Tensor:
+class Tensor(Methods):
     """A multi-dimensional array that can be differentiated.
 
-    Made by ``dg.tensor``, ``dg.zeros``, ``dg.from_numpy`` ... rather than by its constructor, which as in
-    PyTorch makes a float32 tensor from data or of the given sizes.
+    Made by ``dg.tensor``, ``dg.zeros``, ``dg.from_numpy`` ... rather than by its constructor, which
+    as in PyTorch makes a float32 tensor from data or of the given sizes.
     """
 
-    # _data: NumPy or CuPy array, or a graph Value.  _fn: producer on the tape (Leaf, Node, Pick) or None.
-    # _ver: the storage's version, a one-element list that views share.  _base: a ViewInfo or None.
+    # _data: NumPy or CuPy array, or a graph Value.  _fn: producer on the tape (Leaf, Node, Pick) or
+    # None. _ver: the storage's version, a one-element list that views share.  _base: a ViewInfo or
+    # None.
     __slots__ = ("__dict__", "__weakref__", "_base", "_data", "_fn", "_ver")
 
     _data: Any
@@ -106,7 +108,7 @@ class Tensor:
 
     @property
     def device(self) -> Device:
-        return Device.of(self._data)
+        return device_of(self._data) if type(self._data) is not Value else CPU
 
     @property
     def is_cuda(self) -> bool:
@@ -116,7 +118,19 @@ class Tensor:
     def itemsize(self) -> int:
         return self.dtype.itemsize
 
-    element_size = functions.basics.element_size
+    def element_size(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> Any:
+        """Bytes of all elements."""
+        return self._data.size * self.dtype.itemsize
+
+    def get_device(self) -> int:
+        """The number of the GPU; -1 on the CPU."""
+        index = self.device.index
+        return -1 if index is None else index
 
     def is_floating_point(self) -> bool:
         return self.dtype.is_floating_point
@@ -155,8 +169,8 @@ class Tensor:
         if fn is not None and type(fn) is not Leaf:
             if not requires_grad:
                 raise AutogradError(
-                    "you can only change requires_grad flags of leaf variables. If you want to use a "
-                    "computed variable in a subgraph that doesn't require differentiation use "
+                    "you can only change requires_grad flags of leaf variables. If you want to use "
+                    "a computed variable in a subgraph that doesn't require differentiation use "
                     "var_no_grad = var.detach()."
                 )
             return self
@@ -266,7 +280,8 @@ class Tensor:
             return self.detach().cpu()._data
         if self.requires_grad:
             raise AutogradError(
-                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() "
+                "instead."
             )
         if type(data) is not np.ndarray:
             raise TypeError(
@@ -279,9 +294,7 @@ class Tensor:
         """The only element as a Python number."""
         data = self._concrete("item()")
         if data.size != 1:
-            raise AutogradError(
-                f"a Tensor with {data.size} elements cannot be converted to Scalar"
-            )
+            raise AutogradError(f"a Tensor with {data.size} elements cannot be converted to Scalar")
         return data.item()
 
     def tolist(self) -> Any:
@@ -377,17 +390,6 @@ class Tensor:
 
     def _type(self) -> TensorType:
         return TensorType(self.dtype, tuple(self._data.shape))
-
-    # -- operators (functions.arithmetic) and methods, by family -----------------------------------
-
-    __add__ = __radd__ = _ar.operator_add
-    __mul__ = __rmul__ = _ar.operator_mul
-    __sub__ = _ar.operator_sub
-    __rsub__ = _ar.operator_rsub
-    __truediv__ = _ar.operator_truediv
-    __rtruediv__ = _ar.operator_rtruediv
-    sum = functions.sum
-    add = functions.add
 
 
 def _rebuild(cls: type[Tensor], data: Any, requires_grad: bool) -> Tensor:

@@ -1,0 +1,520 @@
+"""PyTorch's methods of Tensor, given their place on the class.
+
+The bodies live in :mod:`dualgraph.functions`, by family, so that ``x.sum(0)`` and ``dg.sum(x, 0)`` are one
+function. Kept apart from the class itself, where names such as `float` and `sum` are still the builtins.
+"""
+
+from __future__ import annotations
+
+from .functions import (
+    arithmetic,
+    comparison,
+    convert,
+    creation,
+    data,
+    gathering,
+    indexing,
+    info,
+    inplace,
+    joining,
+    linalg,
+    ordering,
+    pointwise,
+    random,
+    reduction,
+    shape,
+    statistics,
+)
+from .functions.inplace import in_place, in_place_operator
+
+
+class Methods:
+    """Operators and methods of Tensor, by family."""
+
+    __slots__ = ()
+
+    # -- operators --------------------------------------------------------------------------------
+
+    __add__ = arithmetic.operator_add
+    __radd__ = arithmetic.operator_radd
+    __sub__ = arithmetic.operator_sub
+    __rsub__ = arithmetic.operator_rsub
+    __mul__ = arithmetic.operator_mul
+    __rmul__ = arithmetic.operator_rmul
+    __truediv__ = arithmetic.operator_truediv
+    __rtruediv__ = arithmetic.operator_rtruediv
+    __floordiv__ = arithmetic.operator_floordiv
+    __rfloordiv__ = arithmetic.operator_rfloordiv
+    __mod__ = arithmetic.operator_mod
+    __rmod__ = arithmetic.operator_rmod
+    __pow__ = arithmetic.operator_pow
+    __rpow__ = arithmetic.operator_rpow
+    __matmul__ = linalg.operator_matmul
+    __neg__ = pointwise.neg
+    __pos__ = pointwise.positive
+    __abs__ = pointwise.abs
+    __invert__ = comparison.bitwise_not
+    __and__ = comparison.operator_and
+    __rand__ = comparison.operator_rand
+    __or__ = comparison.operator_or
+    __ror__ = comparison.operator_ror
+    __xor__ = comparison.operator_xor
+    __rxor__ = comparison.operator_rxor
+    __lshift__ = comparison.operator_lshift
+    __rlshift__ = comparison.operator_rlshift
+    __rshift__ = comparison.operator_rshift
+    __rrshift__ = comparison.operator_rrshift
+    __eq__ = comparison.operator_eq
+    __ne__ = comparison.operator_ne
+    __lt__ = comparison.operator_lt
+    __le__ = comparison.operator_le
+    __gt__ = comparison.operator_gt
+    __ge__ = comparison.operator_ge
+    __getitem__ = indexing.getitem
+    __setitem__ = indexing.setitem
+
+    __iadd__ = in_place_operator(arithmetic.add)
+    __isub__ = in_place_operator(arithmetic.sub)
+    __imul__ = in_place_operator(arithmetic.mul)
+    __itruediv__ = in_place_operator(arithmetic.div)
+    __ifloordiv__ = in_place_operator(arithmetic.floor_divide)
+    __imod__ = in_place_operator(arithmetic.remainder)
+    __ipow__ = in_place_operator(arithmetic.pow)
+    __iand__ = in_place_operator(comparison.bitwise_and)
+    __ior__ = in_place_operator(comparison.bitwise_or)
+    __ixor__ = in_place_operator(comparison.bitwise_xor)
+    __ilshift__ = in_place_operator(comparison.bitwise_left_shift)
+    __irshift__ = in_place_operator(comparison.bitwise_right_shift)
+
+    # -- making tensors like this one -----------------------------------------------------------------
+
+    new_empty = creation.new_empty
+    new_full = creation.new_full
+    new_ones = creation.new_ones
+    new_zeros = creation.new_zeros
+    new_tensor = data.new_tensor
+
+    # -- random ---------------------------------------------------------------------------------------
+
+    bernoulli = random.bernoulli
+    bernoulli_ = random.bernoulli_
+    exponential_ = random.exponential_
+    multinomial = random.multinomial
+    normal_ = random.normal_
+    random_ = random.random_
+    uniform_ = random.uniform_
+
+    # -- facts ----------------------------------------------------------------------------------------
+
+    is_nonzero = info.is_nonzero
+    is_same_size = info.is_same_size
+    is_signed = info.is_signed
+
+    # -- functions of one operand ---------------------------------------------------------------------
+
+    abs = pointwise.abs
+    absolute = pointwise.absolute
+    acos = pointwise.acos
+    acosh = pointwise.acosh
+    angle = pointwise.angle
+    arccos = pointwise.arccos
+    arccosh = pointwise.arccosh
+    arcsin = pointwise.arcsin
+    arcsinh = pointwise.arcsinh
+    arctan = pointwise.arctan
+    arctanh = pointwise.arctanh
+    asin = pointwise.asin
+    asinh = pointwise.asinh
+    atan = pointwise.atan
+    atanh = pointwise.atanh
+    ceil = pointwise.ceil
+    clamp = pointwise.clamp
+    clamp_max = pointwise.clamp_max
+    clamp_min = pointwise.clamp_min
+    clip = pointwise.clip
+    conj = pointwise.conj
+    cos = pointwise.cos
+    cosh = pointwise.cosh
+    deg2rad = pointwise.deg2rad
+    erf = pointwise.erf
+    erfc = pointwise.erfc
+    exp = pointwise.exp
+    exp2 = pointwise.exp2
+    expm1 = pointwise.expm1
+    fix = pointwise.fix
+    floor = pointwise.floor
+    frac = pointwise.frac
+    log = pointwise.log
+    log10 = pointwise.log10
+    log1p = pointwise.log1p
+    log2 = pointwise.log2
+    log_softmax = pointwise.log_softmax
+    logit = pointwise.logit
+    nan_to_num = pointwise.nan_to_num
+    neg = pointwise.neg
+    negative = pointwise.negative
+    positive = pointwise.positive
+    rad2deg = pointwise.rad2deg
+    reciprocal = pointwise.reciprocal
+    relu = pointwise.relu
+    resolve_conj = pointwise.resolve_conj
+    round = pointwise.round
+    rsqrt = pointwise.rsqrt
+    sgn = pointwise.sgn
+    sigmoid = pointwise.sigmoid
+    sign = pointwise.sign
+    sin = pointwise.sin
+    sinc = pointwise.sinc
+    sinh = pointwise.sinh
+    softmax = pointwise.softmax
+    sqrt = pointwise.sqrt
+    square = pointwise.square
+    tan = pointwise.tan
+    tanh = pointwise.tanh
+    trunc = pointwise.trunc
+    real = property(pointwise.real)
+    imag = property(pointwise.imag)
+    abs_ = in_place(pointwise.abs)
+    absolute_ = in_place(pointwise.absolute)
+    acos_ = in_place(pointwise.acos)
+    acosh_ = in_place(pointwise.acosh)
+    arccos_ = in_place(pointwise.arccos)
+    arccosh_ = in_place(pointwise.arccosh)
+    arcsin_ = in_place(pointwise.arcsin)
+    arcsinh_ = in_place(pointwise.arcsinh)
+    arctan_ = in_place(pointwise.arctan)
+    arctanh_ = in_place(pointwise.arctanh)
+    asin_ = in_place(pointwise.asin)
+    asinh_ = in_place(pointwise.asinh)
+    atan_ = in_place(pointwise.atan)
+    atanh_ = in_place(pointwise.atanh)
+    ceil_ = in_place(pointwise.ceil)
+    clamp_ = in_place(pointwise.clamp)
+    clamp_max_ = in_place(pointwise.clamp_max)
+    clamp_min_ = in_place(pointwise.clamp_min)
+    clip_ = in_place(pointwise.clip)
+    cos_ = in_place(pointwise.cos)
+    cosh_ = in_place(pointwise.cosh)
+    deg2rad_ = in_place(pointwise.deg2rad)
+    erf_ = in_place(pointwise.erf)
+    erfc_ = in_place(pointwise.erfc)
+    exp_ = in_place(pointwise.exp)
+    exp2_ = in_place(pointwise.exp2)
+    expm1_ = in_place(pointwise.expm1)
+    fix_ = in_place(pointwise.fix)
+    floor_ = in_place(pointwise.floor)
+    frac_ = in_place(pointwise.frac)
+    log_ = in_place(pointwise.log)
+    log10_ = in_place(pointwise.log10)
+    log1p_ = in_place(pointwise.log1p)
+    log2_ = in_place(pointwise.log2)
+    logit_ = in_place(pointwise.logit)
+    nan_to_num_ = in_place(pointwise.nan_to_num)
+    neg_ = in_place(pointwise.neg)
+    negative_ = in_place(pointwise.negative)
+    rad2deg_ = in_place(pointwise.rad2deg)
+    reciprocal_ = in_place(pointwise.reciprocal)
+    relu_ = in_place(pointwise.relu)
+    round_ = in_place(pointwise.round)
+    rsqrt_ = in_place(pointwise.rsqrt)
+    sgn_ = in_place(pointwise.sgn)
+    sigmoid_ = in_place(pointwise.sigmoid)
+    sign_ = in_place(pointwise.sign)
+    sin_ = in_place(pointwise.sin)
+    sinc_ = in_place(pointwise.sinc)
+    sinh_ = in_place(pointwise.sinh)
+    sqrt_ = in_place(pointwise.sqrt)
+    square_ = in_place(pointwise.square)
+    tan_ = in_place(pointwise.tan)
+    tanh_ = in_place(pointwise.tanh)
+    trunc_ = in_place(pointwise.trunc)
+
+    # -- arithmetic -----------------------------------------------------------------------------------
+
+    add = arithmetic.add
+    addcdiv = arithmetic.addcdiv
+    addcmul = arithmetic.addcmul
+    arctan2 = arithmetic.arctan2
+    atan2 = arithmetic.atan2
+    copysign = arithmetic.copysign
+    div = arithmetic.div
+    divide = arithmetic.divide
+    float_power = arithmetic.float_power
+    floor_divide = arithmetic.floor_divide
+    fmax = arithmetic.fmax
+    fmin = arithmetic.fmin
+    fmod = arithmetic.fmod
+    hypot = arithmetic.hypot
+    lerp = arithmetic.lerp
+    logaddexp = arithmetic.logaddexp
+    maximum = arithmetic.maximum
+    minimum = arithmetic.minimum
+    mul = arithmetic.mul
+    multiply = arithmetic.multiply
+    pow = arithmetic.pow
+    remainder = arithmetic.remainder
+    signbit = arithmetic.signbit
+    sub = arithmetic.sub
+    subtract = arithmetic.subtract
+    true_divide = arithmetic.true_divide
+    xlogy = arithmetic.xlogy
+    add_ = in_place(arithmetic.add)
+    addcdiv_ = in_place(arithmetic.addcdiv)
+    addcmul_ = in_place(arithmetic.addcmul)
+    arctan2_ = in_place(arithmetic.arctan2)
+    atan2_ = in_place(arithmetic.atan2)
+    copysign_ = in_place(arithmetic.copysign)
+    div_ = in_place(arithmetic.div)
+    divide_ = in_place(arithmetic.divide)
+    float_power_ = in_place(arithmetic.float_power)
+    floor_divide_ = in_place(arithmetic.floor_divide)
+    fmod_ = in_place(arithmetic.fmod)
+    hypot_ = in_place(arithmetic.hypot)
+    lerp_ = in_place(arithmetic.lerp)
+    mul_ = in_place(arithmetic.mul)
+    multiply_ = in_place(arithmetic.multiply)
+    pow_ = in_place(arithmetic.pow)
+    remainder_ = in_place(arithmetic.remainder)
+    sub_ = in_place(arithmetic.sub)
+    subtract_ = in_place(arithmetic.subtract)
+    true_divide_ = in_place(arithmetic.true_divide)
+    xlogy_ = in_place(arithmetic.xlogy)
+
+    # -- comparison, logic, choice --------------------------------------------------------------------
+
+    allclose = comparison.allclose
+    bitwise_and = comparison.bitwise_and
+    bitwise_left_shift = comparison.bitwise_left_shift
+    bitwise_not = comparison.bitwise_not
+    bitwise_or = comparison.bitwise_or
+    bitwise_right_shift = comparison.bitwise_right_shift
+    bitwise_xor = comparison.bitwise_xor
+    eq = comparison.eq
+    equal = comparison.equal
+    ge = comparison.ge
+    greater = comparison.greater
+    greater_equal = comparison.greater_equal
+    gt = comparison.gt
+    isclose = comparison.isclose
+    isfinite = comparison.isfinite
+    isinf = comparison.isinf
+    isnan = comparison.isnan
+    isneginf = comparison.isneginf
+    isposinf = comparison.isposinf
+    isreal = comparison.isreal
+    le = comparison.le
+    less = comparison.less
+    less_equal = comparison.less_equal
+    logical_and = comparison.logical_and
+    logical_not = comparison.logical_not
+    logical_or = comparison.logical_or
+    logical_xor = comparison.logical_xor
+    lt = comparison.lt
+    masked_fill = comparison.masked_fill
+    ne = comparison.ne
+    not_equal = comparison.not_equal
+    where = comparison.where_method
+    bitwise_and_ = in_place(comparison.bitwise_and)
+    bitwise_left_shift_ = in_place(comparison.bitwise_left_shift)
+    bitwise_not_ = in_place(comparison.bitwise_not)
+    bitwise_or_ = in_place(comparison.bitwise_or)
+    bitwise_right_shift_ = in_place(comparison.bitwise_right_shift)
+    bitwise_xor_ = in_place(comparison.bitwise_xor)
+    eq_ = in_place(comparison.eq)
+    ge_ = in_place(comparison.ge)
+    greater_ = in_place(comparison.greater)
+    greater_equal_ = in_place(comparison.greater_equal)
+    gt_ = in_place(comparison.gt)
+    le_ = in_place(comparison.le)
+    less_ = in_place(comparison.less)
+    less_equal_ = in_place(comparison.less_equal)
+    logical_and_ = in_place(comparison.logical_and)
+    logical_not_ = in_place(comparison.logical_not)
+    logical_or_ = in_place(comparison.logical_or)
+    logical_xor_ = in_place(comparison.logical_xor)
+    lt_ = in_place(comparison.lt)
+    masked_fill_ = in_place(comparison.masked_fill)
+    ne_ = in_place(comparison.ne)
+    not_equal_ = in_place(comparison.not_equal)
+
+    # -- reductions -----------------------------------------------------------------------------------
+
+    all = reduction.all
+    amax = reduction.amax
+    amin = reduction.amin
+    aminmax = reduction.aminmax
+    any = reduction.any
+    argmax = reduction.argmax
+    argmin = reduction.argmin
+    count_nonzero = reduction.count_nonzero
+    cumprod = reduction.cumprod
+    cumsum = reduction.cumsum
+    diff = reduction.diff
+    logsumexp = reduction.logsumexp
+    max = reduction.max
+    mean = reduction.mean
+    min = reduction.min
+    nanmean = reduction.nanmean
+    nansum = reduction.nansum
+    prod = reduction.prod
+    sum = reduction.sum
+    cumprod_ = in_place(reduction.cumprod)
+    cumsum_ = in_place(reduction.cumsum)
+
+    # -- statistics -----------------------------------------------------------------------------------
+
+    dist = statistics.dist
+    kthvalue = statistics.kthvalue
+    median = statistics.median
+    norm = statistics.norm
+    quantile = statistics.quantile
+    std = statistics.std
+    var = statistics.var
+
+    # -- shape ----------------------------------------------------------------------------------------
+
+    adjoint = shape.adjoint
+    broadcast_to = shape.broadcast_to
+    chunk = shape.chunk
+    clone = shape.clone
+    contiguous = shape.contiguous
+    data_ptr = shape.data_ptr
+    expand = shape.expand
+    expand_as = shape.expand_as
+    flatten = shape.flatten
+    is_contiguous = shape.is_contiguous
+    moveaxis = shape.moveaxis
+    movedim = shape.movedim
+    narrow = shape.narrow
+    permute = shape.permute
+    ravel = shape.ravel
+    repeat = shape.repeat
+    reshape = shape.reshape
+    reshape_as = shape.reshape_as
+    select = shape.select
+    split = shape.split
+    squeeze = shape.squeeze
+    storage_offset = shape.storage_offset
+    stride = shape.stride
+    swapaxes = shape.swapaxes
+    swapdims = shape.swapdims
+    t = shape.t
+    tensor_split = shape.tensor_split
+    tile = shape.tile
+    transpose = shape.transpose
+    unbind = shape.unbind
+    unflatten = shape.unflatten
+    unfold = shape.unfold
+    unsqueeze = shape.unsqueeze
+    view = shape.view
+    view_as = shape.view_as
+    T = property(shape.reverse_dims)
+    mT = property(shape.matrix_transpose)
+    H = property(shape.adjoint)
+    mH = property(shape.adjoint)
+
+    # -- rearranging ----------------------------------------------------------------------------------
+
+    diag = joining.diag
+    diag_embed = joining.diag_embed
+    diagflat = joining.diagflat
+    diagonal = joining.diagonal
+    flip = joining.flip
+    fliplr = joining.fliplr
+    flipud = joining.flipud
+    roll = joining.roll
+    rot90 = joining.rot90
+    tril = joining.tril
+    triu = joining.triu
+    tril_ = in_place(joining.tril)
+    triu_ = in_place(joining.triu)
+
+    # -- gathers and scatters -------------------------------------------------------------------------
+
+    argwhere = gathering.argwhere
+    gather = gathering.gather
+    index_add = gathering.index_add
+    index_copy = gathering.index_copy
+    index_fill = gathering.index_fill
+    index_put = gathering.index_put
+    index_select = gathering.index_select
+    masked_scatter = gathering.masked_scatter
+    masked_select = gathering.masked_select
+    nonzero = gathering.nonzero
+    repeat_interleave = gathering.repeat_interleave
+    scatter = gathering.scatter
+    scatter_add = gathering.scatter_add
+    scatter_reduce = gathering.scatter_reduce
+    take = gathering.take
+    take_along_dim = gathering.take_along_dim
+    index_add_ = in_place(gathering.index_add)
+    index_copy_ = in_place(gathering.index_copy)
+    index_fill_ = in_place(gathering.index_fill)
+    index_put_ = in_place(gathering.index_put)
+    masked_scatter_ = in_place(gathering.masked_scatter)
+    scatter_ = in_place(gathering.scatter)
+    scatter_add_ = in_place(gathering.scatter_add)
+    scatter_reduce_ = in_place(gathering.scatter_reduce)
+
+    # -- order ----------------------------------------------------------------------------------------
+
+    argsort = ordering.argsort
+    bincount = ordering.bincount
+    msort = ordering.msort
+    sort = ordering.sort
+    topk = ordering.topk
+    unique = ordering.unique
+    unique_consecutive = ordering.unique_consecutive
+
+    # -- linear algebra -------------------------------------------------------------------------------
+
+    addbmm = linalg.addbmm
+    addmm = linalg.addmm
+    addmv = linalg.addmv
+    addr = linalg.addr
+    baddbmm = linalg.baddbmm
+    bmm = linalg.bmm
+    cross = linalg.cross
+    dot = linalg.dot
+    ger = linalg.ger
+    inner = linalg.inner
+    kron = linalg.kron
+    matmul = linalg.matmul
+    matrix_power = linalg.matrix_power
+    mm = linalg.mm
+    mv = linalg.mv
+    outer = linalg.outer
+    trace = linalg.trace
+    vdot = linalg.vdot
+    addbmm_ = in_place(linalg.addbmm)
+    addmm_ = in_place(linalg.addmm)
+    addmv_ = in_place(linalg.addmv)
+    addr_ = in_place(linalg.addr)
+    baddbmm_ = in_place(linalg.baddbmm)
+
+    # -- dtype and device -----------------------------------------------------------------------------
+
+    bfloat16 = convert.bfloat16
+    bool = convert.bool
+    byte = convert.byte
+    cdouble = convert.cdouble
+    cfloat = convert.cfloat
+    char = convert.char
+    cpu = convert.cpu
+    cuda = convert.cuda
+    double = convert.double
+    float = convert.float
+    half = convert.half
+    int = convert.int
+    long = convert.long
+    pin_memory = convert.pin_memory
+    short = convert.short
+    to = convert.to
+    type = convert.type
+    type_as = convert.type_as
+
+    # -- writing values ----------------------------------------------------------------------------
+
+    copy_ = inplace.copy_
+    fill_ = inplace.fill_
+    zero_ = inplace.zero_

@@ -1,0 +1,249 @@
+"""Gathers and scatters by name: gather, scatter, index_select, take, masks, nonzero."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dualgraph_compiler import dtypes as dt
+from dualgraph_compiler.dims import Dim
+from dualgraph_compiler.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
+from dualgraph_compiler.ops import advanced_indexing as adv
+from dualgraph_compiler.ops import indexing as ix
+from dualgraph_compiler.ops.base import shape_text
+
+from .._dispatch import apply, apply1
+from .._promote import cast
+from .basics import axis_of, finish
+from .indexing import number_like
+from .shape import broadcast_tensors, expand, part, reshape
+
+if TYPE_CHECKING:
+    from .._tensor import Tensor
+
+
+def _index(name: str, index: Tensor) -> Tensor:
+    """An index, which must be int64 (or int32, which is converted)."""
+    if index.dtype is dt.int32:
+        return cast(index, dt.int64)
+    if index.dtype is not dt.int64:
+        raise DTypeError(f"{name}(): Expected dtype int64 for index, got {index.dtype.name}")
+    return index
+
+
+def gather(
+    input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False, out: Any = None
+) -> Tensor:
+    """``out[i][j] = input[index[i][j]][j]`` (for dim 0); index's shape."""
+    axis = axis_of("gather", dim, input._data.ndim)
+    return finish(apply(ix.Gather(axis), input, _index("gather", index)), out)
+
+
+def _covered(src: Tensor, index: Tensor) -> Tensor:
+    """The part of `src` that an index of this shape reads."""
+    for axis, (n, d) in enumerate(zip(index._data.shape, src._data.shape, strict=False)):
+        if n != d:
+            src = part(src, axis, 0, n)
+    return src
+
+
+def _source(input: Tensor, index: Tensor, src: Any, value: Any) -> Tensor:
+    if src is None:
+        src = value
+    if not hasattr(src, "_data"):
+        return expand(number_like(src, input), tuple(index._data.shape))
+    if src.dtype is not input.dtype:
+        raise DTypeError("scatter(): Expected self.dtype to be equal to src.dtype")
+    return _covered(src, index)
+
+
+def scatter(
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    src: Any = None,
+    *,
+    value: Any = None,
+    reduce: str | None = None,
+    out: Any = None,
+) -> Tensor:
+    """A copy with ``out[index[i][j]][j] = src[i][j]`` (for dim 0); `src` may be a number.
+
+    reduce="add" adds instead; "multiply" is not supported.
+    """
+    axis = axis_of("scatter", dim, input._data.ndim)
+    index = _index("scatter", index)
+    source = _source(input, index, src, value)
+    if reduce == "add":
+        return finish(apply(ix.ScatterAdd(axis), input, index, source), out)
+    if reduce is not None:
+        raise ArgumentError(f"scatter: reduce must be 'add' or None, got {reduce!r}")
+    return finish(apply(ix.Scatter(axis), input, index, source), out)
+
+
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor, *, out: Any = None) -> Tensor:
+    """A copy with ``out[index[i][j]][j] += src[i][j]`` (for dim 0)."""
+    axis = axis_of("scatter_add", dim, input._data.ndim)
+    index = _index("scatter_add", index)
+    source = _source(input, index, src, None)
+    return finish(apply(ix.ScatterAdd(axis), input, index, source), out)
+
+
+def scatter_reduce(
+    input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """A copy with sources combined where their index points: reduce is "sum" or "mean"."""
+    axis = axis_of("scatter_reduce", dim, input._data.ndim)
+    index = _index("scatter_reduce", index)
+    source = _source(input, index, src, None)
+    if reduce not in ("sum", "mean"):
+        raise ArgumentError(f"scatter_reduce: reduce must be 'sum' or 'mean', got {reduce!r}")
+    ones = source.new_ones(tuple(source._data.shape))
+    hits = apply(ix.ScatterAdd(axis), input.new_zeros(tuple(input._data.shape)), index, ones)
+    start = input if include_self else input.masked_fill(hits > 0, 0)
+    total: Tensor = apply(ix.ScatterAdd(axis), start, index, source)
+    if reduce == "sum":
+        return total
+    count = hits + 1 if include_self else hits.clamp_min(1)
+    if input.dtype.category < dt.FLOAT:
+        return total.div(count, rounding_mode="floor")
+    return total / count
+
+
+# -- whole slices ---------------------------------------------------------------------------------
+
+
+def index_select(input: Tensor, dim: int, index: Tensor, *, out: Any = None) -> Tensor:
+    """The slices along `dim` at the positions in a 1-d `index`."""
+    if index._data.ndim > 1:
+        raise IndexOutOfRange("index_select(): Index is supposed to be a vector")
+    axis = axis_of("index_select", dim, input._data.ndim)
+    index = reshape(_index("index_select", index), (index._data.size,))
+    if not input._data.ndim:
+        return finish(reshape(apply(ix.IndexSelect(0), reshape(input, (1,)), index), ()), out)
+    return finish(apply(ix.IndexSelect(axis), input, index), out)
+
+
+def index_add(
+    input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1, out: Any = None
+) -> Tensor:
+    """A copy with `alpha * source` added to the slices along `dim` at `index`."""
+    axis = axis_of("index_add", dim, input._data.ndim)
+    if source.dtype is not input.dtype:
+        raise DTypeError("index_add_(): self and source expected to have the same dtype")
+    scaled = source if alpha == 1 else source * alpha
+    return finish(apply(ix.IndexAdd(axis), input, _index("index_add", index), scaled), out)
+
+
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """A copy with the slices along `dim` at `index` replaced by those of `source`."""
+    axis = axis_of("index_copy", dim, input._data.ndim)
+    return apply(adv.IndexPut((axis,)), input, source, _index("index_copy", index))  # type: ignore[no-any-return]
+
+
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """A copy with the slices along `dim` at `index` filled with a number."""
+    axis = axis_of("index_fill", dim, input._data.ndim)
+    fill = value if hasattr(value, "_data") else number_like(value, input)
+    shape = list(input._data.shape)
+    shape[axis] = index._data.size
+    source = expand(cast(fill, input.dtype), tuple(shape))
+    return apply(adv.IndexPut((axis,)), input, source, _index("index_fill", index))  # type: ignore[no-any-return]
+
+
+def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy with ``input[indices] = values`` (or ``+=`` with `accumulate`)."""
+    from .indexing import _fitted, _indices, _picked_shape, _plan
+
+    plan = _plan(tuple(slice(None) if i is None else i for i in indices), tuple(input._data.shape))
+    if plan.ops:
+        plan = _plan(
+            tuple(reshape(i, (1,)) if i._data.ndim == 0 else i for i in indices),
+            tuple(input._data.shape),
+        )
+    axes, tensors = _indices(plan)
+    source = _fitted(values, input, _picked_shape(input, axes, tensors))
+    return apply(adv.IndexPut(axes, accumulate), input, source, *tensors)  # type: ignore[no-any-return]
+
+
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """Elements of the flattened input at the positions in `index`, in its shape."""
+    flat = reshape(input, (input._data.size,))
+    return apply(ix.IndexSelect(0), flat, _index("take", index))  # type: ignore[no-any-return]
+
+
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """As `gather`, with both broadcast except along `dim` (default: both flattened)."""
+    if dim is None:
+        return gather(reshape(input, (-1,)), 0, reshape(indices, (-1,)))
+    ndim = input._data.ndim
+    if indices._data.ndim != ndim:
+        raise ShapeError(
+            "torch.take_along_dim(): input and indices should have the same number of dimensions, "
+            f"but got {ndim} dimensions for input, and {indices._data.ndim} dimensions for indices"
+        )
+    axis = axis_of("take_along_dim", dim, ndim)
+    sx, si = list(input._data.shape), list(indices._data.shape)
+    for i in range(ndim):
+        if i != axis:
+            sx[i] = si[i] = sx[i] if si[i] == 1 else si[i]
+    return gather(expand(input, tuple(sx)), axis, expand(indices, tuple(si)))
+
+
+# -- masks and positions --------------------------------------------------------------------------
+
+
+def masked_select(input: Tensor, mask: Tensor, *, out: Any = None) -> Tensor:
+    """The elements where the bool `mask` holds, both broadcast: 1-d."""
+    if mask.dtype is not dt.bool_:
+        raise DTypeError(f"masked_select: expected BoolTensor for mask, got {mask.dtype.name}")
+    x, m = broadcast_tensors(input, mask)
+    return finish(apply(adv.MaskedSelect(), x, m), out)
+
+
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """A copy with the elements where `mask` holds replaced, in order, by those of `source`."""
+    x, m = broadcast_tensors(input, mask)
+    return apply(adv.MaskedScatter(), x, m, reshape(source, (source._data.size,)))  # type: ignore[no-any-return]
+
+
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """Positions of the elements that are not zero: int64 [count, ndim], or a tuple of its columns."""
+    if as_tuple and not input._data.ndim:
+        input = reshape(input, (1,))
+    at = apply1(adv.Nonzero(), input)
+    return at.unbind(1) if as_tuple else at
+
+
+def argwhere(input: Tensor) -> Tensor:
+    """Positions of the elements that are not zero: int64 [count, ndim]."""
+    return nonzero(input)  # type: ignore[no-any-return]
+
+
+def repeat_interleave(
+    input: Tensor, repeats: Any, dim: int | None = None, *, output_size: int | None = None
+) -> Tensor:
+    """Every element (or slice along `dim`) repeated in place, `repeats` times or so many each."""
+    if dim is None:
+        input, dim = reshape(input, (-1,)), 0
+    axis = axis_of("repeat_interleave", dim, input._data.ndim)
+    size = input._data.shape[axis]
+    if hasattr(repeats, "_data") and repeats._data.size == 1:
+        repeats = int(repeats)
+    if isinstance(repeats, int | Dim):
+        shape = tuple(input._data.shape)
+        spread = reshape(input, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
+        spread = expand(spread, (*shape[: axis + 1], repeats, *shape[axis + 1 :]))
+        return reshape(spread, (*shape[:axis], size * repeats, *shape[axis + 1 :]))
+    import numpy as np
+
+    from .data import from_numpy
+
+    counts = np.asarray(
+        repeats._concrete("repeat_interleave()") if hasattr(repeats, "_data") else repeats
+    )
+    if counts.shape != (size,):
+        raise ShapeError(
+            f"repeats must have the same size as input along dim, but got repeats.size(0) = "
+            f"{shape_text(counts.shape)} and input.size({axis}) = {size}"
+        )
+    return index_select(input, axis, from_numpy(np.repeat(np.arange(size), counts)))

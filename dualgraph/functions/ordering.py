@@ -1,0 +1,147 @@
+"""Order: sorting, top-k, and searching in sorted tensors; and distinct values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dualgraph_compiler import dtypes as dt
+from dualgraph_compiler.errors import ArgumentError
+from dualgraph_compiler.ops.base import array_module
+from dualgraph_compiler.ops.sorting import Sort, TopK
+
+from .._dispatch import apply1, make
+from .basics import axis_of
+from .results import ValuesIndices, named
+
+if TYPE_CHECKING:
+    from .._tensor import Tensor
+
+_sort_result = named("sort", ValuesIndices)
+_topk_result = named("topk", ValuesIndices)
+
+
+def sort(
+    input: Tensor,
+    dim: int = -1,
+    descending: bool = False,
+    stable: bool = True,
+    *,
+    out: Any = None,
+) -> Any:
+    """(values, indices) in ascending (or descending) order along `dim`; always stable."""
+    axis = axis_of("sort", dim, input._data.ndim)
+    return _sort_result(apply1(Sort(axis, bool(descending)), input))
+
+
+def msort(input: Tensor) -> Tensor:
+    """Values in ascending order along dimension 0."""
+    return sort(input, 0)[0]  # type: ignore[no-any-return]
+
+
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The indices of `sort`."""
+    return sort(input, dim, descending)[1]  # type: ignore[no-any-return]
+
+
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+    """(values, indices) of the `k` largest (or smallest) elements along `dim`."""
+    axis = axis_of("topk", dim, input._data.ndim)
+    size = input._data.shape[axis] if input._data.ndim else 1
+    if isinstance(k, int) and isinstance(size, int) and not 0 <= k <= size:
+        raise ArgumentError(f"selected index k out of range: k={k}, size {size}")
+    return _topk_result(apply1(TopK(k, axis, largest, sorted), input))
+
+
+# -- where the size of the result, or the order of steps, depends on data: eager only ---------------
+
+
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
+    """The distinct elements (or slices along `dim`), sorted; with their inverse and counts."""
+    data = input._concrete("unique()")
+    xp = array_module(data)
+    found = xp.unique(data, return_inverse=True, return_counts=True, axis=dim)
+    values, inverse, counts = (make(xp.asarray(v)) for v in found)
+    if return_inverse:
+        inverse = inverse.reshape(input.shape if dim is None else (-1,))
+    out = (values, *([inverse] if return_inverse else []), *([counts] if return_counts else []))
+    return out if len(out) > 1 else values
+
+
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False
+) -> Any:
+    """The elements of the flattened input without those equal to the one before."""
+    data = input._concrete("unique_consecutive()").reshape(-1)
+    xp = array_module(data)
+    new = xp.ones(data.shape, bool)
+    new[1:] = data[1:] != data[:-1]
+    starts = xp.flatnonzero(new)
+    out = [make(data[starts])]
+    if return_inverse:
+        out.append(make((xp.cumsum(new) - 1).reshape(input._data.shape)))
+    if return_counts:
+        out.append(make(xp.diff(xp.append(starts, data.size))))
+    return tuple(out) if len(out) > 1 else out[0]
+
+
+def searchsorted(
+    sorted_sequence: Tensor,
+    input: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+) -> Tensor:
+    """Where each value would be inserted in the (last dimension of the) sorted sequence: int64."""
+    rows = sorted_sequence._concrete("searchsorted()")
+    xp = array_module(rows)
+    scalar = not hasattr(input, "_data")
+    values = xp.asarray(input) if scalar else input._concrete("searchsorted()")
+    where = side or ("right" if right else "left")
+    if rows.ndim == 1:
+        found = xp.asarray(xp.searchsorted(rows, values, side=where))
+    else:
+        flat_rows = rows.reshape(-1, rows.shape[-1])
+        flat = values.reshape(len(flat_rows), -1)
+        found = xp.stack(
+            [xp.searchsorted(r, v, side=where) for r, v in zip(flat_rows, flat, strict=True)]
+        ).reshape(values.shape)
+    return make(found.astype(np.int32 if out_int32 else np.int64))
+
+
+def bucketize(
+    input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
+) -> Tensor:
+    """The bucket each value falls into, between sorted 1-d boundaries: int64."""
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right)
+
+
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each of 0, 1, .. occurs in a 1-d tensor of integers (or the sum of their weights)."""
+    data = input._concrete("bincount()")
+    if data.ndim != 1 or (data.size and data.min() < 0):
+        raise ArgumentError("bincount only supports 1-d non-negative integral inputs.")
+    xp = array_module(data)
+    if weights is None:
+        return make(xp.bincount(data, minlength=minlength).astype(np.int64))
+    w = weights._concrete("bincount()")
+    kind = np.float32 if weights.dtype is dt.float32 else np.float64
+    return make(xp.bincount(data, w, minlength).astype(kind))
+
+
+def isin(elements: Any, test_elements: Any, *, invert: bool = False) -> Tensor:
+    """Whether each element is among the test elements: bool."""
+    arrays = [
+        x._concrete("isin()") if hasattr(x, "_data") else np.asarray(x)
+        for x in (elements, test_elements)
+    ]
+    xp = array_module(arrays[0])
+    return make(xp.asarray(xp.isin(*arrays, invert=invert)))

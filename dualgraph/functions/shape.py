@@ -1,0 +1,457 @@
+"""Other shapes of the same elements: views where the memory allows, as in PyTorch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dualgraph_compiler.dims import Dim, DimLike, Shape, product
+from dualgraph_compiler.errors import ArgumentError, IndexOutOfRange, ShapeError
+from dualgraph_compiler.graph import Value
+from dualgraph_compiler.ops.base import normalize_axes, shape_text
+from dualgraph_compiler.ops.movement import Expand, Permute, Reshape
+
+from .._dispatch import apply1, make
+from .basics import axis_of, infer_size, sizes_of
+
+if TYPE_CHECKING:
+    from .._tensor import Tensor
+
+
+def _shape_of(shape: tuple[Any, ...], input: Tensor, name: str) -> Shape:
+    """Sizes as given to `reshape`, with -1 inferred."""
+    sizes = sizes_of(shape)
+    return infer_size(name, sizes, input._data.size) if -1 in sizes else sizes
+
+
+def reshape(input: Tensor, *shape: Any) -> Tensor:
+    """The elements in row-major order in another shape; one size may be -1. A view if possible."""
+    return apply1(Reshape(_shape_of(shape, input, "reshape")), input)  # type: ignore[no-any-return]
+
+
+def view(self: Tensor, *shape: Any) -> Tensor:
+    """As `reshape`, but never a copy; or with a dtype, the same bytes read as that dtype.
+
+    Raises:
+        ShapeError: the elements' strides allow no view of this shape.
+    """
+    if len(shape) == 1 and not isinstance(shape[0], int | tuple | list | Dim):
+        return _view_as_dtype(self, shape[0])
+    out: Tensor = apply1(Reshape(_shape_of(shape, self, "view")), self)
+    if out._base is None and type(out._data) is not Value and out._data.size:
+        raise ShapeError(
+            "view size is not compatible with input tensor's size and stride (at least one "
+            "dimension spans across two contiguous subspaces). Use .reshape(...) instead."
+        )
+    return out
+
+
+def _view_as_dtype(self: Tensor, dtype: Any) -> Tensor:
+    from dualgraph_compiler import dtypes as dt
+
+    out = make(self._concrete("view(dtype)").view(dt.as_dtype(dtype).np))
+    out._ver = self._ver
+    return out
+
+
+def view_as(self: Tensor, other: Tensor) -> Tensor:
+    """A view with the other tensor's shape."""
+    return view(self, tuple(other._data.shape))
+
+
+def reshape_as(self: Tensor, other: Tensor) -> Tensor:
+    """The elements in the other tensor's shape."""
+    return reshape(self, tuple(other._data.shape))
+
+
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Dimensions `start_dim` to `end_dim` (inclusive) merged into one."""
+    shape = tuple(input._data.shape)
+    if not shape:
+        return reshape(input, (1,))
+    first, last = (axis_of("flatten", d, len(shape)) for d in (start_dim, end_dim))
+    if first > last:
+        raise ShapeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    if first == last:
+        return input
+    merged = product(shape[first : last + 1])
+    return reshape(input, (*shape[:first], merged, *shape[last + 1 :]))
+
+
+def ravel(input: Tensor) -> Tensor:
+    """All elements in one dimension."""
+    return reshape(input, (input._data.size,))
+
+
+def unflatten(input: Tensor, dim: int, sizes: Any) -> Tensor:
+    """Dimension `dim` split into `sizes`, of which one may be -1."""
+    shape = tuple(input._data.shape)
+    axis = axis_of("unflatten", dim, len(shape))
+    parts = sizes_of((tuple(sizes),))
+    if -1 in parts:
+        parts = infer_size("unflatten", parts, shape[axis])
+    if product(parts) != shape[axis]:
+        raise ShapeError(
+            f"unflatten: Provided sizes {shape_text(parts)} don't multiply up to the size of dim "
+            f"{axis} ({shape[axis]}) in the input tensor"
+        )
+    return reshape(input, (*shape[:axis], *parts, *shape[axis + 1 :]))
+
+
+def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+    """Without dimensions of size 1: all of them, or those among `dim`."""
+    shape = tuple(input._data.shape)
+    if dim is None:
+        kept = tuple(d for d in shape if d != 1)
+    elif not shape:
+        return reshape(input, ())
+    else:
+        dims = (dim,) if isinstance(dim, int) else tuple(dim)
+        axes = normalize_axes("squeeze", dims, len(shape))
+        kept = tuple(d for i, d in enumerate(shape) if i not in axes or d != 1)
+    return reshape(input, kept)
+
+
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
+    """With a dimension of size 1 inserted at `dim`."""
+    shape = tuple(input._data.shape)
+    at = axis_of("unsqueeze", dim, len(shape) + 1)
+    return apply1(Reshape((*shape[:at], 1, *shape[at:])), input)  # type: ignore[no-any-return]
+
+
+# -- order of dimensions --------------------------------------------------------------------------
+
+
+def permute(input: Tensor, *dims: Any) -> Tensor:
+    """Dimensions reordered: dimension i of the result is `dims[i]` of the input."""
+    order = dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims
+    ndim = input._data.ndim
+    axes = tuple(axis_of("permute", d, ndim) for d in order)
+    if len(axes) != ndim:
+        raise ShapeError(
+            "permute(sparse_coo): number of dimensions in the tensor input does not match the "
+            f"length of the desired ordering of dimensions i.e. input.dim() = {ndim} is not equal "
+            f"to len(dims) = {len(axes)}"
+        )
+    if len(set(axes)) != ndim:
+        raise ShapeError(f"permute(): duplicate dims are not allowed, got {tuple(order)}")
+    return apply1(Permute(axes), input)  # type: ignore[no-any-return]
+
+
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two dimensions exchanged."""
+    ndim = input._data.ndim
+    a, b = axis_of("transpose", dim0, ndim), axis_of("transpose", dim1, ndim)
+    axes = list(range(ndim))
+    if ndim:
+        axes[a], axes[b] = b, a
+    return apply1(Permute(tuple(axes)), input)  # type: ignore[no-any-return]
+
+
+swapaxes = swapdims = transpose
+
+
+def t(input: Tensor) -> Tensor:
+    """A matrix transposed; a vector or a 0-d tensor as it is."""
+    if input._data.ndim > 2:
+        raise ShapeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
+    return transpose(input, 0, 1) if input._data.ndim == 2 else input
+
+
+def reverse_dims(self: Tensor) -> Tensor:
+    """All dimensions in reverse order (``x.T``)."""
+    return apply1(Permute(tuple(reversed(range(self._data.ndim)))), self)  # type: ignore[no-any-return]
+
+
+def matrix_transpose(self: Tensor) -> Tensor:
+    """The last two dimensions exchanged (``x.mT``)."""
+    if self._data.ndim < 2:
+        raise ShapeError(
+            "tensor.mT is only supported on matrices or batches of matrices. Got "
+            f"{self._data.ndim}-D tensor."
+        )
+    return transpose(self, -2, -1)
+
+
+def adjoint(input: Tensor) -> Tensor:
+    """The conjugate transpose of the last two dimensions (``x.mH``)."""
+    return matrix_transpose(input).conj()  # type: ignore[no-any-return]
+
+
+def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+    """Dimensions `source` moved to `destination`, the others in their order."""
+    ndim = input._data.ndim
+    sources = (source,) if isinstance(source, int) else tuple(source)
+    targets = (destination,) if isinstance(destination, int) else tuple(destination)
+    if len(sources) != len(targets):
+        raise ShapeError(
+            f"movedim: Invalid source or destination dims: source ({list(sources)} dims) should "
+            f"contain the same number of dims as destination ({list(targets)} dims)"
+        )
+    froms = [axis_of("movedim", d, ndim) for d in sources]
+    tos = [axis_of("movedim", d, ndim) for d in targets]
+    if len(set(froms)) != len(froms) or len(set(tos)) != len(tos):
+        raise ShapeError("movedim: repeated dim in `source` or `destination`")
+    order = [i for i in range(ndim) if i not in froms]
+    for to, origin in sorted(zip(tos, froms, strict=True)):
+        order.insert(to, origin)
+    return apply1(Permute(tuple(order)), input)  # type: ignore[no-any-return]
+
+
+moveaxis = movedim
+
+# -- repetition -----------------------------------------------------------------------------------
+
+
+def expand(self: Tensor, *sizes: Any, implicit: bool = False) -> Tensor:
+    """A view with dimensions of size 1 repeated to `sizes`; -1 keeps a size."""
+    wanted = sizes_of(sizes)
+    shape = tuple(self._data.shape)
+    if -1 in wanted:
+        lead = len(wanted) - len(shape)
+        if -1 in wanted[: max(lead, 0)]:
+            raise ShapeError(
+                "expand: The expanded size of the tensor (-1) isn't allowed in a leading, "
+                f"non-existing dimension 0: {shape_text(wanted)} for {shape_text(shape)}"
+            )
+        if lead >= 0:
+            wanted = tuple(
+                shape[i - lead] if type(d) is int and d == -1 else d for i, d in enumerate(wanted)
+            )
+    return apply1(Expand(wanted), self)  # type: ignore[no-any-return]
+
+
+def expand_as(self: Tensor, other: Tensor) -> Tensor:
+    """A view expanded to the other tensor's shape."""
+    return apply1(Expand(tuple(other._data.shape)), self)  # type: ignore[no-any-return]
+
+
+def broadcast_to(input: Tensor, size: Any) -> Tensor:
+    """A view broadcast to `size`."""
+    return expand(input, tuple(size))
+
+
+def broadcast_shapes(*shapes: Any) -> Any:
+    """The shape that tensors of these shapes broadcast to."""
+    from dualgraph_compiler.ops.base import broadcast_shapes as common
+
+    from .._tensor import Size
+
+    given = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    return Size(common("broadcast_shapes", *given))
+
+
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Views of the tensors, broadcast to one shape."""
+    shape = tuple(broadcast_shapes(*(t._data.shape for t in tensors)))
+    return tuple(expand(t, shape) for t in tensors)
+
+
+def repeat(self: Tensor, *repeats: Any) -> Tensor:
+    """A copy repeated whole: `repeats[i]` times along dimension i, leading ones added as needed."""
+    times = sizes_of(repeats)
+    shape = tuple(self._data.shape)
+    lead = len(times) - len(shape)
+    if lead < 0:
+        raise ShapeError(
+            "Number of dimensions of repeat dims can not be smaller than number of dimensions of "
+            f"tensor: {len(times)} < {len(shape)}"
+        )
+    shape = (1,) * lead + shape
+    if all(type(n) is int and n == 1 for n in times):
+        return reshape(self, shape).clone()  # type: ignore[no-any-return]
+    split: list[DimLike] = []
+    spread: list[DimLike] = []
+    for n, d in zip(times, shape, strict=True):
+        split += (1, d)
+        spread += (n, d)
+    wide = expand(reshape(self, tuple(split)), tuple(spread))
+    return reshape(wide, tuple(n * d for n, d in zip(times, shape, strict=True)))
+
+
+def tile(input: Tensor, *dims: Any) -> Tensor:
+    """As `repeat`, with missing repeats taken as 1."""
+    times = sizes_of(dims)
+    return repeat(input, (1,) * (input._data.ndim - len(times)) + times)
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
+    """Whether the elements lie in row-major order without gaps."""
+    return type(self._data) is Value or bool(self._data.flags.c_contiguous)
+
+
+def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
+    """This tensor if its elements are contiguous, else a copy where they are."""
+    if type(self._data) is Value or self._data.flags.c_contiguous:
+        return self
+    return copied(self, self._data.copy("C"))
+
+
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy; differentiable."""
+    data = input._data
+    return copied(input, data if type(data) is Value else data.copy("K"))
+
+
+def copied(input: Tensor, data: Any) -> Tensor:
+    """`data`, a copy of the input's elements, as a tensor with the input's place on the tape."""
+    from dualgraph_compiler.ops.convert import Cast
+
+    from .._dispatch import symbolic
+    from ..autograd.grad_mode import local
+    from ..autograd.tape import record
+
+    if symbolic.open_graphs or type(data) is Value:
+        return apply1(Cast(input.dtype), input)  # type: ignore[no-any-return]
+    out = make(data)
+    if local.grad and input.requires_grad:
+        out._fn = record(Cast(input.dtype), [input._fn], [data], data, [out._ver], None)
+    return out
+
+
+def stride(self: Tensor, dim: int | None = None) -> Any:
+    """Steps between neighbouring elements of each dimension, counted in elements."""
+    data = self._concrete("stride()")
+    steps = tuple(s // data.itemsize for s in data.strides)
+    return steps if dim is None else steps[axis_of("stride", dim, len(steps))]
+
+
+def data_ptr(self: Tensor) -> int:
+    """The address of the first element."""
+    data = self._concrete("data_ptr()")
+    if isinstance(data, np.ndarray):
+        return int(data.__array_interface__["data"][0])
+    return int(data.data.ptr)
+
+
+def storage_offset(self: Tensor) -> int:
+    """Elements between the start of the storage this tensor shows and its own first element."""
+    base = self if self._base is None else self._base.base
+    return (data_ptr(self) - data_ptr(base)) // self._data.itemsize
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+
+def narrow(input: Tensor, dim: int, start: Any, length: DimLike) -> Tensor:
+    """A view of `length` elements along `dim`, from `start` on (which may count from the end)."""
+    axis = axis_of("narrow", dim, input._data.ndim)
+    size = input._data.shape[axis]
+    start = start if isinstance(start, int | Dim) else int(start)
+    if isinstance(size, int) and isinstance(start, int) and isinstance(length, int):
+        if not -size <= start <= size:
+            raise IndexOutOfRange(
+                f"narrow: start out of range (expected to be in range of [{-size}, {size}], but "
+                f"got {start})"
+            )
+        start = start + size if start < 0 else start
+        if length < 0 or start + length > size:
+            raise ShapeError(
+                f"start ({start}) + length ({length}) exceeds dimension size ({size})."
+            )
+    return part(input, axis, start, start + length)
+
+
+def part(input: Tensor, axis: int, start: DimLike, stop: DimLike, step: int = 1) -> Tensor:
+    """``input[start:stop:step]`` along one axis; the bounds lie within it."""
+    from dualgraph_compiler.ops.slicing import Slice, full_bounds
+
+    starts, stops, steps = full_bounds(tuple(input._data.shape))
+    starts[axis], stops[axis], steps[axis] = start, stop, step
+    return apply1(Slice(tuple(starts), tuple(stops), tuple(steps)), input)  # type: ignore[no-any-return]
+
+
+def select(input: Tensor, dim: int, index: int) -> Tensor:
+    """``input[index]`` along `dim`, which is dropped: a view."""
+    ndim = input._data.ndim
+    if not ndim:
+        raise IndexOutOfRange("select() cannot be applied to a 0-dim tensor.")
+    axis = axis_of("select", dim, ndim)
+    return input[(slice(None),) * axis + (index,)]
+
+
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """The views ``input.select(dim, i)`` for every i."""
+    axis = axis_of("unbind", dim, input._data.ndim)
+    before = (slice(None),) * axis
+    return tuple(input[(*before, i)] for i in range(int(input._data.shape[axis])))
+
+
+def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of pieces along `dim`: of one size (the last may be smaller), or of given sizes."""
+    axis = axis_of("split", dim, tensor._data.ndim)
+    size = tensor._data.shape[axis]
+    if isinstance(split_size_or_sections, int):
+        step = split_size_or_sections
+        if step < 0 or (step == 0 and size != 0):
+            raise ArgumentError(f"split expects split_size be non-negative, but got {step}")
+        bounds = [(i, min(i + step, size)) for i in range(0, int(size), step or 1)] or [(0, size)]
+        return tuple(part(tensor, axis, a, b) for a, b in bounds)
+    sections = sizes_of((tuple(split_size_or_sections),))
+    total: DimLike = 0
+    out = []
+    for length in sections:
+        out.append((total, total + length))
+        total = total + length
+    if total != size or any(type(n) is int and n < 0 for n in sections):
+        raise ShapeError(
+            "split_with_sizes expects split_sizes to sum exactly to "
+            f"{size} (input tensor's size at dimension {axis}), but got split_sizes={list(sections)}"
+        )
+    return tuple(part(tensor, axis, a, b) for a, b in out)
+
+
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most `chunks` views of equal size along `dim`, the last one smaller if need be."""
+    if chunks <= 0:
+        raise ArgumentError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    size = input._data.shape[axis_of("chunk", dim, input._data.ndim)]
+    step = -(-size // chunks)
+    if isinstance(step, Dim):
+        axis = axis_of("chunk", dim, input._data.ndim)
+        if step * chunks != size:
+            raise ShapeError(
+                f"chunk: whether {chunks} divides the symbolic size {size} is not known; use split "
+                "with sizes"
+            )
+        return tuple(part(input, axis, step * i, step * (i + 1)) for i in range(chunks))
+    if size == 0:
+        return tuple(part(input, axis_of("chunk", dim, input.ndim), 0, 0) for _ in range(chunks))
+    return split(input, step, dim)
+
+
+def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of pieces along `dim`: so many of nearly equal size, or between the given indices."""
+    axis = axis_of("tensor_split", dim, input._data.ndim)
+    size = int(input._data.shape[axis])
+    if hasattr(indices_or_sections, "_data"):
+        indices_or_sections = indices_or_sections.tolist()
+    if isinstance(indices_or_sections, int):
+        n = indices_or_sections
+        if n <= 0:
+            raise ArgumentError(f"number of sections must be larger than 0, got {n}")
+        small, extra = divmod(size, n)
+        ends = [i * small + min(i, extra) for i in range(n + 1)]
+    else:
+        cuts = [min(max(i + size if i < 0 else i, 0), size) for i in indices_or_sections]
+        ends = [0, *cuts, size]
+    return tuple(part(input, axis, a, max(a, b)) for a, b in zip(ends[:-1], ends[1:], strict=True))
+
+
+def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """Windows of `size` every `step` along a dimension, as a new last dimension (a copy)."""
+    axis = axis_of("unfold", dimension, self._data.ndim)
+    length = int(self._data.shape[axis])
+    if size > length or step <= 0:
+        raise ShapeError(
+            f"maximum size for tensor at dimension {axis} is {length} but size is {size}, step {step}"
+        )
+    count = (length - size) // step + 1
+    columns = [part(self, axis, i, i + (count - 1) * step + 1, step) for i in range(size)]
+    from .joining import stack
+
+    return stack(columns, -1)

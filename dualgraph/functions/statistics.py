@@ -1,0 +1,269 @@
+"""Variance, norms, medians and quantiles."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from dualgraph_compiler import dtypes as dt
+from dualgraph_compiler.dims import Dim, product
+from dualgraph_compiler.errors import ArgumentError, DTypeError
+
+from .._promote import cast
+from .basics import axes_of, axis_of, finish
+from .reduction import amax, amin, mean, sum
+from .results import ValuesIndices, named
+
+if TYPE_CHECKING:
+    from .._tensor import Tensor
+
+_median_result = named("median", ValuesIndices)
+_kthvalue_result = named("kthvalue", ValuesIndices)
+_mode_result = named("mode", ValuesIndices)
+
+
+def _correction(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:
+    """The two generations of PyTorch's arguments: ``var(x, unbiased)`` and ``correction=``."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if correction is None:
+        correction = 1 if unbiased is None or unbiased else 0
+    return dim, correction
+
+
+def _moments(input: Tensor, dim: Any, correction: Any, keepdim: bool) -> tuple[Tensor, Tensor]:
+    if input.dtype.category < dt.FLOAT:
+        raise DTypeError("std and var only support floating point and complex dtypes")
+    axes = axes_of("var", dim, input._data.ndim)
+    center = mean(input, axes, True) if axes else input
+    gap = input - center
+    squares = gap.abs() ** 2 if input.dtype.is_complex else gap * gap
+    count = product(tuple(input._data.shape[a] for a in axes))
+    weight = count - correction
+    if not isinstance(weight, Dim):
+        weight = max(weight, 0)
+    spread = sum(squares, axes, keepdim) if axes else squares
+    shape = tuple(spread._data.shape)
+    return spread / weight, center if keepdim else center.reshape(shape)
+
+
+def var(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: Any = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The variance over `dim` (default all): squared distances from the mean over n - correction."""
+    dim, correction = _correction(dim, unbiased, correction)
+    return finish(_moments(input, dim, correction, keepdim)[0], out)
+
+
+def std(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: Any = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """The square root of `var`; its gradient is 0 where it is 0."""
+    return finish(_root(var(input, dim, unbiased, keepdim, correction=correction)), out)
+
+
+def var_mean(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: Any = None,
+) -> tuple[Tensor, Tensor]:
+    """(var, mean) over `dim` (default all)."""
+    dim, correction = _correction(dim, unbiased, correction)
+    return _moments(input, dim, correction, keepdim)
+
+
+def std_mean(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: Any = None,
+) -> tuple[Tensor, Tensor]:
+    """(std, mean) over `dim` (default all)."""
+    spread, center = var_mean(input, dim, unbiased, keepdim, correction=correction)
+    return _root(spread), center
+
+
+def _root(x: Tensor) -> Tensor:
+    """sqrt(x) with gradient 0 where x is 0, instead of infinite."""
+    if not x.requires_grad:
+        return x.sqrt()  # type: ignore[no-any-return]
+    zero = x == 0
+    return x.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)  # type: ignore[no-any-return]
+
+
+# -- norms ----------------------------------------------------------------------------------------
+
+
+def vector_norm(
+    x: Tensor,
+    ord: Any = 2,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """(sum |x|**ord)**(1/ord) over `dim` (default all); inf, -inf and 0 as limits of that."""
+    if dtype is not None:
+        x = cast(x, dt.as_dtype(dtype))
+    if x.dtype.category < dt.FLOAT:
+        raise DTypeError(
+            "linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+            f"{x.dtype.name}"
+        )
+    p = float(ord)
+    if p == 2:
+        square = x.abs() ** 2 if x.dtype.is_complex else x * x
+        return finish(_root(sum(square, dim, keepdim)), out)
+    size = x.abs()
+    if p == math.inf:
+        return finish(amax(size, dim, keepdim), out)
+    if p == -math.inf:
+        return finish(amin(size, dim, keepdim), out)
+    if p == 0:
+        return finish(sum(cast(size != 0, size.dtype), dim, keepdim), out)
+    if p == 1:
+        return finish(sum(size, dim, keepdim), out)
+    return finish(_power_norm(size, p, dim, keepdim), out)
+
+
+def _power_norm(size: Tensor, p: float, dim: Any, keepdim: bool) -> Tensor:
+    total = sum(size**p, dim, keepdim)
+    if not total.requires_grad:
+        return total ** (1 / p)  # type: ignore[no-any-return]
+    zero = total == 0
+    return (total.masked_fill(zero, 1) ** (1 / p)).masked_fill(zero, 0)  # type: ignore[no-any-return]
+
+
+def norm(
+    input: Tensor,
+    p: Any = "fro",
+    dim: Any = None,
+    keepdim: bool = False,
+    out: Tensor | None = None,
+    dtype: Any = None,
+) -> Tensor:
+    """The p-norm over `dim` (default all); "fro" is the 2-norm."""
+    if p is None or p == "fro":
+        p = 2
+    if isinstance(p, str):
+        raise ArgumentError(f"norm: expected a number or 'fro' as p, got {p!r}")
+    return vector_norm(input, p, dim, keepdim, dtype=dtype, out=out)
+
+
+def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
+    """The p-norm of input - other."""
+    return norm(input - other, p)
+
+
+# -- order statistics -----------------------------------------------------------------------------
+
+
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    """The k-th smallest element along `dim` (counted from 1), and where it is."""
+    axis = axis_of("kthvalue", dim, input._data.ndim)
+    size = input._data.shape[axis] if input._data.ndim else 1
+    if not 1 <= k <= size:
+        raise ArgumentError(f"kthvalue(): selected number k out of range for dimension {axis}")
+    if not input._data.ndim:
+        return _kthvalue_result((input.clone(), input.new_zeros((), dtype=dt.int64)))
+    values, indices = input.sort(axis)
+    values, indices = values.narrow(axis, k - 1, 1), indices.narrow(axis, k - 1, 1)
+    if not keepdim:
+        values, indices = values.squeeze(axis), indices.squeeze(axis)
+    return _kthvalue_result((values, indices))
+
+
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The median (the lower of two): of all elements, or (values, indices) along `dim`.
+
+    NaN if there is a NaN.
+    """
+    if dim is None:
+        flat = input.reshape(-1)
+        if flat._data.size == 0:
+            return input.new_full((), math.nan)
+        return _median(flat, 0, False)[0]
+    return _median_result(_median(input, dim, keepdim))
+
+
+def _median(input: Tensor, dim: int, keepdim: bool) -> tuple[Tensor, Tensor]:
+    axis = axis_of("median", dim, input._data.ndim)
+    if not input._data.ndim:
+        return input.clone(), input.new_zeros((), dtype=dt.int64)
+    size = input._data.shape[axis]
+    values, indices = input.sort(axis, stable=True)
+    at = (size - 1) // 2
+    if input.dtype.category == dt.FLOAT:
+        # NaN sorts last: where the last is NaN, the first NaN is the median.
+        nans = values.isnan()
+        first = size - sum(nans, axis, True)
+        where = first.where(first < size, first * 0 + at)
+        values, indices = values.gather(axis, where), indices.gather(axis, where)
+    else:
+        values, indices = values.narrow(axis, at, 1), indices.narrow(axis, at, 1)
+    return (values, indices) if keepdim else (values.squeeze(axis), indices.squeeze(axis))
+
+
+def quantile(
+    input: Tensor,
+    q: Any,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    interpolation: str = "linear",
+) -> Tensor:
+    """The `q`-th quantiles (numbers in [0, 1]) along `dim`, or of all elements.
+
+    A 1-d `q` gives a leading dimension. `interpolation` between two elements is "linear", "lower",
+    "higher", "midpoint" or "nearest".
+    """
+    from .data import tensor
+
+    x = input.reshape(-1) if dim is None else input
+    axis = axis_of("quantile", 0 if dim is None else dim, x._data.ndim)
+    levels = q if hasattr(q, "_data") else tensor(q, dtype=x.dtype)
+    size = int(x._data.shape[axis])
+    ordered = x.sort(axis)[0].movedim(axis, -1)
+    rank = (levels.detach().reshape(-1) * (size - 1)).to(x.dtype)
+    if interpolation == "lower":
+        rank = rank.floor()
+    elif interpolation == "higher":
+        rank = rank.ceil()
+    elif interpolation == "nearest":
+        rank = rank.round()
+    elif interpolation not in ("linear", "midpoint"):
+        raise ArgumentError(
+            "quantile() interpolation must be one of linear, lower, higher, midpoint or nearest, "
+            f"but got {interpolation}"
+        )
+    low = rank.floor().to(dt.int64)
+    high = rank.ceil().to(dt.int64)
+    weight = (rank * 0 + 0.5) * (high != low) if interpolation == "midpoint" else rank - low
+    below, above = ordered.index_select(-1, low), ordered.index_select(-1, high)
+    found = below + (above - below) * weight
+    if x.dtype.category == dt.FLOAT:
+        found = found.masked_fill(x.isnan().any(axis).unsqueeze(-1), math.nan)
+    found = found.movedim(-1, 0)
+    if keepdim:
+        shape = [1] * input._data.ndim if dim is None else list(x._data.shape)
+        shape[axis] = 1
+        found = found.reshape((found._data.shape[0], *shape))
+    return found if levels._data.ndim else found.squeeze(0)  # type: ignore[no-any-return]
