@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..dims import DimLike, Shape
-from ..dtypes import DType, as_dtype
+from ..dtypes import ALL, DType, as_dtype
 from ..errors import OnnxError
 from ..graph import Graph, Node, Value
 from ..ops.onnx_rules import IMPORT_OPSET
@@ -274,24 +275,50 @@ class Exporter:
             doc_string=location_text(loc) if self._doc and loc is not None else None,
             domain=domain or None,
         )
-        schema = self._schema(plain, domain)
+        schema = None if domain else _schema(plain, self.opset)
+        if schema is not None:
+            self._check_types(schema, kept)
         for key, value in attributes.items():
             if value is not None:
                 node.attribute.append(_attribute(key, value, schema))
         self._nodes.append(node)
 
-    def _schema(self, op_type: str, domain: str) -> Any:
-        from onnx import defs
+    def _check_types(self, schema: _Schema, inputs: list[str]) -> None:
+        """Refuse an operand of an element type that the operator does not take."""
+        for i, name in enumerate(inputs):
+            known = self._types.get(name)
+            allowed = schema.inputs[min(i, len(schema.inputs) - 1)]
+            if known is not None and known.dtype.onnx not in allowed:
+                raise OnnxError(
+                    f"ONNX {schema.name}-{schema.version} takes no {known.dtype.name} operand here"
+                )
 
-        if domain:
-            return None
-        try:
-            return defs.get_schema(op_type, self.opset, domain)
-        except defs.SchemaError:
-            raise OnnxError(f"opset {self.opset} has no operator {op_type}") from None
+
+class _Schema:
+    """What the exporter needs of an operator's schema."""
+
+    def __init__(self, schema: Any) -> None:
+        names = {f"tensor({_ONNX_TYPE_NAMES.get(d.name, d.name)})": d.onnx for d in ALL}
+        self.name: str = schema.name
+        self.version: int = schema.since_version
+        self.attributes: dict[str, int] = {k: a.type.value for k, a in schema.attributes.items()}
+        self.inputs = [frozenset(names[t] for t in i.types if t in names) for i in schema.inputs]
 
 
-def _attribute(key: str, value: Any, schema: Any) -> onnx.AttributeProto:
+_ONNX_TYPE_NAMES = {"float32": "float", "float64": "double"}
+
+
+@functools.cache
+def _schema(op_type: str, opset: int) -> _Schema:
+    from onnx import defs
+
+    try:
+        return _Schema(defs.get_schema(op_type, opset, ""))
+    except defs.SchemaError:
+        raise OnnxError(f"opset {opset} has no operator {op_type}") from None
+
+
+def _attribute(key: str, value: Any, schema: _Schema | None) -> onnx.AttributeProto:
     """An attribute of the type its operator declares."""
     from onnx import AttributeProto, helper, numpy_helper
 
@@ -302,8 +329,8 @@ def _attribute(key: str, value: Any, schema: Any) -> onnx.AttributeProto:
     if schema is None:
         return helper.make_attribute(key, value)
     if key not in schema.attributes:
-        raise OnnxError(f"{schema.name}-{schema.since_version} has no attribute {key!r}")
-    kind = schema.attributes[key].type.value
+        raise OnnxError(f"{schema.name}-{schema.version} has no attribute {key!r}")
+    kind = schema.attributes[key]
     if kind == AttributeProto.FLOAT:
         value = float(value)
     elif kind == AttributeProto.INT:
