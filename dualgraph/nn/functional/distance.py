@@ -1,0 +1,98 @@
+"""Norms, similarities and attention."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from dualgraph_compiler.errors import ArgumentError
+
+from ... import functions as fn
+from ...autograd.inplace import assign
+from .activation import softmax
+from .dropout import dropout
+
+if TYPE_CHECKING:
+    from ..._tensor import Tensor
+
+
+def normalize(
+    input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None
+) -> Tensor:
+    """x / max(|x|_p, eps), the norm taken along `dim`."""
+    result = input / _norm(input, p, dim, True).clamp(min=eps)
+    return result if out is None else assign(out, result)
+
+
+def _norm(x: Tensor, p: float, dim: int, keepdim: bool) -> Tensor:
+    if p == 2:
+        total = (x * x).sum(dim, keepdim=keepdim)
+        # The root's slope is infinite at 0, where PyTorch's norm has gradient 0.
+        zero = total == 0
+        return fn.where(zero, 0.0, fn.where(zero, 1.0, total).sqrt())  # type: ignore[no-any-return]
+    if p == math.inf:
+        return x.abs().amax(dim, keepdim=keepdim)  # type: ignore[no-any-return]
+    if p == 1:
+        return x.abs().sum(dim, keepdim=keepdim)
+    return (x.abs() ** p).sum(dim, keepdim=keepdim) ** (1.0 / p)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim`."""
+    a = x1 / _norm(x1, 2, dim, True).clamp(min=eps)
+    b = x2 / _norm(x2, 2, dim, True).clamp(min=eps)
+    return (a * b).sum(dim)
+
+
+def pairwise_distance(
+    x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
+) -> Tensor:
+    """|x1 - x2 + eps|_p over the last dimension."""
+    return _norm(x1 - x2 + eps, p, -1, keepdim)
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """softmax(query key^T scale + mask) value (Vaswani et al. 2017).
+
+    Args:
+        query: [..., L, E]. key: [..., S, E]. value: [..., S, V].
+        attn_mask: [..., L, S], added to the scores; a bool mask is True where to attend.
+        dropout_p: of the attention weights.
+        is_causal: position i attends to positions up to i only.
+        scale: 1 / sqrt(E) by default.
+        enable_gqa: repeat the heads (third dimension from the end) of key and value to as many as
+            the query has.
+
+    Returns:
+        [..., L, V]. Rows that attend to nothing are 0.
+    """
+    if is_causal and attn_mask is not None:
+        raise ArgumentError("scaled_dot_product_attention: give attn_mask or is_causal, not both")
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
+        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], dim=-3)
+    factor = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = (query * factor) @ key.transpose(-2, -1)
+    if is_causal:
+        rows = fn.arange(scores.shape[-2], device=query.device).unsqueeze(-1)
+        attn_mask = fn.arange(scores.shape[-1], device=query.device) <= rows
+    if attn_mask is not None:
+        if attn_mask.dtype.name == "bool":
+            scores = fn.where(attn_mask, scores, -math.inf)
+        else:
+            scores = scores + attn_mask
+    weights = softmax(scores, -1)
+    if attn_mask is not None and not is_causal:
+        weights = fn.where((scores == -math.inf).all(-1, keepdim=True), 0.0, weights)
+    if dropout_p:
+        weights = dropout(weights, dropout_p)
+    return weights @ value

@@ -1,0 +1,165 @@
+"""Padding, and rearrangements of the spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dualgraph_compiler.errors import ArgumentError, ShapeError
+from dualgraph_compiler.ops.base import shape_text
+from dualgraph_compiler.ops.padding import Pad, PadMode
+
+from ... import functions as fn
+from ..._dispatch import apply
+from ._args import per_axis
+
+if TYPE_CHECKING:
+    from ..._tensor import Tensor
+
+
+def pad(
+    input: Tensor, pad: Sequence[Any], mode: str = "constant", value: float | None = None
+) -> Tensor:
+    """`input` padded: (before, after) of the last dimension, then of the one before it, ...
+
+    `mode` is "constant" (with `value`, 0 by default), "reflect", "replicate" or "circular", which
+    take the elements themselves. Negative amounts crop.
+    """
+    amounts = tuple(pad)
+    ndim = input.ndim
+    if len(amounts) % 2:
+        raise ArgumentError("Padding length must be divisible by 2")
+    if len(amounts) > 2 * ndim:
+        raise ArgumentError(
+            "Padding length should be less than or equal to two times the input dimension but got "
+            f"padding length {len(amounts)} and input of dimension {ndim}"
+        )
+    count = len(amounts) // 2
+    last = [(amounts[2 * i], amounts[2 * i + 1]) for i in range(count)]
+    full = ((0, 0),) * (ndim - count) + tuple(reversed(last))
+    if mode == "constant":
+        return apply(Pad(full, 0 if value is None else value), input)  # type: ignore[no-any-return]
+    if mode not in ("reflect", "replicate", "circular"):
+        raise NotImplementedError(f"Unrecognised padding mode {mode}")
+    if value is not None and value != 0:
+        raise ArgumentError(f'Padding mode "{mode}" doesn\'t take in value argument')
+    if count not in (1, 2, 3) or ndim not in (count + 1, count + 2):
+        raise NotImplementedError(
+            "Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now"
+        )
+    # These modes take no negative amounts; cropping is done first by a constant padding.
+    if any(isinstance(a, int) and a < 0 for a in amounts):
+        crop = tuple((min(lo, 0), min(hi, 0)) for lo, hi in full)
+        input = apply(Pad(crop), input)
+        full = tuple((max(lo, 0), max(hi, 0)) for lo, hi in full)
+    return apply(PadMode(full, mode), input)  # type: ignore[no-any-return]
+
+
+def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
+    """[..., C r^2, H, W] -> [..., C, H r, W r] (Shi et al. 2016)."""
+    r = upscale_factor
+    *lead, c, h, w = input.shape
+    if isinstance(c, int) and c % (r * r):
+        raise ShapeError(
+            "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of "
+            f"upscale_factor, but input.size(-3)={c} is not divisible by {r * r}"
+        )
+    n = len(lead)
+    x = input.reshape(*lead, c // (r * r), r, r, h, w)
+    x = x.permute(*range(n), n, n + 3, n + 1, n + 4, n + 2)
+    return x.reshape(*lead, c // (r * r), h * r, w * r)  # type: ignore[no-any-return]
+
+
+def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
+    """[..., C, H r, W r] -> [..., C r^2, H, W]: the inverse of `pixel_shuffle`."""
+    r = downscale_factor
+    *lead, c, h, w = input.shape
+    if any(isinstance(d, int) and d % r for d in (h, w)):
+        raise ShapeError(
+            f"pixel_unshuffle: height and width of {shape_text(tuple(input.shape))} must be "
+            f"divisible by downscale_factor, {r}"
+        )
+    n = len(lead)
+    x = input.reshape(*lead, c, h // r, r, w // r, r)
+    x = x.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3)
+    return x.reshape(*lead, c * r * r, h // r, w // r)  # type: ignore[no-any-return]
+
+
+def channel_shuffle(input: Tensor, groups: int) -> Tensor:
+    """Channels of [N, C, *S], in groups, dealt out like cards."""
+    n, c, *sizes = input.shape
+    x = input.reshape(n, groups, c // groups, *sizes).transpose(1, 2)
+    return x.reshape(n, c, *sizes)  # type: ignore[no-any-return]
+
+
+def interpolate(
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Tensor:
+    """[N, C, *S] resized to `size` or by `scale_factor`; only mode "nearest" is supported.
+
+    Raises:
+        NotImplementedError: another mode.
+    """
+    if mode != "nearest":
+        raise NotImplementedError(f"interpolate: mode {mode!r} is not supported; 'nearest' is")
+    if align_corners is not None:
+        raise ArgumentError(
+            "align_corners option can only be set with the interpolating modes: linear | bilinear "
+            "| bicubic | trilinear"
+        )
+    if (size is None) == (scale_factor is None):
+        raise ArgumentError("only one of size or scale_factor should be defined")
+    sizes = tuple(input.shape[2:])
+    rank = len(sizes)
+    if size is not None:
+        out = per_axis("interpolate", size, rank)
+        ratios = tuple(n / p for n, p in zip(sizes, out))
+    else:
+        factors = (scale_factor,) * rank if isinstance(scale_factor, int | float) else scale_factor
+        out = tuple(int(n * s) for n, s in zip(sizes, factors))
+        ratios = tuple(1 / s for s in factors)
+    for axis, (n, p, ratio) in enumerate(zip(sizes, out, ratios), start=2):
+        if p != n:
+            if p % n == 0 and ratio * p == n:
+                input = input.repeat_interleave(p // n, dim=axis)
+                continue
+            at = [min(int(i * ratio), n - 1) for i in range(p)]
+            input = input.index_select(axis, fn.tensor(at, device=input.device))
+    return input
+
+
+def unfold(
+    input: Tensor,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> Tensor:
+    """Sliding blocks as columns: [N, C, H, W] -> [N, C KH KW, P Q] (im2col)."""
+    kh, kw = per_axis("unfold", kernel_size, 2)
+    dh, dw = per_axis("unfold", dilation, 2)
+    ph, pw = per_axis("unfold", padding, 2)
+    sh, sw = per_axis("unfold", stride, 2)
+    single = input.ndim == 3
+    x = input.unsqueeze(0) if single else input
+    x = pad(x, (pw, pw, ph, ph))
+    n, c, h, w = x.shape
+    p, q = (h - dh * (kh - 1) - 1) // sh + 1, (w - dw * (kw - 1) - 1) // sw + 1
+    blocks = [
+        x[
+            :,
+            :,
+            i * dh : i * dh + (p - 1) * sh + 1 : sh,
+            j * dw : j * dw + (q - 1) * sw + 1 : sw,
+        ]
+        for i in range(kh)
+        for j in range(kw)
+    ]
+    out = fn.stack(blocks, 2).reshape(n, c * kh * kw, p * q)
+    return out.squeeze(0) if single else out  # type: ignore[no-any-return]

@@ -1,0 +1,286 @@
+"""Calling a module: hooks around `forward`, and the scope of what is being traced.
+
+A call without hooks outside of any trace goes straight to `forward`; `_hooked` says at one look
+whether a module ever had hooks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..._dispatch import captures, symbolic
+from ..._tensor import Tensor
+from ...autograd.function import Function
+from ...autograd.inplace import RemovableHandle
+
+if TYPE_CHECKING:
+    from ...tracing.capture import Capture
+    from .module import Module
+
+Hook = Callable[..., Any]
+
+
+class _Calls(threading.local):
+    """The modules whose `forward` is running in a capture of this thread, outermost first."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+
+
+_calls = _Calls()
+_global_forward: dict[int, Hook] = {}
+_global_forward_pre: dict[int, Hook] = {}
+
+
+class Hooked:
+    """The call and its hooks: the function side of a Module."""
+
+    _forward_pre_hooks: dict[int, Hook]
+    _forward_hooks: dict[int, Hook]
+    _backward_pre_hooks: dict[int, Hook]
+    _backward_hooks: dict[int, Hook]
+    # Which hooks take keyword arguments, and which run even if forward fails, by the hook's id.
+    _with_kwargs: dict[int, bool]
+    _always_called: dict[int, bool]
+
+    forward: Callable[..., Any]
+    _hooked: ClassVar[bool] = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if symbolic.open_graphs and captures.current is not None:
+            return self._call_in(captures.current, args, kwargs)
+        if self._hooked:
+            return self._call_with_hooks(args, kwargs)
+        return self.forward(*args, **kwargs)
+
+    # -- registration -----------------------------------------------------------------------------
+
+    def register_forward_pre_hook(
+        self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False
+    ) -> RemovableHandle:
+        """Call ``hook(module, args)`` before `forward`; what it returns replaces the arguments.
+
+        With `with_kwargs` it is called as ``hook(module, args, kwargs)`` and returns None or a pair
+        of new args and kwargs. `prepend` puts it before the hooks already there.
+        """
+        handle = self._register(self._forward_pre_hooks, hook, prepend)
+        if with_kwargs:
+            self._with_kwargs[handle.id] = True
+        return handle
+
+    def register_forward_hook(
+        self,
+        hook: Hook,
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always_call: bool = False,
+    ) -> RemovableHandle:
+        """Call ``hook(module, args, output)`` after `forward`; what it returns replaces the output.
+
+        With `with_kwargs` it is called as ``hook(module, args, kwargs, output)``; with `always_call`
+        also (with None as output) after a `forward` that raised.
+        """
+        handle = self._register(self._forward_hooks, hook, prepend)
+        if with_kwargs:
+            self._with_kwargs[handle.id] = True
+        if always_call:
+            self._always_called[handle.id] = True
+        return handle
+
+    def register_full_backward_pre_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(module, grad_output)`` when the outputs' gradients are known.
+
+        `grad_output` is a tuple; a tuple (or tensor) that the hook returns replaces it.
+        """
+        return self._register(self._backward_pre_hooks, hook, prepend)
+
+    def register_full_backward_hook(self, hook: Hook, prepend: bool = False) -> RemovableHandle:
+        """Call ``hook(module, grad_input, grad_output)`` when the inputs' gradients are known.
+
+        Both are tuples over the positional arguments and outputs, None for what is no tensor or has
+        no gradient. A tuple (or tensor) that the hook returns replaces `grad_input`.
+        """
+        return self._register(self._backward_hooks, hook, prepend)
+
+    def _register(self, hooks: dict[int, Hook], hook: Hook, prepend: bool) -> RemovableHandle:
+        self.__dict__["_hooked"] = True
+        before = list(hooks.items()) if prepend else []
+        if prepend:
+            hooks.clear()
+        handle = RemovableHandle(hooks, hook)
+        hooks.update(before)
+        return handle
+
+    # -- the call ---------------------------------------------------------------------------------
+
+    def _call_in(self, capture: Capture, args: Any, kwargs: Any) -> Any:
+        """A call while tracing: what it records is marked with this module's path."""
+        part = _path_below(_calls.stack, self)
+        _calls.stack.append(self)
+        if part:
+            capture.scope.append(part)
+        try:
+            if self._hooked:
+                return self._call_with_hooks(args, kwargs)
+            return self.forward(*args, **kwargs)
+        finally:
+            if part:
+                capture.scope.pop()
+            _calls.stack.pop()
+
+    def _call_with_hooks(self, args: Any, kwargs: Any) -> Any:
+        called: set[int] = set()
+        try:
+            return self._run_hooks(args, kwargs, called)
+        except Exception:
+            for key, hook in list(self._forward_hooks.items()):
+                if key in self._always_called and key not in called:
+                    if key in self._with_kwargs:
+                        hook(self, args, kwargs, None)
+                    else:
+                        hook(self, args, None)
+            raise
+
+    def _run_hooks(self, args: Any, kwargs: Any, called: set[int]) -> Any:
+        for key, hook in [*_global_forward_pre.items(), *self._forward_pre_hooks.items()]:
+            if key in self._with_kwargs:
+                pair = hook(self, args, kwargs)
+                if pair is not None:
+                    if not (isinstance(pair, tuple) and len(pair) == 2):
+                        raise RuntimeError(
+                            "forward pre-hook must return None or a tuple of (new_args, "
+                            f"new_kwargs), but got {pair}."
+                        )
+                    args, kwargs = pair
+            else:
+                new = hook(self, args)
+                if new is not None:
+                    args = new if isinstance(new, tuple) else (new,)
+        watch = None
+        if self._backward_hooks or self._backward_pre_hooks:
+            watch = _Backward(self)
+            args = watch.inputs(args)
+        result = self.forward(*args, **kwargs)
+        for key, hook in [*_global_forward.items(), *self._forward_hooks.items()]:
+            called.add(key)
+            if key in self._with_kwargs:
+                new = hook(self, args, kwargs, result)
+            else:
+                new = hook(self, args, result)
+            if new is not None:
+                result = new
+        return result if watch is None else watch.outputs(result)
+
+
+def _path_below(stack: list[Any], module: Hooked) -> str:
+    """The path of `module` below the innermost running module; "" for an outermost one."""
+    if not stack:
+        return ""
+    for path, found in stack[-1].named_modules():
+        if found is module:
+            return str(path)
+    return type(module).__name__  # not registered: in a plain list, or made on the fly
+
+
+class _Backward:
+    """The backward hooks of one call: marks on its inputs and outputs."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.grad_output: tuple[Any, ...] = ()
+        self.has_inputs = False
+
+    def inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        self.has_inputs = any(t.requires_grad for t in tensors)
+        if not self.has_inputs:
+            return args
+        where = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
+        marked = _Mark.apply(lambda gs: self._at_inputs(gs, where, len(args)), *tensors)
+        new = iter(marked if isinstance(marked, tuple) else (marked,))
+        return tuple(next(new) if isinstance(a, Tensor) else a for a in args)
+
+    def outputs(self, result: Any) -> Any:
+        single = isinstance(result, Tensor)
+        if not single and not isinstance(result, tuple):
+            return result
+        items = (result,) if single else result
+        tensors = [r for r in items if isinstance(r, Tensor)]
+        if not any(t.requires_grad for t in tensors):
+            return result
+        where = [i for i, r in enumerate(items) if isinstance(r, Tensor)]
+        marked = _Mark.apply(lambda gs: self._at_outputs(gs, where, len(items)), *tensors)
+        new = iter(marked if isinstance(marked, tuple) else (marked,))
+        if single:
+            return next(new)
+        return tuple(next(new) if isinstance(r, Tensor) else r for r in items)
+
+    def _at_outputs(self, gs: tuple[Any, ...], where: list[int], count: int) -> tuple[Any, ...]:
+        full = _spread(gs, where, count)
+        for hook in list(self.module._backward_pre_hooks.values()):
+            full = _replaced(full, hook(self.module, full))
+        self.grad_output = full
+        if not self.has_inputs:
+            for hook in list(self.module._backward_hooks.values()):
+                if hook(self.module, (), full) is not None:
+                    raise RuntimeError(
+                        "backward hooks of a module whose inputs require no gradient cannot return "
+                        "gradients of them"
+                    )
+        return tuple(full[i] for i in where)
+
+    def _at_inputs(self, gs: tuple[Any, ...], where: list[int], count: int) -> tuple[Any, ...]:
+        full = _spread(gs, where, count)
+        for hook in list(self.module._backward_hooks.values()):
+            full = _replaced(full, hook(self.module, full, self.grad_output))
+        return tuple(full[i] for i in where)
+
+
+def _spread(gs: tuple[Any, ...], where: list[int], count: int) -> tuple[Any, ...]:
+    full: list[Any] = [None] * count
+    for i, g in zip(where, gs):
+        full[i] = g
+    return tuple(full)
+
+
+def _replaced(old: tuple[Any, ...], new: Any) -> tuple[Any, ...]:
+    if new is None:
+        return old
+    new = new if isinstance(new, tuple) else (new,)
+    if len(new) != len(old):
+        raise RuntimeError(
+            f"Backward hook returned an invalid number of grad_input, got {len(new)}, but expected "
+            f"{len(old)}"
+        )
+    return new
+
+
+class _Mark(Function):
+    """The identity on several tensors, whose gradients pass through a function."""
+
+    @staticmethod
+    def forward(ctx: Any, at: Hook, *tensors: Tensor) -> Any:
+        ctx.at = at
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*(t for t in tensors if not t.dtype.is_differentiable))
+        # Detached one by one: the same tensor may be passed twice.
+        return tuple(t.detach() for t in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return (None, *ctx.at(grads))
+
+
+def register_module_forward_pre_hook(hook: Hook) -> RemovableHandle:
+    """Call ``hook(module, args)`` before the forward of every module."""
+    Hooked._hooked = True
+    return RemovableHandle(_global_forward_pre, hook)
+
+
+def register_module_forward_hook(hook: Hook) -> RemovableHandle:
+    """Call ``hook(module, args, output)`` after the forward of every module."""
+    Hooked._hooked = True
+    return RemovableHandle(_global_forward, hook)

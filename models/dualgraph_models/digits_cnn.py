@@ -1,0 +1,46 @@
+"""A small convolutional network for the 8x8 images of the UCI optical digits."""
+
+from __future__ import annotations
+
+import dualgraph as dg
+from dualgraph import nn
+
+
+class DigitsCNN(nn.Module):
+    """LeNet (LeCun et al. 1998) in miniature, with batch normalisation.
+
+    Shapes: images [N, 1, 8, 8], 0 to 1 -> scores of the ten digits [N, 10].
+
+    Args:
+        channels: of the three convolutions.
+        dropout: probability before the last layer.
+    """
+
+    def __init__(self, channels: tuple[int, int, int] = (16, 32, 64), dropout: float = 0.3) -> None:
+        super().__init__()
+        first, second, third = channels
+        self.features = nn.Sequential(
+            nn.Conv2d(1, first, 3, padding=1),
+            nn.BatchNorm2d(first),
+            nn.ReLU(),
+            nn.Conv2d(first, second, 3, padding=1),
+            nn.BatchNorm2d(second),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(second, third, 3, padding=1),
+            nn.BatchNorm2d(third),
+            nn.ReLU(),
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(third * 4 * 4, 10),
+        )
+
+    def forward(self, x: dg.Tensor) -> dg.Tensor:
+        return self.classifier(self.features(x))  # type: ignore[no-any-return]
+
+
+def example_inputs(batch: int = 2) -> tuple[dg.Tensor]:
+    """Random images [batch, 1, 8, 8]."""
+    return (dg.rand(batch, 1, 8, 8),)
