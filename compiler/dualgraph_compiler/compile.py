@@ -7,7 +7,9 @@ is. ``optimize_with_report`` also says what each pass did.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
 
 from .errors import ArgumentError
 from .graph import Graph
@@ -137,10 +139,14 @@ def _optimize(
 ) -> tuple[Graph, list[PassRecord]]:
     out = graph.copy()
     if freeze:
-        # Copied: training goes on in the model's own arrays.
-        out.freeze({v.name: v.data.copy() for v in out.params if v.data is not None})
+        out.freeze({v.name: _host_copy(v.data) for v in out.params if v.data is not None})
     records = PassManager(passes, verify=verify, snapshots=snapshots).run(out)
     return out, records
+
+
+def _host_copy(data: Any) -> np.ndarray[Any, Any]:
+    """A copy, because training goes on in the model's own array; on the host, as constants are."""
+    return np.array(data.get() if hasattr(data, "get") else data)
 
 
 def _is_strict(numerics: str) -> bool:

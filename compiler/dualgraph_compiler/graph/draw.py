@@ -103,12 +103,13 @@ def _stored(value: Value) -> str:
     if value.is_constant and value.size == 1 and not value.name:
         return f"{value.data.reshape(-1)[0].item():.6g}"
     name = re.split(r"[./]", value.name)[-1]
-    return f"{name}: {value.type}" if name else str(value.type)
+    size = str(value.type)
+    return f"{_short(name, _LONGEST - len(size) - 2)}: {size}" if name else size
 
 
-def _short(text: str | TensorType) -> str:
+def _short(text: str | TensorType, longest: int = _LONGEST) -> str:
     text = "".join(ch if ch.isprintable() else "?" for ch in str(text))
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= longest else text[: max(longest - 1, 0)] + "…"
 
 
 # -- DOT ------------------------------------------------------------------------------------------

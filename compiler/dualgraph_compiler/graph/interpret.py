@@ -10,7 +10,7 @@ import numpy as np
 from ..dims import evaluate, symbols
 from ..dtypes import dtype_of
 from ..errors import FeedError
-from ..ops.base import Op
+from ..ops.base import Kind, Op
 from .core import Graph, Value
 
 _Step = tuple[Callable[..., Any], tuple[int, ...], int, int, tuple[int, ...]]
@@ -38,6 +38,8 @@ class Interpreter:
         stored = [v.data for v in [*graph.params, *graph.constants]]
         self._stored = [xp.asarray(d) if d is not None else None for d in stored]
         self._outputs = [slots[v] for v in graph.outputs]
+        shared = _views_of_constants(graph)
+        self._copied = [i for i, v in enumerate(graph.outputs) if v in shared]
         self._ops: list[Op] = [node.op for node in graph.nodes]
         self._symbolic_ops = [i for i, op in enumerate(self._ops) if op.symbols()]
         self._wiring = self._plan(graph, slots)
@@ -92,7 +94,10 @@ class Interpreter:
                     slots[result : result + count] = out
                 for i in dead:
                     slots[i] = None
-        return [xp.asarray(slots[i]) for i in self._outputs]
+        results = [xp.asarray(slots[i]) for i in self._outputs]
+        for i in self._copied:  # the caller may write into what it gets
+            results[i] = results[i].copy()
+        return results
 
     def _ops_for(self, env: dict[str, int]) -> list[Op]:
         """The ops with symbolic attributes replaced by their values for these sizes."""
@@ -108,6 +113,15 @@ class Interpreter:
                 self._resolved.clear()
             self._resolved[key] = found
         return found
+
+
+def _views_of_constants(graph: Graph) -> set[Value]:
+    """Values whose memory may be a constant's."""
+    found = set(graph.constants)
+    for node in graph.nodes:
+        if node.op.kind is Kind.MOVEMENT and any(v in found for v in node.inputs):
+            found.update(node.outputs)
+    return found
 
 
 def bind_shapes(declared: Sequence[tuple[str, Any]], arrays: Sequence[Any]) -> dict[str, int]:

@@ -125,12 +125,18 @@ def _fold(graph: Graph, affine: Affine) -> Value | None:
     else:
         new_w = old_w * affine.scale.reshape(-1, *(1,) * (old_w.ndim - 1))
     new_b = old_b * affine.scale + affine.shift
-    bias_name = bias[0].name if bias else weight.name.replace("weight", "bias")
-    operands = [
-        graph.constant(new.astype(weight.dtype.np), f"{name}_folded" if name else "")
-        for new, name in ((new_w, weight.name), (new_b, bias_name))
-    ]
-    return node.op(x, *operands)  # type: ignore[no-any-return]
+    if bias:
+        name = bias[0].name
+    else:
+        name = weight.name.replace("weight", "bias") if "weight" in weight.name else ""
+    if not (affine.scale == 1).all():
+        weight = _constant(graph, new_w, weight, weight.name)
+    bias = [_constant(graph, new_b, weight, name)]
+    return node.op(x, weight, *bias)  # type: ignore[no-any-return]
+
+
+def _constant(graph: Graph, data: Vector, like: Value, name: str) -> Value:
+    return graph.constant(data.astype(like.dtype.np), f"{name}_folded" if name else "")
 
 
 def _is_known(value: Value) -> bool:
