@@ -286,7 +286,7 @@ class Exporter:
     def _check_types(self, schema: _Schema, inputs: list[str]) -> None:
         """Refuse an operand of an element type that the operator does not take."""
         for i, name in enumerate(inputs):
-            known = self._types.get(name)
+            known = self._types.get(name) if name else None  # empty: an absent optional one
             allowed = schema.inputs[min(i, len(schema.inputs) - 1)]
             if known is not None and known.dtype.onnx not in allowed:
                 raise OnnxError(
