@@ -53,9 +53,10 @@ from ._repr import set_printoptions
 from ._tensor import Size, Tensor
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .functions import *
+from .tracing import CompiledFunction, Graph, Session, compile, gradients, placeholder, trace
 
 if TYPE_CHECKING:
-    from . import nn, optim, utils
+    from . import nn, onnx, optim, utils
     from ._serialization import load, save
 
 __version__ = "0.1.0"

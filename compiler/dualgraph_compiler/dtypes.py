@@ -22,7 +22,7 @@ class DType:
     (the number of ``onnx.TensorProto.DataType``), `category` (BOOL, INT, FLOAT or COMPLEX).
     """
 
-    __slots__ = ("category", "is_signed", "itemsize", "name", "np", "onnx", "short")
+    __slots__ = ("category", "is_signed", "itemsize", "kind", "name", "np", "onnx", "short")
 
     def __init__(self, name: str, short: str, np_dtype: Any, onnx: int, category: int) -> None:
         self.name = name
@@ -31,6 +31,7 @@ class DType:
         self.onnx = onnx
         self.category = category
         self.itemsize = self.np.itemsize
+        self.kind = self.np.kind  # as a NumPy dtype has it: "b", "i", "u", "f", "c"; "V" for bfloat16
         self.is_signed = not (category == BOOL or self.np.kind == "u")
 
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ from dualgraph_compiler.types import TensorType
 from .._dispatch import make
 from .._tensor import Tensor
 from ..autograd.tape import Leaf
+from ..functions import linalg
 from . import tree
 from .capture import Capture
 
@@ -39,11 +40,11 @@ class Traced:
     grads: list[tuple[Leaf, int]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
 class OutputIndex:
-    """Stands in a traced result for output `index` of the graph."""
+    """Stands in a traced result for output `index` of the graph; no dataclass, so it is a leaf."""
 
-    index: int
+    def __init__(self, index: int) -> None:
+        self.index = index
 
 
 def trace(
@@ -55,6 +56,8 @@ def trace(
 ) -> Graph:
     """The graph of ``function(*args, **kwargs)``; `function` is a module or any callable.
 
+    Given a tensor instead, its trace, as ``torch.trace`` (the two names meet here).
+
     Tensors among the (nested) arguments become inputs. Parameters, buffers and other tensors that
     the
     function reads become ``graph.params``. `dynamic_shapes` names dimensions that may vary, by
@@ -65,6 +68,8 @@ def trace(
         TraceError: the function needs the data of a symbolic tensor (``.item()``, ``if x > 0``,
             ...).
     """
+    if isinstance(function, Tensor):
+        return linalg.trace(function)  # type: ignore[return-value]
     traced = trace_call(function, args, kwargs, dynamic_shapes=dynamic_shapes, name=name)
     graph = traced.graph
     kept = [v for i, v in enumerate(graph.outputs) if i < _count(traced.result)]

@@ -67,11 +67,12 @@ def test_symbolic_sizes_flow_through_shape_arithmetic() -> None:
 
     graph = dg.trace(f, dg.ones(2, 3, 4), dynamic_shapes={"x": {0: "batch"}})
     shapes = [str(v.type) for v in graph.outputs]
+    # Nothing says that there is a first row to leave out, so the last size covers batch = 0 too.
     assert shapes == [
         "f32[batch, 12]",
         "f32[2*batch, 6]",
         "f32[12*batch]",
-        "f32[batch - 1, 3, 4]",
+        "f32[batch - min(1, batch), 3, 4]",
     ]
     a = np.arange(60, dtype=np.float32).reshape(5, 3, 4)
     for got, expected in zip(interpret(graph, [a]), f(dg.from_numpy(a)), strict=True):
