@@ -71,6 +71,8 @@ class Pad(Movement):
         return (f.pad(g, tuple((-lo, -hi) for lo, hi in self.pads)),)
 
     def to_onnx(self, ctx: Export, x: str) -> Any:
+        if not self.pads:
+            return x
         value = ctx.constant(self.value, ctx.type(x).dtype) if self.value else ""
         return ctx.emit("Pad", x, _onnx_pads(ctx, self.pads), value)
 
@@ -118,6 +120,8 @@ class PadMode(Movement):
         return (PadModeGrad(self.pads, self.mode)(g),)
 
     def to_onnx(self, ctx: Export, x: str) -> Any:
+        if not self.pads:
+            return x
         if self.mode == "circular":
             ctx.require_opset(19, "circular padding")
         mode = _ONNX_MODE[self.mode]

@@ -148,6 +148,8 @@ class SliceUpdate(Movement):
 
 def _emit_spread(ctx: Export, x: str, sizes: Shape, op: SliceGrad) -> Any:
     """ONNX nodes for SliceGrad on `x` of shape `sizes`."""
+    if not sizes:
+        return x
     ctx.require_opset(11, "the gradient of a slice")
     if any(s > 1 for s in op.steps):
         # Space the elements out: [.., n, ..] -> [.., n, 1, ..] -> [.., n, step, ..], merged.
