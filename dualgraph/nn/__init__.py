@@ -1,5 +1,9 @@
-"""Neural networks: layers (``nn.Linear`` ...), their functions (``nn.functional``), initial values."""
+"""Neural networks: layers, the same as functions (`functional`), and initial values (`init`)."""
 
-from . import functional, init, modules, utils
+from . import functional as functional
+from . import init as init
+from . import modules as modules
+from . import utils as utils
 from .modules import *  # noqa: F403
-from .parameter import Buffer, Parameter
+from .parameter import Buffer as Buffer
+from .parameter import Parameter as Parameter

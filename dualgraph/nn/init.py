@@ -1,7 +1,7 @@
 """Initial values of parameters. Every function with a trailing underscore fills its argument.
 
-Fans count the inputs and outputs of one unit: weight [out, in, *kernel] has fan_in = in * kernel and
-fan_out = out * kernel.
+Fans count the inputs and outputs of one unit: weight [out, in, *kernel] has fan_in = in * kernel
+and fan_out = out * kernel.
 """
 
 from __future__ import annotations

@@ -49,17 +49,17 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
-    """x limited to [min_val, max_val]."""
+    """Return x limited to [min_val, max_val]."""
     return _run(ac.Hardtanh(float(min_val), float(max_val)), input, inplace)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """x where x > 0, else negative_slope x."""
+    """Return x where x > 0, else negative_slope x."""
     return _run(ac.LeakyRelu(float(negative_slope)), input, inplace)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """x where x > 0, else weight x; weight is [1], or [C] for the second dimension of x."""
+    """Return x where x > 0, else weight x; weight is [1], or [C] for the second dimension of x."""
     ndim, count = input.ndim, weight.numel()
     if count != 1:
         channels = input.shape[1] if ndim > 1 else (input.shape[0] if ndim else 1)
@@ -90,12 +90,12 @@ def rrelu(
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else alpha (e**x - 1)."""
+    """Return x where x > 0, else alpha (e**x - 1)."""
     return _run(ac.Elu(float(alpha)), input, inplace)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else alpha (e**(x / alpha) - 1)."""
+    """Return x where x > 0, else alpha (e**(x / alpha) - 1)."""
     return _run(ac.Celu(float(alpha)), input, inplace)
 
 
@@ -105,27 +105,27 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """x Phi(x); `approximate` is "none" or "tanh"."""
+    """Return x Phi(x); `approximate` is "none" or "tanh"."""
     return apply(co.Gelu(approximate), input)  # type: ignore[no-any-return]
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x sigmoid(x)."""
+    """Return x sigmoid(x)."""
     return _run(_SILU, input, inplace)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x tanh(softplus(x))."""
+    """Return x tanh(softplus(x))."""
     return _run(_MISH, input, inplace)
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x hardsigmoid(x)."""
+    """Return x hardsigmoid(x)."""
     return _run(_HARDSWISH, input, inplace)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """x / 6 + 1/2 limited to [0, 1]."""
+    """Return x / 6 + 1/2 limited to [0, 1]."""
     return _run(_HARDSIGMOID, input, inplace)
 
 
@@ -145,12 +145,12 @@ def tanh(input: Tensor) -> Tensor:
 
 
 def tanhshrink(input: Tensor) -> Tensor:
-    """x - tanh(x)."""
+    """Return x - tanh(x)."""
     return input - float_unary(_TANH, input)
 
 
 def softsign(input: Tensor) -> Tensor:
-    """x / (1 + |x|)."""
+    """Return x / (1 + |x|)."""
     return float_unary(_SOFTSIGN, input)
 
 
@@ -160,18 +160,18 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """x where x > threshold, else value."""
+    """Return x where x > threshold, else value."""
     result = fn.where(input <= threshold, value, input)
     return assign(input, result) if inplace else result
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """x where |x| > lambd, else 0."""
+    """Return x where |x| > lambd, else 0."""
     return fn.where((input >= -lambd) & (input <= lambd), 0.0, input)
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """x moved towards 0 by lambd, and 0 within it."""
+    """Return x moved towards 0 by lambd, and 0 within it."""
     if lambd < 0:
         raise ArgumentError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
     below = fn.where(input < -lambd, input + lambd, input * 0.0)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def normalize(
     input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None
 ) -> Tensor:
-    """x / max(|x|_p, eps), the norm taken along `dim`."""
+    """Return x / max(|x|_p, eps), the norm taken along `dim`."""
     result = input / _norm(input, p, dim, True).clamp(min=eps)
     return result if out is None else assign(out, result)
 

@@ -41,7 +41,7 @@ def _drop(input: Tensor, p: float, training: bool, inplace: bool, channels: bool
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Elements are 0 with probability `p`, the rest scaled by 1 / (1 - p) (Srivastava et al. 2014)."""
+    """Drop elements with probability `p`, scaling the rest by 1 / (1 - p) (Srivastava 2014)."""
     return _drop(input, p, training, inplace)
 
 

@@ -20,7 +20,10 @@ _LINEAR = linalg.Linear()
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weight^T + bias: x [..., in], weight [out, in] or [in], bias [out] -> [..., out] or [...]."""
+    """Return x weight^T + bias.
+
+    Shapes: x [..., in], weight [out, in], bias [out] -> [..., out]; or weight [in] -> [...].
+    """
     if weight._data.ndim == 2 and input._data.ndim:
         if bias is None:
             return apply(_LINEAR, input, weight)  # type: ignore[no-any-return]

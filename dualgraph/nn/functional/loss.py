@@ -133,8 +133,9 @@ def kl_div(
     reduction = reduction_of(size_average, reduce, reduction)
     if reduction == "mean":
         warnings.warn(
-            "reduction: 'mean' divides the total loss by both the batch size and the support size."
-            "'batchmean' divides only by the batch size, and aligns with the KL div math definition.",
+            "reduction: 'mean' divides the total loss by both the batch size and the support size. "
+            "'batchmean' divides only by the batch size, and aligns with the KL div math "
+            "definition.",
             UserWarning,
             stacklevel=2,
         )
@@ -287,7 +288,7 @@ def poisson_nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Negative log-likelihood of counts under a Poisson distribution; `full` adds Stirling's term."""
+    """Negative log-likelihood of Poisson-distributed counts; `full` adds Stirling's term."""
     if log_input:
         losses = input.exp() - target * input
     else:
@@ -346,7 +347,7 @@ def hinge_embedding_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """x where t = 1, max(0, margin - x) where t = -1."""
+    """Return x where t = 1, max(0, margin - x) where t = -1."""
     near = fn.where(target != -1, input, 0.0)
     far = fn.where(target != 1, (margin - input).clamp(min=0.0), 0.0)
     return reduced(

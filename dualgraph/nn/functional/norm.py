@@ -182,7 +182,7 @@ def group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Channels of x [N, C, *S] normalised in groups per sample, times weight, plus bias, both [C]."""
+    """Channels of x [N, C, *S] normalised in groups per sample, times weight, plus bias."""
     if input.ndim < 2:
         raise ShapeError(
             f"Expected at least 2 dimensions for input tensor but received {input.ndim}"
@@ -200,7 +200,7 @@ def group_norm(
 def local_response_norm(
     input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    """x / (k + alpha mean(x^2 over `size` neighbouring channels))^beta (Krizhevsky et al. 2012)."""
+    """Return x / (k + alpha m)^beta, m the mean of x^2 over `size` neighbouring channels."""
     if input.ndim < 3:
         raise ShapeError(
             f"Expected 3D or higher dimensionality input (got {input.ndim} dimensions)"

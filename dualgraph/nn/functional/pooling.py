@@ -1,4 +1,4 @@
-"""Pooling over one, two and three spatial axes. Inputs are [N, C, *S], or [C, *S] for one sample."""
+"""Pooling over one, two and three spatial axes: x [N, C, *S], or [C, *S] for one sample."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The maximum of windows over [H, W]; with `return_indices` also its place in row-major order."""
+    """The maximum of windows over [H, W]; with `return_indices` also its row-major place."""
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 

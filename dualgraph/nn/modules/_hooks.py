@@ -17,7 +17,6 @@ from ...autograd.inplace import RemovableHandle
 
 if TYPE_CHECKING:
     from ...tracing.capture import Capture
-    from .module import Module
 
 Hook = Callable[..., Any]
 
@@ -80,8 +79,8 @@ class Hooked:
     ) -> RemovableHandle:
         """Call ``hook(module, args, output)`` after `forward`; what it returns replaces the output.
 
-        With `with_kwargs` it is called as ``hook(module, args, kwargs, output)``; with `always_call`
-        also (with None as output) after a `forward` that raised.
+        With `with_kwargs` it is called as ``hook(module, args, kwargs, output)``; with
+        `always_call` also (with None as output) after a `forward` that raised.
         """
         handle = self._register(self._forward_hooks, hook, prepend)
         if with_kwargs:
@@ -249,7 +248,7 @@ def _spread(gs: tuple[Any, ...], where: list[int], count: int) -> tuple[Any, ...
 def _replaced(old: tuple[Any, ...], new: Any) -> tuple[Any, ...]:
     if new is None:
         return old
-    new = new if isinstance(new, tuple) else (new,)
+    new = tuple(new) if isinstance(new, tuple) else (new,)
     if len(new) != len(old):
         raise RuntimeError(
             f"Backward hook returned an invalid number of grad_input, got {len(new)}, but expected "

@@ -177,8 +177,8 @@ class _Conv(_ConvNd):
 class Conv1d(_Conv):
     """Cross-correlation over L: [N, in, L] or [in, L] -> [N, out, P].
 
-    weight [out, in / groups, K], bias [out]. `padding` is a number of zeros on both sides, "same" or
-    "valid"; `padding_mode` "zeros", "reflect", "replicate" or "circular".
+    weight [out, in / groups, K], bias [out]. `padding` is a number of zeros on both sides, "same"
+    or "valid"; `padding_mode` "zeros", "reflect", "replicate" or "circular".
     """
 
     _rank = 1

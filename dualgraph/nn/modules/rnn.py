@@ -1,7 +1,7 @@
 """Recurrent layers over sequences, which may differ in length.
 
-Weights are named as in PyTorch: ``weight_ih_l0``, ``weight_hh_l0``, ``bias_ih_l0``, ``bias_hh_l0`` of
-the first layer, with ``_reverse`` for its backward direction.
+Weights are named as in PyTorch: ``weight_ih_l0``, ``weight_hh_l0``, ``bias_ih_l0``, ``bias_hh_l0``
+of the first layer, with ``_reverse`` for its backward direction.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ class RNNBase(Module):
             )
         if dropout > 0 and num_layers == 1:
             warnings.warn(
-                "dropout option adds dropout after all but last recurrent layer, so non-zero dropout "
-                f"expects num_layers greater than 1, but got dropout={dropout} and num_layers=1",
+                "dropout option adds dropout after all but last recurrent layer, so non-zero "
+                f"dropout expects num_layers greater than 1, but got dropout={dropout} and "
+                "num_layers=1",
                 UserWarning,
                 stacklevel=3,
             )

@@ -86,7 +86,10 @@ class RNNCellBase(Module):
 
 
 class RNNCell(RNNCellBase):
-    """``h' = tanh(w_ih x + b_ih + w_hh h + b_hh)``, or relu: x [B, input_size], h [B, hidden_size]."""
+    """``h' = tanh(w_ih x + b_ih + w_hh h + b_hh)``, or relu.
+
+    Shapes: x [B, input_size], h [B, hidden_size].
+    """
 
     def __init__(
         self,

@@ -110,8 +110,8 @@ class PackedSequence:
             padded, lengths = self._padded
             if lengths.is_symbolic:
                 raise TraceError(
-                    "the packed layout of sequences depends on their lengths' values, which a trace "
-                    "does not have; pass the PackedSequence on to a recurrent layer or "
+                    "the packed layout of sequences depends on their lengths' values, which a "
+                    "trace does not have; pass the PackedSequence on to a recurrent layer or "
                     "pad_packed_sequence"
                 )
             count = lengths.numpy()
@@ -230,17 +230,18 @@ def _check_lengths(padded: Tensor, lengths: Any, enforce_sorted: bool) -> None:
     steps, batch = padded.shape[:2]
     if lengths.shape != (batch,) and isinstance(batch, int):
         raise ArgumentError(
-            f"Expected `len(lengths)` to be equal to batch_size, but got {lengths.size} (batch_size="
-            f"{batch})"
+            f"Expected `len(lengths)` to be equal to batch_size, but got {lengths.size} "
+            f"(batch_size={batch})"
         )
     if lengths.size and lengths.min() <= 0:
         raise ArgumentError(
-            "Length of all samples has to be greater than 0, but found an element in 'lengths' that "
-            "is <= 0"
+            "Length of all samples has to be greater than 0, but found an element in 'lengths' "
+            "that is <= 0"
         )
     if lengths.size and isinstance(steps, int) and lengths.max() > steps:
         raise ArgumentError(
-            f"Expected lengths of at most {steps}, the size of the padded input, got {lengths.max()}"
+            f"Expected lengths of at most {steps}, the size of the padded input, got "
+            f"{lengths.max()}"
         )
     if enforce_sorted and (np.diff(lengths) > 0).any():
         raise ArgumentError(
@@ -295,7 +296,7 @@ def pad_sequence(
     padding_value: float = 0.0,
     padding_side: str = "right",
 ) -> Tensor:
-    """Tensors [L_i, *] as one, padded to the longest: [T, B, *], or [B, T, *] with `batch_first`."""
+    """Tensors [L_i, *] as one, padded to the longest: [T, B, *], or [B, T, *] if `batch_first`."""
     if padding_side not in ("left", "right"):
         raise ArgumentError(f"padding_side should be left or right, got {padding_side!r}")
     sequences = list(sequences)
