@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import warnings as _warnings
+from math import e, inf, nan, pi
 from typing import TYPE_CHECKING
 from typing import Any as _Any
-
-# Division by zero, overflow and NaN are values here, as in PyTorch; NumPy would warn of each. Only
-# warnings raised by our own kernels are silenced: the user's NumPy code keeps its own.
-_warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"dualgraph(_compiler)?\.")
 
 from dualgraph_compiler.dims import Dim
 from dualgraph_compiler.dtypes import DType as dtype
@@ -32,7 +29,7 @@ from dualgraph_compiler.dtypes import bool_ as bool
 from dualgraph_compiler.errors import DualGraphError
 from dualgraph_runtime.device import Device as device
 
-from . import autograd, cuda
+from . import autograd, cuda, functions
 from ._interop import from_dlpack
 from ._promote import (
     get_default_device,
@@ -52,7 +49,7 @@ from ._random import (
 from ._repr import set_printoptions
 from ._tensor import Size, Tensor
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
-from .functions import *
+from .functions import *  # noqa: F403 (its __all__ lists them)
 from .tracing import CompiledFunction, Graph, Session, compile, gradients, placeholder, trace
 
 if TYPE_CHECKING:
@@ -61,11 +58,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Division by zero, overflow and NaN are values here, as in PyTorch; NumPy would warn of each. Only
+# warnings raised by our own kernels are silenced: the user's NumPy code keeps its own.
+_warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"dualgraph(_compiler)?\.")
+
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64
 cfloat, cdouble = complex64, complex128
-
-from math import e, inf, nan, pi
 
 # What PyTorch code passes as `layout=` and `memory_format=`; elements are always strided here.
 strided = "strided"
@@ -94,3 +93,78 @@ def __getattr__(name: str) -> _Any:
     value = getattr(found, attribute) if attribute else found
     globals()[name] = value
     return value
+
+
+__all__ = [
+    "dtype",
+    "bfloat16",
+    "complex64",
+    "complex128",
+    "float16",
+    "float32",
+    "float64",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+    "half",
+    "float",
+    "double",
+    "short",
+    "int",
+    "long",
+    "cfloat",
+    "cdouble",
+    "e",
+    "inf",
+    "nan",
+    "pi",
+    "Dim",
+    "DualGraphError",
+    "device",
+    "autograd",
+    "cuda",
+    "from_dlpack",
+    "get_default_device",
+    "get_default_dtype",
+    "set_default_device",
+    "set_default_dtype",
+    "Generator",
+    "default_generator",
+    "get_rng_state",
+    "initial_seed",
+    "manual_seed",
+    "seed",
+    "set_rng_state",
+    "set_printoptions",
+    "Size",
+    "Tensor",
+    "enable_grad",
+    "inference_mode",
+    "is_grad_enabled",
+    "no_grad",
+    "set_grad_enabled",
+    "CompiledFunction",
+    "Graph",
+    "Session",
+    "compile",
+    "gradients",
+    "placeholder",
+    "trace",
+    "strided",
+    "contiguous_format",
+    "preserve_format",
+    "channels_last",
+    "nn",
+    "onnx",
+    "optim",
+    "utils",
+    "load",
+    "save",
+]
+__all__ += functions.__all__

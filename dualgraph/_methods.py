@@ -1,7 +1,8 @@
 """PyTorch's methods of Tensor, given their place on the class.
 
-The bodies live in :mod:`dualgraph.functions`, by family, so that ``x.sum(0)`` and ``dg.sum(x, 0)`` are one
-function. Kept apart from the class itself, where names such as `float` and `sum` are still the builtins.
+The bodies live in :mod:`dualgraph.functions`, by family, so that ``x.sum(0)`` and ``dg.sum(x, 0)``
+are one function. Kept apart from the class itself, where names such as `float` and `sum` are still
+the builtins.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Methods:
 
     __slots__ = ()
 
-    # -- operators --------------------------------------------------------------------------------
+    # -- operators ---------------------------------------------------------------------------------
 
     __add__ = arithmetic.operator_add
     __radd__ = arithmetic.operator_radd
@@ -86,7 +87,7 @@ class Methods:
     __ilshift__ = in_place_operator(comparison.bitwise_left_shift)
     __irshift__ = in_place_operator(comparison.bitwise_right_shift)
 
-    # -- making tensors like this one -----------------------------------------------------------------
+    # -- making tensors like this one --------------------------------------------------------------
 
     new_empty = creation.new_empty
     new_full = creation.new_full
@@ -94,7 +95,7 @@ class Methods:
     new_zeros = creation.new_zeros
     new_tensor = data.new_tensor
 
-    # -- random ---------------------------------------------------------------------------------------
+    # -- random ------------------------------------------------------------------------------------
 
     bernoulli = random.bernoulli
     bernoulli_ = random.bernoulli_
@@ -104,13 +105,13 @@ class Methods:
     random_ = random.random_
     uniform_ = random.uniform_
 
-    # -- facts ----------------------------------------------------------------------------------------
+    # -- facts -------------------------------------------------------------------------------------
 
     is_nonzero = info.is_nonzero
     is_same_size = info.is_same_size
     is_signed = info.is_signed
 
-    # -- functions of one operand ---------------------------------------------------------------------
+    # -- functions of one operand ------------------------------------------------------------------
 
     abs = pointwise.abs
     absolute = pointwise.absolute
@@ -229,7 +230,7 @@ class Methods:
     tanh_ = in_place(pointwise.tanh)
     trunc_ = in_place(pointwise.trunc)
 
-    # -- arithmetic -----------------------------------------------------------------------------------
+    # -- arithmetic --------------------------------------------------------------------------------
 
     add = arithmetic.add
     addcdiv = arithmetic.addcdiv
@@ -280,7 +281,7 @@ class Methods:
     true_divide_ = in_place(arithmetic.true_divide)
     xlogy_ = in_place(arithmetic.xlogy)
 
-    # -- comparison, logic, choice --------------------------------------------------------------------
+    # -- comparison, logic, choice -----------------------------------------------------------------
 
     allclose = comparison.allclose
     bitwise_and = comparison.bitwise_and
@@ -337,7 +338,7 @@ class Methods:
     ne_ = in_place(comparison.ne)
     not_equal_ = in_place(comparison.not_equal)
 
-    # -- reductions -----------------------------------------------------------------------------------
+    # -- reductions --------------------------------------------------------------------------------
 
     all = reduction.all
     amax = reduction.amax
@@ -361,7 +362,7 @@ class Methods:
     cumprod_ = in_place(reduction.cumprod)
     cumsum_ = in_place(reduction.cumsum)
 
-    # -- statistics -----------------------------------------------------------------------------------
+    # -- statistics --------------------------------------------------------------------------------
 
     dist = statistics.dist
     kthvalue = statistics.kthvalue
@@ -371,7 +372,7 @@ class Methods:
     std = statistics.std
     var = statistics.var
 
-    # -- shape ----------------------------------------------------------------------------------------
+    # -- shape -------------------------------------------------------------------------------------
 
     adjoint = shape.adjoint
     broadcast_to = shape.broadcast_to
@@ -413,7 +414,7 @@ class Methods:
     H = property(shape.adjoint)
     mH = property(shape.adjoint)
 
-    # -- rearranging ----------------------------------------------------------------------------------
+    # -- rearranging -------------------------------------------------------------------------------
 
     diag = joining.diag
     diag_embed = joining.diag_embed
@@ -429,7 +430,7 @@ class Methods:
     tril_ = in_place(joining.tril)
     triu_ = in_place(joining.triu)
 
-    # -- gathers and scatters -------------------------------------------------------------------------
+    # -- gathers and scatters ----------------------------------------------------------------------
 
     argwhere = gathering.argwhere
     gather = gathering.gather
@@ -456,7 +457,7 @@ class Methods:
     scatter_add_ = in_place(gathering.scatter_add)
     scatter_reduce_ = in_place(gathering.scatter_reduce)
 
-    # -- order ----------------------------------------------------------------------------------------
+    # -- order -------------------------------------------------------------------------------------
 
     argsort = ordering.argsort
     bincount = ordering.bincount
@@ -466,7 +467,7 @@ class Methods:
     unique = ordering.unique
     unique_consecutive = ordering.unique_consecutive
 
-    # -- linear algebra -------------------------------------------------------------------------------
+    # -- linear algebra ----------------------------------------------------------------------------
 
     addbmm = linalg.addbmm
     addmm = linalg.addmm
@@ -492,7 +493,7 @@ class Methods:
     addr_ = in_place(linalg.addr)
     baddbmm_ = in_place(linalg.baddbmm)
 
-    # -- dtype and device -----------------------------------------------------------------------------
+    # -- dtype and device --------------------------------------------------------------------------
 
     bfloat16 = convert.bfloat16
     bool = convert.bool

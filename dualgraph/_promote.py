@@ -156,8 +156,9 @@ def is_number(x: Any) -> bool:
     return isinstance(x, int | float | complex | np.number | np.bool_ | Dim)
 
 
-# Numbers as operands beside arrays of a dtype of the same or a higher category, by (number, its type,
-# dtype). Nothing writes to these tensors, so they are shared. 0.0 is left out: it equals -0.0 as a key.
+# Numbers as operands beside arrays of a dtype of the same or a higher category, by (number, its
+# type, dtype). Nothing writes to these tensors, so they are shared. 0.0 is left out: as a key it
+# equals -0.0.
 _operands: dict[Any, Tensor] = {}
 
 
@@ -179,8 +180,9 @@ def _number_operand(value: Any, beside: Tensor) -> Tensor | None:
 
 
 def operator(op: Op, *, reflected: bool = False, at_least_float: bool = False) -> Any:
-    """A Tensor's operator method: `op` on two operands, promoted; NotImplemented for what is no number.
+    """A Tensor's operator method: `op` on two operands, promoted.
 
+    It returns NotImplemented for what is no number.
     With `reflected` the operands trade places; with `at_least_float` integers become floats first.
     """
 

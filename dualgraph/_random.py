@@ -1,8 +1,8 @@
 """Random number generators: a seed, and how far its stream has been used.
 
-Numbers are pure functions of (seed, offset), see ``dualgraph_compiler.ops.random``; a draw advances the
-offset by what it consumed. Both are 0-d uint64 tensors, so that to a trace they are state like any other:
-read as inputs of the graph, and the new offset written back.
+Numbers are pure functions of (seed, offset), see ``dualgraph_compiler.ops.random``; a draw advances
+the offset by what it consumed. Both are 0-d uint64 tensors, so that to a trace they are state like
+any other: read as inputs of the graph, and the new offset written back.
 """
 
 from __future__ import annotations

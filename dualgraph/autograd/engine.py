@@ -7,6 +7,7 @@ taped in turn.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from sys import getrefcount
@@ -139,6 +140,15 @@ def _quietly(function: Any) -> Any:
         return function()
 
 
+def _quietly(function: Any, *args: Any) -> Any:
+    """Call again what failed with a NumPy warning: overflow and the like are results here.
+
+    Only reached where warnings are turned into errors; see the package's filter.
+    """
+    with np.errstate(all="ignore"):
+        return function(*args)
+
+
 def _node_gradients(node: Node, g: Any, create_graph: bool) -> Any:
     """The gradients of a node's operands, from its op's rule: the general case."""
     inputs = node.inputs
@@ -176,7 +186,10 @@ def _store(leaf: Leaf, g: Any, create_graph: bool, references: int) -> None:
         leaf.grad = g if held is None else held + g
     elif held is not None:
         if type(held._data) is np.ndarray and held._fn is None and held._data.shape == g.shape:
-            np.add(held._data, g, out=held._data, casting="unsafe")
+            try:
+                np.add(held._data, g, out=held._data, casting="unsafe")
+            except RuntimeWarning:
+                pass  # the sum is there all the same
             held._ver[0] += 1
         else:
             leaf.grad = held + make(g)

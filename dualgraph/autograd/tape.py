@@ -155,32 +155,26 @@ def record(
     node.seq = next_seq()
     node.edges = edges
     node.hooks = None
-    flags = op.saves_inputs
-    extra = len(arrays) - len(flags)
-    if extra:
-        flags = (*flags[: len(arrays)], *(op.saves_rest,) * extra)
     version = 0
-    if False not in flags:
+    watched: Sequence[list[int]]
+    if op.saves_all:
         node.inputs = arrays
         watched = cells
         for cell in cells:
             version += cell[0]
+    elif op.saves_none:
+        node.inputs = [
+            a if type(a) is _ndarray and a.nbytes <= _SMALL else Shaped(a) for a in arrays
+        ]
+        watched = ()
     else:
-        node.inputs = inputs = []
-        watched = []
-        for i, array in enumerate(arrays):
-            if flags[i]:
-                inputs.append(array)
-                watched.append(cells[i])
-                version += cells[i][0]
-            else:
-                inputs.append(
-                    array if type(array) is _ndarray and array.nbytes <= _SMALL else Shaped(array)
-                )
+        node.inputs, watched = _save(op, arrays, cells)
+        for cell in watched:
+            version += cell[0]
     if op.saves_output:
         node.output = output
         if output_cell is not None:
-            watched = [*watched, output_cell]
+            watched = (*watched, output_cell)
             version += output_cell[0]
     elif type(output) is tuple:
         node.output = tuple(map(Shaped, output))
@@ -189,3 +183,22 @@ def record(
     node.cells = watched
     node.version = version
     return node
+
+
+def _save(
+    op: Op, arrays: Sequence[Any], cells: Sequence[list[int]]
+) -> tuple[list[Any], list[list[int]]]:
+    """What of the operands is kept, and the version cells of what is kept with its values."""
+    flags = op.saves_inputs[: len(arrays)]
+    flags += (op.saves_rest,) * (len(arrays) - len(flags))
+    inputs: list[Any] = []
+    watched: list[list[int]] = []
+    for array, cell, saved in zip(arrays, cells, flags, strict=True):
+        if saved:
+            inputs.append(array)
+            watched.append(cell)
+        elif type(array) is _ndarray and array.nbytes <= _SMALL:
+            inputs.append(array)
+        else:
+            inputs.append(Shaped(array))
+    return inputs, watched

@@ -1,7 +1,8 @@
 """The user's functions, by family; each is also a method of Tensor where PyTorch has it so.
 
-A function promotes its operands, counts axes from the front, and applies ops (or other functions): it
-holds no kernel and no gradient rule, so whatever is composed here differentiates, traces and exports.
+A function promotes its operands, counts axes from the front, and applies ops (or other functions):
+it holds no kernel and no gradient rule, so whatever is composed here differentiates, traces and
+exports.
 
     basics        sizes, axes, devices, results: what the others build on
     creation      zeros, ones, ranges, *_like and new_*         data       tensors from data
@@ -9,13 +10,12 @@ holds no kernel and no gradient rule, so whatever is composed here differentiate
     pointwise     functions of one operand                      arithmetic of two and three
     comparison    order, logic, bits, choice                    inplace    x.add_() and x += y
     reduction     sums, means, extremes, truth                  statistics variance, norms, medians
-    shape         views                                         joining    cat, stack, flips, diagonals
+    shape         views                                         joining    cat, stack, flips
     indexing      x[...]                                        gathering  gather, scatter, masks
     ordering      sort, topk, unique                            linalg     products; einsum
     convert       dtype and device
 """
 
-from . import basics
 from .arithmetic import (
     add,
     addcdiv,

@@ -39,8 +39,8 @@ def axis_of(name: str, dim: int, ndim: int) -> int:
     if -span <= dim < 0:
         return dim + span
     raise IndexOutOfRange(
-        f"{name}: Dimension out of range (expected to be in range of [{-span}, {span - 1}], but got "
-        f"{dim})"
+        f"{name}: Dimension out of range (expected to be in range of [{-span}, {span - 1}], but "
+        f"got {dim})"
     )
 
 
@@ -110,7 +110,7 @@ def device_from(device: Any) -> Device:
 
 
 def wrap(array: Any, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """A new tensor around a NumPy array nobody else writes to, on `device`; in a trace a constant."""
+    """A new tensor around a NumPy array of its own, on `device`; in a trace a constant."""
     if captures.current is not None:
         out = make(captures.current.graph.constant(array))
     elif device is None and Defaults.device.type == "cpu":

@@ -183,7 +183,7 @@ def where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """The input with the number (or 0-d tensor) `value` where the bool `mask` holds; both broadcast."""
+    """The input with `value`, a number or 0-d tensor, where the bool `mask` holds; broadcasts."""
     if mask.dtype is not dt.bool_:
         raise DTypeError(
             f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype.name}"

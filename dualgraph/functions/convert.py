@@ -57,12 +57,12 @@ def to(
         if isinstance(a, str | builtins.int | Device):
             device = a
         elif hasattr(a, "_data"):
-            dtype, device = a.dtype, None if type(a._data) is Value else device_of(a._data)
+            dtype, device = a.dtype, None if builtins.type(a._data) is Value else device_of(a._data)
         else:
             dtype = a
     out = self
     if dtype is not None:
-        out = cast(out, dtype if type(dtype) is DType else dt.as_dtype(dtype))
+        out = cast(out, dtype if builtins.type(dtype) is DType else dt.as_dtype(dtype))
     if device is not None:
         out = move(out, device_from(device))
     return out.clone() if copy and out is self else out

@@ -157,7 +157,7 @@ def arange(
 ) -> Tensor:
     """``start, start + step, ...`` below `end`: int64 for integers, else the default float type.
 
-    Shapes: -> [ceil((end - start) / step)]. Raises ArgumentError where `step` leads away from `end`.
+    Shapes: -> [ceil((end - start) / step)]. Raises ArgumentError where `step` leads off `end`.
     """
     start, end, step = _number(start), _number(end), _number(step)
     if end is None:
@@ -174,9 +174,9 @@ def arange(
             f"arange: upper bound and lower bound inconsistent with step sign: start={start}, "
             f"end={end}, step={step}"
         )
-    if kind is dt.int64 and type(start) is type(end) is type(step) is int:
-        if captures.current is None and device is None and Defaults.device.type == "cpu":
-            return leaf(make(np.arange(start, end, step)), requires_grad)
+    ours = captures.current is None and device is None and Defaults.device.type == "cpu"
+    if ours and kind is dt.int64 and type(start) is type(end) is type(step) is int:
+        return leaf(make(np.arange(start, end, step)), requires_grad)
     made = create(Arange(start, end, step, kind), device, requires_grad)
     return made if out is None else out.copy_(made)  # type: ignore[no-any-return]
 

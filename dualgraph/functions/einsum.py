@@ -18,7 +18,8 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
     """Sums of products over named dimensions: ``einsum("bij,bjk->bik", a, b)``.
 
     Without "->" the result has the letters that occur once, in alphabetical order; "..." stands for
-    leading dimensions that broadcast. The list form ``einsum(a, [0, 1], b, [1, 2], [0, 2])`` works too.
+    leading dimensions that broadcast. The list form
+    ``einsum(a, [0, 1], b, [1, 2], [0, 2])`` works too.
 
     Raises:
         ArgumentError, ShapeError: the equation is malformed, or does not fit the operands.
@@ -27,14 +28,14 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
         equation, operands = _from_lists((equation, *operands))
     elif len(operands) == 1 and isinstance(operands[0], list | tuple):
         operands = tuple(operands[0])
-    terms, output, shared = _parse(equation, operands)
+    terms, output = _parse(equation, operands)
     pairs = [_diagonals(x, labels) for x, labels in zip(operands, terms, strict=True)]
     _check_sizes(pairs)
     x, labels = pairs[0]
     if len(pairs) == 1:
         x, labels = _sum_out(x, labels, set(output))
     for i, (y, other) in enumerate(pairs[1:], start=2):
-        later = set(output).union(*(l for _, l in pairs[i:]))
+        later = set(output).union(*(later_labels for _, later_labels in pairs[i:]))
         x, labels = _contract(x, labels, y, other, later)
     if not all(c in labels for c in output):
         raise ArgumentError(f"einsum(): output of {equation!r} has a subscript no operand has")
@@ -53,8 +54,8 @@ def _from_lists(arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
     return ",".join(map(text, terms)), operands
 
 
-def _parse(equation: str, operands: tuple[Any, ...]) -> tuple[list[str], str, int]:
-    """Each operand's labels and the result's; "..." becomes private labels, aligned at the right."""
+def _parse(equation: str, operands: tuple[Any, ...]) -> tuple[list[str], str]:
+    """Each operand's labels, and the result's; "..." becomes labels of its own, right-aligned."""
     inputs, arrow, output = equation.replace(" ", "").partition("->")
     terms = inputs.split(",")
     if len(terms) != len(operands):
@@ -85,7 +86,7 @@ def _parse(equation: str, operands: tuple[Any, ...]) -> tuple[list[str], str, in
         output = output.replace("...", hidden)
     if len(set(output)) != len(output):
         raise ArgumentError(f"einsum(): a subscript appears twice in the output of {equation!r}")
-    return filled, output, shared
+    return filled, output
 
 
 def _diagonals(x: Tensor, labels: str) -> tuple[Tensor, str]:

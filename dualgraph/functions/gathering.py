@@ -207,7 +207,7 @@ def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
 
 
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
-    """Positions of the elements that are not zero: int64 [count, ndim], or a tuple of its columns."""
+    """Positions of the elements that are not zero: int64 [count, ndim], or its columns."""
     if as_tuple and not input._data.ndim:
         input = reshape(input, (1,))
     at = apply1(adv.Nonzero(), input)

@@ -1,7 +1,7 @@
 """Indexing with square brackets: reading and writing.
 
-Ints, slices, None and Ellipsis give views, as one Slice and one Reshape. Tensors, lists and masks then
-pick from that view. As in PyTorch (and unlike NumPy) an int counts as basic wherever it stands.
+Ints, slices, None and Ellipsis give views, as one Slice and one Reshape. Tensors, lists and masks
+then pick from that view. As in PyTorch (and unlike NumPy) an int counts as basic wherever it stands.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _is_basic(key: Any) -> bool:
 
 
 def getitem(self: Tensor, key: Any) -> Tensor:
-    """``self[key]``: a view for ints, slices, None and Ellipsis; a copy for tensors, lists and masks."""
+    """``self[key]``: a view for ints, slices, None, Ellipsis; a copy for tensors and masks."""
     data = self._data
     if data.__class__ is _ndarray and not symbolic.open_graphs and _is_basic(key):
         info = self._base
@@ -300,7 +300,7 @@ def _check_mask(mask: Tensor, shape: Shape, axis: int) -> None:
 
 
 def setitem(self: Tensor, key: Any, value: Any) -> None:
-    """``self[key] = value``: `value`, a number or a tensor that broadcasts, is converted and written."""
+    """``self[key] = value``: a number, or a tensor that broadcasts, is converted and written."""
     data = self._data
     if (
         data.__class__ is _ndarray

@@ -20,7 +20,23 @@ if TYPE_CHECKING:
 
 # Functions whose result is bool whatever their operands; in place it is converted back.
 _TO_BOOL = frozenset(
-    ["eq", "ge", "greater", "greater_equal", "gt", "le", "less", "less_equal", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "ne", "not_equal"]
+    [
+        "eq",
+        "ge",
+        "greater",
+        "greater_equal",
+        "gt",
+        "le",
+        "less",
+        "less_equal",
+        "logical_and",
+        "logical_not",
+        "logical_or",
+        "logical_xor",
+        "lt",
+        "ne",
+        "not_equal",
+    ]
 )
 
 

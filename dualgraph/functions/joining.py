@@ -165,7 +165,7 @@ def _rolled(x: Tensor, shift: int, axis: int) -> Tensor:
 
 
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
-    """Turned by 90 degrees `k` times in the plane of two dimensions, from the first to the second."""
+    """Turned by 90 degrees `k` times in the plane of two dimensions, first towards second."""
     a, b = (axis_of("rot90", d, input._data.ndim) for d in dims)
     if a == b:
         raise ArgumentError(f"expected rotation dims to be different, but got {a} and {b}")

@@ -54,7 +54,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     return _topk_result(apply1(TopK(k, axis, largest, sorted), input))
 
 
-# -- where the size of the result, or the order of steps, depends on data: eager only ---------------
+# -- eager only: the size of the result, or the way to it, depends on data -------------------------
 
 
 def unique(
@@ -125,7 +125,7 @@ def bucketize(
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
-    """How often each of 0, 1, .. occurs in a 1-d tensor of integers (or the sum of their weights)."""
+    """How often each of 0, 1, .. occurs in a 1-d tensor of integers (or their weights' sum)."""
     data = input._concrete("bincount()")
     if data.ndim != 1 or (data.size and data.min() < 0):
         raise ArgumentError("bincount only supports 1-d non-negative integral inputs.")

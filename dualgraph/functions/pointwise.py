@@ -182,7 +182,7 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
 
 
 def clamp(input: Tensor, min: Any = None, max: Any = None, *, out: Tensor | None = None) -> Tensor:
-    """The input limited to [min, max], numbers or tensors; NaN stays, and max wins where min > max."""
+    """The input limited to [min, max], numbers or tensors; NaN stays, max wins over min."""
     if min is None and max is None:
         raise ArgumentError("torch.clamp: At least one of 'min' or 'max' must not be None")
     ends = [v for v in (min, max) if v is not None]

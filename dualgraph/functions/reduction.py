@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.errors import DTypeError, IndexOutOfRange, ShapeError
 from dualgraph_compiler.ops import cumulative as cu
@@ -20,6 +22,10 @@ from .results import MinMax, ValuesIndices, named
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
+
+_ndarray = np.ndarray
+_SUM_OF_ALL = [rd.Sum(tuple(range(n))) for n in range(65)]
+_MEAN_OF_ALL = [rd.Mean(tuple(range(n))) for n in range(65)]
 
 _max_result = named("max", ValuesIndices)
 _min_result = named("min", ValuesIndices)
@@ -44,6 +50,10 @@ def sum(
     out: Tensor | None = None,
 ) -> Tensor:
     """Sum over `dim` (default all); integers and bools sum as int64."""
+    if dim is None and not keepdim and dtype is None and out is None:
+        data = input._data
+        if data.__class__ is _ndarray and data.dtype.kind in "fcV":
+            return apply1(_SUM_OF_ALL[data.ndim], input)
     input = _numeric(input, dtype)
     total: Tensor = apply1(rd.Sum(axes_of("sum", dim, input._data.ndim), keepdim), input)
     return total if out is None else finish(total, out)
@@ -58,6 +68,10 @@ def mean(
     out: Tensor | None = None,
 ) -> Tensor:
     """The mean over `dim` (default all), of floating-point and complex tensors."""
+    if dim is None and not keepdim and dtype is None and out is None:
+        data = input._data
+        if data.__class__ is _ndarray and data.dtype.kind in "fcV":
+            return apply1(_MEAN_OF_ALL[data.ndim], input)
     if dtype is not None:
         input = cast(input, dt.as_dtype(dtype))
     elif input.dtype.category < dt.FLOAT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -400,7 +401,8 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     if total != size or any(type(n) is int and n < 0 for n in sections):
         raise ShapeError(
             "split_with_sizes expects split_sizes to sum exactly to "
-            f"{size} (input tensor's size at dimension {axis}), but got split_sizes={list(sections)}"
+            f"{size} (input tensor's size at dimension {axis}), but got split_sizes="
+            f"{list(sections)}"
         )
     return tuple(part(tensor, axis, a, b) for a, b in out)
 
@@ -439,7 +441,7 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
     else:
         cuts = [min(max(i + size if i < 0 else i, 0), size) for i in indices_or_sections]
         ends = [0, *cuts, size]
-    return tuple(part(input, axis, a, max(a, b)) for a, b in zip(ends[:-1], ends[1:], strict=True))
+    return tuple(part(input, axis, a, max(a, b)) for a, b in pairwise(ends))
 
 
 def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
@@ -448,7 +450,8 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     length = int(self._data.shape[axis])
     if size > length or step <= 0:
         raise ShapeError(
-            f"maximum size for tensor at dimension {axis} is {length} but size is {size}, step {step}"
+            f"maximum size for tensor at dimension {axis} is {length} but size is {size}, step "
+            f"{step}"
         )
     count = (length - size) // step + 1
     columns = [part(self, axis, i, i + (count - 1) * step + 1, step) for i in range(size)]

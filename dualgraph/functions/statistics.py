@@ -56,7 +56,7 @@ def var(
     correction: Any = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """The variance over `dim` (default all): squared distances from the mean over n - correction."""
+    """The variance over `dim` (default all): squared distances from the mean by n - correction."""
     dim, correction = _correction(dim, unbiased, correction)
     return finish(_moments(input, dim, correction, keepdim)[0], out)
 

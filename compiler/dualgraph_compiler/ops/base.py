@@ -83,6 +83,8 @@ class Op:
     saves_output: ClassVar[bool] = False
     saves_inputs: ClassVar[tuple[bool, ...]] = ()
     saves_rest: ClassVar[bool] = False  # for `*xs` signatures
+    saves_all: ClassVar[bool] = False  # every operand
+    saves_none: ClassVar[bool] = False  # no operand: shapes and dtypes at most
 
     def infer(self, *inputs: Any) -> TensorType | tuple[TensorType, ...]:
         """Output type(s) from input TensorTypes.
@@ -177,6 +179,8 @@ def op(cls: type[_T]) -> type[_T]:
         made.saves_rest = any(
             p.kind is p.VAR_POSITIONAL and not p.name.startswith("_") for p in xs
         )
+        made.saves_all = all(not p.name.startswith("_") for p in xs)
+        made.saves_none = all(p.name.startswith("_") for p in xs)
     return made  # type: ignore[no-any-return]
 
 
