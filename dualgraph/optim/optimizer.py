@@ -91,7 +91,7 @@ class Optimizer:
                     "optimizer can only optimize Tensors, but one of the params is "
                     f"{type(param).__name__}"
                 )
-            if not (param.is_leaf or param.retains_grad):
+            if not param.is_leaf:
                 raise ArgumentError("can't optimize a non-leaf Tensor")
         group["params"] = params
         for name, default in self.defaults.items():

@@ -141,7 +141,7 @@ def values(loader: DataLoader[Any]) -> list[Any]:
 
 
 def blocks() -> set[str]:
-    return set(glob.glob("/dev/shm/dg*"))
+    return set(glob.glob(f"/dev/shm/dg{os.getpid():x}-*"))
 
 
 @pytest.fixture(autouse=True)

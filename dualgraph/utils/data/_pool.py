@@ -24,8 +24,8 @@ _GRACE = 5.0
 
 
 def new_token() -> str:
-    """Return a new part for the names of shared memory blocks."""
-    return secrets.token_hex(5)
+    """Return a new part for the names of shared memory blocks, beginning with this process."""
+    return f"{os.getpid():x}-{secrets.token_hex(3)}"
 
 
 @dataclass
