@@ -244,6 +244,7 @@ graph g(%x: f32[3], %y: f32[3]):
         (f"i32[n, 3] = cast(%x, dtype=i32); {F} = cast(%1, dtype=f32)", ""),
         (f"{F} = add(%x, %y); {F} = sub(%1, %y)", ""),
         (f"{B} = logical_not(%x); {B} = logical_not(%1)", ""),
+        (f"{B} = logical_not(%x); {F} = where(%1, %x, %y)", ""),
     ],
 )
 def test_what_is_not_exact_stays(nodes, constants):

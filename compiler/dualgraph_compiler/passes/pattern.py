@@ -78,9 +78,10 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Var(Pattern):
-    """Matches any value."""
+    """Matches any value, or any of one dtype."""
 
     name: str
+    dtype: DType | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +136,8 @@ def fit(new: Value, old: Value) -> Value | None:
 def _match(pattern: Pattern, value: Value, bound: Bindings) -> Iterator[Bindings]:
     """Every way `pattern` matches `value`, given what variables stand for already."""
     if isinstance(pattern, Var):
-        known = bound.get(pattern)
-        if known is None or known is value:
+        known = bound.get(pattern, value)
+        if known is value and pattern.dtype in (None, value.dtype):
             yield {**bound, pattern: value}
     elif isinstance(pattern, Number):
         if is_uniform(value, pattern.value):

@@ -7,15 +7,16 @@ differently.
 
 from __future__ import annotations
 
-from ...dtypes import COMPLEX, FLOAT, INT, DType
+from ...dtypes import COMPLEX, FLOAT, INT, DType, bool_
 from ...ops.activation import Relu
 from ...ops.comparison import LogicalAnd, LogicalNot, LogicalOr, Where
 from ...ops.extremum import Abs, Maximum, Minimum
 from ...ops.pointwise import Neg, Reciprocal
 from ...ops.unary import Ceil, Floor, Round, Rsqrt, Sqrt, Trunc
-from ..pattern import Rule, variables
+from ..pattern import Rule, Var, variables
 
-x, y, c = variables("x y c")
+x, y = variables("x y")
+c = Var("c", bool_)  # logical ops take operands of any dtype, where() does not
 
 where = Where()
 both, either, inverse = LogicalAnd(), LogicalOr(), LogicalNot()
