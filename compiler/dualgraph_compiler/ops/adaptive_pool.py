@@ -18,7 +18,8 @@ from ..kernels.sizes import adaptive_bounds
 from ..types import TensorType
 from .base import Array, Grad, Kind, Op, op, shape_text
 from .onnx_rules import Export, Import, from_onnx
-from .pool import MaxPoolGrad, check_input
+from .onnx_types import emit
+from .pool import MaxPoolGrad, check_input, emit_max_pool
 
 
 class _Adaptive(Op):
@@ -68,11 +69,12 @@ class AdaptiveAvgPool(_Adaptive):
 
     def to_onnx(self, ctx: Export, x: str) -> Any:
         if self.is_global:
-            return ctx.emit("GlobalAveragePool", x)
+            return emit(ctx, ctx.type(x).dtype, "GlobalAveragePool", x)
         sizes = ctx.type(x).shape[2:]
         kernel = self.even_kernel(sizes)
         if kernel is not None:
-            return ctx.emit("AveragePool", x, kernel_shape=kernel, strides=kernel)
+            attributes = {"kernel_shape": kernel, "strides": kernel}
+            return emit(ctx, ctx.type(x).dtype, "AveragePool", x, **attributes)
         return _multiply_axes(ctx, x, ctx.type(x), _averages(sizes, self.output_size))
 
 
@@ -156,17 +158,17 @@ class AdaptiveMaxPool(_Adaptive):
         (n, c, *sizes) = ctx.type(x).shape
         kernel = self.even_kernel(tuple(sizes))
         if kernel is not None:
-            y, at = ctx.emit("MaxPool", x, outputs=2, kernel_shape=kernel, strides=kernel)
-            return y, ctx.emit("Mod", at, ctx.dim(product(tuple(sizes))))
+            return emit_max_pool(ctx, x, kernel_shape=kernel, strides=kernel)
         if not self.is_global:
             raise OnnxError(
                 f"adaptive_max_pool: {shape_text(tuple(sizes))} does not divide into "
                 f"{self.output_size}; ONNX has windows of one size only"
             )
         flat = ctx.emit("Reshape", x, ctx.shape((n, c, product(tuple(sizes)))))
-        at = ctx.emit("ArgMax", flat, axis=2, keepdims=1)
+        dtype = ctx.type(x).dtype
+        at = emit(ctx, dtype, "ArgMax", flat, axis=2, keepdims=1)
         at = ctx.emit("Reshape", at, ctx.shape((n, c, *self.output_size)))
-        return ctx.emit("GlobalMaxPool", x), at
+        return emit(ctx, dtype, "GlobalMaxPool", x), at
 
 
 @from_onnx("GlobalAveragePool")

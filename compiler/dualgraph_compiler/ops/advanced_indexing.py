@@ -26,6 +26,7 @@ from .base import (
 )
 from .indexing import checked, require_index
 from .onnx_rules import Export, Import, from_onnx
+from .onnx_types import emit
 
 
 class _Advanced(Op):
@@ -290,6 +291,21 @@ class MaskedScatter(Op):
             lambda: MaskedGather(_source.shape[0])(g, mask),
         )
 
+    def to_onnx(self, ctx: Export, x: str, mask: str, source: str) -> Any:
+        if ctx.type(source).shape == (0,):
+            return x
+        at = ctx.emit("Max", _rank(ctx, mask), ctx.ints(0))
+        shape = ctx.type(x).shape
+        found = ctx.emit("Reshape", ctx.emit("Gather", source, at), ctx.shape(shape))
+        return emit(ctx, ctx.type(x).dtype, "Where", mask, found, x)
+
+
+def _rank(ctx: Export, mask: str) -> str:
+    """int64 [elements]: how many true elements precede each, itself included, less one."""
+    flat = ctx.emit("Reshape", ctx.emit("Cast", mask, to=int64), ctx.ints(-1))
+    count = ctx.emit("CumSum", flat, ctx.constant(0, int64))
+    return ctx.emit("Sub", count, ctx.ints(1))  # type: ignore[no-any-return]
+
 
 @op
 class MaskedGather(Op):
@@ -312,3 +328,13 @@ class MaskedGather(Op):
 
     def vjp(self, g: Array, _y: Array, _x: Array, mask: Array) -> tuple[Grad, ...]:
         return MaskedScatter()(f.zeros(g, tuple(_x.shape)), mask, g), None
+
+    def to_onnx(self, ctx: Export, x: str, mask: str) -> Any:
+        # Written to a place each, all that is not selected to one behind the end.
+        end = ctx.shape((self.size,))
+        at = ctx.emit("Where", ctx.emit("Reshape", mask, ctx.ints(-1)), _rank(ctx, mask), end)
+        zeros = ctx.constant(0, ctx.type(x).dtype)
+        zeros = ctx.emit("Expand", zeros, ctx.shape((self.size + 1,)))
+        flat = ctx.emit("Reshape", x, ctx.ints(-1))
+        y = ctx.emit("ScatterElements", zeros, ctx.emit("Min", at, end), flat)
+        return ctx.emit("Slice", y, ctx.ints(0), end)

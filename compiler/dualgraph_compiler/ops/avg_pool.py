@@ -15,6 +15,7 @@ from ..types import TensorType
 from .base import Array, Grad, op, shape_text
 from .conv import Pairs, known_padding
 from .onnx_rules import Export, Import, from_onnx
+from .onnx_types import emit
 from .pool import Pooling, import_windows
 
 
@@ -66,7 +67,7 @@ class AvgPool(_AvgPool):
         ctx.require_opset(10, "avg_pool")
         include = self.count_include_pad or self.divisor is not None
         attributes = {**self.window_attributes(), "count_include_pad": int(include)}
-        y = ctx.emit("AveragePool", x, **attributes)
+        y = emit(ctx, ctx.type(x).dtype, "AveragePool", x, **attributes)
         if self.divisor is None:
             return y
         if self.ceil_mode:
@@ -116,7 +117,9 @@ class AvgPoolGrad(_AvgPool):
             if not isinstance(extra, int):
                 raise OnnxError(f"avg_pool_grad: ONNX needs {size} to be known (stride {s})")
             grown.append(extra)
-        y = ctx.emit(
+        y = emit(
+            ctx,
+            dtype,
             "ConvTranspose",
             g,
             ctx.constant(np.ones((1, 1, *self.kernel)), dtype),

@@ -17,6 +17,7 @@ from ..types import TensorType, type_of
 from . import f
 from .base import Array, Grad, Kind, Op, op, require_same_dtype, shape_text
 from .onnx_rules import Export, Import, from_onnx
+from .onnx_types import emit
 
 Pairs = tuple[tuple[DimLike, DimLike], ...]  # padding (before, after) per spatial axis
 
@@ -53,7 +54,7 @@ class Convolution(Op):
                 sizes, kernel, self.stride, self.padding, self.dilation, strict=True
             )
         )
-        if any(isinstance(p, int) and p < 0 for p in out):
+        if any(isinstance(p, int) and p < 1 for p in out):
             raise ShapeError(
                 f"{self.name}: a kernel of {shape_text(kernel)} (dilation {self.dilation}) is "
                 f"larger than the padded input of size {shape_text(sizes)} + {self.padding}"
@@ -127,7 +128,10 @@ class Conv(Convolution):
     def eager(self, xp: Any, x: Array, w: Array, *b: Array) -> Array:
         if (x.ndim, x.shape[1], x.dtype) != (w.ndim, w.shape[1] * self.groups, w.dtype):
             self.infer(type_of(x), type_of(w))
-        return add_bias(conv_forward(xp, x, w, *self.geometry()), b)
+        y = conv_forward(xp, x, w, *self.geometry())
+        if 0 in y.shape[2:]:
+            self.infer(type_of(x), type_of(w))
+        return add_bias(y, b)
 
     def vjp(self, g: Array, _y: Array, x: Array, w: Array, *_b: Array) -> tuple[Grad, ...]:
         sizes, kernel = tuple(x.shape[2:]), tuple(w.shape[2:])
@@ -140,8 +144,9 @@ class Conv(Convolution):
         return tuple(grads)
 
     def to_onnx(self, ctx: Export, x: str, w: str, *b: str) -> Any:
-        x, pads = _crop(ctx, x, ctx.type(x).ndim, self.padding)
-        return ctx.emit("Conv", x, w, *b, **onnx_attributes(self, ctx.type(w).shape[2:], pads))
+        t = ctx.type(w)
+        x, pads = _crop(ctx, x, t.ndim, self.padding)
+        return emit(ctx, t.dtype, "Conv", x, w, *b, **onnx_attributes(self, t.shape[2:], pads))
 
 
 def indivisible(channels: DimLike, groups: int) -> bool:
@@ -189,9 +194,9 @@ class ConvInputGrad(Convolution):
         extra = _output_padding(self, out, kernel)
         grown = tuple((max(-lo, 0), max(-hi, 0)) for lo, hi in known_padding(self.padding))
         pads = tuple((max(lo, 0), max(hi, 0)) for lo, hi in known_padding(self.padding))
-        y = ctx.emit(
-            "ConvTranspose", g, w, **onnx_attributes(self, kernel, pads), output_padding=extra
-        )
+        attributes = onnx_attributes(self, kernel, pads)
+        dtype = ctx.type(g).dtype
+        y = emit(ctx, dtype, "ConvTranspose", g, w, **attributes, output_padding=extra)
         return _pad_spatial(ctx, y, grown) if any(map(any, grown)) else y
 
 
@@ -231,6 +236,7 @@ class ConvWeightGrad(Convolution):
         # A convolution over x with g as the kernel: the sums run over samples and pixels, so batch
         # and channels change places, and so do stride and dilation.
         (n, _, *out), (_, c, *sizes) = ctx.type(g).shape, ctx.type(x).shape
+        dtype = ctx.type(g).dtype
         rank, k = len(out), self.groups
         spatial = tuple(range(3, 3 + rank))
         x = ctx.emit("Reshape", x, ctx.shape((n, k, c // k, *sizes)))
@@ -239,7 +245,7 @@ class ConvWeightGrad(Convolution):
         g = ctx.emit("Transpose", g, perm=(1, 0, *range(2, 2 + rank)))
         x, pads = _crop(ctx, x, 2 + rank, self.padding)
         swapped = Conv(self.dilation, self.padding, self.stride, k)
-        y = ctx.emit("Conv", x, g, **onnx_attributes(swapped, tuple(out), pads))
+        y = emit(ctx, dtype, "Conv", x, g, **onnx_attributes(swapped, tuple(out), pads))
         y = ctx.emit("Transpose", y, perm=(1, 0, *range(2, 2 + rank)))
         axes = tuple(range(2, 2 + rank))
         zeros = ctx.ints(*(0,) * rank)

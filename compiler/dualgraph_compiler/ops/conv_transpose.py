@@ -25,6 +25,7 @@ from .conv import (
     onnx_attributes,
 )
 from .onnx_rules import Export, Import, from_onnx
+from .onnx_types import emit
 
 
 @op
@@ -121,7 +122,8 @@ class ConvTranspose(Convolution):
             pads.append((lo, hi - moved))
             extras.append(extra - moved)
         attributes = onnx_attributes(self, ctx.type(w).shape[2:], tuple(pads))
-        return ctx.emit("ConvTranspose", x, w, *b, **attributes, output_padding=extras)
+        attributes["output_padding"] = extras
+        return emit(ctx, ctx.type(x).dtype, "ConvTranspose", x, w, *b, **attributes)
 
 
 @from_onnx("ConvTranspose")

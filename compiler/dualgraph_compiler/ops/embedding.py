@@ -99,7 +99,10 @@ class OneHot(Op):
     def to_onnx(self, ctx: Export, index: str) -> Any:
         number = int64 if self.dtype.category == INT else float32
         values = ctx.constant([0, 1], number)
+        scalar = ctx.type(index).ndim == 0  # ONNX wants an axis
+        index = ctx.emit("Unsqueeze", index, ctx.ints(0)) if scalar else index
         y = ctx.emit("OneHot", index, ctx.dim(self.depth), values, axis=-1)
+        y = ctx.emit("Squeeze", y, ctx.ints(0)) if scalar else y
         return y if self.dtype is number else ctx.emit("Cast", y, to=self.dtype)
 
 

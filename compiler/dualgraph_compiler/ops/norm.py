@@ -20,6 +20,7 @@ from . import f
 from .base import Array, Grad, Kind, Op, op, require_same_dtype, shape_text
 from .derive import derived_vjp, export_formula
 from .onnx_rules import Export, Import, from_onnx
+from .onnx_types import emit
 
 
 def check_float(name: str, *inputs: TensorType) -> None:
@@ -115,7 +116,8 @@ class LayerNorm(_Trailing):
             return export_formula(ctx, self, x, *parameters)
         scale = parameters[0] if parameters else ones(ctx, t.dtype, t.shape[t.ndim - self.dims :])
         bias = parameters[1:]
-        return ctx.emit("LayerNormalization", x, scale, *bias, axis=-self.dims, epsilon=self.eps)
+        attributes: dict[str, Any] = {"axis": -self.dims, "epsilon": self.eps}
+        return emit(ctx, t.dtype, "LayerNormalization", x, scale, *bias, **attributes)
 
 
 def ones(ctx: Export, dtype: DType, shape: Shape, value: float = 1) -> str:
@@ -285,11 +287,11 @@ class GroupNorm(_Grouped):
         t = ctx.type(x)
         names = parameters or tuple(ones(ctx, t.dtype, (t.shape[1],), v) for v in (1, 0))
         if t.shape[1] == self.groups and t.ndim > 2:
-            return ctx.emit("InstanceNormalization", x, *names, epsilon=self.eps)
+            return emit(ctx, t.dtype, "InstanceNormalization", x, *names, epsilon=self.eps)
         if ctx.opset < 21 or t.ndim < 3:
             return export_formula(ctx, self, x, *parameters)
         attributes: dict[str, Any] = {"num_groups": self.groups, "epsilon": self.eps}
-        return ctx.emit("GroupNormalization", x, *names, **attributes)
+        return emit(ctx, t.dtype, "GroupNormalization", x, *names, **attributes)
 
 
 @op

@@ -76,20 +76,31 @@ def emit(ctx: Export, dtype: DType, op_type: str, *inputs: str, **attributes: An
     Raises:
         OnnxError: the operator takes no type that could stand in (complex operands, mostly).
     """
-    marks, allowed, returns = signature(op_type, ctx.opset)
-    if dtype in allowed:
+    marks, _, returns = signature(op_type, ctx.opset)
+    stand_in = carrier(ctx, dtype, op_type)
+    if stand_in is dtype:
         return ctx.emit(op_type, *inputs, **attributes)  # type: ignore[no-any-return]
-    stand_in = next(
-        (d for d in _SUBSTITUTES.get(dtype.category, ()) if _holds(d, dtype, allowed)), None
-    )
-    if stand_in is None:
-        raise OnnxError(f"ONNX {op_type}-{ctx.opset} takes no {dtype.name} operands")
     cast = [
         ctx.emit("Cast", name, to=stand_in) if name and marks[min(i, len(marks) - 1)] else name
         for i, name in enumerate(inputs)
     ]
     result: str = ctx.emit(op_type, *cast, **attributes)
     return ctx.emit("Cast", result, to=dtype) if returns else result
+
+
+def carrier(ctx: Export, dtype: DType, op_type: str) -> DType:
+    """The type in which `op_type` computes on operands of `dtype`: `dtype` itself if it can.
+
+    Raises:
+        OnnxError: there is none.
+    """
+    _, allowed, _ = signature(op_type, ctx.opset)
+    if dtype in allowed:
+        return dtype
+    for stand_in in _SUBSTITUTES.get(dtype.category, ()):
+        if _holds(stand_in, dtype, allowed):
+            return stand_in
+    raise OnnxError(f"ONNX {op_type}-{ctx.opset} takes no {dtype.name} operands")
 
 
 def _holds(wide: DType, narrow: DType, allowed: frozenset[DType]) -> bool:

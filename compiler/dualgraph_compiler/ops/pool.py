@@ -24,6 +24,7 @@ from .base import Array, Grad, Kind, Op, op, shape_text
 from .conv import Pairs, import_padding, known_padding
 from .creation import Arange, DimValue
 from .onnx_rules import Export, Import, from_onnx
+from .onnx_types import carrier, emit
 
 
 def check_input(name: str, x: TensorType, rank: int) -> None:
@@ -158,7 +159,8 @@ class MaxPool(_MaxPool):
 
     def to_onnx(self, ctx: Export, x: str) -> Any:
         ctx.require_opset(10, "max_pool")
-        return ctx.emit("MaxPool", x, **self.window_attributes(), dilations=self.dilation)
+        attributes = {**self.window_attributes(), "dilations": self.dilation}
+        return emit(ctx, ctx.type(x).dtype, "MaxPool", x, **attributes)
 
 
 @op
@@ -190,9 +192,18 @@ class MaxPoolIndices(_MaxPool):
 
     def to_onnx(self, ctx: Export, x: str) -> Any:
         ctx.require_opset(10, "max_pool_indices")
-        attributes = self.window_attributes()
-        y, at = ctx.emit("MaxPool", x, outputs=2, **attributes, dilations=self.dilation)
-        return y, ctx.emit("Mod", at, ctx.dim(product(ctx.type(x).shape[2:])))
+        attributes = {**self.window_attributes(), "dilations": self.dilation}
+        return emit_max_pool(ctx, x, **attributes)
+
+
+def emit_max_pool(ctx: Export, x: str, **attributes: Any) -> tuple[str, str]:
+    """ONNX MaxPool: values, and positions counted within each image."""
+    t = ctx.type(x)
+    wide = carrier(ctx, t.dtype, "MaxPool")
+    x = x if wide is t.dtype else ctx.emit("Cast", x, to=wide)
+    y, at = ctx.emit("MaxPool", x, outputs=2, **attributes)
+    y = y if wide is t.dtype else ctx.emit("Cast", y, to=t.dtype)
+    return y, ctx.emit("Mod", at, ctx.dim(product(t.shape[2:])))
 
 
 @op
