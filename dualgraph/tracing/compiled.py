@@ -53,6 +53,7 @@ class CompiledFunction:
         self._dynamic_shapes = dynamic_shapes
         self._entries: dict[Any, Entry] = {}
         self._lock = threading.Lock()
+        self._modules = getattr(function, "modules", None)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if captures.current is not None:  # being captured itself: inline
@@ -71,17 +72,21 @@ class CompiledFunction:
 
     def _key(self, args: Any, kwargs: Any) -> tuple[Any, list[Tensor]]:
         tensors: list[Tensor] = []
-        parts: list[Any] = [local.grad, tree.structure((args, kwargs))]
+        parts: list[Any] = [local.grad]
+        if kwargs or not all([isinstance(a, Tensor) for a in args]):  # the short way: tensors only
+            parts.append(tree.structure((args, kwargs)))
+            args = [leaf for _, leaf in tree.flatten((args, kwargs))]
         dynamic = self._dynamic_shapes is not None
-        for _, leaf in tree.flatten((args, kwargs)):
+        for leaf in args:
             if isinstance(leaf, Tensor):
                 tensors.append(leaf)
-                shape = leaf._data.ndim if dynamic else leaf._data.shape
-                parts.append((leaf._data.dtype, shape, leaf.requires_grad))
+                data = leaf._data
+                wants = leaf._fn is not None if leaf._base is None else leaf.requires_grad
+                parts.append((data.dtype, data.ndim if dynamic else data.shape, wants))
             else:
                 parts.append((type(leaf), leaf))
-        if hasattr(self._function, "modules"):
-            parts.append(tuple(m.training for m in self._function.modules()))
+        if self._modules is not None:
+            parts.append(tuple([m.training for m in self._modules()]))
         return tuple(parts), tensors
 
     @property
@@ -117,6 +122,8 @@ class Entry:
     def __init__(self, traced: Traced) -> None:
         self.traced = traced
         self.n_results = sum(isinstance(x, OutputIndex) for _, x in tree.flatten(traced.result))
+        result = traced.result
+        self.flat = type(result) is tuple and all(isinstance(x, OutputIndex) for x in result)
         self.wanted: list[bool] = []  # which operands have a gradient
         self._frozen: tuple[Any, Program] | None = None
         self._open: Program | None = None
@@ -142,6 +149,8 @@ class Entry:
             t._bump_version()
         for leaf, index in traced.grads:
             leaf.grad = make(results[index])
+        if self.flat:
+            return tuple(outputs[: self.n_results])
         return tree.map_leaves(
             lambda x: outputs[x.index] if isinstance(x, OutputIndex) else x, traced.result
         )

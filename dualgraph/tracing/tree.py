@@ -43,12 +43,31 @@ def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def _children(tree: Any) -> list[tuple[Any, Any]] | None:
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return list(zip(tree._fields, tree, strict=True))
-    if type(tree) in (tuple, list):
+    """Keys and children of a structure; None for a leaf."""
+    cls = type(tree)
+    kind = _KINDS.get(cls)
+    if kind is None:
+        kind = _KINDS[cls] = _classify(cls)
+    if kind == "leaf":
+        return None
+    if kind == "sequence":
         return list(enumerate(tree))
-    if isinstance(tree, dict):
+    if kind == "dict":
         return list(tree.items())
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return [(f.name, getattr(tree, f.name)) for f in dataclasses.fields(tree)]
-    return None
+    if kind == "namedtuple":
+        return list(zip(tree._fields, tree, strict=True))
+    return [(f.name, getattr(tree, f.name)) for f in dataclasses.fields(tree)]
+
+
+# How each type met so far is taken apart: asked for every argument of every compiled call.
+_KINDS: dict[type, str] = {}
+
+
+def _classify(cls: type) -> str:
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return "namedtuple"
+    if cls in (tuple, list):
+        return "sequence"
+    if issubclass(cls, dict):
+        return "dict"
+    return "dataclass" if dataclasses.is_dataclass(cls) else "leaf"

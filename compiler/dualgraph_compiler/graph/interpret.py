@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,6 @@ from ..dtypes import dtype_of
 from ..errors import FeedError
 from ..ops.base import Kind, Op
 from .core import Graph, Value
-
-_Step = tuple[Callable[..., Any], tuple[int, ...], int, int, tuple[int, ...]]
-
 
 class Interpreter:
     """A graph made ready to run on `xp` (NumPy or CuPy).
@@ -26,6 +23,7 @@ class Interpreter:
     def __init__(self, graph: Graph, xp: Any = np) -> None:
         self.xp = xp
         self.inputs = [(v.name, v.type) for v in graph.inputs]
+        self._static = [(v.dtype.np, v.shape) for v in graph.inputs]
         self.symbolic = any(symbols(d) for v in graph.inputs for d in v.shape)
         slots: dict[Value, int] = {}
         for v in [*graph.inputs, *graph.params, *graph.constants]:
@@ -75,7 +73,7 @@ class Interpreter:
         Raises:
             FeedError: an input has another rank, size or dtype than declared.
         """
-        env = bind_shapes(self.inputs, inputs)
+        env = self._bind(inputs)
         slots: list[Any] = [None] * self._size
         slots[: len(inputs)] = inputs
         stored = len(inputs)
@@ -98,6 +96,16 @@ class Interpreter:
         for i in self._copied:  # the caller may write into what it gets
             results[i] = results[i].copy()
         return results
+
+    def _bind(self, inputs: Sequence[Any]) -> dict[str, int]:
+        """The sizes of the symbolic dims, once the inputs are known to fit."""
+        if not self.symbolic and len(inputs) == len(self._static):
+            for array, (dtype, shape) in zip(inputs, self._static, strict=True):
+                if array.dtype != dtype or array.shape != shape:
+                    break
+            else:
+                return {}
+        return bind_shapes(self.inputs, inputs)
 
     def _ops_for(self, env: dict[str, int]) -> list[Op]:
         """The ops with symbolic attributes replaced by their values for these sizes."""
