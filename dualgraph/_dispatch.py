@@ -146,7 +146,7 @@ def apply1(op: Op, t: Tensor) -> Tensor:
         _link_view(op, t, out)
     if fn is not None and local.grad and op.differentiable and y.dtype.kind in "fcV":
         out._fn = record(op, (fn,), (x,), y, (t._ver,), cell)
-    return out
+    return out  # type: ignore[no-any-return]
 
 
 def apply2(op: Op, a: Tensor, b: Tensor) -> Tensor:
@@ -174,7 +174,7 @@ def apply2(op: Op, a: Tensor, b: Tensor) -> Tensor:
     out._base = None
     if (fa is not None or fb is not None) and local.grad and op.differentiable:
         out._fn = record(op, (fa, fb), (x, y), z, (a._ver, b._ver), cell)
-    return out
+    return out  # type: ignore[no-any-return]
 
 
 def _wrap_many(
@@ -203,7 +203,7 @@ def make(data: Any, fn: Any = None) -> Tensor:
     out._fn = fn
     out._ver = [0]
     out._base = None
-    return out
+    return out  # type: ignore[no-any-return]
 
 
 def _recover(op: Op, xp: Any, arrays: Sequence[Any], error: Exception) -> Any:

@@ -131,7 +131,7 @@ def _lift(result: DType, category: int, other: DType) -> DType:
 
 def cast(t: Tensor, dtype: DType) -> Tensor:
     """`t` in `dtype`, recorded on the tape; `t` itself where it has it already."""
-    return t if t.dtype is dtype else apply(Cast(dtype), t)  # type: ignore[no-any-return]
+    return t if t.dtype is dtype else apply(Cast(dtype), t)
 
 
 def unify(
@@ -217,7 +217,7 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
     """`op` on two operands, at least one a tensor, promoted to a common dtype."""
     try:
         if a._data.dtype is b._data.dtype:
-            return apply2(op, a, b)  # type: ignore[no-any-return]
+            return apply2(op, a, b)
     except AttributeError:
         pass
     return apply(op, *unify((a, b)))  # type: ignore[no-any-return]
@@ -232,7 +232,7 @@ def float_unary(op: Op, x: Tensor) -> Tensor:
     """`op` on `x`, which integers and bools enter as the default float type."""
     if _is_whole(x._data.dtype):
         x = apply(Cast(Defaults.dtype), x)
-    return apply1(op, x)  # type: ignore[no-any-return]
+    return apply1(op, x)
 
 
 def is_symbolic(x: Any) -> bool:

@@ -116,11 +116,11 @@ class Tensor(Methods):
 
     @property
     def itemsize(self) -> int:
-        return self.dtype.itemsize
+        return self.dtype.itemsize  # type: ignore[no-any-return]
 
     def element_size(self) -> int:
         """Bytes of one element."""
-        return self.dtype.itemsize
+        return self.dtype.itemsize  # type: ignore[no-any-return]
 
     @property
     def nbytes(self) -> Any:

@@ -85,7 +85,7 @@ def _propagate(
                 try:
                     gs = fn.op.vjp(g, fn.output, *fn.inputs)
                 except RuntimeWarning:
-                    gs = _quietly(lambda: fn.op.vjp(g, fn.output, *fn.inputs))
+                    gs = _quietly(fn.op.vjp, g, fn.output, *fn.inputs)
             if not retain and fn.cells:
                 fn.inputs = fn.output = None
         elif kind is Leaf:
@@ -127,23 +127,14 @@ def _add(a: Any, b: Any) -> Any:
     try:
         return a + b
     except RuntimeWarning:
-        return _quietly(lambda: a + b)
-
-
-def _quietly(function: Any) -> Any:
-    """`function()`, run again without NumPy's warnings after one was raised as an error.
-
-    Only reached where warnings are errors: ours are filtered out otherwise (see ``dualgraph``), and
-    entering ``np.errstate`` for every backward would cost more than a small one takes.
-    """
-    with np.errstate(all="ignore"):
-        return function()
+        return _quietly(operator.add, a, b)
 
 
 def _quietly(function: Any, *args: Any) -> Any:
-    """Call again what failed with a NumPy warning: overflow and the like are results here.
+    """`function(*args)`, run again without NumPy's warnings after one was raised as an error.
 
-    Only reached where warnings are turned into errors; see the package's filter.
+    Only reached where warnings are errors: ours are filtered out otherwise (see ``dualgraph``), and
+    entering ``np.errstate`` for every backward would cost more than a small one takes.
     """
     with np.errstate(all="ignore"):
         return function(*args)
@@ -186,7 +177,7 @@ def _store(leaf: Leaf, g: Any, create_graph: bool, references: int) -> None:
         leaf.grad = g if held is None else held + g
     elif held is not None:
         if type(held._data) is np.ndarray and held._fn is None and held._data.shape == g.shape:
-            try:
+            try:  # noqa: SIM105 - a context manager costs more than the addition
                 np.add(held._data, g, out=held._data, casting="unsafe")
             except RuntimeWarning:
                 pass  # the sum is there all the same
@@ -194,14 +185,29 @@ def _store(leaf: Leaf, g: Any, create_graph: bool, references: int) -> None:
         else:
             leaf.grad = held + make(g)
     elif isinstance(g, np.ndarray | np.generic):
-        # Two references: the walking loop's and the counter's own argument.
-        owned = references <= 2 and type(g) is np.ndarray and g.base is None
+        owned = references <= _UNSHARED and type(g) is np.ndarray and g.base is None
         leaf.grad = make(g if owned else np.array(g))
     else:
         leaf.grad = make(g.copy() if hasattr(g, "copy") else g)
     if leaf.post_hooks:
         for post in list(leaf.post_hooks.values()):
             post(leaf.grad)  # type: ignore[arg-type]
+
+
+def _count_unshared() -> int:
+    """What `getrefcount` says, in a call like the one of `_store`, of an object nobody else has.
+
+    Measured, since it differs between Python versions.
+    """
+
+    def count(_leaf: object, _g: object, _create_graph: bool, references: int) -> int:
+        return references
+
+    g = np.zeros(1)
+    return count(None, g, False, getrefcount(g))
+
+
+_UNSHARED = _count_unshared()
 
 
 def _call_hooks(fn: Any, g: Any, create_graph: bool) -> Any:

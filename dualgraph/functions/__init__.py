@@ -186,7 +186,6 @@ from .linalg import (
     mv,
     outer,
     tensordot,
-    trace,
     vdot,
 )
 from .ordering import (
@@ -637,7 +636,6 @@ __all__ = [
     "baddbmm",
     "addbmm",
     "tensordot",
-    "trace",
     "kron",
     "matrix_power",
     "cross",

@@ -53,7 +53,7 @@ def zeros(
 ) -> Tensor:
     """Zeros of shape `size`."""
     if out is not None:
-        return out.zero_()  # type: ignore[no-any-return]
+        return out.zero_()
     return _filled(sizes_of(size), 0, dtype_or_default(dtype), device, requires_grad)
 
 
@@ -68,7 +68,7 @@ def ones(
 ) -> Tensor:
     """Ones of shape `size`."""
     if out is not None:
-        return out.fill_(1)  # type: ignore[no-any-return]
+        return out.fill_(1)
     return _filled(sizes_of(size), 1, dtype_or_default(dtype), device, requires_grad)
 
 
@@ -103,7 +103,7 @@ def full(
 ) -> Tensor:
     """Shape `size` filled with a number; its dtype follows the number unless given."""
     if out is not None:
-        return out.fill_(fill_value)  # type: ignore[no-any-return]
+        return out.fill_(fill_value)
     wanted = _dtype_of_fill(fill_value) if dtype is None else dt.as_dtype(dtype)
     shape = sizes_of(size if isinstance(size, tuple | list) else (size,))
     return _fill(shape, fill_value, wanted, device, requires_grad)
@@ -178,7 +178,7 @@ def arange(
     if ours and kind is dt.int64 and type(start) is type(end) is type(step) is int:
         return leaf(make(np.arange(start, end, step)), requires_grad)
     made = create(Arange(start, end, step, kind), device, requires_grad)
-    return made if out is None else out.copy_(made)  # type: ignore[no-any-return]
+    return made if out is None else out.copy_(made)
 
 
 def linspace(
@@ -387,4 +387,4 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
     elif num_classes < 0:
         raise ArgumentError("one_hot: num_classes must be given for a tensor without elements")
     classes = arange(num_classes, device=device_for_like(input, None))
-    return (input.unsqueeze(-1) == classes).to(dt.int64)
+    return (input.unsqueeze(-1) == classes).to(dt.int64)  # type: ignore[no-any-return]

@@ -127,12 +127,12 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
         return data if kind is None and device is None else data.to(device=device, dtype=kind)  # type: ignore[no-any-return]
     if isinstance(data, np.ndarray):
         made = from_numpy(data)
-        return made if kind is None and device is None else made.to(device=device, dtype=kind)  # type: ignore[no-any-return]
+        return made if kind is None and device is None else made.to(device=device, dtype=kind)
     if hasattr(data, "__dlpack__") and not isinstance(data, np.generic):
         from .._interop import from_dlpack
 
         made = from_dlpack(data)
-        return made if kind is None and device is None else made.to(device=device, dtype=kind)  # type: ignore[no-any-return]
+        return made if kind is None and device is None else made.to(device=device, dtype=kind)
     return tensor(data, dtype=dtype, device=device)
 
 

@@ -1,7 +1,7 @@
 """Indexing with square brackets: reading and writing.
 
 Ints, slices, None and Ellipsis give views, as one Slice and one Reshape. Tensors, lists and masks
-then pick from that view. As in PyTorch (and unlike NumPy) an int counts as basic wherever it stands.
+then pick from that view. As in PyTorch (and unlike NumPy) an int counts as basic wherever it is.
 """
 
 from __future__ import annotations

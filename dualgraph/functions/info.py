@@ -29,7 +29,7 @@ class finfo:
                 "torch.finfo() requires a floating point input type. Use torch.iinfo to handle "
                 "'torch.finfo'"
             )
-        limits: Any = ml_dtypes.finfo(kind.np)
+        limits: Any = ml_dtypes.finfo(kind.np)  # type: ignore[no-untyped-call]
         self.dtype = kind.name
         self.bits = int(limits.bits)
         self.max = float(limits.max)

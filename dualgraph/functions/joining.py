@@ -121,7 +121,7 @@ def flip(input: Tensor, *dims: Any) -> Tensor:
     """A copy with the order of elements reversed along `dims`."""
     along = dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims
     axes = normalize_axes("flip", tuple(along), input._data.ndim)
-    return apply1(Flip(axes), input)  # type: ignore[no-any-return]
+    return apply1(Flip(axes), input)
 
 
 def fliplr(input: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     a, b = (axis_of("diagonal", d, input._data.ndim) for d in (dim1, dim2))
     if a == b:
         raise ArgumentError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    return apply1(Diagonal(offset, a, b), input)  # type: ignore[no-any-return]
+    return apply1(Diagonal(offset, a, b), input)
 
 
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
@@ -215,7 +215,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
         return diag_embed(input, diagonal)
     if input._data.ndim != 2:
         raise ShapeError(f"diag(): Supports 1D or 2D tensors. Got {input._data.ndim}D")
-    return apply1(Diagonal(diagonal, 0, 1), input).clone()  # type: ignore[no-any-return]
+    return apply1(Diagonal(diagonal, 0, 1), input).clone()
 
 
 def diagflat(input: Tensor, offset: int = 0) -> Tensor:

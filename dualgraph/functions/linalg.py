@@ -257,7 +257,7 @@ def cross(input: Tensor, other: Tensor, dim: int = -1) -> Tensor:
         raise ShapeError(
             f"linalg.cross: inputs dimension {dim} must have length 3. Got {a._data.shape[axis]}"
         )
-    return a.roll(-1, axis) * b.roll(-2, axis) - a.roll(-2, axis) * b.roll(-1, axis)
+    return a.roll(-1, axis) * b.roll(-2, axis) - a.roll(-2, axis) * b.roll(-1, axis)  # type: ignore[no-any-return]
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-08) -> Tensor:
@@ -266,7 +266,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-08) 
 
     a, b = broadcast_tensors(x1, x2)
     sizes = vector_norm(a, 2, dim).clamp_min(eps) * vector_norm(b, 2, dim).clamp_min(eps)
-    return (a * b).sum(dim) / sizes
+    return (a * b).sum(dim) / sizes  # type: ignore[no-any-return]
 
 
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:

@@ -41,7 +41,7 @@ def _of_any(name: str, doc: str) -> Unary:
     def function(input: Tensor, *, out: Tensor | None = None) -> Tensor:
         if out is not None:
             return finish(apply1(op, input), out)
-        return apply1(op, input)  # type: ignore[no-any-return]
+        return apply1(op, input)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
@@ -267,4 +267,4 @@ def angle(input: Tensor) -> Tensor:
         return atan2(imag(input), real(input))
     x = input if input.dtype.category == dt.FLOAT else cast(input, Defaults.dtype)
     turned = (x * 0).masked_fill(x < 0, math.pi)
-    return turned.masked_fill(x.isinf() & (x > 0), 0)
+    return turned.masked_fill(x.isinf() & (x > 0), 0)  # type: ignore[no-any-return]

@@ -189,7 +189,7 @@ def multinomial(
             )
         u = _draw(RandomUniform((n, classes), kind), generator, where)
         found = (rows.to(kind) / -(1 - u).log()).topk(num_samples, 1)[1]
-    return found if input._data.ndim == 2 else found.reshape(-1)
+    return found if input._data.ndim == 2 else found.reshape(-1)  # type: ignore[no-any-return]
 
 
 # -- like another tensor --------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def uniform_(
     drawn = rand_like(self, generator=generator)
     if (start, to) != (0, 1):
         drawn = drawn * (to - start) + start
-    return self.copy_(drawn)  # type: ignore[no-any-return]
+    return self.copy_(drawn)
 
 
 def normal_(
@@ -276,12 +276,12 @@ def normal_(
     drawn = randn_like(self, generator=generator)
     if (mean, std) != (0, 1):
         drawn = drawn * std + mean
-    return self.copy_(drawn)  # type: ignore[no-any-return]
+    return self.copy_(drawn)
 
 
 def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
     """Fill with 1 with probability `p`, else 0."""
-    return self.copy_(bernoulli(self, p, generator=generator))  # type: ignore[no-any-return]
+    return self.copy_(bernoulli(self, p, generator=generator))
 
 
 def random_(
@@ -299,10 +299,10 @@ def random_(
             else 2 ** (kind.itemsize * 8 - kind.is_signed)
         )
     drawn = randint(from_, min(to, 2**63 - 1), self.shape, generator=generator, device=None)
-    return self.copy_(drawn)  # type: ignore[no-any-return]
+    return self.copy_(drawn)
 
 
 def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Generator | None = None) -> Tensor:
     """Fill with exponentially distributed numbers of rate `lambd`."""
     drawn = rand_like(self, generator=generator)
-    return self.copy_(-(1 - drawn).log() / lambd)  # type: ignore[no-any-return]
+    return self.copy_(-(1 - drawn).log() / lambd)

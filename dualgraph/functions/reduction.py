@@ -106,7 +106,7 @@ def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any 
 def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The mean over `dim` of what is not NaN."""
     present = sum(~input.isnan(), dim, keepdim)
-    return nansum(input, dim, keepdim, dtype=dtype) / present
+    return nansum(input, dim, keepdim, dtype=dtype) / present  # type: ignore[no-any-return]
 
 
 def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:
@@ -204,14 +204,14 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 def _arg(name: str, op: Any, input: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     ndim = input._data.ndim
     if not ndim:
-        return input.new_zeros((), dtype=dt.int64)  # type: ignore[no-any-return]
+        return input.new_zeros((), dtype=dt.int64)
     if dim is None:
         _check_extreme(name, input, tuple(range(ndim)))
         flat = apply1(op(0, False), input.reshape(-1))
-        return flat.reshape((1,) * ndim) if keepdim else flat  # type: ignore[no-any-return]
+        return flat.reshape((1,) * ndim) if keepdim else flat
     axis = axis_of(name, dim, ndim)
     _check_extreme(name, input, (axis,))
-    return apply1(op(axis, keepdim), input)  # type: ignore[no-any-return]
+    return apply1(op(axis, keepdim), input)
 
 
 # -- truth ----------------------------------------------------------------------------------------

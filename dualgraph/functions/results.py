@@ -43,5 +43,5 @@ ValuesIndices, MinMax, VarMean, StdMean = _ValuesIndices, _MinMax, _VarMean, _St
 
 def named(name: str, kind: type[Any]) -> Any:
     """A result type called `name` with the fields of `kind`; made from one tuple."""
-    made = type(name, (_Named, kind), {"__slots__": ()})
+    made: Any = type(name, (_Named, kind), {"__slots__": ()})
     return made._make

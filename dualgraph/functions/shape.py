@@ -28,7 +28,7 @@ def _shape_of(shape: tuple[Any, ...], input: Tensor, name: str) -> Shape:
 
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The elements in row-major order in another shape; one size may be -1. A view if possible."""
-    return apply1(Reshape(_shape_of(shape, input, "reshape")), input)  # type: ignore[no-any-return]
+    return apply1(Reshape(_shape_of(shape, input, "reshape")), input)
 
 
 def view(self: Tensor, *shape: Any) -> Tensor:
@@ -118,7 +118,7 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """With a dimension of size 1 inserted at `dim`."""
     shape = tuple(input._data.shape)
     at = axis_of("unsqueeze", dim, len(shape) + 1)
-    return apply1(Reshape((*shape[:at], 1, *shape[at:])), input)  # type: ignore[no-any-return]
+    return apply1(Reshape((*shape[:at], 1, *shape[at:])), input)
 
 
 # -- order of dimensions --------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
         )
     if len(set(axes)) != ndim:
         raise ShapeError(f"permute(): duplicate dims are not allowed, got {tuple(order)}")
-    return apply1(Permute(axes), input)  # type: ignore[no-any-return]
+    return apply1(Permute(axes), input)
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -147,7 +147,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     axes = list(range(ndim))
     if ndim:
         axes[a], axes[b] = b, a
-    return apply1(Permute(tuple(axes)), input)  # type: ignore[no-any-return]
+    return apply1(Permute(tuple(axes)), input)
 
 
 swapaxes = swapdims = transpose
@@ -162,7 +162,7 @@ def t(input: Tensor) -> Tensor:
 
 def reverse_dims(self: Tensor) -> Tensor:
     """All dimensions in reverse order (``x.T``)."""
-    return apply1(Permute(tuple(reversed(range(self._data.ndim)))), self)  # type: ignore[no-any-return]
+    return apply1(Permute(tuple(reversed(range(self._data.ndim)))), self)
 
 
 def matrix_transpose(self: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ def matrix_transpose(self: Tensor) -> Tensor:
 
 def adjoint(input: Tensor) -> Tensor:
     """The conjugate transpose of the last two dimensions (``x.mH``)."""
-    return matrix_transpose(input).conj()  # type: ignore[no-any-return]
+    return matrix_transpose(input).conj()
 
 
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
@@ -197,7 +197,7 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     order = [i for i in range(ndim) if i not in froms]
     for to, origin in sorted(zip(tos, froms, strict=True)):
         order.insert(to, origin)
-    return apply1(Permute(tuple(order)), input)  # type: ignore[no-any-return]
+    return apply1(Permute(tuple(order)), input)
 
 
 moveaxis = movedim
@@ -220,12 +220,12 @@ def expand(self: Tensor, *sizes: Any, implicit: bool = False) -> Tensor:
             wanted = tuple(
                 shape[i - lead] if type(d) is int and d == -1 else d for i, d in enumerate(wanted)
             )
-    return apply1(Expand(wanted), self)  # type: ignore[no-any-return]
+    return apply1(Expand(wanted), self)
 
 
 def expand_as(self: Tensor, other: Tensor) -> Tensor:
     """A view expanded to the other tensor's shape."""
-    return apply1(Expand(tuple(other._data.shape)), self)  # type: ignore[no-any-return]
+    return apply1(Expand(tuple(other._data.shape)), self)
 
 
 def broadcast_to(input: Tensor, size: Any) -> Tensor:
@@ -261,7 +261,7 @@ def repeat(self: Tensor, *repeats: Any) -> Tensor:
         )
     shape = (1,) * lead + shape
     if all(type(n) is int and n == 1 for n in times):
-        return reshape(self, shape).clone()  # type: ignore[no-any-return]
+        return reshape(self, shape).clone()
     split: list[DimLike] = []
     spread: list[DimLike] = []
     for n, d in zip(times, shape, strict=True):
@@ -307,7 +307,7 @@ def copied(input: Tensor, data: Any) -> Tensor:
     from ..autograd.tape import record
 
     if symbolic.open_graphs or type(data) is Value:
-        return apply1(Cast(input.dtype), input)  # type: ignore[no-any-return]
+        return apply1(Cast(input.dtype), input)
     out = make(data)
     if local.grad and input.requires_grad:
         out._fn = record(Cast(input.dtype), [input._fn], [data], data, [out._ver], None)
@@ -332,7 +332,7 @@ def data_ptr(self: Tensor) -> int:
 def storage_offset(self: Tensor) -> int:
     """Elements between the start of the storage this tensor shows and its own first element."""
     base = self if self._base is None else self._base.base
-    return (data_ptr(self) - data_ptr(base)) // self._data.itemsize
+    return (data_ptr(self) - data_ptr(base)) // self._data.itemsize  # type: ignore[no-any-return]
 
 
 # -- parts ----------------------------------------------------------------------------------------
@@ -363,7 +363,7 @@ def part(input: Tensor, axis: int, start: DimLike, stop: DimLike, step: int = 1)
 
     starts, stops, steps = full_bounds(tuple(input._data.shape))
     starts[axis], stops[axis], steps[axis] = start, stop, step
-    return apply1(Slice(tuple(starts), tuple(stops), tuple(steps)), input)  # type: ignore[no-any-return]
+    return apply1(Slice(tuple(starts), tuple(stops), tuple(steps)), input)
 
 
 def select(input: Tensor, dim: int, index: int) -> Tensor:

@@ -103,9 +103,9 @@ def std_mean(
 def _root(x: Tensor) -> Tensor:
     """sqrt(x) with gradient 0 where x is 0, instead of infinite."""
     if not x.requires_grad:
-        return x.sqrt()  # type: ignore[no-any-return]
+        return x.sqrt()
     zero = x == 0
-    return x.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)  # type: ignore[no-any-return]
+    return x.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
 
 
 # -- norms ----------------------------------------------------------------------------------------
