@@ -33,6 +33,15 @@ _global_forward: dict[int, Hook] = {}
 _global_forward_pre: dict[int, Hook] = {}
 
 
+class _Call:
+    """The arguments of a call, as the hooks so far have left them, and the hooks that have run."""
+
+    def __init__(self, args: Any, kwargs: Any) -> None:
+        self.args = args
+        self.kwargs = kwargs
+        self.hooked: set[int] = set()
+
+
 class Hooked:
     """The call and its hooks: the function side of a Module."""
 
@@ -131,44 +140,44 @@ class Hooked:
             _calls.stack.pop()
 
     def _call_with_hooks(self, args: Any, kwargs: Any) -> Any:
-        called: set[int] = set()
+        call = _Call(args, kwargs)
         try:
-            return self._run_hooks(args, kwargs, called)
+            return self._run_hooks(call)
         except Exception:
             for key, hook in list(self._forward_hooks.items()):
-                if key in self._always_called and key not in called:
+                if key in self._always_called and key not in call.hooked:
                     if key in self._with_kwargs:
-                        hook(self, args, kwargs, None)
+                        hook(self, call.args, call.kwargs, None)
                     else:
-                        hook(self, args, None)
+                        hook(self, call.args, None)
             raise
 
-    def _run_hooks(self, args: Any, kwargs: Any, called: set[int]) -> Any:
+    def _run_hooks(self, call: _Call) -> Any:
         for key, hook in [*_global_forward_pre.items(), *self._forward_pre_hooks.items()]:
             if key in self._with_kwargs:
-                pair = hook(self, args, kwargs)
+                pair = hook(self, call.args, call.kwargs)
                 if pair is not None:
                     if not (isinstance(pair, tuple) and len(pair) == 2):
                         raise RuntimeError(
                             "forward pre-hook must return None or a tuple of (new_args, "
                             f"new_kwargs), but got {pair}."
                         )
-                    args, kwargs = pair
+                    call.args, call.kwargs = pair
             else:
-                new = hook(self, args)
+                new = hook(self, call.args)
                 if new is not None:
-                    args = new if isinstance(new, tuple) else (new,)
+                    call.args = new if isinstance(new, tuple) else (new,)
         watch = None
         if self._backward_hooks or self._backward_pre_hooks:
             watch = _Backward(self)
-            args = watch.inputs(args)
-        result = self.forward(*args, **kwargs)
+            call.args = watch.inputs(call.args)
+        result = self.forward(*call.args, **call.kwargs)
         for key, hook in [*_global_forward.items(), *self._forward_hooks.items()]:
-            called.add(key)
+            call.hooked.add(key)
             if key in self._with_kwargs:
-                new = hook(self, args, kwargs, result)
+                new = hook(self, call.args, call.kwargs, result)
             else:
-                new = hook(self, args, result)
+                new = hook(self, call.args, result)
             if new is not None:
                 result = new
         return result if watch is None else watch.outputs(result)

@@ -84,9 +84,8 @@ class Stateful:
                     destination=destination, prefix=f"{prefix}{name}.", keep_vars=keep_vars
                 )
         for hook in list(self._state_dict_hooks.values()):
-            new = hook(self, destination, prefix, metadata)
-            if new is not None:
-                destination = new
+            if hook(self, destination, prefix, metadata) is not None:
+                raise RuntimeError("state_dict post-hook must return None")
         return destination  # type: ignore[no-any-return]
 
     def _own_tensors(self) -> Iterator[tuple[str, Tensor | None]]:
