@@ -331,12 +331,13 @@ class Graph:
         return outputs[0] if op.n_outputs == 1 else outputs
 
     def set_outputs(self, values: Sequence[Value], names: Sequence[str] = ()) -> None:
-        """Declare the outputs."""
+        """Declare the outputs; unnamed ones take their value's name, or a numbered one."""
         self.outputs = list(values)
-        self.output_names = list(names) or [
-            v.name or f"output{i}" if len(values) > 1 else v.name or "output"
-            for i, v in enumerate(values)
-        ]
+        self.output_names = list(names)
+        for i, v in enumerate(values[len(names) :], len(names)):
+            numbered = f"output{i}" if len(values) > 1 else "output"
+            taken = v.name in self.output_names
+            self.output_names.append(numbered if taken or not v.name else v.name)
 
     @contextmanager
     def inserting_before(self, node: Node) -> Iterator[None]:

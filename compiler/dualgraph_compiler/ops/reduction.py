@@ -13,7 +13,7 @@ import numpy as np
 
 from ..dims import product
 from ..dtypes import BOOL, COMPLEX, FLOAT, INT, bool_, dtype_of, int64
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, IndexOutOfRange, ShapeError
 from ..kernels import activations
 from ..kernels.arrays import narrow, widen
 from ..types import TensorType
@@ -26,6 +26,8 @@ from .pointwise import CATEGORY_NAMES
 
 def reduced_shape(t: TensorType, axes: tuple[int, ...], keepdims: bool, name: str) -> TensorType:
     """`t` without `axes`, or with size 1 there."""
+    if axes and not t.ndim:
+        raise IndexOutOfRange(f"{name}: a 0-d operand has no dimension {axes[0]} to reduce")
     axes = normalize_axes(name, axes, t.ndim)
     if keepdims:
         return t.with_shape(1 if i in axes else d for i, d in enumerate(t.shape))
