@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualgraph_compiler import dtypes as dt
+from dualgraph_compiler.dims import Dim
 from dualgraph_compiler.errors import DTypeError
 from dualgraph_compiler.ops import Op, bitwise, comparison
 
 from .._dispatch import apply
-from .._promote import binary, cast, operator, unify
+from .._promote import binary, cast, operator, result_type, scalar, unify
 from .basics import finish
 from .pointwise import Unary
 
@@ -170,8 +171,6 @@ def where(condition: Tensor, input: Any = None, other: Any = None, *, out: Any =
     if hasattr(input, "_data") or hasattr(other, "_data"):
         a, b = unify((input, other))
     else:
-        from .._promote import result_type, scalar
-
         common = result_type(input, other)
         a, b = scalar(input, common, condition), scalar(other, common, condition)
     return finish(apply(_WHERE, condition, a, b), out)
@@ -193,26 +192,20 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
 
 
 def _as_fill(value: Any, input: Tensor) -> Tensor:
-    """A fill value in the input's dtype, which must be able to hold its kind of number."""
-    from .._promote import scalar, scalar_category
-
+    """A fill value in the input's dtype, converted as C would; DTypeError if that cannot hold it."""
     if hasattr(value, "_data"):
         if value._data.ndim:
             raise DTypeError(
                 "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
                 f"{value._data.ndim} dimension(s)."
             )
-        if value.dtype.category > input.dtype.category:
-            raise DTypeError(
-                f"value cannot be converted to type {input.dtype.name} without overflow"
-            )
         return cast(value, input.dtype)
-    if scalar_category(value) > input.dtype.category and not _is_whole(value, input):
-        raise DTypeError(f"value cannot be converted to type {input.dtype.name} without overflow")
-    return scalar(value, input.dtype, input)
-
-
-def _is_whole(value: Any, input: Tensor) -> bool:
-    if isinstance(value, complex):
-        return value.imag == 0
-    return input.dtype is dt.bool_ or float(value).is_integer()
+    kind = input.dtype
+    fits = kind.is_complex or not isinstance(value, complex)
+    if fits and kind.category == dt.INT and not isinstance(value, Dim):
+        limits = np.iinfo(kind.np)
+        value = int(value) if abs(value) < 2**64 else 2**64
+        fits = limits.min <= value <= limits.max
+    if not fits:
+        raise DTypeError(f"value cannot be converted to type {kind.name} without overflow")
+    return scalar(value, kind, input)

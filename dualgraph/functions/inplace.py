@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.graph import Value
+from dualgraph_compiler.ops.comparison import Where
 
-from .._dispatch import symbolic
-from .._promote import cast, is_number
+from .._dispatch import apply, make, symbolic
+from .._promote import cast, is_number, scalar
 from ..autograd.grad_mode import local
 from ..autograd.inplace import assign
 from .indexing import number_like
@@ -46,20 +48,39 @@ def in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     to_own_dtype = name in _TO_BOOL
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        result = function(self, *args, **kwargs)
-        return assign(self, cast(result, self.dtype) if to_own_dtype else result)
+        source = self
+        if local.grad and type(self._data) is np.ndarray:
+            source, args = _before(self, args)
+        result = function(source, *args, **kwargs)
+        return overwrite(self, cast(result, self.dtype) if to_own_dtype else result)
 
     method.__name__ = method.__qualname__ = f"{name}_"
     method.__doc__ = f"In-place version of `{name}`."
     return method
 
 
+def _before(self: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
+    """The tensor, in the operands too, as a copy of what it holds now if the tape will want that."""
+    if not self.requires_grad and not any(getattr(a, "requires_grad", False) for a in args):
+        return self, args
+    copy = make(self._data.copy(), self._fn)
+    return copy, tuple(copy if a is self else a for a in args)
+
+
+def overwrite(self: Tensor, result: Tensor) -> Tensor:
+    """`assign`; where the tape leads to `self` but not to the result, it goes on with gradient 0."""
+    if local.grad and result._fn is None and self.requires_grad and not self.is_leaf:
+        result = apply(Where(), scalar(True, dt.bool_, self), cast(result, self.dtype), self)
+    return assign(self, result)
+
+
 def in_place_operator(function: Callable[..., Tensor]) -> Callable[..., Any]:
     """The operator ``x += y`` that goes with a function."""
+    twin = in_place(function)
 
     def method(self: Tensor, other: Any) -> Any:
         if hasattr(other, "_data") or is_number(other):
-            return assign(self, function(self, other))
+            return twin(self, other)
         return NotImplemented
 
     method.__doc__ = f"In-place `{function.__name__}` as an operator."
@@ -76,7 +97,7 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
     if hasattr(src, "_data") and type(self._data) is not Value and type(src._data) is not Value:
         src = move(src, self.device)
-    return assign(self, _fitted(src, self, tuple(self._data.shape)))
+    return overwrite(self, _fitted(src, self, tuple(self._data.shape)))
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:
@@ -89,7 +110,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
             self._ver[0] += 1
             return self
     fill = value if hasattr(value, "_data") else number_like(value, self)
-    return assign(self, cast(fill, self.dtype).expand(tuple(data.shape)))
+    return overwrite(self, cast(fill, self.dtype).expand(tuple(data.shape)))
 
 
 def zero_(self: Tensor) -> Tensor:
