@@ -62,7 +62,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """Return x where x > 0, else weight x; weight is [1], or [C] for the second dimension of x."""
     ndim, count = input.ndim, weight.numel()
     if count != 1:
-        channels = input.shape[1] if ndim > 1 else (input.shape[0] if ndim else 1)
+        channels = input.shape[1] if ndim > 1 else 1
         if channels != count:
             raise ShapeError(
                 "prelu: mismatch of parameter numbers and input channel size. Found parameter "
