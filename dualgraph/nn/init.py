@@ -65,13 +65,13 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 @no_grad()
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Any = None) -> Tensor:
     """From U(a, b)."""
-    return tensor.uniform_(a, b, generator=generator)  # type: ignore[no-any-return]
+    return tensor.uniform_(a, b, generator=generator)
 
 
 @no_grad()
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Tensor:
     """From N(mean, std^2)."""
-    return tensor.normal_(mean, std, generator=generator)  # type: ignore[no-any-return]
+    return tensor.normal_(mean, std, generator=generator)
 
 
 @no_grad()
@@ -97,13 +97,13 @@ def trunc_normal_(
             break
         again = fn.empty_like(tensor).normal_(mean, std, generator=generator)
         tensor.copy_(fn.where(outside, again, tensor))
-    return tensor.clamp_(min=a, max=b)  # type: ignore[no-any-return]
+    return tensor.clamp_(min=a, max=b)
 
 
 @no_grad()
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """With `val` everywhere."""
-    return tensor.fill_(val)  # type: ignore[no-any-return]
+    return tensor.fill_(val)
 
 
 def ones_(tensor: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def eye_(tensor: Tensor) -> Tensor:
     if tensor.ndim != 2:
         raise ArgumentError("Only tensors with 2 dimensions are supported")
     identity = fn.eye(*tensor.shape, dtype=tensor.dtype, device=tensor.device)
-    return tensor.copy_(identity)  # type: ignore[no-any-return]
+    return tensor.copy_(identity)
 
 
 @no_grad()
@@ -221,7 +221,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
     q, r = np.linalg.qr(flat)
     q = q * np.sign(np.diag(r))
     q = q.T if rows < columns else q
-    return tensor.copy_(make(np.ascontiguousarray(q * gain)).reshape(*tensor.shape))  # type: ignore[no-any-return]
+    return tensor.copy_(make(np.ascontiguousarray(q * gain)).reshape(*tensor.shape))
 
 
 @no_grad()

@@ -54,7 +54,7 @@ def random_shift(images: dg.Tensor, pixels: int = 1) -> dg.Tensor:
     rows = (start[0] + dg.arange(height)).unsqueeze(2)
     columns = (start[1] + dg.arange(width)).unsqueeze(1)
     moved = padded.transpose(0, 1)[:, dg.arange(n).reshape(n, 1, 1), rows, columns]
-    return moved.transpose(0, 1).contiguous()  # type: ignore[no-any-return]
+    return moved.transpose(0, 1).contiguous()
 
 
 def example_inputs(batch: int = 2) -> tuple[dg.Tensor]:

@@ -235,6 +235,11 @@ def test_inplace_overwrites_the_input(name: str) -> None:
     assert "inplace=True" in repr(layer)
 
 
+def test_batch_norm_followed_by_an_inplace_activation() -> None:
+    mine, theirs = (n.Sequential(n.BatchNorm2d(3), n.ReLU(inplace=True)) for n in (nn, torch.nn))
+    compare(mine, theirs, [torch.randn(2, 3, 4, 4, requires_grad=True)])
+
+
 @pytest.mark.parametrize("name", ["Dropout", "Dropout1d", "Dropout2d", "AlphaDropout", "RReLU"])
 def test_random_layers_in_training(name: str) -> None:
     layer = getattr(nn, name)()

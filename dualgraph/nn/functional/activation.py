@@ -146,7 +146,7 @@ def tanh(input: Tensor) -> Tensor:
 
 def tanhshrink(input: Tensor) -> Tensor:
     """Return x - tanh(x)."""
-    return input - float_unary(_TANH, input)
+    return input - float_unary(_TANH, input)  # type: ignore[no-any-return]
 
 
 def softsign(input: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ def threshold(input: Tensor, threshold: float, value: float, inplace: bool = Fal
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """Return x where |x| > lambd, else 0."""
-    return fn.where((input >= -lambd) & (input <= lambd), 0.0, input)
+    return fn.where((input >= -lambd) & (input <= lambd), 0.0, input)  # type: ignore[no-any-return]
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
@@ -175,7 +175,7 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     if lambd < 0:
         raise ArgumentError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
     below = fn.where(input < -lambd, input + lambd, input * 0.0)
-    return fn.where(input > lambd, input - lambd, below)
+    return fn.where(input > lambd, input - lambd, below)  # type: ignore[no-any-return]
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
@@ -187,7 +187,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
             f"glu: halving dimension must be even, but dimension {axis} is size {size}"
         )
     half = size // 2
-    return input.narrow(axis, 0, half) * sigmoid(input.narrow(axis, half, half))
+    return input.narrow(axis, 0, half) * sigmoid(input.narrow(axis, half, half))  # type: ignore[no-any-return]
 
 
 # -- along a dimension ----------------------------------------------------------------------------
@@ -239,4 +239,4 @@ def gumbel_softmax(
         return soft
     index = soft.argmax(dim, keepdim=True)
     one_hot = fn.zeros_like(logits).scatter(dim, index, 1.0)
-    return one_hot - soft.detach() + soft
+    return one_hot - soft.detach() + soft  # type: ignore[no-any-return]

@@ -31,17 +31,17 @@ def _norm(x: Tensor, p: float, dim: int, keepdim: bool) -> Tensor:
         zero = total == 0
         return fn.where(zero, 0.0, fn.where(zero, 1.0, total).sqrt())  # type: ignore[no-any-return]
     if p == math.inf:
-        return x.abs().amax(dim, keepdim=keepdim)  # type: ignore[no-any-return]
+        return x.abs().amax(dim, keepdim=keepdim)
     if p == 1:
         return x.abs().sum(dim, keepdim=keepdim)
-    return (x.abs() ** p).sum(dim, keepdim=keepdim) ** (1.0 / p)
+    return (x.abs() ** p).sum(dim, keepdim=keepdim) ** (1.0 / p)  # type: ignore[no-any-return]
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim`."""
     a = x1 / _norm(x1, 2, dim, True).clamp(min=eps)
     b = x2 / _norm(x2, 2, dim, True).clamp(min=eps)
-    return (a * b).sum(dim)
+    return (a * b).sum(dim)  # type: ignore[no-any-return]
 
 
 def pairwise_distance(
@@ -95,4 +95,4 @@ def scaled_dot_product_attention(
         weights = fn.where((scores == -math.inf).all(-1, keepdim=True), 0.0, weights)
     if dropout_p:
         weights = dropout(weights, dropout_p)
-    return weights @ value
+    return weights @ value  # type: ignore[no-any-return]

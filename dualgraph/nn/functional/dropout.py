@@ -51,7 +51,7 @@ def _drop_channels(rank: int, input: Tensor, p: float, training: bool, inplace: 
         return input
     if input.ndim == rank + 1:
         result = _drop(input.unsqueeze(0), p, training, False, channels=True).squeeze(0)
-        return assign(input, result) if inplace else result  # type: ignore[no-any-return]
+        return assign(input, result) if inplace else result
     return _drop(input, p, training, inplace, channels=True)
 
 

@@ -34,7 +34,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"{shape_text(tuple(weight.shape))}"
         )
     out = (input * weight).sum(-1)
-    return out if bias is None else out + bias
+    return out if bias is None else out + bias  # type: ignore[no-any-return]
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -42,7 +42,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     rows = input1.unsqueeze(-2).unsqueeze(-2)  # [..., 1, 1, in1]
     mixed = (rows @ weight).squeeze(-2)  # [..., out, in2]
     out = (mixed * input2.unsqueeze(-2)).sum(-1)
-    return out if bias is None else out + bias
+    return out if bias is None else out + bias  # type: ignore[no-any-return]
 
 
 def embedding(
@@ -102,4 +102,4 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     elif num_classes <= 0:
         raise ArgumentError("one_hot of a traced tensor needs num_classes")
     classes: Any = fn.arange(num_classes, device=tensor.device)
-    return (tensor.unsqueeze(-1) == classes).to(dt.int64)
+    return (tensor.unsqueeze(-1) == classes).to(dt.int64)  # type: ignore[no-any-return]

@@ -145,7 +145,7 @@ def kl_div(
         safe = fn.where(target == 0, 1.0, target)
         losses = target * safe.log() - target * input
     if reduction == "batchmean":
-        return losses.sum() / (input.shape[0] if input.ndim else 1)
+        return losses.sum() / (input.shape[0] if input.ndim else 1)  # type: ignore[no-any-return]
     return reduced("kl_div", losses, reduction)
 
 

@@ -30,15 +30,17 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tens
     if weight is None and bias is None:
         return ()
     if weight is None:
+        assert bias is not None
         weight = fn.ones_like(bias)
-    if bias is None:
+    elif bias is None:
         bias = fn.zeros_like(weight)
+    assert bias is not None
     return cast(weight, x.dtype), cast(bias, x.dtype)
 
 
 def _check_count(sizes: Sequence[Any]) -> None:
     """Raise if a channel has one value only, whose variance is 0."""
-    if all(isinstance(d, int) for d in sizes) and math.prod(sizes[:1] + sizes[2:]) == 1:
+    if all(isinstance(d, int) for d in sizes) and math.prod((sizes[0], *sizes[2:])) == 1:
         raise ArgumentError(
             f"Expected more than 1 value per channel when training, got input size {list(sizes)}"
         )
@@ -86,6 +88,8 @@ def batch_norm(
     shape = tuple(input.shape)
     _check_count(shape)
     out, mean, var = apply(BatchNormTraining(eps), input, *affine)
+    # The gradient reads the statistics alone: `out` may be overwritten, as by relu(inplace=True).
+    out._ver = [0]
     if running_mean is not None or running_var is not None:
         count = shape[0]
         for d in shape[2:]:
@@ -214,4 +218,4 @@ def local_response_norm(
         squares = squares.reshape(n, 1, c, h, -1)
         squares = pad(squares, (0, 0, 0, 0, size // 2, (size - 1) // 2))
         means = avg_pool3d(squares, (size, 1, 1), stride=1).squeeze(1).reshape(n, c, h, *rest)
-    return input / (means * alpha + k) ** beta
+    return input / (means * alpha + k) ** beta  # type: ignore[no-any-return]

@@ -67,7 +67,7 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
     n = len(lead)
     x = input.reshape(*lead, c // (r * r), r, r, h, w)
     x = x.permute(*range(n), n, n + 3, n + 1, n + 4, n + 2)
-    return x.reshape(*lead, c // (r * r), h * r, w * r)  # type: ignore[no-any-return]
+    return x.reshape(*lead, c // (r * r), h * r, w * r)
 
 
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
@@ -82,14 +82,14 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     n = len(lead)
     x = input.reshape(*lead, c, h // r, r, w // r, r)
     x = x.permute(*range(n), n, n + 2, n + 4, n + 1, n + 3)
-    return x.reshape(*lead, c * r * r, h // r, w // r)  # type: ignore[no-any-return]
+    return x.reshape(*lead, c * r * r, h // r, w // r)
 
 
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     """Channels of [N, C, *S], in groups, dealt out like cards."""
     n, c, *sizes = input.shape
     x = input.reshape(n, groups, c // groups, *sizes).transpose(1, 2)
-    return x.reshape(n, c, *sizes)  # type: ignore[no-any-return]
+    return x.reshape(n, c, *sizes)
 
 
 def interpolate(
@@ -162,4 +162,4 @@ def unfold(
         for j in range(kw)
     ]
     out = fn.stack(blocks, 2).reshape(n, c * kh * kw, p * q)
-    return out.squeeze(0) if single else out  # type: ignore[no-any-return]
+    return out.squeeze(0) if single else out

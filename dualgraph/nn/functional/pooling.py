@@ -239,4 +239,4 @@ def lp_pool2d(
 def _root(means: Tensor, count: int, order: float) -> Tensor:
     from .activation import relu
 
-    return (means.sign() * relu(means.abs()) * count).pow(1.0 / order)
+    return (means.sign() * relu(means.abs()) * count).pow(1.0 / order)  # type: ignore[no-any-return]

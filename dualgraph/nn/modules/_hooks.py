@@ -263,7 +263,7 @@ def _replaced(old: tuple[Any, ...], new: Any) -> tuple[Any, ...]:
             f"Backward hook returned an invalid number of grad_input, got {len(new)}, but expected "
             f"{len(old)}"
         )
-    return new
+    return new  # type: ignore[no-any-return]
 
 
 class _Mark(Function):

@@ -206,7 +206,7 @@ class ModuleDict(Module):
 
     def update(self, modules: Mapping[str, Module] | Iterable[Any]) -> None:
         """Add modules from a mapping or from pairs, replacing those of the same name."""
-        pairs = modules.items() if isinstance(modules, Mapping | ModuleDict) else modules
+        pairs: Any = modules.items() if isinstance(modules, Mapping | ModuleDict) else modules
         for key, module in pairs:
             self[key] = module
 
@@ -319,9 +319,9 @@ class ParameterDict(Module):
 
     def update(self, parameters: Mapping[str, Any] | Iterable[Any]) -> None:
         """Add values from a mapping or from pairs, replacing those of the same name."""
-        pairs = (
-            parameters.items() if isinstance(parameters, Mapping | ParameterDict) else parameters
-        )
+        pairs: Any = parameters
+        if isinstance(parameters, Mapping | ParameterDict):
+            pairs = parameters.items()
         for key, value in pairs:
             self[key] = value
 

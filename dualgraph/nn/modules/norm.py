@@ -135,7 +135,7 @@ class _BatchNorm(_ChannelNorm):
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if momentum is None:  # the plain average of all batches
-                momentum = 1.0 / self.num_batches_tracked.to(input.dtype)  # type: ignore[assignment]
+                momentum = 1.0 / self.num_batches_tracked.to(input.dtype)
         return F.batch_norm(
             input,
             mean if not self.training or self.track_running_stats else None,

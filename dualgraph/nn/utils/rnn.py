@@ -193,7 +193,7 @@ class PackedSequence:
 def _take(x: Tensor, at: Any) -> Tensor:
     """Rows of `x` at the numbers `at`, an array: [*at.shape, *x.shape[1:]]."""
     index = make(np.ascontiguousarray(at.reshape(-1), np.int64)).to(x.device)
-    return x.index_select(0, index).reshape(*at.shape, *x.shape[1:])  # type: ignore[no-any-return]
+    return x.index_select(0, index).reshape(*at.shape, *x.shape[1:])
 
 
 def invert_permutation(permutation: Tensor | None) -> Tensor | None:
@@ -201,7 +201,7 @@ def invert_permutation(permutation: Tensor | None) -> Tensor | None:
     if permutation is None:
         return None
     order = np.argsort(permutation.cpu().numpy()).astype(np.int64)
-    return make(order).to(permutation.device)  # type: ignore[no-any-return]
+    return make(order).to(permutation.device)
 
 
 def pack_padded_sequence(
@@ -306,7 +306,7 @@ def pad_sequence(
         gap = longest - s.shape[0]
         ends = (0, gap) if padding_side == "right" else (gap, 0)
         rows.append(pad(s, (*(0, 0) * (s.ndim - 1), *ends), value=padding_value))
-    return fn.stack(rows, 0 if batch_first else 1)  # type: ignore[no-any-return]
+    return fn.stack(rows, 0 if batch_first else 1)
 
 
 def unpad_sequence(
