@@ -28,6 +28,9 @@ COMPLEX = (np.dtype(np.complex64), np.dtype(np.complex128))
 INTS = tuple(map(np.dtype, ("int8", "int16", "int32", "int64", "uint8")))
 BOOL = np.dtype(bool)
 
+# Ops whose result's size depends on data: they run eagerly, and `infer` refuses them (tests/ops).
+EAGER_ONLY = {"nonzero", "masked_select"}
+
 # Tolerance (relative and absolute) by the dtype of the result, where a sample states none.
 TOLERANCE: dict[Any, float] = {
     np.dtype(np.float16): 2e-3,

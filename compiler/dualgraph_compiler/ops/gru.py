@@ -11,7 +11,17 @@ from ..types import TensorType
 from . import f
 from .base import Array, Grad, op
 from .onnx_rules import Export
-from .recurrent import Recurrent, add, chunks, keep, per_gate, shifted, sigmoid_into, unstack
+from .recurrent import (
+    Recurrent,
+    add,
+    chunks,
+    keep,
+    per_gate,
+    shifted,
+    sigmoid_into,
+    stacked,
+    unstack,
+)
 
 
 @op
@@ -91,7 +101,8 @@ class GRU(Recurrent):
             gate = f.concat([r, z, n, q], 1)
             gates.append(keep(gate, gate, outside, t)[1])
             ys.append(out)
-        return self.ordered(f.stack(ys, 0), lens), h, f.stack(gates, 0)
+        m = h.shape[1]
+        return self.ordered(stacked(ys, x, m), lens), h, stacked(gates, x, 4 * m)
 
     def vjp(
         self,

@@ -11,7 +11,17 @@ from ..types import TensorType
 from . import f
 from .base import Array, Grad, op
 from .onnx_rules import Export
-from .recurrent import Recurrent, add, chunks, keep, per_gate, shifted, sigmoid_into, unstack
+from .recurrent import (
+    Recurrent,
+    add,
+    chunks,
+    keep,
+    per_gate,
+    shifted,
+    sigmoid_into,
+    stacked,
+    unstack,
+)
 
 
 @op
@@ -97,8 +107,9 @@ class LSTM(Recurrent):
             gates.append(keep(gate, gate, outside, t)[1])
             ys.append(out)
             cells.append(c)
-        y = self.ordered(f.stack(ys, 0), lens)
-        return y, h, c, f.stack(gates, 0), f.stack(cells, 0)
+        n = h.shape[1]
+        y = self.ordered(stacked(ys, x, n), lens)
+        return y, h, c, stacked(gates, x, 4 * n), stacked(cells, x, n)
 
     def vjp(
         self,

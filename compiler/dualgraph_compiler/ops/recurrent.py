@@ -159,6 +159,11 @@ def unstack(x: Array) -> list[Array]:
     return list(x) if type(x) is np.ndarray else [f.select(x, 0, t) for t in range(x.shape[0])]
 
 
+def stacked(xs: Sequence[Array], x: Array, features: Any) -> Array:
+    """What the steps gave, [B, features] each, as one [T, B, features]; `x` says of what dtype."""
+    return f.stack(xs, 0) if xs else f.zeros(x, (0, x.shape[1], features))
+
+
 def chunks(x: Array, n: int) -> list[Array]:
     """`x` in `n` equal parts along its last axis."""
     size, last = x.shape[-1] // n, x.ndim - 1
@@ -241,7 +246,7 @@ class RNN(Recurrent):
             new = f.tanh(new) if self.activation == "tanh" else f.clip(new, 0, None)
             h, out = keep(new, h, outside, t)
             ys.append(out)
-        return self.ordered(f.stack(ys, 0), lens), h
+        return self.ordered(stacked(ys, x, h.shape[1]), lens), h
 
     def vjp(
         self,

@@ -17,6 +17,7 @@ from .derive import export_formula
 from .gru import GRU
 from .lstm import LSTM
 from .onnx_rules import Export, Import, from_onnx
+from .onnx_types import carrier
 from .recurrent import RNN, Recurrent
 
 # Position in our order of each gate in ONNX's order.
@@ -58,7 +59,8 @@ def _export(
     hidden = ctx.type(w_hh).shape[1]
     if not isinstance(hidden, int):
         raise OnnxError(f"{op.name}: ONNX needs a known hidden size, got {hidden}")
-    zero = ctx.ints(0)
+    zero, dtype = ctx.ints(0), ctx.type(x).dtype
+    wide = carrier(ctx, dtype, name)
 
     def reordered(w: str) -> str:
         if len(order) == 1:
@@ -69,11 +71,15 @@ def _export(
 
     biases = ctx.emit("Concat", reordered(b_ih), reordered(b_hh), axis=0)
     operands = [ctx.emit("Unsqueeze", v, zero) for v in (reordered(w_ih), reordered(w_hh), biases)]
-    operands.append(ctx.emit("Cast", lens[0], to=int32) if lens else "")
     operands += [ctx.emit("Unsqueeze", s, zero) for s in states]
+    if wide is not dtype:
+        x, *operands = (ctx.emit("Cast", v, to=wide) for v in (x, *operands))
+    operands.insert(3, ctx.emit("Cast", lens[0], to=int32) if lens else "")
     if op.reverse:
         attributes["direction"] = "reverse"
     results = ctx.emit(name, x, *operands, outputs=1 + op.states, hidden_size=hidden, **attributes)
+    if wide is not dtype:
+        results = [ctx.emit("Cast", v, to=dtype) for v in results]
     y, *last = results
     return ctx.emit("Squeeze", y, ctx.ints(1)), *(ctx.emit("Squeeze", s, zero) for s in last)
 

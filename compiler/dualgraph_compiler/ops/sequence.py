@@ -14,6 +14,7 @@ from ..types import TensorType
 from . import f
 from .base import Array, Grad, Kind, Op, op, shape_text
 from .onnx_rules import Export, Import, from_onnx
+from .onnx_types import emit
 
 
 def check_lens(name: str, lens: TensorType, batch: DimLike | None = None) -> None:
@@ -79,7 +80,8 @@ class ReverseSequence(Op):
 
     def to_onnx(self, ctx: Export, x: str, lens: str) -> Any:
         ctx.require_opset(10, "reverse_sequence")
-        return ctx.emit("ReverseSequence", x, lens, batch_axis=1, time_axis=0)
+        axes = {"batch_axis": 1, "time_axis": 0}
+        return emit(ctx, ctx.type(x).dtype, "ReverseSequence", x, lens, **axes)
 
 
 @from_onnx("ReverseSequence")
