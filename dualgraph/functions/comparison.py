@@ -192,7 +192,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
 
 
 def _as_fill(value: Any, input: Tensor) -> Tensor:
-    """A fill value in the input's dtype, converted as C would; DTypeError if that cannot hold it."""
+    """A fill value in the input's dtype, converted as C would; DTypeError if it does not fit."""
     if hasattr(value, "_data"):
         if value._data.ndim:
             raise DTypeError(

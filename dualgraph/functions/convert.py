@@ -16,7 +16,7 @@ from dualgraph_runtime.device import CPU, Device, device_of, to_device
 from .._dispatch import current_fn, make
 from .._promote import cast
 from ..autograd.grad_mode import local
-from ..autograd.tape import next_seq
+from ..autograd.tape import CustomNode
 from .basics import device_from
 
 if TYPE_CHECKING:
@@ -86,16 +86,14 @@ def type_as(self: Tensor, other: Tensor) -> Tensor:
     return cast(self, other.dtype)
 
 
-class MoveNode:
+class MoveNode(CustomNode):
     """The tape entry of a move between devices: the gradient moves back."""
 
-    hooks: dict[builtins.int, Any] | None = None
     name = "ToCopyBackward0"
 
     def __init__(self, edge: Any, origin: Device) -> None:
-        self.edges = (edge,)
+        super().__init__((edge,))
         self.origin = origin
-        self.seq = next_seq()
 
     def run(self, g: Any, create_graph: builtins.bool) -> tuple[Any]:
         """The gradient, on the device the tensor came from."""

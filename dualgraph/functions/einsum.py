@@ -127,6 +127,7 @@ def _contract(x: Tensor, a: str, y: Tensor, b: str, later: set[str]) -> tuple[Te
     """The product of two operands, summed over what nothing later needs."""
     x, a = _sum_out(x, a, later | set(b) - _ones(y, b))
     y, b = _sum_out(y, b, later | set(a) - _ones(x, a))
+    x, a = _sum_out(x, a, later | set(b))
     both = [c for c in a if c in b]
     inside = [c for c in both if c not in later]
     batch = [c for c in both if c in later]

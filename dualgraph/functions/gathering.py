@@ -13,8 +13,7 @@ from dualgraph_compiler.ops.base import shape_text
 
 from .._dispatch import apply, apply1
 from .._promote import cast
-from .basics import axis_of, finish
-from .indexing import number_like
+from .basics import axis_of, finish, number_like
 from .shape import broadcast_tensors, expand, part, reshape
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from .._dispatch import ViewInfo, apply, apply1, captures, current_fn, make, sym
 from .._promote import cast, is_number
 from ..autograd.grad_mode import local
 from ..autograd.inplace import assign
+from .basics import number_like, overwrite
 from .data import tensor
 
 if TYPE_CHECKING:
@@ -75,6 +76,14 @@ def _is_basic(key: Any) -> bool:
     if key.__class__ is tuple:
         return all(k.__class__ in _BASIC for k in key)
     return key.__class__ in _BASIC
+
+
+def _is_forward(key: Any) -> bool:
+    """Whether no slice of a basic index goes backward."""
+    for k in key if key.__class__ is tuple else (key,):
+        if k.__class__ is slice and k.step is not None and k.step < 1:
+            return False
+    return True
 
 
 def getitem(self: Tensor, key: Any) -> Tensor:
@@ -308,6 +317,7 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
         and (self._base is None or self._base.base._fn is None)
         and self._fn is None
         and _is_basic(key)
+        and _is_forward(key)
     ):
         if value.__class__ in (int, float, bool):
             source = value
@@ -321,7 +331,9 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
     plan = _plan(key, tuple(data.shape))
     x = _shown(self, plan) if plan.ops else self
     if not plan.picks:
-        assign(x, _fitted(value, x, tuple(x._data.shape)))
+        fitted = _fitted(value, x, tuple(x._data.shape))
+        whole = not any(type(op) is Slice for op in plan.ops)
+        (overwrite if whole else assign)(x, fitted)
         return
     picks = plan.picks
     if len(picks) == 1 and picks[0][1].dtype is dt.bool_:
@@ -369,15 +381,6 @@ def _fitted(value: Any, x: Tensor, shape: Shape) -> Tensor:
     if lead > 0:  # leading axes of size 1 may be dropped
         value = value.reshape(tuple(value._data.shape[lead:]))
     return value.expand(shape)  # type: ignore[no-any-return]
-
-
-def number_like(value: Any, x: Tensor) -> Tensor:
-    """A number as a 0-d tensor in the dtype of `x`, converted as C would."""
-    from .._promote import scalar
-
-    if x.dtype.category < dt.FLOAT and isinstance(value, float):
-        value = int(value) if x.dtype is not dt.bool_ else bool(value)
-    return scalar(value, x.dtype, x)
 
 
 def _put_masked(x: Tensor, axis: int, mask: Tensor, value: Any) -> Tensor | None:

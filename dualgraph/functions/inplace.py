@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.graph import Value
-from dualgraph_compiler.ops.comparison import Where
 
-from .._dispatch import apply, make, symbolic
-from .._promote import cast, is_number, scalar
+from .._dispatch import make, symbolic
+from .._promote import cast, is_number
 from ..autograd.grad_mode import local
-from ..autograd.inplace import assign
-from .indexing import number_like
+from .basics import number_like, overwrite
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -60,18 +57,11 @@ def in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _before(self: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
-    """The tensor, in the operands too, as a copy of what it holds now if the tape will want that."""
+    """The tensor, in the operands too, as a copy of what it holds now if the tape may want it."""
     if not self.requires_grad and not any(getattr(a, "requires_grad", False) for a in args):
         return self, args
     copy = make(self._data.copy(), self._fn)
     return copy, tuple(copy if a is self else a for a in args)
-
-
-def overwrite(self: Tensor, result: Tensor) -> Tensor:
-    """`assign`; where the tape leads to `self` but not to the result, it goes on with gradient 0."""
-    if local.grad and result._fn is None and self.requires_grad and not self.is_leaf:
-        result = apply(Where(), scalar(True, dt.bool_, self), cast(result, self.dtype), self)
-    return assign(self, result)
 
 
 def in_place_operator(function: Callable[..., Tensor]) -> Callable[..., Any]:
