@@ -43,8 +43,8 @@ class Full(Creation):
 
     def eager(self, xp: Any) -> Array:
         _check_shape("full", self.shape)
-        # Through an array: NumPy refuses some scalars of ml_dtypes' types.
-        return xp.full(self.shape, np.asarray(self.value).astype(self.dtype.np), self.dtype.np)
+        value = np.asarray(self.value).astype(self.dtype.np)[()]
+        return xp.full(self.shape, value, self.dtype.np)
 
     def to_onnx(self, ctx: Export) -> Any:
         value = np.asarray([self.value]).astype(self.dtype.np)

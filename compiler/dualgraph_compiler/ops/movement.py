@@ -87,7 +87,7 @@ class Expand(Movement):
         return x.with_shape(self.shape)
 
     def eager(self, xp: Any, x: Array) -> Array:
-        return broadcast_to(xp, x, self.shape)  # type: ignore[arg-type]
+        return broadcast_to(xp, x, self.shape)
 
     def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
         return (f.unbroadcast(g, _x.shape),)

@@ -55,7 +55,7 @@ class Export(Protocol):
         """The type of an operand."""
 
     def is_used(self, output: int) -> bool:
-        """Whether anything reads this output of the op being written; "" may stand for it if not."""
+        """Whether anything reads this output of the op being written; if not, "" will do."""
 
     def require_opset(self, needed: int, what: str) -> None:
         """Raise OnnxError unless the target opset is at least `needed`."""
