@@ -23,7 +23,7 @@ from dualgraph_compiler.ops.base import array_module
 from dualgraph_compiler.types import type_of
 
 from .autograd.grad_mode import local
-from .autograd.tape import Pick, record
+from .autograd.tape import Leaf, Pick, record
 
 if TYPE_CHECKING:
     from ._tensor import Tensor
@@ -257,7 +257,8 @@ def _refresh(view: Tensor, info: ViewInfo) -> None:
     again._ver = info.base._ver
     for op in info.ops or ():
         again = apply(op, again)
-    view._fn = again._fn
+    if again._fn is not None or type(view._fn) is not Leaf:
+        view._fn = again._fn
     if type(view._data) is Value:
         view._data = again._data
     info.version = view._ver[0]

@@ -6,6 +6,7 @@ on the class, so that ``x.sum(0)`` and ``dg.sum(x, 0)`` are one function.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -180,8 +181,14 @@ class Tensor(Methods):
                     "only Tensors of floating point and complex dtype can require gradients, got "
                     f"{self.dtype}"
                 )
-            self._fn = Leaf()
-        elif not requires_grad:
+            self._fn = self.__dict__.pop("_frozen", None) or Leaf()
+            self._fn.active = True
+            if "_free_grad" in self.__dict__:
+                self._fn.grad = self.__dict__.pop("_free_grad")
+        elif not requires_grad and fn is not None:
+            # What was recorded leads to this leaf still, and it holds the gradient so far.
+            fn.active = False
+            self.__dict__["_frozen"] = fn
             self._fn = None
         return self
 
@@ -232,6 +239,11 @@ class Tensor(Methods):
     @data.setter
     def data(self, value: Tensor) -> None:
         self._data = value._data
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether this is a non-leaf whose gradient is kept in `grad`."""
+        return "_retained" in self.__dict__
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf in `grad`."""
@@ -367,16 +379,20 @@ class Tensor(Methods):
             raise AutogradError(
                 "Only Tensors created explicitly by the user support the deepcopy protocol"
             )
-        out = _dispatch.make(self._concrete("deepcopy").copy(), Leaf() if self._fn else None)
+        out = make(self._concrete("deepcopy").copy(), Leaf() if self._fn else None)
         out.__class__ = self.__class__
+        memo[id(self)] = out
         if self.grad is not None:
             out.grad = make(self.grad._data.copy())
-        memo[id(self)] = out
+        for name, value in self.__dict__.items():
+            if name not in _PRIVATE:
+                out.__dict__[name] = copy.deepcopy(value, memo)
         return out
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         data = self.detach().cpu()._concrete("pickling")
-        return _rebuild, (type(self), data, self.requires_grad)
+        kept = {k: v for k, v in self.__dict__.items() if k not in _PRIVATE}
+        return _rebuild, (type(self), data, self.requires_grad, kept)
 
     # -- being an operand of the ops' own rules ----------------------------------------------------
 
@@ -392,9 +408,16 @@ class Tensor(Methods):
         return TensorType(self.dtype, tuple(self._data.shape))
 
 
-def _rebuild(cls: type[Tensor], data: Any, requires_grad: bool) -> Tensor:
+# What the autograd methods keep in a tensor's `__dict__`.
+_PRIVATE = frozenset(("_free_grad", "_frozen", "_retained"))
+
+
+def _rebuild(
+    cls: type[Tensor], data: Any, requires_grad: bool, attributes: dict[str, Any] | None = None
+) -> Tensor:
     out = make(data, Leaf() if requires_grad else None)
     out.__class__ = cls
+    out.__dict__.update(attributes or {})
     return out
 
 

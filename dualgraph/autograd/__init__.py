@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph_compiler.errors import AutogradError
+from dualgraph_compiler.errors import ArgumentError, AutogradError
 
 from .. import functions
 from .._dispatch import current_fn, make
-from . import engine
+from . import engine, inplace
 from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from .tape import Leaf
 
 __all__ = [
     "Function",
@@ -42,19 +43,21 @@ def backward(
         create_graph: record the gradients' own computation, for higher derivatives.
         inputs: accumulate in these leaves only.
     """
-    roots = _roots(tensors, grad_tensors, create_graph)
-    if inputs is None:
-        engine.run_backward(
-            roots,
-            retain_graph=create_graph if retain_graph is None else retain_graph,
-            create_graph=create_graph,
-        )
-        return
-    leaves = _as_sequence(inputs)
-    found = grad(tensors, leaves, grad_tensors, retain_graph, create_graph, allow_unused=True)
-    for leaf, g in zip(leaves, found, strict=True):
-        if g is not None:
-            leaf.grad = g if leaf.grad is None else leaf.grad + g
+    targets: dict[Any, Any] | None = None
+    chosen = () if inputs is None else _as_sequence(inputs)
+    if inputs is not None:
+        if not chosen:
+            raise ArgumentError("backward: `inputs` is empty; expected at least one tensor")
+        targets = dict.fromkeys(_producers(chosen))
+    engine.run_backward(
+        _roots(tensors, grad_tensors, create_graph),
+        retain_graph=create_graph if retain_graph is None else retain_graph,
+        create_graph=create_graph,
+        targets=targets,
+    )
+    for t, fn in zip(chosen, targets or (), strict=False):
+        if type(fn) is not Leaf and targets is not None and targets[fn] is not None:
+            inplace.add_grad(t, _as_tensor(targets[fn], create_graph))
 
 
 def grad(
@@ -72,22 +75,15 @@ def grad(
         AutogradError: an input takes no part in the outputs (unless `allow_unused`).
     """
     ins = _as_sequence(inputs)
-    targets: dict[Any, Any] = {}
-    keys = []
-    for i, t in enumerate(ins):
-        fn = t._fn if t._base is None else current_fn(t)
-        if fn is None:
-            raise AutogradError(
-                f"One of the differentiated Tensors does not require grad (input {i})"
-            )
-        keys.append(fn)
-        targets[fn] = None
+    keys = _producers(ins)
+    targets: dict[Any, Any] = dict.fromkeys(keys)
     roots = _roots(outputs, grad_outputs, create_graph)
     engine.run_backward(
         roots,
         retain_graph=create_graph if retain_graph is None else retain_graph,
         create_graph=create_graph,
         targets=targets,
+        accumulate=False,
     )
     out: list[Any] = []
     for i, (t, key) in enumerate(zip(ins, keys, strict=True)):
@@ -95,13 +91,32 @@ def grad(
         if g is None:
             if not allow_unused and not materialize_grads:
                 raise AutogradError(
-                    f"One of the differentiated Tensors (input {i}) appears to not have been used "
-                    "in the graph. Set allow_unused=True if this is the desired behavior."
+                    f"The differentiated Tensor at index {i} appears to not have been used in the "
+                    "graph. Set allow_unused=True if this is the desired behavior."
                 )
             out.append(functions.zeros_like(t) if materialize_grads else None)
         else:
-            out.append(g if create_graph else make(np.asarray(g) if np.isscalar(g) else g))
+            out.append(_as_tensor(g, create_graph))
     return tuple(out)
+
+
+def _as_tensor(g: Any, create_graph: bool) -> Any:
+    """A gradient from the engine as a tensor of its own: others may hold the same array."""
+    if create_graph:
+        return g
+    return make(np.array(g) if isinstance(g, np.ndarray | np.generic) else g)
+
+
+def _producers(inputs: Sequence[Any]) -> list[Any]:
+    found = []
+    for i, t in enumerate(inputs):
+        fn = t._fn if t._base is None else current_fn(t)
+        if fn is None:
+            raise AutogradError(
+                f"One of the differentiated Tensors does not require grad (input {i})"
+            )
+        found.append(fn)
+    return found
 
 
 def _as_sequence(x: Any) -> Sequence[Any]:
@@ -113,6 +128,8 @@ def _as_sequence(x: Any) -> Sequence[Any]:
 def _roots(tensors: Any, grad_tensors: Any, create_graph: bool) -> list[tuple[Any, Any]]:
     outputs = _as_sequence(tensors)
     given = (None,) * len(outputs) if grad_tensors is None else _as_sequence(grad_tensors)
+    if len(given) != len(outputs):
+        raise ArgumentError(f"got {len(outputs)} tensors and {len(given)} gradients for them")
     return [engine.root(t, g, create_graph) for t, g in zip(outputs, given, strict=True)]
 
 

@@ -8,6 +8,7 @@ taped in turn.
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from sys import getrefcount
@@ -34,16 +35,17 @@ def run_backward(
     retain_graph: bool = False,
     create_graph: bool = False,
     targets: dict[Any, Any] | None = None,
+    accumulate: bool = True,
 ) -> None:
     """Propagate gradients from `roots`, pairs of a producer and its gradient.
 
-    Gradients are Tensors if `create_graph`, else arrays or Values. Without `targets` they
-    accumulate in every leaf reached. With it (a dict whose keys are producers) they are stored as
-    its values, nothing accumulates in leaves, and paths that lead to no target are skipped.
+    Gradients are Tensors if `create_graph`, else arrays or Values. They accumulate in every leaf
+    reached, unless `accumulate` is off. With `targets` (a dict whose keys are producers) they are
+    stored as its values too, and paths that lead to no target are skipped.
     """
     mode, local.grad = local.grad, create_graph
     try:
-        _propagate(roots, retain_graph, create_graph, targets)
+        _propagate(roots, retain_graph, create_graph, targets, accumulate)
     finally:
         local.grad = mode
 
@@ -53,14 +55,20 @@ def _propagate(
     retain: bool,
     create_graph: bool,
     targets: dict[Any, Any] | None,
+    accumulate: bool,
 ) -> None:
     """The walk; one long loop, since every call in it is paid for by every node."""
-    useful = None if targets is None else _leading_to(roots, targets)
+    useful = inner = None
+    if targets is not None:
+        inner = _leading_to(roots, targets)
+        useful = inner | targets.keys()
     grads: dict[Any, Any] = {}
-    heap: list[tuple[int, Any]] = []
+    heap: list[tuple[float, Any]] = []
     for fn, g in roots:
+        if useful is not None and fn not in useful:
+            continue
         if fn in grads:
-            grads[fn] = grads[fn] + g
+            grads[fn] = _add(grads[fn], g)
         else:
             grads[fn] = g
             heappush(heap, (-fn.seq, fn))
@@ -71,8 +79,11 @@ def _propagate(
         kind = type(fn)
         if fn.hooks and type(g) is not list:
             g = _call_hooks(fn, g, create_graph)
-        if targets is not None and fn in targets:
-            targets[fn] = g
+        if targets is not None:
+            if fn in targets:
+                targets[fn] = g
+            if fn not in inner and kind is not Leaf:  # type: ignore[operator]
+                continue
         if kind is Node:
             if create_graph or fn.inputs is None or type(g) is list:
                 gs = _node_gradients(fn, g, create_graph)
@@ -89,7 +100,7 @@ def _propagate(
             if not retain and fn.cells:
                 fn.inputs = fn.output = None
         elif kind is Leaf:
-            if targets is None:
+            if accumulate:
                 gs = gi = None
                 _store(fn, g, create_graph, getrefcount(g))
             continue
@@ -102,6 +113,8 @@ def _propagate(
             continue
         else:
             gs = fn.run(g, create_graph)
+            if not retain:
+                fn.release()
         edges = fn.edges
         for i, gi in enumerate(gs):
             if gi is None:
@@ -156,39 +169,62 @@ def _node_gradients(node: Node, g: Any, create_graph: bool) -> Any:
         g = tuple(g)
     if not create_graph:
         return _quietly(lambda: op.vjp(g, node.output, *inputs))
-    # Rules run on tensors: saved values get back their place on the tape.
-    wrapped = [
-        x if type(x) is Shaped else make(x, edge)
-        for x, edge in zip(inputs, node.edges, strict=True)
-    ]
+    wrapped, output = _as_tensors(node, inputs)
+    return op.vjp(g, output, *wrapped)
+
+
+def _as_tensors(node: Node, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
+    """A node's saved operands and output as tensors, for rules that are recorded in turn.
+
+    They get back their places on the tape, and their version cells: overwriting one later must be
+    noticed by what is recorded now as well.
+    """
+    op = node.op
+    flags = op.saves_inputs[: len(inputs)]
+    flags += (op.saves_rest,) * (len(inputs) - len(flags))
+    cells = iter(node.cells)
+    wrapped: list[Any] = []
+    for x, edge, saved in zip(inputs, node.edges, flags, strict=True):
+        t: Any = x if type(x) is Shaped else make(x, edge)
+        if saved:
+            t._ver = next(cells)
+        wrapped.append(t)
     output = node.output
     if op.saves_output:
         if type(output) is tuple:
             output = tuple(make(y, Pick(node, i)) for i, y in enumerate(output))
         else:
             output = make(output, node)
-    return op.vjp(g, output, *wrapped)
+        for t, cell in zip(output if type(output) is tuple else (output,), cells, strict=False):
+            t._ver = cell
+    return wrapped, output
+
+
+_accumulating = threading.Lock()
 
 
 def _store(leaf: Leaf, g: Any, create_graph: bool, references: int) -> None:
     """Add `g` to a leaf's gradient; keep the array itself only if nobody else can see it."""
-    held = leaf.grad
-    if create_graph:
-        leaf.grad = g if held is None else held + g
-    elif held is not None:
-        if type(held._data) is np.ndarray and held._fn is None and held._data.shape == g.shape:
-            try:  # noqa: SIM105 - a context manager costs more than the addition
-                np.add(held._data, g, out=held._data, casting="unsafe")
-            except RuntimeWarning:
-                pass  # the sum is there all the same
-            held._ver[0] += 1
+    if not leaf.active:
+        return
+    with _accumulating:  # several threads may run backward into one leaf
+        held = leaf.grad
+        if create_graph:
+            leaf.grad = g if held is None else held + g
+        elif held is not None:
+            if type(held._data) is np.ndarray and held._fn is None and held._data.shape == g.shape:
+                try:  # noqa: SIM105 - a context manager costs more than the addition
+                    np.add(held._data, g, out=held._data, casting="unsafe")
+                except RuntimeWarning:
+                    pass  # the sum is there all the same
+                held._ver[0] += 1
+            else:
+                leaf.grad = held + make(g)
+        elif isinstance(g, np.ndarray | np.generic):
+            owned = references <= _UNSHARED and type(g) is np.ndarray and g.base is None
+            leaf.grad = make(g if owned else np.array(g))
         else:
-            leaf.grad = held + make(g)
-    elif isinstance(g, np.ndarray | np.generic):
-        owned = references <= _UNSHARED and type(g) is np.ndarray and g.base is None
-        leaf.grad = make(g if owned else np.array(g))
-    else:
-        leaf.grad = make(g.copy() if hasattr(g, "copy") else g)
+            leaf.grad = make(g.copy() if hasattr(g, "copy") else g)
     if leaf.post_hooks:
         for post in list(leaf.post_hooks.values()):
             post(leaf.grad)  # type: ignore[arg-type]
@@ -212,15 +248,32 @@ _UNSHARED = _count_unshared()
 
 def _call_hooks(fn: Any, g: Any, create_graph: bool) -> Any:
     for hook in list(fn.hooks.values()):
-        new = hook(g if create_graph else make(g if hasattr(g, "base") else np.asarray(g)))
-        if new is not None:
-            g = new if create_graph else new._data
+        t = g if create_graph else make(g if hasattr(g, "shape") else np.asarray(g))
+        new = hook(t)
+        if new is None:
+            continue
+        name = getattr(hook, "__name__", type(hook).__name__)
+        if not hasattr(new, "_data"):
+            raise TypeError(
+                f"hook {name!r}: expected a Tensor or None to be returned, got {type(new).__name__}"
+            )
+        if tuple(new.shape) != tuple(t.shape):
+            raise ShapeError(
+                f"hook {name!r} has changed the size of the gradient: expected "
+                f"{shape_text(t.shape)}, got {shape_text(new.shape)}"
+            )
+        if new.dtype is not t.dtype:
+            raise DTypeError(
+                f"hook {name!r} has changed the type of the gradient: expected {t.dtype}, got "
+                f"{new.dtype}"
+            )
+        g = new if create_graph else new._data
     return g
 
 
 def _leading_to(roots: Sequence[tuple[Any, Any]], targets: dict[Any, Any]) -> set[Any]:
-    """Producers reachable from the roots from which some target can be reached."""
-    useful = set(targets)
+    """Producers reachable from the roots with an operand that is, or leads to, a target."""
+    found: set[Any] = set()
     order: list[Any] = []
     seen: set[Any] = set()
     stack = [fn for fn, _ in roots]
@@ -232,9 +285,9 @@ def _leading_to(roots: Sequence[tuple[Any, Any]], targets: dict[Any, Any]) -> se
         order.append(fn)
         stack.extend(e for e in _parents(fn) if e is not None)
     for fn in sorted(order, key=lambda n: n.seq):
-        if any(e in useful for e in _parents(fn)):
-            useful.add(fn)
-    return useful
+        if any(e in found or e in targets for e in _parents(fn)):
+            found.add(fn)
+    return found
 
 
 def _parents(fn: Any) -> Sequence[Any]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dualgraph_compiler.errors import AutogradError
+from dualgraph_compiler.errors import AutogradError, ShapeError
+from dualgraph_compiler.ops.base import shape_text
+from dualgraph_compiler.ops.f import unbroadcast
 
 from .._dispatch import current_fn, make
+from .._promote import cast
 from .._tensor import Tensor
-from .grad_mode import local, no_grad
-from .tape import Outputs, Pick, next_seq
+from .grad_mode import is_grad_enabled, local, no_grad
+from .tape import CustomNode, Leaf, Pick
 
 
 class FunctionContext:
@@ -19,32 +24,52 @@ class FunctionContext:
     needs_input_grad: tuple[bool, ...] = ()
 
     def __init__(self) -> None:
-        self._saved: tuple[Tensor | None, ...] = ()
+        self._saved: tuple[Tensor | None, ...] | None = ()
+        self._versions: list[int | None] = []
+        self._outputs: dict[int, Any] = {}  # saved tensors that are outputs, by position: their fn
         self._dirty: tuple[Tensor, ...] = ()
         self._non_differentiable: tuple[Tensor, ...] = ()
-        self._versions: list[int | None] = []
         self.materialize_grads = True
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep tensors for `backward`, where `saved_tensors` gives them back, versions checked."""
+        for i, t in enumerate(tensors):
+            if t is not None and not isinstance(t, Tensor):
+                raise TypeError(
+                    "save_for_backward can only save tensors and None, got "
+                    f"{type(t).__name__} at position {i}; keep anything else as an attribute of ctx"
+                )
         self._saved = tensors
-        self._versions = [None if t is None else t._ver[0] for t in tensors]
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         """The tensors given to `save_for_backward`.
 
         Raises:
-            AutogradError: one was modified in place since.
+            AutogradError: one was modified in place since, or a backward pass has released them.
         """
-        for t, version in zip(self._saved, self._versions, strict=True):
+        if self._saved is None:
+            raise AutogradError(
+                "Trying to backward through the graph a second time: the tensors saved by a custom "
+                "function are freed after the first. Specify retain_graph=True if you need to "
+                "backward twice or access saved tensors after calling backward."
+            )
+        for t, version in zip(self._saved, self._versions, strict=False):
             if t is not None and t._ver[0] != version:
                 raise AutogradError(
                     "one of the variables needed for gradient computation has been modified by an "
                     f"inplace operation: a tensor of shape {list(t.shape)} is at version "
                     f"{t._ver[0]}; expected version {version} instead."
                 )
-        return self._saved
+        if not self._outputs:
+            return self._saved
+        back = list(self._saved)
+        for i, fn in self._outputs.items():
+            t = self._saved[i]
+            assert t is not None
+            back[i] = make(t._data, fn())
+            back[i]._ver = t._ver  # type: ignore[union-attr]
+        return tuple(back)
 
     def mark_dirty(self, *tensors: Tensor) -> None:
         """Declare inputs that `forward` modified in place."""
@@ -58,40 +83,94 @@ class FunctionContext:
         """Whether absent output gradients reach `backward` as zeros (the default) or None."""
         self.materialize_grads = value
 
+    def _seal(self, outputs: Mapping[int, Any]) -> None:
+        """Note versions after `forward`; `outputs` are the results' tape entries by ``id``.
 
-class FunctionNode:
+        A saved output is kept without its place on the tape, which would make a reference cycle.
+        """
+        saved = list(self._saved or ())
+        self._versions = [None if t is None else t._ver[0] for t in saved]
+        for i, t in enumerate(saved):
+            if t is not None and id(t) in outputs:
+                self._outputs[i] = outputs[id(t)]
+                saved[i] = t.detach()
+        self._saved = tuple(saved)
+
+
+class FunctionNode(CustomNode):
     """The tape entry of one call of a Function; the engine calls `run`."""
 
     def __init__(
-        self, function: type[Function], ctx: FunctionContext, edges: Sequence[Any], n_outputs: int
+        self,
+        function: type[Function],
+        ctx: FunctionContext,
+        inputs: Sequence[Any],
+        edges: Sequence[Any],
+        n_outputs: int,
     ) -> None:
+        super().__init__(edges)
         self.function = function
-        self.ctx: FunctionContext | None = ctx
-        self.edges = edges
-        self.seq = next_seq()
-        self.hooks: dict[int, Any] | None = None
-        self.op = Outputs(n_outputs)
-        self.shapes: list[Any] = []
+        self.ctx = ctx
+        self.n_outputs = n_outputs
+        self.shapes: list[Any] = []  # of the outputs, for absent gradients
+        self.types = [t._type() if isinstance(t, Tensor) else None for t in inputs]
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         return f"{self.function.__name__}Backward"
 
     def run(self, g: Any, create_graph: bool) -> list[Any]:
-        """The gradients of the inputs, from the user's `backward`."""
-        assert self.ctx is not None
+        """The gradients of the inputs, from the user's `backward`.
+
+        Raises:
+            AutogradError, ShapeError: their number or a shape is not that of the inputs.
+        """
         gs = g if isinstance(g, list) else [g]
         gs = [x if isinstance(x, Tensor) or x is None else make(x) for x in gs]
         if self.ctx.materialize_grads:
             gs = [_zeros(like) if x is None else x for x, like in zip(gs, self.shapes, strict=True)]
         found = self.function.backward(self.ctx, *gs)
-        found = found if isinstance(found, tuple) else (found,)
-        if len(found) < len(self.edges):
+        found = tuple(found) if isinstance(found, tuple | list) else (found,)
+        expected = len(self.edges)
+        if len(found) < expected or any(x is not None for x in found[expected:]):
             raise AutogradError(
                 f"function {self.name} returned an incorrect number of gradients (expected "
-                f"{len(self.edges)}, got {len(found)})"
+                f"{expected}, got {len(found)})"
             )
-        return [x if x is None or create_graph else x._data for x in found]
+        checked = [self._checked(i, x) for i, x in enumerate(found[:expected])]
+        return [x if x is None or create_graph else x._data for x in checked]
+
+    def _checked(self, i: int, g: Any) -> Tensor | None:
+        """Gradient `i` in the shape and dtype of input `i`; None where it leads nowhere."""
+        if g is None:
+            return None
+        if not isinstance(g, Tensor):
+            raise TypeError(
+                f"function {self.name}: expected a Tensor or None as gradient {i}, got "
+                f"{type(g).__name__}"
+            )
+        wanted = self.types[i]
+        if wanted is None:
+            raise AutogradError(
+                f"function {self.name} returned a gradient different from None at position "
+                f"{i + 1}, but the corresponding forward input was not a Tensor"
+            )
+        if self.edges[i] is None:
+            return None
+        if tuple(g.shape) != tuple(wanted.shape):
+            try:
+                g = unbroadcast(g, wanted.shape)
+            except Exception:
+                raise ShapeError(
+                    f"function {self.name} returned an invalid gradient at index {i} - got "
+                    f"{shape_text(g.shape)} but expected shape compatible with "
+                    f"{shape_text(wanted.shape)}"
+                ) from None
+        return cast(g, wanted.dtype)
+
+    def release(self) -> None:
+        """Forget the saved tensors."""
+        self.ctx._saved = None
 
 
 def _zeros(like: Tensor) -> Tensor:
@@ -120,35 +199,106 @@ class Function:
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
-        """Call `forward`, and record the call if an argument requires a gradient."""
+        """Call `forward`, and record the call if an argument requires a gradient.
+
+        `forward` is given the context first, or, where the class defines
+        ``setup_context(ctx, inputs, output)``, the arguments alone.
+        """
         ctx = FunctionContext()
         edges = [_edge(a) for a in args]
         ctx.needs_input_grad = tuple(e is not None for e in edges)
+        setup = getattr(cls, "setup_context", None)
         with no_grad():
-            out = cls.forward(ctx, *args)
+            if setup is None:
+                out = cls.forward(ctx, *args)
+            else:
+                out = cls.forward(*args)
+                setup(ctx, args, out)
         if not (local.grad and any(ctx.needs_input_grad)):
+            ctx._seal({})
             return out
         outputs = out if isinstance(out, tuple) else (out,)
         tensors = [o for o in outputs if isinstance(o, Tensor)]
-        node = FunctionNode(cls, ctx, edges, len(tensors))
+        node = FunctionNode(cls, ctx, args, edges, len(tensors))
         node.shapes = [t.detach() for t in tensors]
+        producers: dict[int, Any] = {}
         fresh: list[Any] = []
         for o in outputs:
-            if not isinstance(o, Tensor):
-                fresh.append(o)
-                continue
-            index = next(i for i, t in enumerate(tensors) if t is o)
-            quiet = any(o is t for t in ctx._non_differentiable) or not o.dtype.is_differentiable
-            dirty = any(o is t for t in ctx._dirty)
-            # An input returned as it is must not lose its own place on the tape.
-            kept = o if dirty or all(o is not a for a in args) else o.detach()
-            if not quiet:
-                kept._fn = node if len(tensors) == 1 else Pick(node, index)
-            fresh.append(kept)
+            if isinstance(o, Tensor):
+                index = next(i for i, t in enumerate(tensors) if t is o)
+                o, fn = _placed(o, ctx, args, node, index)
+                if fn is not None:
+                    producers[id(tensors[index])] = fn
+            fresh.append(o)
+        ctx._seal(producers)
         return tuple(fresh) if isinstance(out, tuple) else fresh[0]
+
+
+def _placed(
+    out: Tensor, ctx: FunctionContext, args: Sequence[Any], node: FunctionNode, index: int
+) -> tuple[Tensor, Any]:
+    """Output `index` with its place on the tape, and a function that gives that place."""
+    if any(out is t for t in ctx._dirty):
+        base = out if out._base is None else out._base.base
+        if type(out._fn) is Leaf or type(base._fn) is Leaf:
+            raise AutogradError(
+                "a leaf Variable that requires grad has been used in an in-place operation."
+            )
+        if base is not out:
+            raise AutogradError(
+                f"{node.name}: mark_dirty was given a view; return a new tensor instead, or clone "
+                "the argument first"
+            )
+    elif any(out is a for a in args):
+        # An input returned as it is must not lose its own place on the tape.
+        out = out.detach()
+    if any(out is t for t in ctx._non_differentiable) or not out.dtype.is_differentiable:
+        return out, None
+    several = node.n_outputs > 1
+    out._fn = Pick(node, index) if several else node
+    weak = weakref.ref(node)
+
+    def producer() -> Any:
+        alive = weak()
+        return Pick(alive, index) if several else alive
+
+    return out, producer
 
 
 def _edge(x: Any) -> Any:
     if not isinstance(x, Tensor):
         return None
     return x._fn if x._base is None else current_fn(x)
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a `backward` that must not be differentiated in turn: doing so is an error."""
+
+    @functools.wraps(backward)
+    def wrapped(ctx: Any, *grads: Any) -> Any:
+        with no_grad():
+            found = backward(ctx, *grads)
+        needs = any(isinstance(g, Tensor) and g.requires_grad for g in grads)
+        if not (is_grad_enabled() and (needs or any(ctx.needs_input_grad))):
+            return found
+        several = found if isinstance(found, tuple) else (found,)
+        marked = []
+        for g in several:
+            if isinstance(g, Tensor) and g.dtype.is_differentiable:
+                g = make(g._data, _Once(()))
+            marked.append(g)
+        return tuple(marked) if isinstance(found, tuple) else marked[0]
+
+    return wrapped
+
+
+class _Once(CustomNode):
+    """Where a second derivative would go on that a function does not have."""
+
+    name = "OnceDifferentiable"
+
+    def run(self, g: Any, create_graph: bool) -> Sequence[Any]:
+        """Refuse."""
+        raise AutogradError(
+            "trying to differentiate twice a function that was marked with @once_differentiable"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -44,6 +45,8 @@ class _GradMode:
 
     def __call__(self, function: _F) -> _F:
         mode = self._mode
+        if inspect.isgeneratorfunction(function):
+            return _each_step(mode, function)  # type: ignore[return-value]
 
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -51,6 +54,31 @@ class _GradMode:
                 return function(*args, **kwargs)
 
         return wrapped  # type: ignore[return-value]
+
+
+def _each_step(mode: bool, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A generator function whose code runs in a mode, while its caller keeps its own."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        generator = function(*args, **kwargs)
+        step, given = generator.send, None
+        while True:
+            try:
+                with _GradMode(mode):
+                    found = step(given)
+            except StopIteration as end:
+                return end.value
+            try:
+                step, given = generator.send, (yield found)
+            except GeneratorExit:
+                with _GradMode(mode):
+                    generator.close()
+                raise
+            except BaseException as error:
+                step, given = generator.throw, error
+
+    return wrapped
 
 
 class no_grad(_GradMode):

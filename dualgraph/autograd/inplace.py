@@ -19,10 +19,11 @@ from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.errors import AutogradError, DTypeError, ShapeError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops.base import shape_text
+from dualgraph_compiler.ops.movement import Expand
 
 from .._dispatch import apply, capture_for, current_fn, make, symbolic
 from .grad_mode import local
-from .tape import Leaf
+from .tape import Leaf, Node, Overwritten
 
 if TYPE_CHECKING:
     from dualgraph._tensor import Tensor
@@ -41,7 +42,7 @@ def assign(target: Tensor, result: Tensor) -> Tensor:
     """
     _check(target, result)
     base = target._base.base if target._base is not None else target
-    if local.grad and type(base._fn) is Leaf:
+    if local.grad and (type(base._fn) is Leaf or type(target._fn) is Leaf):
         what = "a view of a leaf Variable" if base is not target else "a leaf Variable"
         raise AutogradError(f"{what} that requires grad is being used in an in-place operation.")
     if result.dtype is not target.dtype:
@@ -50,16 +51,49 @@ def assign(target: Tensor, result: Tensor) -> Tensor:
         result = cast(result, target.dtype)
     capture = capture_for((target, result)) if symbolic.open_graphs else None
     tape = local.grad and (result._fn is not None or base._fn is not None)
+    if tape and type(result._fn) is Node:
+        _keep_operands(result._fn, target._ver)
     if target._base is not None and (capture is not None or tape):
         _write_through(target, base, result, capture)
     elif capture is not None:
         _write_traced(target, result, capture)
-        target._fn = result._fn if local.grad else None
+        _move(target, result)
     else:
-        if local.grad:
-            target._fn = result._fn
         _copy(target, result)
+        _move(target, result)
     return target
+
+
+def _move(target: Tensor, result: Tensor) -> None:
+    """Give `target` the place of `result` on the tape, if recording is on."""
+    if not local.grad:
+        return
+    old = target._fn
+    target._fn = result._fn
+    if result._fn is None and old is not None:
+        target._fn = Overwritten((old,))
+    if "_retained" in target.__dict__:
+        _retain(target)
+
+
+def _keep_operands(node: Node, cell: list[int]) -> None:
+    """Copy what `node` saved of the storage with version cell `cell`, about to be overwritten.
+
+    An in-place operation does not make its own operands stale.
+    """
+    op = node.op
+    if not any(c is cell for c in node.cells) or node.inputs is None:
+        return
+    flags = op.saves_inputs[: len(node.inputs)]
+    flags += (op.saves_rest,) * (len(node.inputs) - len(flags))
+    inputs = list(node.inputs)
+    cells = list(node.cells)
+    for i in [i for i, saved in enumerate(flags) if saved]:
+        at = sum(flags[:i])
+        if cells[at] is cell and type(inputs[i]) is not Value:
+            inputs[i] = inputs[i].copy()
+            cells[at] = [cell[0]]
+    node.inputs, node.cells = inputs, cells
 
 
 def _check(target: Tensor, result: Tensor) -> None:
@@ -79,13 +113,39 @@ def _copy(target: Tensor, result: Tensor) -> None:
     """Write the result's elements to the target's memory."""
     data = target._data
     if type(data) is np.ndarray and not data.flags.writeable:
-        raise AutogradError(
-            "unsupported operation: more than one element of the written-to tensor refers to a "
-            "single memory location, or its memory is read-only. Please clone() the tensor before "
-            "performing the operation."
-        )
+        data = _writable(data)
     data[...] = result._data
     target._ver[0] += 1
+
+
+_OVERLAP = (
+    "unsupported operation: more than one element of the written-to tensor refers to a single "
+    "memory location (it was expanded). Please clone() the tensor before performing the operation."
+)
+
+
+def _writable(data: Any) -> Any:
+    """The same elements as an array that can be written to, where `data` is part of an expansion.
+
+    Raises:
+        AutogradError: an element of `data` stands for several, or its memory is read-only.
+    """
+    if any(step == 0 and size > 1 for step, size in zip(data.strides, data.shape, strict=True)):
+        raise AutogradError(_OVERLAP)
+    owner = data.base
+    while type(owner) is np.ndarray and type(owner.base) is np.ndarray:
+        owner = owner.base
+    if type(owner) is not np.ndarray or not owner.flags.writeable:
+        raise AutogradError(
+            "the memory of this tensor is read-only (it was made from a read-only array). Please "
+            "clone() the tensor before writing to it."
+        )
+    start = np.lib.array_utils.byte_bounds(owner)[0]
+    offset = data.__array_interface__["data"][0] - start
+    memory = np.frombuffer(owner.data.cast("B"), np.uint8) if owner.flags.c_contiguous else None
+    if memory is None:
+        raise AutogradError(_OVERLAP)
+    return np.ndarray(data.shape, data.dtype, memory, offset, data.strides)
 
 
 def _write_traced(target: Tensor, result: Tensor, capture: Any) -> None:
@@ -111,17 +171,21 @@ def _write_through(view: Tensor, base: Tensor, result: Tensor, capture: Any) -> 
         chain[0]._data = base._data if capture is None else capture.value_of(base)
     for op in info.ops[:-1]:
         chain.append(apply(op, chain[-1]))
+    if any(type(op) is Expand for op in info.ops):
+        raise AutogradError(_OVERLAP)
     new = result
     for op, parent in zip(reversed(info.ops), reversed(chain), strict=True):
         new = op.unview(parent, new)
-    base._fn = new._fn if local.grad else None
     if capture is not None:
         _write_traced(base, new, capture)
     else:
         _copy(view, result)
+    _move(base, new)
     if view._ver is not base._ver:
         view._ver[0] += 1
     current_fn(view)
+    if "_retained" in view.__dict__:
+        _retain(view)
 
 
 # -- gradients ------------------------------------------------------------------------------------
@@ -144,12 +208,19 @@ def get_grad(t: Tensor) -> Tensor | None:
             stacklevel=3,
         )
         return None
-    return t.__dict__.get("_free_grad")
+    frozen = t.__dict__.get("_frozen")
+    return t.__dict__.get("_free_grad") if frozen is None else frozen.grad
 
 
 def set_grad(t: Tensor, value: Tensor | None) -> None:
     """Set or clear ``Tensor.grad``, checking that it fits."""
     if value is not None:
+        if not hasattr(value, "_data"):
+            raise TypeError(
+                f"assigned grad expected to be a Tensor or None, got {type(value).__name__}"
+            )
+        if value is t:
+            raise AutogradError("can't assign Variable as its own grad")
         if tuple(value.shape) != tuple(t.shape):
             raise ShapeError(
                 f"assigned grad has shape {shape_text(value.shape)}; expected the tensor's "
@@ -159,6 +230,8 @@ def set_grad(t: Tensor, value: Tensor | None) -> None:
             raise DTypeError(f"assigned grad has data of type {value.dtype}; expected {t.dtype}")
     if type(t._fn) is Leaf:
         t._fn.grad = value
+    elif "_frozen" in t.__dict__:
+        t.__dict__["_frozen"].grad = value
     else:
         t.__dict__["_free_grad"] = value
 
@@ -169,13 +242,26 @@ def retain_grad(t: Tensor) -> None:
         raise AutogradError("can't retain_grad on Tensor that has requires_grad=False")
     if t.is_leaf or "_retained" in t.__dict__:
         return
-    held: dict[str, Any] = {}
-    t.__dict__["_retained"] = held
+    t.__dict__["_retained"] = {}
+    _retain(t)
+
+
+def _retain(t: Tensor) -> None:
+    """Keep the gradient at the present place of `t` on the tape, and at no earlier one."""
+    held = t.__dict__["_retained"]
+    if "hook" in held:
+        held.pop("hook").remove()
 
     def keep(g: Tensor) -> None:
-        held["grad"] = g if held.get("grad") is None else held["grad"] + g
+        held["grad"] = g.clone() if held.get("grad") is None else held["grad"] + g
 
-    register_hook(t, keep)
+    held["hook"] = register_hook(t, keep)
+
+
+def add_grad(t: Tensor, g: Tensor) -> None:
+    """Add to the gradient kept of a non-leaf."""
+    held = t.__dict__.setdefault("_retained", {})
+    held["grad"] = g if held.get("grad") is None else held["grad"] + g
 
 
 class RemovableHandle:

@@ -5,6 +5,7 @@ Every tensor that takes part in differentiation points to the object that produc
 - :class:`Leaf`   a tensor the user made; gradients end here, in `grad`.
 - :class:`Node`   one recorded operation.
 - :class:`Pick`   one output of an operation that has several.
+- :class:`CustomNode`   an operation that is no op: a custom function, a compiled call, ...
 
 Each has a `seq`, larger than those of everything it was computed from; backward visits in
 descending `seq`, which is a reverse topological order without any sorting pass over the graph.
@@ -20,6 +21,7 @@ import numpy as np
 
 from dualgraph_compiler.errors import AutogradError
 from dualgraph_compiler.ops import Op
+from dualgraph_compiler.ops.f import zeros_like
 
 if TYPE_CHECKING:
     from dualgraph._tensor import Tensor
@@ -44,13 +46,17 @@ class Shaped:
 
 
 class Leaf:
-    """Where gradients of a user's tensor accumulate."""
+    """Where gradients of a user's tensor accumulate.
 
-    __slots__ = ("__weakref__", "grad", "hooks", "post_hooks", "seq")
+    It outlives ``requires_grad_(False)``, with `active` off: what was recorded before leads here.
+    """
+
+    __slots__ = ("__weakref__", "active", "grad", "hooks", "post_hooks", "seq")
     name = "AccumulateGrad"
 
     def __init__(self) -> None:
         self.seq = next_seq()
+        self.active = True
         self.grad: Tensor | None = None
         self.hooks: dict[int, Hook] | None = None
         self.post_hooks: dict[int, Callable[[Tensor], None]] | None = None
@@ -109,28 +115,78 @@ class Node:
 
 
 class Pick:
-    """Output `index` of a node that has several."""
+    """Output `index` of a node that has several. Picks of one output are equal.
 
-    __slots__ = ("__weakref__", "hooks", "index", "node", "seq")
+    Hooks belong to the output, so they are kept with the node: ``node.hooks[index]``.
+    """
+
+    __slots__ = ("__weakref__", "index", "node", "seq")
 
     def __init__(self, node: Any, index: int) -> None:
         self.node = node
         self.index = index
-        self.seq = next_seq()
-        self.hooks: dict[int, Hook] | None = None
+        # After the node, before anything computed from the output, and no two alike.
+        self.seq = node.seq + (index + 1) / (index + 2)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Pick and other.node is self.node and other.index == self.index
+
+    def __hash__(self) -> int:
+        return hash((id(self.node), self.index))
+
+    @property
+    def hooks(self) -> dict[int, Hook] | None:
+        found = self.node.hooks
+        return None if found is None else found.get(self.index)
+
+    @hooks.setter
+    def hooks(self, value: dict[int, Hook]) -> None:
+        if self.node.hooks is None:
+            self.node.hooks = {}
+        self.node.hooks[self.index] = value
 
     @property
     def name(self) -> str:
         return str(self.node.name)
 
 
-class Outputs:
-    """Stands for the op of a tape entry that is no op: says how many outputs it has."""
+class CustomNode:
+    """A tape entry that is no op; a subclass computes the operands' gradients in `run`."""
 
-    __slots__ = ("n_outputs",)
+    name = ""
+    n_outputs = 1
 
-    def __init__(self, n_outputs: int) -> None:
-        self.n_outputs = n_outputs
+    def __init__(self, edges: Sequence[Any]) -> None:
+        self.edges = edges
+        self.seq = next_seq()
+        self.hooks: dict[int, Any] | None = None
+
+    @property
+    def op(self) -> CustomNode:
+        """Says how many outputs there are, as a Node's op does."""
+        return self
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """The producers of the operands, as PyTorch shows them."""
+        return tuple((e.node, e.index) if type(e) is Pick else (e, 0) for e in self.edges)
+
+    def run(self, g: Any, create_graph: bool) -> Sequence[Any]:
+        """The operands' gradients, given the output's (a list of them where there are several)."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Forget what is needed for `run` only: a backward pass has used the entry up."""
+
+
+class Overwritten(CustomNode):
+    """A tensor was overwritten with values off the tape: it stays on the tape, with gradient 0."""
+
+    name = "OverwriteBackward0"
+
+    def run(self, g: Any, create_graph: bool) -> Sequence[Any]:
+        """Zeros."""
+        return (lambda: zeros_like(g),)
 
 
 # A value of at most this many bytes is kept whole where its shape would do: cheaper than a Shaped.

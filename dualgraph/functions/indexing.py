@@ -13,7 +13,7 @@ import numpy as np
 
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dims import Dim, DimLike, Shape, maximum, minimum
-from dualgraph_compiler.errors import IndexOutOfRange
+from dualgraph_compiler.errors import IndexOutOfRange, ShapeError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops import Op
 from dualgraph_compiler.ops import advanced_indexing as adv
@@ -354,6 +354,8 @@ def _write(self: Tensor, data: Any, key: Any, source: Any) -> None:
         data[key] = source
     except IndexError as error:
         raise IndexOutOfRange(str(error)) from None
+    except ValueError as error:
+        raise ShapeError(str(error)) from None
     except RuntimeWarning:
         with np.errstate(all="ignore"):
             data[key] = source

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from dualgraph_compiler.errors import AutogradError
@@ -39,6 +41,11 @@ class Parameter(Tensor):
         self._ver = source._ver
         self._base = None
         self._fn = Leaf() if requires_grad else None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        out = super().__deepcopy__(memo)
+        out.grad = None  # as in PyTorch, a copied parameter starts without
+        return out
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"

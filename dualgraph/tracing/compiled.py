@@ -27,7 +27,7 @@ from dualgraph_compiler.ops.base import array_module
 from .._dispatch import captures, current_fn, make
 from .._tensor import Tensor
 from ..autograd.grad_mode import local
-from ..autograd.tape import Outputs, Pick, next_seq
+from ..autograd.tape import CustomNode, Pick
 from . import tree
 from .trace import OutputIndex, Traced, trace_call
 
@@ -185,19 +185,17 @@ class Entry:
         return self._backward
 
 
-class CompiledNode:
+class CompiledNode(CustomNode):
     """The tape entry of a compiled call; its gradients come from the compiled backward graph."""
 
     name = "CompiledBackward"
 
     def __init__(self, entry: Entry, operands: Sequence[Tensor], edges: Sequence[Any]) -> None:
+        super().__init__(edges)
+        self.n_outputs = entry.n_results
         self.entry = entry
         self.operands = [t.detach() for t in operands]
         self.version = sum(t._ver[0] for t in operands)
-        self.edges = edges
-        self.seq = next_seq()
-        self.hooks: dict[int, Any] | None = None
-        self.op = Outputs(entry.n_results)
 
     def run(self, g: Sequence[Any], create_graph: bool) -> list[Any]:
         """Gradients of the operands, given those of the outputs (None where nothing flows).
