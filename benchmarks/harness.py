@@ -1,7 +1,7 @@
 """Timing several contenders for one piece of work, fairly.
 
-Contenders take turns in short blocks, with a pause before each: a peer's spinning threads slow whoever
-runs next. What is reported for each is the median over its blocks of the time per call.
+Contenders take turns in short blocks, with a pause before each: a peer's spinning threads slow
+whoever runs next. What is reported for each is the median over its blocks of the time per call.
 """
 
 from __future__ import annotations

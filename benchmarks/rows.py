@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
-import dualgraph as dg
 import numpy as np
+
+import dualgraph as dg
 from dualgraph import nn, optim
 from dualgraph.nn import functional as F
 from dualgraph_models.digits_cnn import DigitsCNN
@@ -24,7 +26,7 @@ def _normal(*shape: int) -> Any:
 
 
 def demo_gradients(threads: int) -> Row:
-    """c = sum(x*y + z) on 3x4 and its three gradients."""
+    """C = sum(x*y + z) on 3x4 and its three gradients."""
     arrays = [_normal(3, 4) for _ in range(3)]
     x, y, z = (dg.tensor(a, requires_grad=True) for a in arrays)
 
@@ -69,7 +71,11 @@ def mlp_training_step(threads: int) -> Row:
     images, labels = _normal(64, 784), _RNG.integers(0, 10, 64)
     work = {
         "dualgraph eager": _step(
-            MLP(sizes), F.cross_entropy, optim.Adam, dg.tensor(images), dg.tensor(labels)
+            MLP(784, (512, 512), 10),
+            F.cross_entropy,
+            optim.Adam,
+            dg.tensor(images),
+            dg.tensor(labels),
         )
     }
     torch = peers.torch(threads)
@@ -101,14 +107,15 @@ def _step(
 
 def _torch_mlp(torch: Any, sizes: list[int]) -> Any:
     layers = []
-    for n, m in zip(sizes[:-2], sizes[1:-1], strict=True):
+    for n, m in itertools.pairwise(sizes):
         layers += [torch.nn.Linear(n, m), torch.nn.ReLU()]
-    return torch.nn.Sequential(*layers, torch.nn.Linear(sizes[-2], sizes[-1]))
+    return torch.nn.Sequential(*layers[:-1])
 
 
 def digits_inference(threads: int) -> Row:
     """The demo's convolutional network on a batch of 32, the same weights everywhere."""
-    return _inference("digits CNN (LeNet-like), batch 32: inference", DigitsCNN(), (32, 1, 8, 8), threads)
+    title = "digits CNN (LeNet-like), batch 32: inference"
+    return _inference(title, DigitsCNN(), (32, 1, 8, 8), threads)
 
 
 def _inference(title: str, model: nn.Module, shape: tuple[int, ...], threads: int) -> Row:

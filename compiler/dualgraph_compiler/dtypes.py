@@ -31,7 +31,7 @@ class DType:
         self.onnx = onnx
         self.category = category
         self.itemsize = self.np.itemsize
-        self.kind = self.np.kind  # as a NumPy dtype has it: "b", "i", "u", "f", "c"; "V" for bfloat16
+        self.kind = self.np.kind  # as NumPy's: "b", "i", "u", "f", "c"; "V" for bfloat16
         self.is_signed = not (category == BOOL or self.np.kind == "u")
 
     def __repr__(self) -> str:

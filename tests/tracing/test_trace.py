@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from dualgraph_compiler.errors import ArgumentError, ShapeError, TraceError
-from dualgraph_compiler.graph import interpret, verify
 
 import dualgraph as dg
 from dualgraph import nn
+from dualgraph_compiler.errors import ArgumentError, ShapeError, TraceError
+from dualgraph_compiler.graph import interpret, verify
 
 
 def test_a_function_of_tensors_becomes_a_graph() -> None:

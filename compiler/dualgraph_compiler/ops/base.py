@@ -1,9 +1,9 @@
 """What an operation is: one frozen dataclass that says everything about itself.
 
-An op's fields are its attributes, so equality, hashing and common-subexpression elimination come for
-free. Operands are positional and of equal dtype unless an op says otherwise (promotion is the front
-end's business). Calling an op dispatches on its operands: arrays are computed at once, anything that
-defines ``__dualgraph_call__`` (a graph Value, a Tensor) is asked to handle the call.
+An op's fields are its attributes, so equality, hashing and common-subexpression elimination come
+for free. Operands are positional and of equal dtype unless an op says otherwise (promotion is the
+front end's business). Calling an op dispatches on its operands: arrays are computed at once,
+anything that defines ``__dualgraph_call__`` (a graph Value, a Tensor) is asked to handle the call.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from ..errors import DTypeError, GraphError, IndexOutOfRange, OnnxError, ShapeEr
 from ..types import TensorType
 from .onnx_rules import Export
 
-# An operand of a gradient rule: an array, a graph Value or a Tensor. All three have `shape`, `dtype`,
-# `ndim` and arithmetic operators, which is what lets one rule serve eager, traced and second order.
+# An operand of a gradient rule: an array, a graph Value or a Tensor. All three have `shape`,
+# `dtype`, `ndim` and arithmetic operators, which is what lets one rule serve eager, traced and
+# second order.
 Array: TypeAlias = Any
 # What a gradient rule returns for one input: the gradient, None where there is none, or a function
 # of no arguments that computes it, called only if that gradient is wanted.
@@ -62,8 +63,8 @@ class Op:
     """Base of every operation; see the module docstring.
 
     A subclass defines `infer`, `eager`, and, where differentiable, `vjp(self, g, y, *inputs)`. A
-    parameter of `vjp` whose name begins with an underscore is used for its `shape` and `dtype` only,
-    and the tape does not keep its value alive.
+    parameter of `vjp` whose name begins with an underscore is used for its `shape` and `dtype`
+    only, and the tape does not keep its value alive.
     """
 
     __slots__ = ()
@@ -107,7 +108,8 @@ class Op:
         raise NotImplementedError(type(self).__name__)
 
     def to_onnx(self, ctx: Export, *inputs: Any) -> Any:
-        """Emit this op; returns the result's name(s). The default follows the `onnx` declaration."""
+        """Emit this op; returns the result's name(s). The default follows the `onnx`
+        declaration."""
         if self.onnx is None:
             raise OnnxError(f"{self.name} has no ONNX form")
         ctx.require_opset(self.onnx.since, self.name)
@@ -162,7 +164,9 @@ def op(cls: type[_T]) -> type[_T]:
     """Make a class an op: a frozen, slotted dataclass, registered under its snake-case name."""
     made: Any = dataclass(frozen=True, slots=True, repr=False)(cls)
     made.__repr__ = Op.__str__
-    made.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+    made.name = re.sub(
+        r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__
+    ).lower()
     if made.name in REGISTRY:
         raise GraphError(f"two ops are named {made.name!r}")
     REGISTRY[made.name] = made
@@ -176,9 +180,7 @@ def op(cls: type[_T]) -> type[_T]:
         made.saves_output = not y.name.startswith("_")
         named = [p for p in xs if p.kind is not p.VAR_POSITIONAL]
         made.saves_inputs = tuple(not p.name.startswith("_") for p in named)
-        made.saves_rest = any(
-            p.kind is p.VAR_POSITIONAL and not p.name.startswith("_") for p in xs
-        )
+        made.saves_rest = any(p.kind is p.VAR_POSITIONAL and not p.name.startswith("_") for p in xs)
         made.saves_all = all(not p.name.startswith("_") for p in xs)
         made.saves_none = all(p.name.startswith("_") for p in xs)
     return made  # type: ignore[no-any-return]

@@ -74,7 +74,8 @@ class Import(Protocol):
         """The elements of an integer operand that must be known now; OnnxError otherwise."""
 
     def sizes(self, value: Any, what: str) -> tuple[DimLike, ...]:
-        """The elements of a shape operand: ints or symbolic dims; OnnxError if they depend on data."""
+        """The elements of a shape operand: ints or symbolic dims; OnnxError if they depend on
+        data."""
 
     def array(self, value: Any) -> np.ndarray[Any, Any] | None:
         """The data of a constant operand, or None if it is not constant."""

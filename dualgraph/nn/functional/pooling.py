@@ -11,6 +11,7 @@ from dualgraph_compiler.ops.avg_pool import AvgPool
 from dualgraph_compiler.ops.pool import MaxPool, MaxPoolIndices
 
 from ..._dispatch import apply
+from ...autograd.grad_mode import is_grad_enabled
 from ._args import batched, pairs, per_axis
 
 if TYPE_CHECKING:
@@ -34,8 +35,13 @@ def _max_pool(
     strides = kernel if stride is None else per_axis(name, stride, rank)
     pads = _half_at_most(name, kernel, per_axis(name, padding, rank))
     x, single = batched(name, input, rank)
-    kind: Callable[..., Any] = MaxPoolIndices if return_indices else MaxPool
+    # Backward needs the indices: found now, while the windows are at hand, not again later. A traced
+    # pooling keeps the plain op, which is what ONNX has; passes decide there.
+    found_now = is_grad_enabled() and not x.is_symbolic and x.requires_grad
+    kind: Callable[..., Any] = MaxPoolIndices if return_indices or found_now else MaxPool
     out = apply(kind(kernel, strides, pads, per_axis(name, dilation, rank), ceil_mode), x)
+    if found_now and not return_indices:
+        out = out[0]
     if not single:
         return out
     return tuple(o.squeeze(0) for o in out) if return_indices else out.squeeze(0)
