@@ -183,6 +183,7 @@ class Tensor(Methods):
                 )
             self._fn = self.__dict__.pop("_frozen", None) or Leaf()
             self._fn.active = True
+            self._base = None  # a leaf is where gradients end, whatever memory it shows
             if "_free_grad" in self.__dict__:
                 self._fn.grad = self.__dict__.pop("_free_grad")
         elif not requires_grad and fn is not None:

@@ -14,12 +14,10 @@ from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.errors import ArgumentError, IndexOutOfRange, ShapeError
 from dualgraph_compiler.ops import Op
 from dualgraph_compiler.ops.base import normalize_axes, shape_text
-from dualgraph_compiler.ops.comparison import Where
 from dualgraph_runtime.device import Device, device_of, to_device
 
-from .._dispatch import apply, captures, make
-from .._promote import Defaults, cast, scalar
-from ..autograd.grad_mode import local
+from .._dispatch import captures, make
+from .._promote import Defaults, scalar
 from ..autograd.inplace import assign
 
 if TYPE_CHECKING:
@@ -170,13 +168,6 @@ def number_like(value: Any, x: Tensor) -> Tensor:
     if x.dtype.category < dt.FLOAT and isinstance(value, float):
         value = int(value) if x.dtype is not dt.bool_ else bool(value)
     return scalar(value, x.dtype, x)
-
-
-def overwrite(self: Tensor, result: Tensor) -> Tensor:
-    """`assign`; where the tape leads to `self` but not to the result, it goes on with zeros."""
-    if local.grad and result._fn is None and self.requires_grad and not self.is_leaf:
-        result = apply(Where(), scalar(True, dt.bool_, self), cast(result, self.dtype), self)
-    return assign(self, result)
 
 
 def leaf(t: Tensor, requires_grad: bool) -> Tensor:

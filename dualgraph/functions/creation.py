@@ -358,7 +358,6 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
         axes[i] = shape[i]
         out.append(x.reshape(tuple(axes)).expand(shape))
     if swap:
-        out = [t.transpose(0, 1) for t in out]
         out[0], out[1] = out[1], out[0]
     return tuple(out)
 

@@ -26,7 +26,7 @@ from .._dispatch import ViewInfo, apply, apply1, captures, current_fn, make, sym
 from .._promote import cast, is_number
 from ..autograd.grad_mode import local
 from ..autograd.inplace import assign
-from .basics import number_like, overwrite
+from .basics import number_like
 from .data import tensor
 
 if TYPE_CHECKING:
@@ -331,9 +331,7 @@ def setitem(self: Tensor, key: Any, value: Any) -> None:
     plan = _plan(key, tuple(data.shape))
     x = _shown(self, plan) if plan.ops else self
     if not plan.picks:
-        fitted = _fitted(value, x, tuple(x._data.shape))
-        whole = not any(type(op) is Slice for op in plan.ops)
-        (overwrite if whole else assign)(x, fitted)
+        assign(x, _fitted(value, x, tuple(x._data.shape)))
         return
     picks = plan.picks
     if len(picks) == 1 and picks[0][1].dtype is dt.bool_:

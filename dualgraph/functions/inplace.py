@@ -12,7 +12,8 @@ from dualgraph_compiler.graph import Value
 from .._dispatch import make, symbolic
 from .._promote import cast, is_number
 from ..autograd.grad_mode import local
-from .basics import number_like, overwrite
+from ..autograd.inplace import assign
+from .basics import number_like
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -39,6 +40,47 @@ _TO_BOOL = frozenset(
 )
 
 
+# Functions that are one op when called without keywords: for these `assign` itself keeps what the
+# tape needs of the operands.
+_ONE_OP = frozenset(
+    [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "neg",
+        "abs",
+        "exp",
+        "log",
+        "sqrt",
+        "rsqrt",
+        "tanh",
+        "sigmoid",
+        "relu",
+        "sin",
+        "cos",
+        "floor",
+        "ceil",
+        "trunc",
+        "reciprocal",
+        "subtract",
+        "multiply",
+        "divide",
+        "negative",
+        "floor_divide",
+        "remainder",
+        "maximum",
+        "minimum",
+        "masked_fill",
+        "index_add",
+        "cumsum",
+        "cumprod",
+        "tril",
+        "triu",
+    ]
+)
+
+
 def in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The in-place method that goes with a function: the result is written to the first operand."""
     name = function.__name__
@@ -46,10 +88,10 @@ def in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         source = self
-        if local.grad and type(self._data) is np.ndarray:
+        if local.grad and type(self._data) is np.ndarray and (kwargs or name not in _ONE_OP):
             source, args = _before(self, args)
         result = function(source, *args, **kwargs)
-        return overwrite(self, cast(result, self.dtype) if to_own_dtype else result)
+        return assign(self, cast(result, self.dtype) if to_own_dtype else result)
 
     method.__name__ = method.__qualname__ = f"{name}_"
     method.__doc__ = f"In-place version of `{name}`."
@@ -57,7 +99,10 @@ def in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _before(self: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
-    """The tensor, in the operands too, as a copy of what it holds now if the tape may want it."""
+    """The tensor, in the operands too, as a copy of what it holds now if the tape may want it.
+
+    A function made of several ops leaves operands behind on the tape that `assign` cannot see.
+    """
     if not self.requires_grad and not any(getattr(a, "requires_grad", False) for a in args):
         return self, args
     copy = make(self._data.copy(), self._fn)
@@ -87,7 +132,7 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
     if hasattr(src, "_data") and type(self._data) is not Value and type(src._data) is not Value:
         src = move(src, self.device)
-    return overwrite(self, _fitted(src, self, tuple(self._data.shape)))
+    return assign(self, _fitted(src, self, tuple(self._data.shape)))
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:
@@ -100,7 +145,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
             self._ver[0] += 1
             return self
     fill = value if hasattr(value, "_data") else number_like(value, self)
-    return overwrite(self, cast(fill, self.dtype).expand(tuple(data.shape)))
+    return assign(self, cast(fill, self.dtype).expand(tuple(data.shape)))
 
 
 def zero_(self: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Running one call in this framework and in PyTorch, and comparing everything that can be seen.
 
 `check("sum", x, dim=1)` calls ``dg.sum`` and ``torch.sum`` (or the method, if PyTorch has no such
-function) on equal tensors; arrays among the arguments become tensors. Compared are values, dtypes and
-shapes of all results, and the gradients of all floating-point tensors.
+function) on equal tensors; arrays among the arguments become tensors. Compared are values, dtypes
+and shapes of all results, and the gradients of all floating-point tensors.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def check(
     scale: float = 1.0,
     **kwargs: Any,
 ) -> None:
-    """Compare one call; see the module. `method` forces ``x.name(...)`` or ``module.name(x, ...)``."""
+    """Compare one call; see the module. `method` chooses ``x.name()`` or ``module.name(x)``."""
 
     def run(side: Side) -> Any:
         a = translate(copy.deepcopy(args), side.tensor)

@@ -14,17 +14,63 @@ J = np.array([1, 1, 0])
 MASK = np.array([True, False, True, True])
 
 KEYS: list[Any] = [
-    0, -1, slice(None), slice(1, 3), slice(None, None, 2), slice(-2, None), slice(3, 1), slice(0, 100),
-    None, Ellipsis, (0, 1), (slice(None), 1), (0, slice(1, None)), (Ellipsis, 0), (0, Ellipsis), (0, 1, 2),
-    (None, 0), (0, None, slice(None), None), (slice(None, None, 2), slice(1, None, 2)), (Ellipsis, None), (),
-    (slice(None), None, 2), (Ellipsis, slice(0, 1)), (1, Ellipsis, -1),
-    I, (I, J), (slice(None), I), (I, slice(None)), (0, I), (I, 0), (Ellipsis, I), (I, None), (None, I),
-    (I, slice(None), J), (slice(None), I, J), (0, slice(None), I), (I, 0, J), (I[:, None], J), I.reshape(3, 1),
-    [0, 2], ([0, 2], [1, 1]), np.array(1), (np.array(1), slice(None)), np.array([-1, 0]), MASK, (MASK, 0),
-    (MASK, slice(1, None)), (slice(None), np.array([True, False, True])), (MASK, I[[0, 1, 1]][:1]),
-    np.zeros(0, np.int64), True, False, (slice(1, 3), I), (slice(None, None, 2), I, None),
-    np.zeros(4, bool), ([True, False, True, False],),
-]  # fmt: skip
+    0,
+    -1,
+    slice(None),
+    slice(1, 3),
+    slice(None, None, 2),
+    slice(-2, None),
+    slice(3, 1),
+    slice(0, 100),
+    None,
+    Ellipsis,
+    (0, 1),
+    (slice(None), 1),
+    (0, slice(1, None)),
+    (Ellipsis, 0),
+    (0, Ellipsis),
+    (0, 1, 2),
+    (None, 0),
+    (0, None, slice(None), None),
+    (slice(None, None, 2), slice(1, None, 2)),
+    (Ellipsis, None),
+    (),
+    (slice(None), None, 2),
+    (Ellipsis, slice(0, 1)),
+    (1, Ellipsis, -1),
+    I,
+    (I, J),
+    (slice(None), I),
+    (I, slice(None)),
+    (0, I),
+    (I, 0),
+    (Ellipsis, I),
+    (I, None),
+    (None, I),
+    (I, slice(None), J),
+    (slice(None), I, J),
+    (0, slice(None), I),
+    (I, 0, J),
+    (I[:, None], J),
+    I.reshape(3, 1),
+    [0, 2],
+    ([0, 2], [1, 1]),
+    np.array(1),
+    (np.array(1), slice(None)),
+    np.array([-1, 0]),
+    MASK,
+    (MASK, 0),
+    (MASK, slice(1, None)),
+    (slice(None), np.array([True, False, True])),
+    (MASK, I[[0, 1, 1]][:1]),
+    np.zeros(0, np.int64),
+    True,
+    False,
+    (slice(1, 3), I),
+    (slice(None, None, 2), I, None),
+    np.zeros(4, bool),
+    ([True, False, True, False],),
+]
 
 
 def data() -> Any:
@@ -146,13 +192,21 @@ def test_symbols_of_python() -> None:
 @pytest.mark.parametrize(
     ("key", "error"),
     [
-        (4, IndexError), (-5, IndexError), ((0, 3), IndexError), ((0, 0, 0, 0), IndexError),
-        (slice(None, None, -1), ValueError), (1.5, IndexError), ("a", IndexError), (np.array([7]), IndexError),
-        (np.array([True, False]), IndexError), ((Ellipsis, Ellipsis), IndexError), (np.array([0.5]), IndexError),
+        (4, IndexError),
+        (-5, IndexError),
+        ((0, 3), IndexError),
+        ((0, 0, 0, 0), IndexError),
+        (slice(None, None, -1), ValueError),
+        (1.5, IndexError),
+        ("a", IndexError),
+        (np.array([7]), IndexError),
+        (np.array([True, False]), IndexError),
+        ((Ellipsis, Ellipsis), IndexError),
+        (np.array([0.5]), IndexError),
         ((np.array([0, 1]), np.array([0, 1, 2])), IndexError),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_refused_keys(key: Any, error: type[Exception]) -> None:
     with pytest.raises((error, TypeError) if isinstance(key, str) else (error, ValueError)):
         dg.from_numpy(data())[translate(key, dg.from_numpy)]
@@ -216,13 +270,18 @@ def test_masks() -> None:
 @pytest.mark.parametrize(
     ("name", "args"),
     [
-        ("index_add_", (0, np.array([0, 2]), array(2, 5))), ("scatter_", (1, np.array([[0], [1]]), 2.0)),
-        ("masked_fill_", (array(4, 5, dtype=bool), 0.5)), ("index_fill_", (0, np.array([1]), 9.0)),
-        ("scatter_add_", (0, np.array([[0, 1]]), array(1, 2))), ("index_copy_", (0, np.array([1]), array(1, 5))),
-        ("masked_scatter_", (array(4, 5, dtype=bool), array(20))), ("tril_", ()), ("cumsum_", (0,)),
+        ("index_add_", (0, np.array([0, 2]), array(2, 5))),
+        ("scatter_", (1, np.array([[0], [1]]), 2.0)),
+        ("masked_fill_", (array(4, 5, dtype=bool), 0.5)),
+        ("index_fill_", (0, np.array([1]), 9.0)),
+        ("scatter_add_", (0, np.array([[0, 1]]), array(1, 2))),
+        ("index_copy_", (0, np.array([1]), array(1, 5))),
+        ("masked_scatter_", (array(4, 5, dtype=bool), array(20))),
+        ("tril_", ()),
+        ("cumsum_", (0,)),
         ("index_put_", ((np.array([0, 1]),), array(2, 5))),
     ],
-)  # fmt: skip
+)
 def test_in_place(name: str, args: tuple) -> None:
     def run(s):
         x = s.tensor(array(4, 5)) * 2

@@ -11,7 +11,45 @@ from .parity import array, check, compare, dg, refuses
 FLOATS = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
 INTS = [np.int64, np.int32, np.uint8, np.bool_]
 
-EVERYWHERE = ["abs", "atan", "asinh", "ceil", "cos", "cosh", "deg2rad", "erf", "erfc", "exp", "exp2", "expm1", "floor", "frac", "neg", "rad2deg", "relu", "round", "sgn", "sigmoid", "sign", "sin", "sinc", "sinh", "square", "tan", "tanh", "trunc", "positive", "logical_not", "isnan", "isinf", "isfinite", "signbit", "nan_to_num", "isposinf", "isneginf"]
+EVERYWHERE = [
+    "abs",
+    "atan",
+    "asinh",
+    "ceil",
+    "cos",
+    "cosh",
+    "deg2rad",
+    "erf",
+    "erfc",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "frac",
+    "neg",
+    "rad2deg",
+    "relu",
+    "round",
+    "sgn",
+    "sigmoid",
+    "sign",
+    "sin",
+    "sinc",
+    "sinh",
+    "square",
+    "tan",
+    "tanh",
+    "trunc",
+    "positive",
+    "logical_not",
+    "isnan",
+    "isinf",
+    "isfinite",
+    "signbit",
+    "nan_to_num",
+    "isposinf",
+    "isneginf",
+]
 POSITIVE = ["sqrt", "rsqrt", "reciprocal", "log", "log2", "log10", "log1p"]
 UNIT = ["asin", "acos", "atanh", "logit"]
 
@@ -57,13 +95,17 @@ def test_narrow_floats(name: str, dtype: type) -> None:
     check(name, array(7, dtype=dtype, low=0.2), scale=2)
 
 
-@pytest.mark.parametrize("name", ["abs", "floor", "ceil", "trunc", "round", "neg", "sign", "square", "relu"])
+@pytest.mark.parametrize(
+    "name", ["abs", "floor", "ceil", "trunc", "round", "neg", "sign", "square", "relu"]
+)
 @pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint8])
 def test_integers_stay(name: str, dtype: type) -> None:
     check(name, array(6, dtype=dtype))
 
 
-@pytest.mark.parametrize("name", ["abs", "neg", "exp", "sin", "sgn", "square", "conj", "real", "angle", "sqrt", "tanh"])
+@pytest.mark.parametrize(
+    "name", ["abs", "neg", "exp", "sin", "sgn", "square", "conj", "real", "angle", "sqrt", "tanh"]
+)
 def test_complex(name: str) -> None:
     check(name, array(5, dtype=np.complex128), scale=10)
 
@@ -84,7 +126,33 @@ def test_round_decimals() -> None:
 
 # -- two operands ---------------------------------------------------------------------------------
 
-BINARY = ["add", "sub", "mul", "div", "maximum", "minimum", "atan2", "fmax", "fmin", "remainder", "fmod", "hypot", "floor_divide", "copysign", "logaddexp", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "true_divide"]
+BINARY = [
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "maximum",
+    "minimum",
+    "atan2",
+    "fmax",
+    "fmin",
+    "remainder",
+    "fmod",
+    "hypot",
+    "floor_divide",
+    "copysign",
+    "logaddexp",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "logical_and",
+    "logical_or",
+    "logical_xor",
+    "true_divide",
+]
 
 
 @pytest.mark.parametrize("name", BINARY)
@@ -96,7 +164,9 @@ def test_binary(name: str) -> None:
     check(name, array(3), array(1, seed=1).reshape(()), grad=grad)
 
 
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "remainder", "fmod", "floor_divide", "eq", "lt", "ge"])
+@pytest.mark.parametrize(
+    "name", ["add", "sub", "mul", "div", "remainder", "fmod", "floor_divide", "eq", "lt", "ge"]
+)
 @pytest.mark.parametrize("number", [2, -3, 1.5, True, 0.25])
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.int16, np.uint8])
 def test_number_operands(name: str, number: object, dtype: type) -> None:
@@ -122,9 +192,20 @@ def test_operators(operator: str, reflected: bool) -> None:
     import operator as o
 
     table = {
-        "+": o.add, "-": o.sub, "*": o.mul, "/": o.truediv, "//": o.floordiv, "%": o.mod, "**": o.pow,
-        "<": o.lt, "<=": o.le, "==": o.eq, "!=": o.ne, ">": o.gt, ">=": o.ge,
-    }  # fmt: skip
+        "+": o.add,
+        "-": o.sub,
+        "*": o.mul,
+        "/": o.truediv,
+        "//": o.floordiv,
+        "%": o.mod,
+        "**": o.pow,
+        "<": o.lt,
+        "<=": o.le,
+        "==": o.eq,
+        "!=": o.ne,
+        ">": o.gt,
+        ">=": o.ge,
+    }
     f = table[operator]
     for number in (2, 1.5):
         for data in (array(4, low=0.3), array(4, dtype=np.int64) + 8):
@@ -278,12 +359,28 @@ def test_refusals() -> None:
 @pytest.mark.parametrize(
     ("name", "args"),
     [
-        ("add_", (2.0,)), ("sub_", (1,)), ("mul_", (3.0,)), ("div_", (2,)), ("pow_", (2,)), ("exp_", ()),
-        ("clamp_", (-1, 1)), ("neg_", ()), ("zero_", ()), ("fill_", (7,)), ("sigmoid_", ()), ("lt_", (0.0,)),
-        ("round_", ()), ("remainder_", (2,)), ("tanh_", ()), ("relu_", ()),
-        ("sqrt_", ()), ("abs_", ()), ("clamp_min_", (0.1,)), ("eq_", (0.0,)),
+        ("add_", (2.0,)),
+        ("sub_", (1,)),
+        ("mul_", (3.0,)),
+        ("div_", (2,)),
+        ("pow_", (2,)),
+        ("exp_", ()),
+        ("clamp_", (-1, 1)),
+        ("neg_", ()),
+        ("zero_", ()),
+        ("fill_", (7,)),
+        ("sigmoid_", ()),
+        ("lt_", (0.0,)),
+        ("round_", ()),
+        ("remainder_", (2,)),
+        ("tanh_", ()),
+        ("relu_", ()),
+        ("sqrt_", ()),
+        ("abs_", ()),
+        ("clamp_min_", (0.1,)),
+        ("eq_", (0.0,)),
     ],
-)  # fmt: skip
+)
 def test_in_place(name: str, args: tuple) -> None:
     def run(s):
         x = s.tensor(array(3, 4, low=0.1))

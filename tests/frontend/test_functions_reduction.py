@@ -105,7 +105,7 @@ def test_named_results() -> None:
     found = dg.tensor([[1.0, 5.0], [7.0, 2.0]]).max(1)
     assert found.values.tolist() == [5, 7]
     assert found.indices.tolist() == [1, 0]
-    values, indices = found
+    values, _indices = found
     assert values is found[0]
     assert repr(found).startswith("dualgraph.return_types.max(\nvalues=tensor([5., 7.])")
     assert dg.ones(3).aminmax().max.item() == 1

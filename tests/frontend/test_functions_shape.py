@@ -118,10 +118,20 @@ def test_joining() -> None:
 def test_parts() -> None:
     x = array(5, 6)
     for name, args in [
-        ("split", (2,)), ("split", ([1, 4],)), ("split", (4, 1)), ("chunk", (3,)), ("chunk", (4, 1)),
-        ("tensor_split", (3,)), ("tensor_split", ((1, 3), 1)), ("unbind", ()), ("unbind", (1,)),
-        ("narrow", (0, 1, 3)), ("narrow", (1, -2, 2)), ("select", (1, 2)), ("select", (0, -1)),
-    ]:  # fmt: skip
+        ("split", (2,)),
+        ("split", ([1, 4],)),
+        ("split", (4, 1)),
+        ("chunk", (3,)),
+        ("chunk", (4, 1)),
+        ("tensor_split", (3,)),
+        ("tensor_split", ((1, 3), 1)),
+        ("unbind", ()),
+        ("unbind", (1,)),
+        ("narrow", (0, 1, 3)),
+        ("narrow", (1, -2, 2)),
+        ("select", (1, 2)),
+        ("select", (0, -1)),
+    ]:
         check(name, x, *args)
     compare(lambda s: s.tensor(array(7)).unfold(0, 3, 2), "unfold")
     refuses("split", RuntimeError, x, [1, 3])
