@@ -55,13 +55,26 @@ def _update(
     momentum: Any,
 ) -> None:
     """Move running statistics towards those of a batch of `count` values, its variance unbiased."""
+    if running_mean is not None:
+        _move(running_mean, mean, momentum)
+    if running_var is not None:
+        if isinstance(count, int):
+            unbiased = var.detach() * (count / (count - 1))
+        else:  # symbolic sizes do not divide into a number
+            unbiased = var.detach() * count / (count - 1)
+        _move(running_var, unbiased, momentum)
+
+
+def _move(running: Tensor, statistic: Tensor, momentum: Any) -> None:
+    if isinstance(momentum, float) and not (statistic.is_symbolic or running.is_symbolic):
+        array = running._data  # every step of every layer comes here: no tensors in between
+        array *= 1 - momentum
+        array += statistic._data * momentum
+        running._bump_version()
+        return
     with no_grad():
-        if running_mean is not None:
-            step = cast(mean.detach(), running_mean.dtype) * momentum
-            running_mean.mul_(1 - momentum).add_(step)
-        if running_var is not None:
-            step = cast(var.detach() * count / (count - 1), running_var.dtype) * momentum
-            running_var.mul_(1 - momentum).add_(step)
+        step = cast(statistic.detach(), running.dtype) * momentum
+        running.mul_(1 - momentum).add_(step)
 
 
 def batch_norm(

@@ -35,8 +35,8 @@ def _max_pool(
     strides = kernel if stride is None else per_axis(name, stride, rank)
     pads = _half_at_most(name, kernel, per_axis(name, padding, rank))
     x, single = batched(name, input, rank)
-    # Backward needs the indices: found now, while the windows are at hand, not again later. A traced
-    # pooling keeps the plain op, which is what ONNX has; passes decide there.
+    # Backward needs the indices: found now, while the windows are at hand, not again later. A
+    # traced pooling keeps the plain op, which is what ONNX has; passes decide there.
     found_now = is_grad_enabled() and not x.is_symbolic and x.requires_grad
     kind: Callable[..., Any] = MaxPoolIndices if return_indices or found_now else MaxPool
     out = apply(kind(kernel, strides, pads, per_axis(name, dilation, rank), ceil_mode), x)
