@@ -1,18 +1,17 @@
 """``dualgraph contrast``: one computation, five ways.
 
-c = sum(x*y + z) on 3x4 arrays with its three gradients: NumPy by hand, define-and-run, define-by-run,
-the eager function traced, and its ONNX file in the standalone runtime. What is printed as the code of
-each way is the source of the function that is run and timed.
+c = sum(x*y + z) on 3x4 arrays with its three gradients: NumPy by hand, define-and-run,
+define-by-run, the eager function traced, and its ONNX file in the standalone runtime. What is
+printed as the code of each way is the source of the function that is run and timed.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
-import statistics
+import re
 import textwrap
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -23,12 +22,16 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 import dualgraph as dg
+from dualgraph.cli.text import duration
+from dualgraph.cli.timing import interleaved_medians
+from dualgraph_compiler.errors import DualGraphError
 
-Arrays = tuple[Any, Any, Any]
+TOLERANCE = 1e-5
+
 Run = Callable[[], Any]
 
 
-def numpy_by_hand(x: Any, y: Any, z: Any) -> Run:
+def _numpy_by_hand(x: Any, y: Any, z: Any) -> Run:
     def run() -> Any:
         a = x * y
         b = a + z
@@ -42,7 +45,7 @@ def numpy_by_hand(x: Any, y: Any, z: Any) -> Run:
     return run
 
 
-def define_and_run(x_value: Any, y_value: Any, z_value: Any) -> Run:
+def _define_and_run(*arrays: Any) -> Run:
     with dg.Graph() as graph:
         x = dg.placeholder((3, 4), name="x")
         y = dg.placeholder((3, 4), name="y")
@@ -50,7 +53,7 @@ def define_and_run(x_value: Any, y_value: Any, z_value: Any) -> Run:
         c = (x * y + z).sum()
         grads = dg.gradients(c, [x, y, z])
     session = dg.Session(graph)
-    feed = {x: x_value, y: y_value, z: z_value}
+    feed = dict(zip([x, y, z], arrays, strict=True))
 
     def run() -> Any:
         return session.run([c, *grads], feed_dict=feed)
@@ -58,10 +61,8 @@ def define_and_run(x_value: Any, y_value: Any, z_value: Any) -> Run:
     return run
 
 
-def define_by_run(x_value: Any, y_value: Any, z_value: Any) -> Run:
-    x = dg.tensor(x_value, requires_grad=True)
-    y = dg.tensor(y_value, requires_grad=True)
-    z = dg.tensor(z_value, requires_grad=True)
+def _define_by_run(*arrays: Any) -> Run:
+    x, y, z = (dg.tensor(a, requires_grad=True) for a in arrays)
 
     def run() -> Any:
         x.grad = y.grad = z.grad = None
@@ -73,16 +74,14 @@ def define_by_run(x_value: Any, y_value: Any, z_value: Any) -> Run:
 
 
 def value_and_gradients(x: Any, y: Any, z: Any) -> Any:
-    """The eager function that `traced` and `exported` start from."""
+    """The eager function that the last two ways start from."""
     c = (x * y + z).sum()
     return c, *dg.autograd.grad(c, [x, y, z])
 
 
-def traced(x_value: Any, y_value: Any, z_value: Any) -> Run:
-    fast = dg.compile(value_and_gradients)  # the eager function above, traced at its first call
-    x = dg.tensor(x_value, requires_grad=True)
-    y = dg.tensor(y_value, requires_grad=True)
-    z = dg.tensor(z_value, requires_grad=True)
+def _traced(*arrays: Any) -> Run:
+    fast = dg.compile(value_and_gradients)  # traced at its first call
+    x, y, z = (dg.tensor(a, requires_grad=True) for a in arrays)
 
     def run() -> Any:
         return fast(x, y, z)
@@ -90,13 +89,13 @@ def traced(x_value: Any, y_value: Any, z_value: Any) -> Run:
     return run
 
 
-def exported(x_value: Any, y_value: Any, z_value: Any) -> Run:
+def _exported(*arrays: Any) -> Run:
     from dualgraph_runtime import InferenceSession
 
-    example = tuple(dg.tensor(a, requires_grad=True) for a in (x_value, y_value, z_value))
+    example = tuple(dg.tensor(a, requires_grad=True) for a in arrays)
     model = dg.onnx.export(value_and_gradients, example).SerializeToString()
-    session = InferenceSession(model)  # needs no dualgraph, and no model code
-    feed = {"x": x_value, "y": y_value, "z": z_value}
+    session = InferenceSession(model)  # needs none of the code above
+    feed = dict(zip("xyz", arrays, strict=True))
 
     def run() -> Any:
         return session.run(None, feed)
@@ -105,11 +104,11 @@ def exported(x_value: Any, y_value: Any, z_value: Any) -> Run:
 
 
 WAYS: dict[str, Callable[..., Run]] = {
-    "NumPy, gradients by hand": numpy_by_hand,
-    "define and run: a graph, placeholders, a session": define_and_run,
-    "define by run: eager, backward()": define_by_run,
-    "the eager function, traced": traced,
-    "its ONNX file in the runtime": exported,
+    "NumPy, gradients by hand": _numpy_by_hand,
+    "define and run: a graph, placeholders, a session": _define_and_run,
+    "define by run: eager, backward()": _define_by_run,
+    "the eager function, traced": _traced,
+    "its ONNX file in the runtime": _exported,
 }
 
 
@@ -118,35 +117,37 @@ WAYS: dict[str, Callable[..., Run]] = {
 @click.option("--code/--no-code", default=True, help="Show the code of each way.")
 def command(peers: bool, code: bool) -> None:
     """Compute c = sum(x*y + z) and its gradients five ways; compare code, results and time."""
-    console = Console()
+    console = Console(highlight=False)
     rng = np.random.default_rng(0)
     arrays = tuple(rng.standard_normal((3, 4)).astype(np.float32) for _ in range(3))
     runs = {title: make(*arrays) for title, make in WAYS.items()}
     if code:
+        console.print("c = sum(x*y + z) on 3x4 arrays, with its gradients by x, y and z\n")
         for title, make in WAYS.items():
-            _show_code(console, title, make)
-    reference = [np.asarray(r) for r in runs["NumPy, gradients by hand"]()]
-    errors = {title: largest_difference(run(), reference) for title, run in runs.items()}
+            shown = Syntax(shown_code(make), "python", background_color="default")
+            console.print(Panel(shown, title=title, title_align="left", border_style="dim"))
     if peers:
         runs.update(_peers(arrays))
-        errors.update({t: largest_difference(runs[t](), reference) for t in runs if t not in errors})
-    times = time_interleaved(runs)
-    _show_times(console, times, errors)
+    reference = [np.asarray(r) for r in runs["NumPy, gradients by hand"]()]
+    errors = {title: largest_difference(run(), reference) for title, run in runs.items()}
+    _show_times(console, interleaved_medians(runs), errors)
     worst = max(errors.values())
-    console.print(
-        f"\nAll values and gradients agree: the largest difference to NumPy is {worst:.1e}."
-        if worst <= 1e-5
-        else f"\n[red]Results differ by up to {worst:.1e}.[/]"
-    )
+    if worst > TOLERANCE:
+        raise DualGraphError(f"results differ by up to {worst:.1e}; see the table above")
+    console.print(f"\nAll values and gradients agree: the largest difference is {worst:.1e}.")
 
 
-def _show_code(console: Console, title: str, make: Callable[..., Run]) -> None:
-    source = textwrap.dedent(inspect.getsource(make))
-    body = textwrap.dedent("\n".join(source.splitlines()[1:]))
-    if make in (traced, exported):
-        function = inspect.getsource(value_and_gradients).splitlines()
-        body = "\n".join([function[0], *function[2:], "", body])
-    console.print(Panel(Syntax(body.strip(), "python"), title=title, title_align="left"))
+def shown_code(make: Callable[..., Run]) -> str:
+    """The source of a way as it is shown: first what is done once, then what is done each time."""
+    lines = textwrap.dedent(inspect.getsource(make)).splitlines()[1:]
+    once, _, each = textwrap.dedent("\n".join(lines)).partition("def run() -> Any:\n")
+    each = textwrap.dedent(each.removesuffix("return run").rstrip())
+    if make in (_traced, _exported):
+        head, _, *rest = inspect.getsource(value_and_gradients).splitlines()
+        head = re.sub(r": Any| -> Any", "", head)
+        once = "\n".join([head, *rest, "", once])
+    parts = [once.strip(), f"# each time:\n{each}" if once.strip() else each]
+    return "\n\n".join(part for part in parts if part)
 
 
 def largest_difference(results: Any, reference: list[Any]) -> float:
@@ -155,29 +156,19 @@ def largest_difference(results: Any, reference: list[Any]) -> float:
     return max(float(abs(a - b).max()) for a, b in zip(arrays, reference, strict=True))
 
 
-def time_interleaved(runs: dict[str, Run], *, blocks: int = 7, calls: int = 300) -> dict[str, float]:
-    """Median microseconds a call of each, taking turns in blocks of `calls`."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(blocks + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            for _ in range(calls):
-                run()
-            times[name].append((time.perf_counter() - start) / calls * 1e6)
-    return {name: statistics.median(t[1:]) for name, t in times.items()}  # the first warms up
-
-
 def _show_times(console: Console, times: dict[str, float], errors: dict[str, float]) -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("c = sum(x*y + z), 3x4, with gradients")
-    table.add_column("us a call", justify="right")
-    table.add_column("largest difference", justify="right")
-    for name, microseconds in times.items():
-        table.add_row(name, f"{microseconds:.1f}", f"{errors[name]:.1e}")
+    table.add_column("value and three gradients")
+    table.add_column("a call", justify="right")
+    table.add_column("difference to NumPy", justify="right")
+    for name, seconds in times.items():
+        style = "red" if errors[name] > TOLERANCE else "" if name in WAYS else "dim"
+        table.add_row(name, duration(seconds), f"{errors[name]:.1e}", style=style)
+    console.print()
     console.print(table)
 
 
-def _peers(arrays: Arrays) -> dict[str, Run]:
+def _peers(arrays: Sequence[Any]) -> dict[str, Run]:
     """The same in whatever peers are installed."""
     makers = {"torch": _torch, "jax": _jax, "onnxruntime": _onnxruntime}
     out: dict[str, Run] = {}

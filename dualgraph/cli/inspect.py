@@ -6,72 +6,85 @@ from collections import Counter
 from typing import Any
 
 import click
-from dualgraph_compiler.dims import Dim, symbols
-from dualgraph_compiler.graph import Graph, Node, Value
 from rich.console import Console
 from rich.table import Table
 
+from dualgraph.cli.files import require_writable, writing
+from dualgraph.cli.text import byte_size, literal, printable
+from dualgraph_compiler.dims import evaluate, symbols
+from dualgraph_compiler.graph import Graph, Node, Value
+
 
 @click.command("inspect")
-@click.argument("model", type=click.Path(dir_okay=False))
+@click.argument("model", type=click.Path())
 @click.option("--graph/--no-graph", default=True, help="Print the graph's text.")
 @click.option("--optimized", is_flag=True, help="Show the graph as the runtime runs it.")
-@click.option("--html", type=click.Path(dir_okay=False), help="Write a drawing to this page.")
+@click.option("--html", type=click.Path(), metavar="FILE.html", help="Write a drawing there.")
 def command(model: str, graph: bool, optimized: bool, html: str | None) -> None:
     """Show MODEL's inputs, outputs, operators, parameters, memory and graph."""
     from dualgraph_compiler.compile import optimize
     from dualgraph_compiler.onnx import import_model, load_model
 
+    require_writable("--html", html)
     file = load_model(model)
-    shown = import_model(file)
-    if optimized:
-        shown = optimize(shown)
+    original = import_model(file)
+    shown = optimize(original) if optimized else original
     console = Console()
-    _print_summary(console, file.proto, shown)
+    _print_summary(console, file.proto, shown, optimized)
     if graph:
+        text = "\n".join(map(printable, str(shown).splitlines()))
         console.print()
-        console.print(str(shown), markup=False, highlight=False, soft_wrap=True)
-    if html:
-        from dualgraph_compiler.graph.draw import show
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if html is not None:
+        from dualgraph_compiler.graph.draw import to_html
 
-        console.print(f"\nwrote {show(shown, html, open_browser=False)}")
+        page = to_html(shown, original if optimized else None)
+        with writing(html) as out:
+            out.write(page.encode())
+        console.print()
+        console.print(literal(f"wrote {html}"), soft_wrap=True)
 
 
-def _print_summary(console: Console, proto: Any, graph: Graph) -> None:
+def _print_summary(console: Console, proto: Any, graph: Graph, optimized: bool) -> None:
     opsets = ", ".join(f"{o.domain or 'ai.onnx'} {o.version}" for o in proto.opset_import)
     producer = f"{proto.producer_name} {proto.producer_version}".strip() or "unknown"
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("model", graph.name)
-    table.add_row("producer", producer)
-    table.add_row("opset", f"{opsets} (IR version {proto.ir_version})")
-    for v in graph.inputs:
-        table.add_row("input", _typed(v, v.name))
-    for v, name in zip(graph.outputs, graph.output_names, strict=True):
-        table.add_row("output", _typed(v, name))
     counts = Counter(
         f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in proto.graph.node
     )
     ops = ", ".join(f"{n} x {op}" if n > 1 else op for op, n in counts.most_common())
-    table.add_row("operators", f"{sum(counts.values())}: {ops}")
-    table.add_row("graph", f"{len(graph)} nodes")
     weights = [v for v in [*graph.params, *graph.constants] if v.ndim]
     elements = sum(int(v.data.size) for v in weights)
     size = sum(int(v.data.nbytes) for v in weights)
-    table.add_row("parameters", f"{elements:,} elements in {len(weights)} tensors, {_bytes(size)}")
-    table.add_row("memory", _memory(graph, size))
-    console.print(table, highlight=False)
-
-
-def _typed(v: Value, name: str) -> str:
-    return f"{name}: {v.type}".replace("[", "\\[")
+    after = " after optimisation" if optimized else ""
+    rows = [
+        ("model", graph.name),
+        ("producer", producer),
+        ("opset", f"{opsets} (IR version {proto.ir_version})"),
+        *(("input", f"{v.name}: {v.type}") for v in graph.inputs),
+        *(
+            ("output", f"{name}: {v.type}")
+            for v, name in zip(graph.outputs, graph.output_names, strict=True)
+        ),
+        ("operators", f"{sum(counts.values())}: {ops}"),
+        ("graph", f"{len(graph)} nodes{after}"),
+        ("parameters", f"{elements:,} in {len(weights)} tensors, {byte_size(size)}"),
+        ("memory", _memory(graph, size)),
+    ]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in rows:
+        table.add_row(key, literal(value))
+    console.print(table)
 
 
 def _memory(graph: Graph, weights: int) -> str:
-    """Weights and the largest sum of values alive at once, symbolic sizes counted as 1."""
     peak = peak_bytes(graph)
     names = sorted({s.name for v in graph.inputs for d in v.shape for s in symbols(d)})
     note = f" with {', '.join(names)} = 1" if names else ""
-    return f"{_bytes(weights + peak)}: weights {_bytes(weights)}, values {_bytes(peak)}{note}"
+    return (
+        f"{byte_size(weights + peak)}: weights {byte_size(weights)}, values {byte_size(peak)}{note}"
+    )
 
 
 def peak_bytes(graph: Graph) -> int:
@@ -98,15 +111,7 @@ def peak_bytes(graph: Graph) -> int:
 
 
 def _value_bytes(v: Value) -> int:
-    size = v.dtype.itemsize
+    size = int(v.dtype.itemsize)
     for d in v.shape:
-        size *= 1 if isinstance(d, Dim) else d
+        size *= evaluate(d, {s.name: 1 for s in symbols(d)})
     return size
-
-
-def _bytes(n: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if n < 1024:
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1024
-    return f"{n:.1f} GiB"
