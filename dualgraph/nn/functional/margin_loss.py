@@ -1,0 +1,127 @@
+"""Losses with a margin: of scores, of similarities, of distances."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dualgraph_compiler.errors import ArgumentError, DTypeError
+
+from ... import functions as fn
+from ._args import reduced, reduction_of
+from .activation import logsigmoid
+from .distance import pairwise_distance
+
+if TYPE_CHECKING:
+    from ..._tensor import Tensor
+
+
+def soft_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """log(1 + exp(-t x)) of targets t = 1 or -1."""
+    losses = -logsigmoid(target * input)
+    return reduced("soft_margin_loss", losses, reduction_of(size_average, reduce, reduction))
+
+
+def hinge_embedding_loss(
+    input: Tensor,
+    target: Tensor,
+    margin: float = 1.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Return x where t = 1, max(0, margin - x) where t = -1."""
+    near = fn.where(target != -1, input, 0.0)
+    far = fn.where(target != 1, (margin - input).clamp(min=0.0), 0.0)
+    return reduced(
+        "hinge_embedding_loss", near + far, reduction_of(size_average, reduce, reduction)
+    )
+
+
+def margin_ranking_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, -t (x1 - x2) + margin)."""
+    losses = (-target * (input1 - input2) + margin).clamp(min=0.0)
+    return reduced("margin_ranking_loss", losses, reduction_of(size_average, reduce, reduction))
+
+
+def cosine_embedding_loss(
+    input1: Tensor,
+    input2: Tensor,
+    target: Tensor,
+    margin: float = 0.0,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """1 - cos(x1, x2) where t = 1, max(0, cos(x1, x2) - margin) where t = -1."""
+    eps = 1e-12
+    dots = (input1 * input2).sum(-1)
+    norms = ((input1 * input1).sum(-1) + eps) * ((input2 * input2).sum(-1) + eps)
+    cosines = dots / norms.sqrt()
+    near = fn.where(target == 1, 1.0 - cosines, 0.0)
+    far = fn.where(target == -1, (cosines - margin).clamp(min=0.0), 0.0)
+    return reduced(
+        "cosine_embedding_loss", near + far, reduction_of(size_average, reduce, reduction)
+    )
+
+
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, |a - p| - |a - n| + margin), distances in the p-norm over the last dimension."""
+    near = pairwise_distance(anchor, positive, p, eps)
+    far = pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        far = fn.minimum(far, pairwise_distance(positive, negative, p, eps))
+    losses = (near - far + margin).clamp(min=0.0)
+    return reduced("triplet_margin_loss", losses, reduction_of(size_average, reduce, reduction))
+
+
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """The mean over classes c != t of max(0, margin - x[t] + x[c])^p: x [N, C], t [N]."""
+    if p not in (1, 2):
+        raise ArgumentError("only p == 1 and p == 2 supported")
+    if target.dtype.is_differentiable:
+        raise DTypeError("multi_margin_loss: expected class indices as target")
+    x, t = (input, target) if input.ndim == 2 else (input.unsqueeze(0), target.reshape(1))
+    own = x.gather(1, t.unsqueeze(1))
+    gaps = (margin - own + x).clamp(min=0.0)
+    gaps = gaps * gaps if p == 2 else gaps
+    if weight is not None:
+        gaps = gaps * weight.index_select(0, t).unsqueeze(1)
+    classes = fn.arange(x.shape[1], device=x.device)
+    gaps = fn.where(classes == t.unsqueeze(1), 0.0, gaps)
+    losses = gaps.sum(1) / x.shape[1]
+    losses = losses if input.ndim == 2 else losses.squeeze(0)
+    return reduced("multi_margin_loss", losses, reduction_of(size_average, reduce, reduction))
