@@ -233,7 +233,7 @@ def _link_view(op: Op, base: Tensor, out: Tensor) -> None:
     if type(x) is not Value:
         owner = y.base
         seen = owner is not None and (owner is x or owner is x.base)
-        if not seen and not array_module(x).may_share_memory(x, y):
+        if not seen and y.size and not array_module(x).may_share_memory(x, y):
             return
     out._ver = base._ver
     ops: tuple[Op, ...] | None = (op,) if local.grad else None
@@ -255,8 +255,12 @@ def current_fn(view: Tensor) -> Any:
 def _refresh(view: Tensor, info: ViewInfo) -> None:
     again = make(info.base._data, info.base._fn)
     again._ver = info.base._ver
-    for op in info.ops or ():
-        again = apply(op, again)
+    mode, local.grad = local.grad, True  # whoever asks first may be in a `no_grad` block
+    try:
+        for op in info.ops or ():
+            again = apply(op, again)
+    finally:
+        local.grad = mode
     if again._fn is not None or type(view._fn) is not Leaf:
         view._fn = again._fn
     if type(view._data) is Value:

@@ -187,7 +187,9 @@ def _as_tensors(node: Node, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
     for x, edge, saved in zip(inputs, node.edges, flags, strict=True):
         t: Any = x if type(x) is Shaped else make(x, edge)
         if saved:
-            t._ver = next(cells)
+            cell = next(cells)
+            if type(t) is not Shaped:
+                t._ver = cell
         wrapped.append(t)
     output = node.output
     if op.saves_output:

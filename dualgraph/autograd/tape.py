@@ -213,6 +213,8 @@ def record(
     node.hooks = None
     version = 0
     watched: Sequence[list[int]]
+    if op.is_bilinear and (edges[0] is None or edges[1] is None):
+        arrays, cells = _halved(edges, arrays, cells)
     if op.saves_all:
         node.inputs = arrays
         watched = cells
@@ -239,6 +241,23 @@ def record(
     node.cells = watched
     node.version = version
     return node
+
+
+# Stands for the version cell of an operand whose values are not needed.
+_UNWATCHED = [0]
+
+
+def _halved(
+    edges: Sequence[Any], arrays: Sequence[Any], cells: Sequence[list[int]]
+) -> tuple[list[Any], list[list[int]]]:
+    """What a bilinear op saves where one of its two factors takes no gradient."""
+    arrays, cells = list(arrays), list(cells)
+    for own, other in ((0, 1), (1, 0)):
+        if edges[other] is None:
+            a = arrays[own]
+            arrays[own] = a if type(a) is _ndarray and a.nbytes <= _SMALL else Shaped(a)
+            cells[own] = _UNWATCHED
+    return arrays, cells
 
 
 def _save(

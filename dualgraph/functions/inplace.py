@@ -18,91 +18,27 @@ from .basics import number_like
 if TYPE_CHECKING:
     from .._tensor import Tensor
 
-# Functions whose result is bool whatever their operands; in place it is converted back.
-_TO_BOOL = frozenset(
-    [
-        "eq",
-        "ge",
-        "greater",
-        "greater_equal",
-        "gt",
-        "le",
-        "less",
-        "less_equal",
-        "logical_and",
-        "logical_not",
-        "logical_or",
-        "logical_xor",
-        "lt",
-        "ne",
-        "not_equal",
-    ]
-)
 
+def in_place(function: Callable[..., Tensor], *, composed: bool = False) -> Callable[..., Tensor]:
+    """The in-place method that goes with a function: the result is written to the first operand.
 
-# Functions that are one op when called without keywords: for these `assign` itself keeps what the
-# tape needs of the operands.
-_ONE_OP = frozenset(
-    [
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "neg",
-        "abs",
-        "exp",
-        "log",
-        "sqrt",
-        "rsqrt",
-        "tanh",
-        "sigmoid",
-        "relu",
-        "sin",
-        "cos",
-        "floor",
-        "ceil",
-        "trunc",
-        "reciprocal",
-        "subtract",
-        "multiply",
-        "divide",
-        "negative",
-        "floor_divide",
-        "remainder",
-        "maximum",
-        "minimum",
-        "masked_fill",
-        "index_add",
-        "cumsum",
-        "cumprod",
-        "tril",
-        "triu",
-    ]
-)
-
-
-def in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The in-place method that goes with a function: the result is written to the first operand."""
-    name = function.__name__
-    to_own_dtype = name in _TO_BOOL
+    `composed`: the function is made of several ops, and may leave the operand behind on the tape
+    where `assign`, which sees the last of them only, cannot keep what that needs.
+    """
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         source = self
-        if local.grad and type(self._data) is np.ndarray and (kwargs or name not in _ONE_OP):
+        if (composed or kwargs) and local.grad and type(self._data) is np.ndarray:
             source, args = _before(self, args)
-        result = function(source, *args, **kwargs)
-        return assign(self, cast(result, self.dtype) if to_own_dtype else result)
+        return assign(self, function(source, *args, **kwargs))
 
-    method.__name__ = method.__qualname__ = f"{name}_"
-    method.__doc__ = f"In-place version of `{name}`."
+    method.__name__ = method.__qualname__ = f"{function.__name__}_"
+    method.__doc__ = f"In-place version of `{function.__name__}`."
     return method
 
 
 def _before(self: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
-    """The tensor, in the operands too, as a copy of what it holds now if the tape may want it.
-
-    A function made of several ops leaves operands behind on the tape that `assign` cannot see.
-    """
+    """The tensor, in the operands too, as a copy of what it holds now if the tape may want it."""
     if not self.requires_grad and not any(getattr(a, "requires_grad", False) for a in args):
         return self, args
     copy = make(self._data.copy(), self._fn)

@@ -44,6 +44,7 @@ class Kind(enum.Enum):
     LIBRARY = "library"  # a kernel of its own: sort, scatter, pooling with indices
     CREATION = "creation"  # no tensor inputs
     COMPOSITE = "composite"  # has `decompose`; kept by name for export
+    CONTROL = "control"  # runs graphs that it holds: a branch, or a body again and again
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,13 @@ class Op:
     is_view: ClassVar[bool] = False
     # Whether equal calls give equal results; only then may calls be merged or folded.
     is_pure: ClassVar[bool] = True
+
+    # The attributes that are graphs, in order (see `graph.nested`).
+    bodies: ClassVar[tuple[str, ...]] = ()
+
+    # Whether the gradient of each of the first two operands needs the other one only: where one
+    # takes no gradient, the tape does not keep the other.
+    is_bilinear: ClassVar[bool] = False
 
     # Filled by `@op` from the signature of `vjp`.
     differentiable: ClassVar[bool] = False
@@ -138,7 +146,8 @@ class Op:
         return type(self)(**{k: _resolve(v, env) for k, v in self.attributes().items()})
 
     def __str__(self) -> str:
-        attrs = ", ".join(f"{k}={v!r}" for k, v in self.attributes().items())
+        attributes = self.attributes().items()
+        attrs = ", ".join(f"{k}={v!r}" for k, v in attributes if k not in self.bodies)
         return f"{self.name}({attrs})"
 
 
@@ -163,7 +172,7 @@ REGISTRY: dict[str, type[Op]] = {}
 def op(cls: type[_T]) -> type[_T]:
     """Make a class an op: a frozen, slotted dataclass, registered under its snake-case name."""
     made: Any = dataclass(frozen=True, slots=True, repr=False)(cls)
-    made.__repr__ = Op.__str__
+    made.__repr__ = made.__str__
     made.name = re.sub(
         r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__
     ).lower()

@@ -27,6 +27,7 @@ class Convolution(Op):
 
     __slots__ = ()
     kind = Kind.CONTRACTION
+    is_bilinear = True
     stride: tuple[int, ...]
     padding: Pairs
     dilation: tuple[int, ...]

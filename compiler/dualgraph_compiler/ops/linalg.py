@@ -40,6 +40,7 @@ class Matmul(Op):
     """
 
     kind = Kind.CONTRACTION
+    is_bilinear = True
     onnx = Onnx("MatMul", 9)
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
@@ -98,6 +99,7 @@ class Linear(Op):
     """
 
     kind = Kind.COMPOSITE
+    is_bilinear = True
 
     def infer(self, x: TensorType, w: TensorType, *b: TensorType) -> TensorType:
         _require_numbers("linear", x, w, *b)

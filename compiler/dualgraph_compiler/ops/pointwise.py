@@ -104,6 +104,7 @@ class Sub(Pointwise):
 class Mul(Pointwise):
     """a * b; on bool, a and b. Source: ONNX Mul-14."""
 
+    is_bilinear = True
     onnx = Onnx("Mul", 7)
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
