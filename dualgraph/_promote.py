@@ -191,6 +191,8 @@ def operator(op: Op, *, reflected: bool = False, at_least_float: bool = False) -
             kind = self._data.dtype
             same = kind is other._data.dtype
         except AttributeError:
+            if isinstance(other, np.ndarray):  # shares its memory, as `dg.from_numpy`
+                return method(self, make(other))
             if not is_number(other):
                 return NotImplemented
             found = _number_operand(other, self)

@@ -183,3 +183,14 @@ def test_repr_of_cuda_tensors() -> None:
     t = dg.from_numpy(np.arange(5000, dtype=np.float32)).to("cuda")
     text = "tensor([0.0000e+00, 1.0000e+00, 2.0000e+00,  ..., 4.9970e+03, 4.9980e+03,\n"
     assert repr(t) == text + "        4.9990e+03], device='cuda:0')"
+
+
+def test_arrays_are_operands_on_either_side() -> None:
+    t = dg.ones(3)
+    a = np.arange(3.0)
+    for result in (a + t, t + a, a * t, t - a):
+        assert isinstance(result, dg.Tensor)
+        assert result.dtype is dg.float64
+    assert (a - t).tolist() == [-1, 0, 1]
+    assert (t - a.astype(np.float32)).dtype is dg.float32
+    assert (np.float32(2) * t).tolist() == [2, 2, 2]
