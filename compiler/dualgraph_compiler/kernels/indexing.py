@@ -143,11 +143,17 @@ def _add(xp: Any, out: Array, at: Array, values: Array) -> None:
     """out[at] += values, repeats included, for flat arrays.
 
     NumPy's add.at has a fast loop for exactly this case: 1-d, contiguous, one dtype. CuPy adds
-    atomically, of integers only unsigned 64-bit ones: to two's complement the same sum.
+    atomically: complex numbers by their parts, of integers only unsigned 64-bit ones, which to
+    two's complement is the same sum.
     """
     values = xp.asarray(values, out.dtype)
-    if is_numpy(xp) or out.dtype.kind not in "iub":
+    if is_numpy(xp) or out.dtype.kind == "f":
         xp.add.at(out, at, values)
+    elif out.dtype.kind == "c":
+        parts = out.view(out.real.dtype)
+        values = xp.broadcast_to(values, at.shape)
+        xp.add.at(parts, 2 * at, values.real)
+        xp.add.at(parts, 2 * at + 1, values.imag)
     else:
         total = out.astype(np.int64).view(np.uint64)
         xp.add.at(total, at, values.astype(np.int64).view(np.uint64))

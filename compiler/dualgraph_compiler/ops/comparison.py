@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..dtypes import BOOL, FLOAT, INT, bool_, float32
 from ..errors import DTypeError, OnnxError
 from ..types import TensorType
@@ -120,7 +122,7 @@ class LogicalAnd(Logical):
     onnx = Onnx("And", 7)
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.logical_and(a, b)
+        return xp.logical_and(_truth(xp, a), _truth(xp, b))
 
 
 @op
@@ -130,7 +132,7 @@ class LogicalOr(Logical):
     onnx = Onnx("Or", 7)
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.logical_or(a, b)
+        return xp.logical_or(_truth(xp, a), _truth(xp, b))
 
 
 @op
@@ -140,7 +142,7 @@ class LogicalXor(Logical):
     onnx = Onnx("Xor", 7)
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
-        return xp.logical_xor(a, b)
+        return xp.logical_xor(_truth(xp, a), _truth(xp, b))
 
 
 @op
@@ -150,7 +152,12 @@ class LogicalNot(Logical):
     onnx = Onnx("Not", 1)
 
     def eager(self, xp: Any, x: Array) -> Array:
-        return xp.logical_not(x)
+        return xp.logical_not(_truth(xp, x))
+
+
+def _truth(xp: Any, x: Array) -> Array:
+    """`x` as an operand of a connective, which CuPy does not have for complex numbers."""
+    return x if xp is np or x.dtype.kind != "c" else x != 0
 
 
 # -- floating-point classes ----------------------------------------------------------------------

@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..dtypes import dtype_of
 from ..types import TensorType, type_of
 from . import f
-from .base import Array, Grad, Op
+from .base import Array, Grad, Op, array_module
 from .onnx_rules import Export
 
 if TYPE_CHECKING:
@@ -89,7 +87,7 @@ def _constant(data: Any, beside: Array) -> Array:
     """A constant of the formula as an operand beside `beside`."""
     if data.ndim == 0 and dtype_of(data) is dtype_of(beside):
         return f.like(beside, data.item())
-    return np.asarray(data)
+    return array_module(beside).asarray(data)
 
 
 class _Typed:

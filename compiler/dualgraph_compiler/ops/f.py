@@ -30,7 +30,7 @@ from . import reduction as _rd
 from . import slicing as _sl
 from . import trigonometry as _tg
 from . import unary as _un
-from .base import Array
+from .base import Array, array_module
 
 _SMALL = 1024  # elements
 
@@ -217,19 +217,27 @@ def unbroadcast(g: Array, shape: Shape) -> Array:
     return reshape(sum(g, axes), shape)
 
 
+def full(x: Array, shape: Sequence[DimLike], value: complex) -> Array:
+    """`value` in a shape, with the dtype (and graph, or device) of `x`."""
+    xp = array_module(x)
+    if xp is not np:  # of a number alone `expand` could not tell the device
+        return xp.full(tuple(shape), value, x.dtype)
+    return expand(like(x, value), shape)
+
+
 def zeros_like(x: Array) -> Array:
     """Zeros of x's shape and dtype."""
-    return expand(like(x, 0), x.shape)
+    return full(x, x.shape, 0)
 
 
 def zeros(x: Array, shape: Sequence[DimLike]) -> Array:
     """Zeros of a shape, with the dtype (and graph, or device) of `x`."""
-    return expand(like(x, 0), shape)
+    return full(x, shape, 0)
 
 
 def diagonal_mask(x: Array, n: DimLike) -> Array:
     """A bool [n, n], true on the diagonal, beside `x`."""
-    ones = expand(like(x, 1), (n, n))
+    ones = full(x, (n, n), 1)
     return equal(_re.Tril(0)(_re.Triu(0)(ones)), 1)
 
 

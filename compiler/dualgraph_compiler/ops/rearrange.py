@@ -155,7 +155,7 @@ class Diagonal(Movement):
 
     def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
         shape = tuple(_x.shape)
-        return (self.write(f.expand(f.like(g, 0), shape), g),)
+        return (self.write(f.zeros(g, shape), g),)
 
     def write(self, base: Array, v: Array) -> Array:
         """`base` with this diagonal replaced by `v`."""
@@ -204,7 +204,7 @@ class DiagonalUpdate(Movement):
 
     def vjp(self, g: Array, _y: Array, _base: Array, _v: Array) -> tuple[Grad, ...]:
         return (
-            lambda: self(g, f.expand(f.like(g, 0), tuple(_v.shape))),
+            lambda: self(g, f.zeros(g, tuple(_v.shape))),
             lambda: Diagonal(self.offset, self.axis1, self.axis2)(g),
         )
 

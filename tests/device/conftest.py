@@ -1,0 +1,23 @@
+"""Tests of the GPU paths: on a real GPU where there is one, else on the stand-in for CuPy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import cuda_is_available
+from tests.fake_cupy import installed
+
+
+@pytest.fixture
+def cupy() -> Iterator[Any]:
+    """The array module of ``Device("cuda")``."""
+    if cuda_is_available():
+        import cupy
+
+        yield cupy
+    else:
+        with installed() as stand_in:
+            yield stand_in
