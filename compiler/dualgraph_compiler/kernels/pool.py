@@ -20,10 +20,18 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, narrow, widen
+from .arrays import Array, is_numpy, narrow, widen
 from .indexing import add_at
 from .sizes import adaptive_bounds
-from .windows import divisor_of, extents_of, image_blocks, pad, pool_sizes, tap_of
+from .windows import (
+    divisor_of,
+    extents_of,
+    image_blocks,
+    pad,
+    pool_sizes,
+    tap_of,
+    window_span,
+)
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -42,14 +50,12 @@ def max_pool(
     The position counts within one image's S in row-major order, padding excluded. Of several
     NaN in a window the last one's position is given, as in PyTorch.
     """
+    if not is_numpy(xp):  # where to ask whether codes will do costs more than doing without
+        return _exact_max_pool(xp, x, kernel, stride, padding, dilation, ceil_mode)
     y, codes = _max_pool(xp, x, kernel, stride, padding, dilation, ceil_mode, with_codes=True)
     sizes, out = x.shape[2:], y.shape[2:]
     if y.size and _needs_exact(xp, y, padding, ceil_mode):
-        taps = [
-            _window_taps(xp, n, p, k, s, lo, d)
-            for n, p, k, s, (lo, _), d in zip(sizes, out, kernel, stride, padding, dilation)
-        ]
-        return y, _exact_positions(xp, x, out, taps)
+        return _exact_max_pool(xp, x, kernel, stride, padding, dilation, ceil_mode)
     base: Any = 0
     delta: Any = 0
     step = prod(sizes)
@@ -232,8 +238,7 @@ def adaptive_max_pool(xp: Any, x: Array, output_size: Sequence[int]) -> tuple[Ar
                 for t in range(longest)
             ]
         )
-    positions = _exact_positions(xp, x, out, taps)
-    return gather_at_indices(xp, x, positions), positions
+    return _exact_positions(xp, x, out, taps)
 
 
 # ------------------------------------------------------------------------------------ internals
@@ -252,13 +257,7 @@ def _max_pool(
 ) -> tuple[Array, Array]:
     """Values, and the number of the first winning tap of each window in row-major order."""
     sizes = x.shape[2:]
-    out = pool_sizes(sizes, kernel, stride, padding, dilation, ceil_mode)
-    for n, p, k, s, (lo, _), d in zip(sizes, out, kernel, stride, padding, dilation):
-        if d == 1:
-            continue
-        reads = np.add.outer(np.arange(p) * s - lo, np.arange(k) * d)
-        if not ((reads >= 0) & (reads < n)).any(1).all():
-            raise ValueError("a dilated window lies in the padding alone: it has no maximum")
+    out = _window_sizes(sizes, kernel, stride, padding, dilation, ceil_mode)
     wide = widen(x)
     y = xp.empty((*x.shape[:2], *out), wide.dtype)
     small = np.uint8 if prod(kernel) <= 256 else np.uint16 if prod(kernel) <= 65536 else np.int64
@@ -292,6 +291,25 @@ def _max_pool(
     return narrow(y, x.dtype), codes
 
 
+def _window_sizes(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Pairs,
+    dilation: Sequence[int],
+    ceil_mode: bool,
+) -> tuple[int, ...]:
+    """Number of windows per spatial dim; ValueError where a window has no element to choose."""
+    out = pool_sizes(sizes, kernel, stride, padding, dilation, ceil_mode)
+    for n, p, k, s, (lo, _), d in zip(sizes, out, kernel, stride, padding, dilation):
+        if d == 1:
+            continue
+        reads = np.add.outer(np.arange(p) * s - lo, np.arange(k) * d)
+        if not ((reads >= 0) & (reads < n)).any(1).all():
+            raise ValueError("a dilated window lies in the padding alone: it has no maximum")
+    return out
+
+
 def _needs_exact(xp: Any, y: Array, padding: Pairs, ceil_mode: bool) -> bool:
     """Whether codes may be wrong: a NaN, or padding tying with the lowest value there is."""
     y = widen(y)
@@ -307,36 +325,52 @@ def _lowest(dtype: Any) -> Any:
     return 0 if dtype.kind == "b" else np.iinfo(dtype).min
 
 
-_Taps = list[tuple[Array, Array]]  # per tap: output positions, the input positions they read
+# Per tap: the output positions it serves and the input positions they read, slices or arrays.
+_Taps = list[tuple[Any, Any]]
 
 
-def _window_taps(xp: Any, n: int, out: int, k: int, stride: int, lo: int, dilation: int) -> _Taps:
-    taps = []
-    for t in range(k):
-        reads = np.arange(out) * stride + (t * dilation - lo)
-        inside = np.flatnonzero((reads >= 0) & (reads < n))
-        taps.append((xp.asarray(inside), xp.asarray(reads[inside])))
-    return taps
+def _exact_max_pool(
+    xp: Any,
+    x: Array,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Pairs,
+    dilation: Sequence[int],
+    ceil_mode: bool,
+) -> tuple[Array, Array]:
+    """`max_pool` whatever the values are."""
+    sizes = x.shape[2:]
+    out = _window_sizes(sizes, kernel, stride, padding, dilation, ceil_mode)
+    taps = [
+        [window_span(t * d - lo, s, n, p) for t in range(k)]
+        for n, p, k, s, (lo, _), d in zip(sizes, out, kernel, stride, padding, dilation)
+    ]
+    return _exact_positions(xp, x, out, taps)
 
 
-def _exact_positions(xp: Any, x: Array, out: Sequence[int], axes: list[_Taps]) -> Array:
-    """Positions by PyTorch's own loop, `value > best or isnan(value)`, tap after tap."""
-    x = widen(x)
+def _exact_positions(
+    xp: Any, x: Array, out: Sequence[int], axes: list[_Taps]
+) -> tuple[Array, Array]:
+    """Maxima and positions by PyTorch's own loop, `value > best or isnan(value)`, tap by tap."""
+    dtype, x = x.dtype, widen(x)
     n, c, *sizes = x.shape
     best = xp.full((n, c, *out), _lowest(x.dtype), x.dtype)
     positions = xp.full(best.shape, -1, np.int64)
     for combination in product(*axes):
-        to = xp.ix_(*(at for at, _ in combination))
-        reads = xp.ix_(*(of for _, of in combination))
-        value = x[(..., *reads)]
+        to: Any = tuple(at for at, _ in combination)
+        reads: Any = tuple(of for _, of in combination)
         flat: Any = 0
         for read, size in zip(reads, sizes):
-            flat = flat * size + read
+            along = xp.arange(size)[read] if isinstance(read, slice) else read
+            flat = flat[..., None] * size + along if hasattr(flat, "shape") else along
+        if not all(isinstance(at, slice) for at in to):
+            to, reads = xp.ix_(*to), xp.ix_(*reads)
+        value = x[(..., *reads)]
         old, at = best[(..., *to)], positions[(..., *to)]
         wins = (value > old) | (value != value) | (at < 0)
         best[(..., *to)] = xp.where(wins, value, old)
         positions[(..., *to)] = xp.where(wins, flat, at)
-    return positions
+    return narrow(best, dtype), positions
 
 
 def _divide(xp: Any, y: Array, divisor: Any) -> Array:

@@ -61,6 +61,19 @@ def tap_of(x: Array, axis: int, offset: int, stride: int, count: int) -> Array:
     return x[(slice(None),) * (2 + axis) + (window,)]
 
 
+def window_span(offset: int, stride: int, size: int, count: int) -> tuple[slice, slice]:
+    """Of `count` windows, those of which a tap lies within [0, size), and what they read there.
+
+    Window p reads position p * stride + offset.
+    """
+    first = max(0, -(offset // stride))
+    stop = min(count, (size - 1 - offset) // stride + 1)
+    if stop <= first:
+        return slice(0, 0), slice(0, 0)
+    start = first * stride + offset
+    return slice(first, stop), slice(start, start + (stop - first - 1) * stride + 1, stride)
+
+
 def image_blocks(xp: Any, x: Array, *results: Array) -> Iterator[tuple[Array, ...]]:
     """Views [1, n, *S] of `x` and of fresh contiguous `results`, in blocks of images."""
     images = x.shape[0] * x.shape[1]
