@@ -73,12 +73,12 @@ def _exit_with_one_line(work: Callable[[], Any]) -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    first, *_ = message.strip().splitlines() or ["unknown error"]
-    click.echo(f"error: {printable(first)}", err=True)
+    line = printable(" ".join(message.split())) or "unknown"
+    click.echo(f"error: {line}", err=True)
     sys.exit(2)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("dualgraph", cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dualgraph")
 def main() -> None:
     """dualgraph: train eagerly, trace, optimise, export, and run anywhere."""

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import click
 
+from dualgraph import __version__
+from dualgraph.cli.text import printable
+
 _PACKAGES = (
-    "dualgraph",
     "numpy",
     "onnx",
     "networkx",
     "ml_dtypes",
     "safetensors",
+    "threadpoolctl",
     "onnxruntime",
     "torch",
     "jax",
@@ -37,10 +40,12 @@ def command() -> None:
         ("c compiler", _compiler()),
         ("gpu", _gpu()),
     ]
+    rows += [("dualgraph", __version__)]
     rows += [(name, _version(name)) for name in _PACKAGES]
+    rows += [(k, v) for k, v in sorted(os.environ.items()) if k.startswith("DUALGRAPH_")]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        click.echo(f"{name:<{width}}  {value}")
+        click.echo(f"{name:<{width}}  {printable(value)}")
 
 
 def usable_cpus() -> int:
@@ -65,8 +70,7 @@ def cpu_name() -> str:
 
 
 def _compiler() -> str:
-    names = [os.environ.get("DUALGRAPH_CC", ""), "cc", "gcc", "clang"]
-    for name in filter(None, names):
+    for name in ("cc", "gcc", "clang"):
         if shutil.which(name):
             out = subprocess.run([name, "--version"], capture_output=True, text=True, check=False)
             return out.stdout.partition("\n")[0] or name
@@ -80,7 +84,7 @@ def _gpu() -> str:
     try:
         xp = Device("cuda").xp
     except DeviceError as error:
-        return str(error)
+        return f"none: {error}"
     return str(xp.cuda.runtime.getDeviceProperties(0)["name"].decode())
 
 

@@ -151,6 +151,7 @@ def read_npy(path: str) -> Array:
         reason = "" if "pickle" in str(error) else f" ({error})"
         raise ArgumentError(f"{path}: not a .npy file of plain values{reason}") from error
     if not isinstance(data, np.ndarray):
+        data.close()
         raise ArgumentError(f"{path}: an archive; expected a single array as np.save writes it")
     return np.array(data)
 

@@ -4,6 +4,6 @@ Train eagerly (`train`), trace and optimise (`graphs`), export and run without t
 (`deploy`), time (`timings`); `show` prints each step and `dualgraph.cli.report` makes the page.
 """
 
-from dualgraph.cli.demo.command import command
+from dualgraph.cli.demo.steps import command
 
 __all__ = ["command"]

@@ -82,7 +82,8 @@ def _training(story: Story) -> str:
         f"{len(split.train_labels):,} images of 8×8 pixels to train on, shifted by up to one pixel "
         f"at random; {len(split.test_labels)} held out, the last 3 of the 14 forms people filled, "
         "so this is handwriting the model has not seen (one writer at most is on both sides). No "
-        "choice depends on them. The training loss is taken with dropout on.</p>"
+        "choice depends on them. The training loss is taken with dropout on and with smoothed "
+        "labels, and so stays higher.</p>"
         f'<div class="row"><div>{loss}</div><div>{right}</div></div>'
     )
 

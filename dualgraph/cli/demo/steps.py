@@ -29,7 +29,7 @@ BATCHES = (1, BATCH)  # sizes that inference is timed with
 @click.command("demo")
 @click.option("--out", default=".", type=click.Path(), metavar="DIR", show_default=True,
               help="Where the files go.")  # fmt: skip
-@click.option("--epochs", default=15, show_default=True, type=click.IntRange(1))
+@click.option("--epochs", default=20, show_default=True, type=click.IntRange(1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--peers/--no-peers", default=True, help="Compare with onnxruntime if installed.")
 def command(out: str, epochs: int, seed: int, peers: bool) -> None:
