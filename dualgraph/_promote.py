@@ -151,9 +151,12 @@ def unify(
     return [cast(x, dtype) if hasattr(x, "_data") else scalar(x, dtype, beside) for x in operands]
 
 
+_NUMBERS = (int, float, complex, np.number, np.bool_, Dim)
+
+
 def is_number(x: Any) -> bool:
     """Whether `x` is a Python or NumPy number, or a symbolic size."""
-    return isinstance(x, int | float | complex | np.number | np.bool_ | Dim)
+    return isinstance(x, _NUMBERS)
 
 
 # Numbers as operands beside arrays of a dtype of the same or a higher category, by (number, its

@@ -222,7 +222,7 @@ def _store(leaf: Leaf, g: Any, create_graph: bool, references: int) -> None:
                 held._ver[0] += 1
             else:
                 leaf.grad = held + make(g)
-        elif isinstance(g, np.ndarray | np.generic):
+        elif type(g) is np.ndarray or isinstance(g, np.generic):
             owned = references <= _UNSHARED and type(g) is np.ndarray and g.base is None
             leaf.grad = make(g if owned else np.array(g))
         else:

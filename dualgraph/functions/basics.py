@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualgraph_compiler import dtypes as dt
-from dualgraph_compiler.dims import Dim, DimLike, Shape, product
+from dualgraph_compiler.dims import Dim, DimLike, Shape
 from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.errors import ArgumentError, IndexOutOfRange, ShapeError
 from dualgraph_compiler.ops import Op
@@ -57,14 +57,17 @@ def axes_of(name: str, dim: Any, ndim: int) -> tuple[int, ...]:
     return normalize_axes(name, dims, ndim) if ndim else ()
 
 
+_SEQUENCES = (tuple, list)  # a tuple, not `|`, which would be computed on every call
+
+
 def sizes_of(sizes: Any) -> Shape:
     """Sizes given as ``(2, 3)``, ``((2, 3),)`` or ``(dim, tensor)``, as ints and Dims."""
-    if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
+    if len(sizes) == 1 and isinstance(sizes[0], _SEQUENCES):
         sizes = sizes[0]
-    out = []
     for s in sizes:
-        out.append(s if type(s) is int or isinstance(s, Dim) else operator.index(s))
-    return tuple(out)
+        if s.__class__ is not int:
+            return tuple(s if isinstance(s, Dim) else operator.index(s) for s in sizes)
+    return sizes if sizes.__class__ is tuple else tuple(sizes)
 
 
 def check_sizes(name: str, shape: Shape) -> Shape:
@@ -80,7 +83,10 @@ def check_sizes(name: str, shape: Shape) -> Shape:
 def infer_size(name: str, shape: Shape, numel: DimLike) -> Shape:
     """`shape` with its one -1 replaced by what `numel` elements leave for it."""
     at = shape.index(-1)
-    rest = product(shape[:at] + shape[at + 1 :])
+    rest: DimLike = 1
+    for i, d in enumerate(shape):
+        if i != at:
+            rest = rest * d
     if isinstance(rest, int):
         if rest == 0 or -1 in shape[at + 1 :]:
             why = "only one dimension can be inferred" if rest else "-1 is ambiguous beside 0"

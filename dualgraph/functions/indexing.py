@@ -13,6 +13,7 @@ import numpy as np
 
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dims import Dim, DimLike, Shape, maximum, minimum
+from dualgraph_compiler.dtypes import dtype_of
 from dualgraph_compiler.errors import IndexOutOfRange, ShapeError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops import Op
@@ -21,11 +22,13 @@ from dualgraph_compiler.ops.base import broadcast_shapes, shape_text
 from dualgraph_compiler.ops.comparison import Where
 from dualgraph_compiler.ops.movement import Reshape
 from dualgraph_compiler.ops.slicing import Slice
+from dualgraph_compiler.types import TensorType
 
 from .._dispatch import ViewInfo, apply, apply1, captures, current_fn, make, symbolic
 from .._promote import cast, is_number
 from ..autograd.grad_mode import local
 from ..autograd.inplace import assign
+from ..autograd.tape import CustomNode
 from .basics import number_like
 from .data import tensor
 
@@ -78,6 +81,37 @@ def _is_basic(key: Any) -> bool:
     return key.__class__ in _BASIC
 
 
+class IndexNode(CustomNode):
+    """The tape entry of a view by basic indexing: the gradient lies in zeros, where the view was.
+
+    One entry and no ops to build, where a Slice and a Reshape would say the same.
+    """
+
+    name = "SliceBackward0"
+
+    def __init__(self, edge: Any, shape: Shape, key: Any) -> None:
+        super().__init__((edge,))
+        self.shape = shape
+        self.key = key
+
+    def run(self, g: Any, create_graph: bool) -> tuple[Any]:
+        """The gradient of what was indexed."""
+        if isinstance(g, _ARRAYS):
+            out = np.zeros(self.shape, g.dtype)
+            out[self.key] = g
+            return (out,)
+        ops = _plan(self.key, self.shape).ops
+        shapes = [self.shape]
+        for op in ops:
+            shapes.append(op.infer(TensorType(dtype_of(g), shapes[-1])).shape)  # type: ignore[union-attr]
+        for op, shape in zip(reversed(ops), reversed(shapes[:-1]), strict=True):
+            (g,) = op.vjp(g, None, TensorType(dtype_of(g), shape))
+        return (g,)
+
+
+_ARRAYS = (np.ndarray, np.generic)
+
+
 def _is_forward(key: Any) -> bool:
     """Whether no slice of a basic index goes backward."""
     for k in key if key.__class__ is tuple else (key,):
@@ -91,14 +125,12 @@ def getitem(self: Tensor, key: Any) -> Tensor:
     data = self._data
     if data.__class__ is _ndarray and not symbolic.open_graphs and _is_basic(key):
         info = self._base
-        fn = self._fn if info is None else current_fn(self)
-        if fn is None:
-            return _view(self, data, info, key)
+        return _view(self, data, info, self._fn if info is None else current_fn(self), key)
     return _read(self, _plan(key, tuple(data.shape)))
 
 
-def _view(self: Tensor, data: Any, info: ViewInfo | None, key: Any) -> Tensor:
-    """The short way: no tape, no trace."""
+def _view(self: Tensor, data: Any, info: ViewInfo | None, fn: Any, key: Any) -> Tensor:
+    """The short way, where nothing is being traced."""
     try:
         if key.__class__ is int:
             shown = data[key, ...]
@@ -115,6 +147,8 @@ def _view(self: Tensor, data: Any, info: ViewInfo | None, key: Any) -> Tensor:
     base = self if info is None else info.base
     if local.grad:
         out._base = _LazyView(base, info, data.shape, key, version[0])
+        if fn is not None:
+            out._fn = IndexNode(fn, data.shape, key)
     else:
         out._base = ViewInfo(base, None, version[0])
     return out

@@ -30,12 +30,13 @@ def cat(
     require_tensors("cat", tensors)
     if not tensors:
         raise ArgumentError("cat(): expected a non-empty list of Tensors")
-    xs = unify(tensors)
+    kind = tensors[0]._data.dtype
+    xs = tensors if all(x._data.dtype is kind for x in tensors) else unify(tensors)
     kept = [x for x in xs if tuple(x._data.shape) != (0,)] or xs[:1]
     if kept[0]._data.ndim == 0:
         raise ShapeError("zero-dimensional tensor (at position 0) cannot be concatenated")
     joined: Tensor = apply(Concat(axis_of("cat", dim, kept[0]._data.ndim)), *kept)
-    return finish(joined, out)
+    return joined if out is None else finish(joined, out)
 
 
 concat = concatenate = cat

@@ -14,7 +14,7 @@ from dualgraph_compiler.ops import quantifier as qf
 from dualgraph_compiler.ops import reduction as rd
 from dualgraph_compiler.ops import sorting as so
 
-from .._dispatch import apply, apply1
+from .._dispatch import apply1, apply2
 from .._promote import Defaults, cast
 from .arithmetic import maximum, minimum
 from .basics import axes_of, axis_of, finish
@@ -160,8 +160,13 @@ def _extreme(name: str, input: Tensor, dim: int, keepdim: bool) -> tuple[Tensor,
     if not ndim:
         return input.clone(), input.new_zeros((), dtype=dt.int64)
     _check_extreme(name, input, (axis,))
-    indices = apply1((so.ArgMax if name == "max" else so.ArgMin)(axis, True), input)
-    values: Tensor = apply(ix.Gather(axis), input, indices)
+    largest = name == "max"
+    if not input.requires_grad:
+        values = apply1((rd.Max if largest else rd.Min)((axis,), keepdim), input)
+        return values, apply1((so.ArgMax if largest else so.ArgMin)(axis, keepdim), input)
+    # Differentiated, the values are what the indices select: of equal elements, one.
+    indices = apply1((so.ArgMax if largest else so.ArgMin)(axis, True), input)
+    values = apply2(ix.Gather(axis), input, indices)
     return (values, indices) if keepdim else (values.squeeze(axis), indices.squeeze(axis))
 
 

@@ -31,13 +31,16 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     return apply1(Reshape(_shape_of(shape, input, "reshape")), input)
 
 
+_SIZES = (int, tuple, list, Dim)
+
+
 def view(self: Tensor, *shape: Any) -> Tensor:
     """As `reshape`, but never a copy; or with a dtype, the same bytes read as that dtype.
 
     Raises:
         ShapeError: the elements' strides allow no view of this shape.
     """
-    if len(shape) == 1 and not isinstance(shape[0], int | tuple | list | Dim):
+    if len(shape) == 1 and not isinstance(shape[0], _SIZES):
         return _view_as_dtype(self, shape[0])
     out: Tensor = apply1(Reshape(_shape_of(shape, self, "view")), self)
     if out._base is None and type(out._data) is not Value and out._data.size:
@@ -157,12 +160,15 @@ def t(input: Tensor) -> Tensor:
     """A matrix transposed; a vector or a 0-d tensor as it is."""
     if input._data.ndim > 2:
         raise ShapeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
-    return transpose(input, 0, 1) if input._data.ndim == 2 else input
+    return apply1(_REVERSED[2], input) if input._data.ndim == 2 else input
+
+
+_REVERSED = [Permute(tuple(reversed(range(n)))) for n in range(65)]
 
 
 def reverse_dims(self: Tensor) -> Tensor:
     """All dimensions in reverse order (``x.T``)."""
-    return apply1(Permute(tuple(reversed(range(self._data.ndim)))), self)
+    return apply1(_REVERSED[self._data.ndim], self)
 
 
 def matrix_transpose(self: Tensor) -> Tensor:
@@ -295,7 +301,11 @@ def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy; differentiable."""
     data = input._data
-    return copied(input, data if type(data) is Value else data.copy("K"))
+    if type(data) is Value:
+        return copied(input, data)
+    # The layout is kept where it is one; repeated elements have none.
+    repeats = type(data) is np.ndarray and 0 in data.strides
+    return copied(input, data.copy("C" if repeats else "K"))
 
 
 def copied(input: Tensor, data: Any) -> Tensor:

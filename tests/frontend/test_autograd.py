@@ -129,7 +129,7 @@ def test_broadcast_gradients() -> None:
 
 def test_gradient_dtypes() -> None:
     a, b, c = array(3, dtype=np.float32), array(3), array(3, dtype=np.float16)
-    compare(lambda s: s.tensor(a) * s.tensor(b) + s.tensor(c), "mixed dtypes", scale=100)  # fmt: skip
+    compare(lambda s: s.tensor(a) * s.tensor(b) + s.tensor(c), "mixed dtypes", scale=100)
 
 
 # -- grad() ---------------------------------------------------------------------------------------
