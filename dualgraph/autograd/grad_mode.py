@@ -88,7 +88,7 @@ class no_grad(_GradMode):
         made = super().__new__(cls)
         if function is None:
             return made
-        made.__init__()
+        _GradMode.__init__(made, False)
         return made(function)
 
     def __init__(self, function: Any = None) -> None:

@@ -10,7 +10,7 @@ Array = Any
 
 
 def broadcast_to(xp: Any, x: Array, shape: tuple[Any, ...]) -> Array:
-    """A read-only view of `x` broadcast to `shape`.
+    """A view of `x` broadcast to `shape`, read-only where elements are repeated.
 
     As ``numpy.broadcast_to``, built directly where the memory is contiguous: an eighth of the time,
     which matters because the gradient of every small reduction passes here.
@@ -33,5 +33,6 @@ def broadcast_to(xp: Any, x: Array, shape: tuple[Any, ...]) -> Array:
             steps.append(step if size == wanted else 0)
         strides = tuple(steps)
     out: Array = np.ndarray(shape, x.dtype, x, 0, strides)
-    out.flags.writeable = False
+    if out.size != x.size:
+        out.flags.writeable = False
     return out

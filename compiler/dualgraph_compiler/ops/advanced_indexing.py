@@ -103,7 +103,9 @@ class Index(_Advanced):
         return self.shown(x, indices)
 
     def eager(self, xp: Any, x: Array, *indices: Array) -> Array:
-        return x[self.key(xp, x, indices)]
+        y = x[self.key(xp, x, indices)]
+        # NumPy lets indexed axes vary slowest in memory, wherever they stand in the shape.
+        return y if y.flags.c_contiguous else y.copy()
 
     def vjp(self, g: Array, _y: Array, _x: Array, *indices: Array) -> tuple[Grad, ...]:
         zeros = f.zeros(g, tuple(_x.shape))
