@@ -140,7 +140,7 @@ def test_eager(record: OpSamples) -> None:
             assert [x.tobytes() for x in sample.inputs] == before, "an operand was changed"
             types = as_tuple(sample.op.infer(*map(type_of, sample.inputs)))
             assert [type_of(y) for y in got] == list(types), "infer and eager disagree"
-            assert len(got) == record.op.n_outputs
+            assert len(got) == sample.op.n_outputs
             check_result(record, i, got)
             if any(x.ndim == 0 for x in sample.inputs):
                 # A 0-d result of NumPy is a scalar, and may be the operand of the next op.

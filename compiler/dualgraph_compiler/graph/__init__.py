@@ -3,6 +3,7 @@
 from .core import Graph, Location, Node, Value
 from .gradients import gradients
 from .interpret import Interpreter, bind_shapes, interpret
+from .nested import inline, prune
 from .text import parse_graph, to_text
 from .verify import verify
 
@@ -14,8 +15,10 @@ __all__ = [
     "Value",
     "bind_shapes",
     "gradients",
+    "inline",
     "interpret",
     "parse_graph",
+    "prune",
     "to_text",
     "verify",
 ]

@@ -370,6 +370,10 @@ class Graph:
         for v in inputs:
             v.uses[node] = v.uses.get(node, 0) + 1
 
+    def set_op(self, node: Node, op: Op) -> None:
+        """Let a node apply another op to its operands, of results of the same types."""
+        node.op = op
+
     def erase(self, node: Node) -> None:
         """Remove a node whose outputs nothing uses.
 

@@ -32,6 +32,7 @@ COLOURS = {
     "library": ("#efe4f8", "#7a45a6"),
     "composite": ("#fce4e6", "#b23a4a"),
     "creation": ("#f3eddf", "#7d6a3c"),
+    "control": ("#dff3f1", "#1f7a74"),
     "input": ("#ffffff", "#22303f"),
     "output": ("#22303f", "#22303f"),
 }

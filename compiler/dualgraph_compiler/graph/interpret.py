@@ -12,6 +12,8 @@ from ..dtypes import dtype_of
 from ..errors import FeedError
 from ..ops.base import Kind, Op
 from .core import Graph, Value
+from .nested import definitions
+
 
 class Interpreter:
     """A graph made ready to run on `xp` (NumPy or CuPy).
@@ -39,8 +41,20 @@ class Interpreter:
         shared = _views_of_constants(graph)
         self._copied = [i for i, v in enumerate(graph.outputs) if v in shared]
         self._ops: list[Op] = [node.op for node in graph.nodes]
-        self._symbolic_ops = [i for i, op in enumerate(self._ops) if op.symbols()]
         self._wiring = self._plan(graph, slots)
+        defined = definitions(graph)
+        # Ops whose attributes depend on sizes that only running other nodes tells.
+        self._late = {
+            i for i, op in enumerate(self._ops) if any(s.name in defined for s in op.symbols())
+        }
+        self._symbolic_ops = [
+            i for i, op in enumerate(self._ops) if i not in self._late and op.symbols()
+        ]
+        self._defining: dict[int, list[tuple[str, int, int]]] = {}  # name, slot, axis; by node
+        at = {node: i for i, node in enumerate(graph.nodes)} if defined else {}
+        for name, (v, axis) in defined.items():
+            assert v.node is not None
+            self._defining.setdefault(at[v.node], []).append((name, slots[v], axis))
         self._resolved: dict[tuple[tuple[str, int], ...], list[Op]] = {(): self._ops}
 
     def _plan(
@@ -80,22 +94,43 @@ class Interpreter:
         slots[stored : stored + len(self._stored)] = self._stored
         if params is not None:
             slots[stored : stored + self._n_params] = params
-        xp = self.xp
+        ops = self._ops_for(env)
         with np.errstate(all="ignore"):
-            for op, (operands, result, count, dead) in zip(
-                self._ops_for(env), self._wiring, strict=True
-            ):
-                out = op.eager(xp, *[slots[i] for i in operands])
-                if count == 1:
-                    slots[result] = out
-                else:
-                    slots[result : result + count] = out
-                for i in dead:
-                    slots[i] = None
+            if self._defining:
+                self._run_defining(ops, slots, env)
+            else:
+                self._run(ops, slots)
+        xp = self.xp
         results = [xp.asarray(slots[i]) for i in self._outputs]
         for i in self._copied:  # the caller may write into what it gets
             results[i] = results[i].copy()
         return results
+
+    def _run(self, ops: list[Op], slots: list[Any]) -> None:
+        xp = self.xp
+        for op, (operands, result, count, dead) in zip(ops, self._wiring, strict=True):
+            out = op.eager(xp, *[slots[i] for i in operands])
+            if count == 1:
+                slots[result] = out
+            else:
+                slots[result : result + count] = out
+            for i in dead:
+                slots[i] = None
+
+    def _run_defining(self, ops: list[Op], slots: list[Any], env: dict[str, int]) -> None:
+        """`_run` for a graph in which nodes define sizes that other ops need: see `nested`."""
+        xp = self.xp
+        for n, (op, (operands, result, count, dead)) in enumerate(
+            zip(ops, self._wiring, strict=True)
+        ):
+            if n in self._late:
+                op = op.resolve(env)
+            out = op.eager(xp, *[slots[i] for i in operands])
+            slots[result : result + count] = (out,) if count == 1 else out
+            for name, slot, axis in self._defining.get(n, ()):
+                env[name] = slots[slot].shape[axis]
+            for i in dead:
+                slots[i] = None
 
     def _bind(self, inputs: Sequence[Any]) -> dict[str, int]:
         """The sizes of the symbolic dims, once the inputs are known to fit."""

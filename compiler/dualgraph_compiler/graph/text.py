@@ -13,6 +13,16 @@ Attributes follow the operands: ``sum(%1, axes=(0,), keepdims=False)``. Constant
 elements print as ``<n elements>`` unless `full` is asked for (then base64), and parse only from the
 full form or with their data given. Symbolic sizes with bounds are declared before the graph:
 ``dim batch: 1..64``.
+
+The graphs that a node holds follow its line, indented, each under the name of its attribute. Their
+values have names of their own::
+
+    %2: f32[3] = if(%1, %x)  # model.py:9
+      then_branch(%a: f32[3]):
+        %1: f32[3] = neg(%a)
+        return %1 as output
+      else_branch(%a: f32[3]):
+        return %a as output
 """
 
 from __future__ import annotations
@@ -74,11 +84,16 @@ class Namer:
 
 def to_text(graph: Graph, *, full: bool = False, locations: bool = True) -> str:
     """The graph as text; see the module docstring."""
-    names = Namer(graph)
-    inputs = ", ".join(f"{names[v]}: {v.type}" for v in graph.inputs)
     lines = [f"dim {s.name}: {_bounds_text(s)}" for s in _bounded_symbols(graph)]
     title = re.sub(r"[^\w./-]", "_", graph.name) or "graph"
-    lines.append(f"graph {title}({inputs}):")
+    return "\n".join(lines + _block(f"graph {title}", graph, full, locations))
+
+
+def _block(title: str, graph: Graph, full: bool, locations: bool) -> list[str]:
+    """The lines of a graph, those of nested graphs among them."""
+    names = Namer(graph)
+    inputs = ", ".join(f"{names[v]}: {v.type}" for v in graph.inputs)
+    lines = [f"{title}({inputs}):"]
     for v in graph.params:
         data = f" = {_data_text(v.data, True)}" if full else ""
         lines.append(f"  param {names[v]}: {v.type}{data}")
@@ -87,20 +102,32 @@ def to_text(graph: Graph, *, full: bool = False, locations: bool = True) -> str:
     for node in graph.nodes:
         line = f"  {node_text(node, names)}"
         lines.append(f"{line}  # {node.loc}" if locations and node.loc else line)
+        for name in node.op.bodies:
+            nested = _block(name, getattr(node.op, name), full, locations)
+            lines += [f"    {line}" for line in nested]
     outs = ", ".join(
         f"{names[v]} as {n if re.fullmatch(_PLAIN, n) else repr(n)}"
         for v, n in zip(graph.outputs, graph.output_names, strict=True)
     )
     lines.append(f"  return {outs}".rstrip())
-    return "\n".join(lines)
+    return lines
 
 
 def _bounded_symbols(graph: Graph) -> list[Symbol]:
     """The symbols of a graph that declare more than the default bounds, by name."""
-    values = [*graph.inputs, *graph.params, *(v for n in graph.nodes for v in n.outputs)]
-    dims = {d for v in values for d in v.shape if isinstance(d, Dim)}
+    dims = {d for v in _all_values(graph) for d in v.shape if isinstance(d, Dim)}
     found = {s.name: s for d in dims for s in symbols(d) if s.min != 0 or s.max is not None}
     return [found[name] for name in sorted(found)]
+
+
+def _all_values(graph: Graph) -> Iterator[Value]:
+    """The values of a graph and of those nested in it."""
+    yield from graph.inputs
+    yield from graph.params
+    for node in graph.nodes:
+        yield from node.outputs
+        for name in node.op.bodies:
+            yield from _all_values(getattr(node.op, name))
 
 
 def _bounds_text(symbol: Symbol) -> str:
@@ -108,10 +135,11 @@ def _bounds_text(symbol: Symbol) -> str:
 
 
 def node_text(node: Node, names: Namer) -> str:
-    """One node's line, without its location."""
+    """One node's line, without its location and the graphs it holds."""
     results = ", ".join(f"{names[v]}: {v.type}" for v in node.outputs)
     operands = [names[v] for v in node.inputs]
-    attrs = [f"{k}={_attr_text(v)}" for k, v in node.op.attributes().items()]
+    attributes = node.op.attributes().items()
+    attrs = [f"{k}={_attr_text(v)}" for k, v in attributes if k not in node.op.bodies]
     return f"{results} = {node.op.name}({', '.join(operands + attrs)})"
 
 
@@ -145,45 +173,77 @@ def parse_graph(text: str, data: Mapping[str, Any] | None = None) -> Graph:
     Raises:
         GraphError: the text does not parse; the message names the line.
     """
-    parser = _Parser(data or {})
-    for number, line in enumerate(text.splitlines(), 1):
-        code, comment = _uncomment(line)
-        if not code:
-            continue
-        try:
-            parser.line(code, comment)
-        except (DualGraphError, ValueError, LookupError, SyntaxError, TypeError) as error:
-            raise GraphError(f"line {number}: {error}: {line.strip()!r}") from error
+    lines = [_Line(n, line) for n, line in enumerate(text.splitlines(), 1)]
+    parser = _Parser([line for line in lines if line.code], data or {}, {})
+    parser.read("graph")
     if parser.graph is None:
         raise GraphError("expected a line 'graph name(inputs):', got no text")
+    if parser.at < len(parser.lines):
+        line = parser.lines[parser.at]
+        raise GraphError(f"line {line.number}: expected no more text: {line.text!r}")
     return parser.graph
 
 
-class _Parser:
-    """What has been read so far."""
+class _NestedError(GraphError):
+    """Raised inside a nested graph: the message names the line already."""
 
-    def __init__(self, data: Mapping[str, Any]) -> None:
+
+class _Line:
+    """A line of the text, taken apart."""
+
+    def __init__(self, number: int, text: str) -> None:
+        self.number = number
+        self.text = text.strip()
+        self.code, self.comment = _uncomment(text)
+
+
+class _Parser:
+    """What has been read of a graph so far; `lines` from `at` on are still to read."""
+
+    def __init__(
+        self, lines: list[_Line], data: Mapping[str, Any], dims: dict[str, Dim], at: int = 0
+    ) -> None:
+        self.lines = lines
+        self.at = at
         self.data = data
         self.graph: Graph | None = None
         self.values: dict[str, Value] = {}
-        self.dims: dict[str, Dim] = {}
+        self.dims = dims
 
-    def line(self, code: str, comment: str) -> None:
-        """Read one line."""
+    def read(self, keyword: str) -> None:
+        """Read a graph that begins with `keyword`, up to its `return` or the end."""
+        done = False
+        while self.at < len(self.lines) and not done:
+            line = self.lines[self.at]
+            self.at += 1
+            try:
+                done = self._line(line, keyword)
+            except (DualGraphError, ValueError, LookupError, SyntaxError, TypeError) as error:
+                if type(error) is _NestedError:
+                    raise
+                message = f"line {line.number}: {error}: {line.text!r}"
+                kind = GraphError if keyword == "graph" else _NestedError
+                raise kind(message) from error
+
+    def _line(self, line: _Line, title: str) -> bool:
+        """Read one line (and the graphs that follow a node); whether it was the graph's last."""
+        code = line.code
         keyword, _, rest = code.partition(" ")
         if self.graph is None:
-            if keyword == "dim":
+            if keyword == "dim" and title == "graph":
                 self._dim(rest)
             else:
-                self._header(code)
+                self._header(code, title)
         elif keyword in ("param", "const"):
             self._stored(self.graph, keyword, rest)
         elif keyword == "return":
             pairs = [p.partition(" as ") for p in _split(rest)]
             names = [_attr(n, {}) if n[:1] in "'\"" else n for _, _, n in pairs]
             self.graph.set_outputs([self.values[v.strip()[1:]] for v, _, _ in pairs], names)
+            return True
         else:
-            self._node(self.graph, code, comment)
+            self._node(self.graph, line)
+        return False
 
     def _define(self, name: str, value: Value) -> None:
         if name in self.values:
@@ -197,10 +257,11 @@ class _Parser:
         top = int(match[3]) if match[3] else None
         self.dims[match[1]] = Dim(match[1], min=int(match[2]), max=top)
 
-    def _header(self, code: str) -> None:
-        match = re.fullmatch(r"graph ([\w./-]+)\((.*)\):", code)
+    def _header(self, code: str, title: str) -> None:
+        name = r"graph ([\w./-]+)" if title == "graph" else f"({title})"
+        match = re.fullmatch(name + r"\((.*)\):", code)
         if not match:
-            raise ValueError("expected 'graph name(inputs):'")
+            raise ValueError(f"expected '{title}{' name' if title == 'graph' else ''}(inputs):'")
         self.graph = Graph(match[1])
         for name, t in self._typed(match[2]):
             self._define(name, self.graph.add_input(t, name))
@@ -223,17 +284,30 @@ class _Parser:
         own = "" if re.fullmatch(r"c\d+", name) else name
         self._define(name, graph.constant(array, own))
 
-    def _node(self, graph: Graph, code: str, comment: str) -> None:
-        head, _, call = code.partition(" = ")
+    def _nested(self, cls: type[Op]) -> dict[str, Graph]:
+        """The graphs that follow a node's line."""
+        found: dict[str, Graph] = {}
+        for name in cls.bodies:
+            inner = _Parser(self.lines, self.data, self.dims, self.at)
+            inner.read(name)
+            if inner.graph is None:
+                raise ValueError(f"expected the lines of its {name} below")
+            found[name] = inner.graph
+            self.at = inner.at
+        return found
+
+    def _node(self, graph: Graph, line: _Line) -> None:
+        head, _, call = line.code.partition(" = ")
         match = re.fullmatch(r"(\w+)\((.*)\)", call)
         if not match or match[1] not in REGISTRY:
             raise ValueError("expected 'results = op(operands, attributes)' with a known op")
         parts = _split(match[2])
         operands = [self.values[p[1:]] for p in parts if p.startswith("%")]
         attrs = dict(p.split("=", 1) for p in parts if not p.startswith("%"))
-        op: Op = REGISTRY[match[1]](**{k: _attr(v, self.dims) for k, v in attrs.items()})
+        given = {k: _attr(v, self.dims) for k, v in attrs.items()}
+        op: Op = REGISTRY[match[1]](**given, **self._nested(REGISTRY[match[1]]))
         check_operand_count(op, len(operands))
-        file, _, line_number = comment.strip().rpartition(":")
+        file, _, line_number = line.comment.strip().rpartition(":")
         graph.loc = Location(file, int(line_number)) if file else None
         node = graph.add_node(op, operands)
         graph.loc = None

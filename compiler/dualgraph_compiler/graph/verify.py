@@ -20,7 +20,7 @@ def verify(graph: Graph) -> None:
     Raises:
         GraphError: a value used before it is defined or owned by another graph, a use list that is
             wrong, a declared type that inference does not give or data does not have, duplicate
-            input names.
+            input names, or a nested graph that does or is not closed.
     """
     uses: dict[Value, dict[Node, int]] = {}
     known: set[Value] = set()
@@ -85,6 +85,17 @@ def _operand_counts(eager: Callable[..., object]) -> tuple[int, float]:
     return fewest, len(named) if len(named) == len(operands) else math.inf
 
 
+def _verify_body(op: Op, name: str, where: str) -> None:
+    """Check a nested graph, which may read nothing but its inputs and constants."""
+    body: Graph = getattr(op, name)
+    try:
+        verify(body)
+        if body.params:
+            raise GraphError(f"expected no params in a nested graph, got {body.params[0]!r}")
+    except GraphError as error:
+        raise GraphError(f"in the {name} of {op.name}{where}: {error}") from error
+
+
 def _verify_node(graph: Graph, node: Node, known: set[Value]) -> None:
     where = f" (at {node.loc})" if node.loc else ""
     if node.graph is not graph:
@@ -93,6 +104,8 @@ def _verify_node(graph: Graph, node: Node, known: set[Value]) -> None:
         if v not in known:
             raise GraphError(f"{node.op.name} uses {v!r} before it is defined{where}")
     check_operand_count(node.op, len(node.inputs))
+    for name in node.op.bodies:
+        _verify_body(node.op, name, where)
     try:
         inferred = node.op.infer(*(v.type for v in node.inputs))
     except DualGraphError as error:

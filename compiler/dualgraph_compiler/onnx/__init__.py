@@ -6,6 +6,7 @@
     lift         brings old models to the opset that import rules are written for; legacy helps
                  with those before opset 7
     importer     model -> graph; rules for operators that are no op of ours are in `rules`
+    subgraph     graphs that nodes hold, for the rules in `control_flow`
     symbolic     shape arithmetic carried out while importing; materialize makes nodes of
                  the rest; folding computes what else depends on constants only
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..dims import DimLike, Shape
 from ..dtypes import ALL, DType, as_dtype
 from ..errors import OnnxError
 from ..graph import Graph, Node, Value
+from ..graph.nested import definitions
 from ..ops.onnx_rules import IMPORT_OPSET
 from ..types import TensorType
 from .export_sizes import SizeWriter
@@ -69,15 +70,26 @@ def export_graph(
 
 
 class Exporter:
-    """What ops write themselves with: the `Export` protocol of :mod:`..ops.onnx_rules`."""
+    """What ops write themselves with: the `Export` protocol of :mod:`..ops.onnx_rules`.
 
-    def __init__(self, graph: Graph, opset: int, doc: bool = True) -> None:
+    An exporter of a nested graph has an `outer` one, with whose names its own must not clash; its
+    last inputs are the outer values named `captured`.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        opset: int,
+        doc: bool = True,
+        outer: Exporter | None = None,
+        captured: Sequence[str] = (),
+    ) -> None:
         self.graph = graph
         self.opset = opset
-        self.domains: dict[str, int] = {"": opset}
+        self.domains: dict[str, int] = outer.domains if outer else {"": opset}
         self._doc = doc
-        self._names = Names()
-        self._node_names = Names()
+        self._names: Names = outer._names if outer else Names()
+        self._node_names: Names = outer._node_names if outer else Names()
         self._operands: dict[Value, str] = {}
         self._types: dict[str, TensorType] = {}
         self._nodes: list[onnx.NodeProto] = []
@@ -85,10 +97,14 @@ class Exporter:
         self._constants: dict[Any, str] = {}
         self._shared: set[str] = set()  # results that later nodes may read under their first name
         self._node: Node | None = None
-        self._sizes = SizeWriter(self, self._input_sizes())
+        around: SizeWriter | None = outer._sizes if outer else None
+        self._sizes: SizeWriter = SizeWriter(self, self._size_sources(), around)
+        own = len(graph.inputs) - len(captured)
         self._inputs = [
-            self._names.claim(v.name or f"input_{i}") for i, v in enumerate(graph.inputs)
+            self._names.claim(v.name or f"input_{i}") for i, v in enumerate(graph.inputs[:own])
         ]
+        for value, name in zip(graph.inputs[own:], captured, strict=True):
+            self._define(value, name)
         self._outputs = [self._names.claim(n) for n in graph.output_names]
         self._params = {v: self._names.claim(v.name or "param") for v in graph.params}
         self._own_names = self._claim_named_results()
@@ -97,7 +113,7 @@ class Exporter:
 
     def add_graph(self) -> None:
         """Write every node."""
-        for value, name in zip(self.graph.inputs, self._inputs, strict=True):
+        for value, name in zip(self.graph.inputs, self._inputs):  # without the captured ones
             self._define(value, name)
         wanted = {v: n for v, n in zip(self.graph.outputs, self._outputs, strict=True) if v.node}
         for node in self.graph.nodes:
@@ -112,7 +128,7 @@ class Exporter:
         """The graph written so far."""
         from onnx import helper
 
-        inputs = zip(self._inputs, self.graph.inputs, strict=True)
+        inputs = zip(self._inputs, self.graph.inputs)  # without the captured ones
         outputs = zip(self._outputs, self.graph.outputs, strict=True)
         return helper.make_graph(
             self._nodes,
@@ -175,9 +191,9 @@ class Exporter:
         results = (v for node in self.graph.nodes for v in node.outputs)
         return {v: self._names.claim(v.name) for v in results if v.name and v not in outputs}
 
-    def _input_sizes(self) -> dict[str, tuple[Value, int]]:
-        """For every symbol, an input and the axis whose size it is."""
-        found: dict[str, tuple[Value, int]] = {}
+    def _size_sources(self) -> dict[str, tuple[Value, int]]:
+        """For every symbol, an input (or result) and the axis whose size it is."""
+        found = definitions(self.graph)
         for v in self.graph.inputs:
             for axis, d in enumerate(v.shape):
                 if not isinstance(d, int) and d.name is not None:
@@ -228,6 +244,12 @@ class Exporter:
     def dim(self, dim: DimLike) -> str:
         """A 0-d int64 tensor holding one size."""
         return self._sizes.dim(dim)
+
+    def subgraph(self, body: Graph, captured: Sequence[str]) -> onnx.GraphProto:
+        """A nested graph, whose last inputs are the values named `captured`."""
+        inner = Exporter(body, self.opset, self._doc, self, captured)
+        inner.add_graph()
+        return inner.finish(body.name)
 
     def type(self, name: str) -> TensorType:
         """The type of an operand."""

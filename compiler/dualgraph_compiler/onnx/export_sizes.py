@@ -1,4 +1,4 @@
-"""Writes symbolic sizes as ONNX nodes: Shape and Gather of an input, then integer arithmetic."""
+"""Writes symbolic sizes as ONNX nodes: Shape and Gather of a value, then integer arithmetic."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ class _Writer(Protocol):
 class SizeWriter:
     """Emits each size once, however often it is asked for.
 
-    `sources` says of which input and axis each symbol is the size.
+    `sources` says of which value and axis each symbol is the size; symbols it does not have are
+    asked of `outer`, the writer of the graph around.
     """
 
-    def __init__(self, out: _Writer, sources: dict[str, tuple[Value, int]]) -> None:
+    def __init__(
+        self, out: _Writer, sources: dict[str, tuple[Value, int]], outer: SizeWriter | None = None
+    ) -> None:
         self._out = out
+        self._outer = outer
         self._sources = sources
         self._dims: dict[DimLike, str] = {}
         self._shapes: dict[Shape, str] = {}
@@ -61,7 +65,7 @@ class SizeWriter:
         return self._out.emit("Concat", *parts, axis=0)  # type: ignore[no-any-return]
 
     def _whole_input(self, dims: Shape) -> str | None:
-        """The Shape of an input that has exactly these sizes."""
+        """The Shape of a source that has exactly these sizes."""
         for value, _ in self._sources.values():
             if value.shape == dims:
                 return self._shape_of(value)
@@ -102,6 +106,8 @@ class SizeWriter:
 
     def _symbol(self, name: str) -> str:
         if name not in self._sources:
+            if self._outer is not None:
+                return self._outer._symbol(name)
             raise OnnxError(
                 f"the symbolic size {name!r} is the size of no input, so the exported model could "
                 "not know it; give some input a dimension that is exactly this size"

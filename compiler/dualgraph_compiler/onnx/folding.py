@@ -35,7 +35,9 @@ class Folder:
     def _compute(self, node: Any, depth: int) -> list[np.ndarray[Any, Any]] | None:
         """Results of a node on NumPy arrays, or None."""
         shapes = [v.shape for v in node.outputs]
-        if not node.op.is_pure or node.op.symbols() or not all(map(is_static, shapes)):
+        if node.op.bodies or not node.op.is_pure or node.op.symbols():
+            return None
+        if not all(map(is_static, shapes)):
             return None
         if any(v.size > _MAX_ELEMENTS for v in node.outputs):
             return None

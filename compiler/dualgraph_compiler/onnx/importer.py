@@ -17,9 +17,9 @@ from ..graph import Graph, Value
 from ..ops.base import REGISTRY, Op
 from ..ops.onnx_rules import RULES, Rule
 from ..types import TensorType, is_static
-from . import resize, rules  # noqa: F401 - they register themselves
+from . import control_flow, resize, rules  # noqa: F401 - they register themselves
 from .folding import Folder
-from .lift import operator_name, operators, prepare
+from .lift import all_nodes, operator_name, operators, prepare
 from .load import ModelFile, ModelSource, element_type_name, load_model
 from .materialize import materialize
 from .naming import DimNames, parse_location
@@ -61,7 +61,7 @@ def import_model(
     file = load_model(source)
     model = prepare(file, lambda op: rule_for(op) is not None)
     _require_rules(file, model)
-    importer = Importer(file, name or file.proto.graph.name or "graph", weights)
+    importer = Importer(file, Graph(name or file.proto.graph.name or "graph"), weights)
     importer.add_graph(model.graph, dict(input_shapes or {}))
     return importer.graph
 
@@ -137,8 +137,8 @@ class Importer:
     value enters the graph as nodes only if something other than shape arithmetic reads it.
     """
 
-    def __init__(self, file: ModelFile, name: str, weights: Weights) -> None:
-        self.graph = Graph(name)
+    def __init__(self, file: ModelFile, graph: Graph, weights: Weights) -> None:
+        self.graph = graph
         self.n_outputs = 1
         self._file = file
         self._weights = weights
@@ -170,7 +170,7 @@ class Importer:
                 f"{self._file.source} has no input {', '.join(map(repr, shapes))}; its inputs are "
                 + ", ".join(repr(v.name) for v in self.graph.inputs)
             )
-        for node in lifted.node:
+        for node in all_nodes(lifted):
             if node.op_type in _SETTINGS:
                 self._settings.update(node.input[1:])
         for node in lifted.node:
@@ -252,11 +252,19 @@ class Importer:
 
     def _weight(self, tensor: onnx.TensorProto) -> Value:
         array = self._file.array(tensor)
-        value_dtype = BY_ONNX[tensor.data_type]
-        trainable = self._weights == "param" and value_dtype.is_floating_point
-        if trainable and array.ndim > 0 and tensor.name not in self._settings:
-            return self.graph.add_param(array, tensor.name)
+        if self._is_trainable(tensor):
+            taken = any(v.name == tensor.name for v in self.graph.params)
+            return self.graph.add_param(array, "" if taken else tensor.name)
         return self.graph.constant(array, tensor.name if array.nbytes > 64 else "")
+
+    def _is_trainable(self, tensor: onnx.TensorProto) -> bool:
+        if self._weights != "param" or tensor.name in self._settings:
+            return False
+        return len(tensor.dims) > 0 and BY_ONNX[tensor.data_type].is_floating_point
+
+    def fresh_size(self, stem: str) -> Dim:
+        """A size that only a run tells."""
+        return self._dims.fresh(stem)
 
     # -- shape arithmetic -------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
-"""Broadcasting as it was before opset 7, made explicit.
+"""What ONNX's own version converter gets wrong, put right before it runs.
 
-Binary operators then lined their second operand up at the first's axis `axis`, where today's rule
-lines up the last axes. ONNX's own converter gets axes in the middle wrong, so trailing axes
-of size 1 are put in here, before it runs.
+Before opset 7, binary operators lined their second operand up at the first's axis `axis`, where
+today's rule lines up the last axes. The converter misplaces axes in the middle, so trailing axes of
+size 1 are put in here. Scan of opset 8 had a batch axis first; the converter drops it, so such a
+node becomes an operator of its own, which has its own import rule.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import onnx
 
 FIRST_MODERN_OPSET = 7
+FIRST_UNBATCHED_SCAN = 9
+BATCHED_SCAN = "legacy::Scan"
 _BINARY = {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less"}
 
 
@@ -78,3 +81,24 @@ def _ranks(model: onnx.ModelProto) -> dict[str, int]:
         if i.type.tensor_type.HasField("shape")
     }
     return known | {t.name: len(t.dims) for t in graph.initializer}
+
+
+def mark_batched_scans(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of `model`, of an opset below 9, in which Scan is `BATCHED_SCAN`."""
+    out: onnx.ModelProto = type(model).FromString(model.SerializeToString())
+    if _mark(out.graph):
+        out.opset_import.add(domain=BATCHED_SCAN.partition("::")[0], version=1)
+        return out
+    return model
+
+
+def _mark(graph: onnx.GraphProto) -> bool:
+    found = False
+    for node in graph.node:
+        if node.op_type == "Scan" and node.domain in ("", "ai.onnx"):
+            node.domain = BATCHED_SCAN.partition("::")[0]
+            found = True
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                found |= _mark(attribute.g)
+    return found

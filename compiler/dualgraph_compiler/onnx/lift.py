@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OnnxError
 from ..ops.onnx_rules import IMPORT_OPSET
-from .legacy import FIRST_MODERN_OPSET, align_broadcasts
+from .legacy import (
+    FIRST_MODERN_OPSET,
+    FIRST_UNBATCHED_SCAN,
+    align_broadcasts,
+    mark_batched_scans,
+)
 from .load import ModelFile
 from .save import without_initializers
 
@@ -36,6 +41,8 @@ def prepare(file: ModelFile, has_rule: Callable[[str], bool]) -> onnx.ModelProto
     model = file.proto
     if model.functions:
         model = _inline_local(model, file.source)
+    if opset_of(model) < FIRST_UNBATCHED_SCAN:
+        model = mark_batched_scans(model)
     for _ in range(_MAX_ROUNDS):
         if _is_outdated(model):
             model = _convert(model, file)
@@ -49,7 +56,7 @@ def prepare(file: ModelFile, has_rule: Callable[[str], bool]) -> onnx.ModelProto
 
 def operators(model: onnx.ModelProto) -> Iterator[str]:
     """The operator of every node, subgraphs included: "Relu", "com.microsoft::Gelu"."""
-    return (operator_name(node) for node in _nodes(model.graph))
+    return (operator_name(node) for node in all_nodes(model.graph))
 
 
 def operator_name(node: onnx.NodeProto) -> str:
@@ -65,14 +72,15 @@ def opset_of(model: onnx.ModelProto) -> int:
     return versions[0] if versions else IMPORT_OPSET
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph and of those nested in it."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                yield from _nodes(attribute.g)
+                yield from all_nodes(attribute.g)
             for inner in attribute.graphs:
-                yield from _nodes(inner)
+                yield from all_nodes(inner)
 
 
 # -- old operators -------------------------------------------------------------------------------
@@ -90,7 +98,7 @@ def _is_outdated(model: onnx.ModelProto) -> bool:
         return False
     return any(
         _changed(node.op_type, version, len([o for o in node.output if o]))
-        for node in _nodes(model.graph)
+        for node in all_nodes(model.graph)
         if node.domain in ("", "ai.onnx")
     )
 
@@ -180,7 +188,7 @@ def _inline_definitions(
 
     ids = [("", name) for name in names]
     model = _skeleton(model, file)
-    for node in _nodes(model.graph):
+    for node in all_nodes(model.graph):
         if operator_name(node) in names:
             _state_defaults(node, opset_of(model))
     try:

@@ -54,6 +54,10 @@ class DimNames:
             found = self._dims[text] = self._read(text)
         return found
 
+    def fresh(self, stem: str) -> Dim:
+        """A dim that no other text gives."""
+        return Dim(self._names.claim(stem), max=MAX_SIZE)
+
     def _read(self, text: str) -> DimLike:
         if not text.isidentifier() and len(text) <= _LONGEST_EXPRESSION:
             # Arithmetic only over sizes seen by name: others would have no value at run time.

@@ -15,7 +15,7 @@ inputs that are absent arrive as None.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,6 +50,9 @@ class Export(Protocol):
 
     def dim(self, dim: DimLike) -> str:
         """The name of a 0-d int64 tensor holding one size."""
+
+    def subgraph(self, body: Any, captured: Sequence[str]) -> Any:
+        """The attribute for a nested graph, whose last inputs are the values named `captured`."""
 
     def type(self, name: str) -> TensorType:
         """The type of an operand."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..graph import Graph
+from ..graph import Graph, prune
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +15,4 @@ class RemoveDeadCode:
     name: ClassVar[str] = "remove dead code"
 
     def run(self, graph: Graph) -> bool:
-        kept = set(graph.outputs)
-        before = len(graph)
-        # Last to first: a node's consumers are gone before it is looked at, so one walk is enough.
-        for node in graph.reversed_nodes():
-            if not any(v.uses or v in kept for v in node.outputs):
-                graph.erase(node)
-        dropped = graph.drop_unused()
-        return len(graph) != before or dropped > 0
+        return prune(graph)

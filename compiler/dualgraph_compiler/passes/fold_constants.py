@@ -35,7 +35,8 @@ class FoldConstants:
 
     def _is_foldable(self, graph: Graph, node: Node) -> bool:
         constant = all(graph.owns_constant(v) and v.data is not None for v in node.inputs)
-        if not node.op.is_pure or not constant:
+        # What a loop costs, or whether it ends, is not known: it runs when it is called.
+        if not node.op.is_pure or not constant or node.op.bodies:
             return False
         if node.op.symbols() or not all(is_static(v.shape) for v in node.outputs):
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 from ..errors import GraphError
@@ -63,7 +63,7 @@ class PassManager:
     def _run_one(self, p: Pass, graph: Graph) -> PassRecord:
         before, text = len(graph), to_text(graph) if self.verify else None
         started = time.perf_counter()
-        changed = p.run(graph)
+        changed = _run_nested(p, graph) | p.run(graph)
         seconds = time.perf_counter() - started
         if self.verify:
             try:
@@ -74,3 +74,15 @@ class PassManager:
                 raise GraphError(f"the pass {p.name!r} changed the graph and reported no change")
         snapshot = to_text(graph) if self.snapshots else None
         return PassRecord(p.name, before, len(graph), changed, seconds, snapshot)
+
+
+def _run_nested(p: Pass, graph: Graph) -> bool:
+    """Run `p` on the graphs that nodes hold, innermost first; whether any changed."""
+    any_changed = False
+    for node in graph.nodes:
+        for name in node.op.bodies:
+            body: Graph = getattr(node.op, name).copy()  # the one an op holds never changes
+            if _run_nested(p, body) | p.run(body):
+                graph.set_op(node, replace(node.op, **{name: body}))  # type: ignore[type-var]
+                any_changed = True
+    return any_changed

@@ -1,0 +1,92 @@
+"""Graphs that nodes hold: imported like a model's graph, with the names around them in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import OnnxError
+from ..graph import Graph, Value
+from .importer import Importer
+from .materialize import materialize
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class Subgraph(Importer):
+    """Imports a nested graph of the model that `outer` imports.
+
+    With a graph of its own to fill, it takes what it reads from outside as further inputs, listed
+    in `captured`: what is constant out there is constant here, and sizes are sizes. Given the
+    graph of `outer`, it appends to that.
+    """
+
+    def __init__(self, outer: Importer, graph: Graph) -> None:
+        super().__init__(outer._file, graph, outer._weights)
+        self._outer = outer
+        self._dims = outer._dims
+        self._settings = outer._settings
+        self.captured: dict[Value, Value] = {}  # values outside, and the inputs they come in by
+        if graph is outer.graph:
+            self._pending, self._folder = outer._pending, outer._folder
+
+    def read(self, proto: onnx.GraphProto, formal: Sequence[Value]) -> list[Value]:
+        """Import every node, given the values of the graph's own inputs; returns its outputs.
+
+        Raises:
+            OnnxError: the number of inputs is another.
+        """
+        if proto.sparse_initializer:
+            raise OnnxError("sparse initializers are not supported")
+        for tensor in proto.initializer:
+            self._initializers[tensor.name] = tensor
+        declared = [i.name for i in proto.input if i.name not in self._initializers]
+        if len(declared) != len(formal):
+            raise OnnxError(
+                f"its graph {proto.name!r} takes {len(declared)} inputs, but gets {len(formal)}"
+            )
+        self._values.update(zip(declared, formal, strict=True))
+        for node in proto.node:
+            self._add_node(node)
+        outputs = [self._named(o.name, f"the outputs of {proto.name!r}") for o in proto.output]
+        if self.graph is self._outer.graph:
+            return outputs
+        self.graph.loc = None
+        self.graph.set_outputs(outputs, [o.name for o in proto.output])
+        materialize(self.graph, self._pending)
+        self.graph.drop_unused()
+        return list(self.graph.outputs)
+
+    def add_formal(self, declared: onnx.ValueInfoProto, like: Value) -> Value:
+        """An input for the graph's own input `declared`, of the type of `like`."""
+        return self.graph.add_input(like.type, declared.name)
+
+    def capture(self, outside: Value) -> Value:
+        """The input by which a value from outside comes in."""
+        if outside not in self.captured:
+            taken = not outside.name or any(v.name == outside.name for v in self.graph.inputs)
+            name = "" if taken else outside.name
+            self.captured[outside] = self.graph.add_input(outside.type, name)
+        return self.captured[outside]
+
+    def _named(self, name: str, reader: str) -> Value:
+        if name in self._values or name in self._initializers:
+            return super()._named(name, reader)
+        return self._from_outside(self._outer._named(name, reader))
+
+    def _from_outside(self, value: Value) -> Value:
+        if value.graph is self.graph:
+            return value
+        sizes = self._outer._pending.get(value)
+        if sizes is not None:
+            return self.size_value(sizes, value.dtype)
+        array = self._outer.array(value)
+        if array is not None:
+            return self.graph.constant(array, value.name if array.nbytes > 64 else "")
+        return self.capture(value)
+
+    def _weight(self, tensor: onnx.TensorProto) -> Value:
+        if self._is_trainable(tensor):  # weights of the model are its graph's, not a body's
+            return self._from_outside(self._outer._weight(tensor))
+        return super()._weight(tensor)
