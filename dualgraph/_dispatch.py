@@ -62,16 +62,20 @@ class ViewInfo:
     """How a view was made: `ops` applied in turn to `base`.
 
     `version` is the storage version at which the view's tape entry (or traced value) was right;
-    after an in-place write anywhere in the storage it is made anew. `ops` is None for a view made
-    while recording was off: such a view stays off the tape.
+    after an in-place write anywhere in the storage it is made anew. A view made while recording was
+    off stays off the tape: it is not `recorded`, and its `ops` are None (in a trace they are kept,
+    since there they say what its value is).
     """
 
-    __slots__ = ("base", "ops", "version")
+    __slots__ = ("base", "ops", "recorded", "version")
 
-    def __init__(self, base: Tensor, ops: tuple[Op, ...] | None, version: int) -> None:
+    def __init__(
+        self, base: Tensor, ops: tuple[Op, ...] | None, version: int, recorded: bool = True
+    ) -> None:
         self.base = base
         self.ops = ops
         self.version = version
+        self.recorded = recorded
 
 
 def apply(op: Op, *inputs: Tensor) -> Any:
@@ -230,18 +234,21 @@ def _recover(op: Op, xp: Any, arrays: Sequence[Any], error: Exception) -> Any:
 def _link_view(op: Op, base: Tensor, out: Tensor) -> None:
     """Note that `out` shows part of `base`, unless the kernel had to copy."""
     x, y = base._data, out._data
-    if type(x) is not Value:
+    traced = type(y) is Value
+    if not traced:
         owner = y.base
         seen = owner is not None and (owner is x or owner is x.base)
         if not seen and y.size and not array_module(x).may_share_memory(x, y):
             return
     out._ver = base._ver
-    ops: tuple[Op, ...] | None = (op,) if local.grad else None
+    recorded = local.grad
+    ops: tuple[Op, ...] | None = (op,) if recorded or traced else None
     info = base._base
     if info is not None:
         ops = info.ops + ops if info.ops is not None and ops is not None else None
+        recorded = recorded and info.recorded
         base = info.base
-    out._base = ViewInfo(base, ops, out._ver[0])
+    out._base = ViewInfo(base, ops, out._ver[0], recorded)
 
 
 def current_fn(view: Tensor) -> Any:
@@ -261,7 +268,7 @@ def _refresh(view: Tensor, info: ViewInfo) -> None:
             again = apply(op, again)
     finally:
         local.grad = mode
-    if again._fn is not None or type(view._fn) is not Leaf:
+    if info.recorded and (again._fn is not None or type(view._fn) is not Leaf):
         view._fn = again._fn
     if type(view._data) is Value:
         view._data = again._data
@@ -291,7 +298,7 @@ def _apply_traced(capture: Capture, op: Op, inputs: Sequence[Tensor]) -> Any:
     """Append `op` to the capture's graph, and keep the tape as the eager path does."""
     values = [capture.value_of(t) for t in inputs]
     outputs = capture.add(op, values)
-    edges = [t._fn if t._base is None else current_fn(t) for t in inputs]
+    edges = [capture.edge(t) for t in inputs]
     taped = local.grad and op.differentiable and any(e is not None for e in edges)
     if op.n_outputs > 1:
         many = tuple(make(v) for v in outputs)

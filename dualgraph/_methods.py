@@ -20,6 +20,7 @@ from .functions import (
     joining,
     linalg,
     ordering,
+    parts,
     pointwise,
     random,
     reduction,
@@ -376,7 +377,7 @@ class Methods:
 
     adjoint = shape.adjoint
     broadcast_to = shape.broadcast_to
-    chunk = shape.chunk
+    chunk = parts.chunk
     clone = shape.clone
     contiguous = shape.contiguous
     data_ptr = shape.data_ptr
@@ -386,26 +387,26 @@ class Methods:
     is_contiguous = shape.is_contiguous
     moveaxis = shape.moveaxis
     movedim = shape.movedim
-    narrow = shape.narrow
+    narrow = parts.narrow
     permute = shape.permute
     ravel = shape.ravel
     repeat = shape.repeat
     reshape = shape.reshape
     reshape_as = shape.reshape_as
-    select = shape.select
-    split = shape.split
+    select = parts.select
+    split = parts.split
     squeeze = shape.squeeze
     storage_offset = shape.storage_offset
     stride = shape.stride
     swapaxes = shape.swapaxes
     swapdims = shape.swapdims
     t = shape.t
-    tensor_split = shape.tensor_split
+    tensor_split = parts.tensor_split
     tile = shape.tile
     transpose = shape.transpose
-    unbind = shape.unbind
+    unbind = parts.unbind
     unflatten = shape.unflatten
-    unfold = shape.unfold
+    unfold = parts.unfold
     unsqueeze = shape.unsqueeze
     view = shape.view
     view_as = shape.view_as

@@ -18,7 +18,7 @@ from dualgraph_compiler.errors import AutogradError, TraceError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops import Op
 from dualgraph_compiler.types import TensorType
-from dualgraph_runtime.device import CPU, Device, device_of
+from dualgraph_runtime.device import CPU, Device, device_of, to_device
 
 from . import _dispatch, _interop, autograd
 from ._dispatch import apply, current_fn, make
@@ -223,6 +223,10 @@ class Tensor(Methods):
         """The same storage off the tape."""
         out = make(self._data)
         out._ver = self._ver
+        if type(self._data) is Value:  # values are not shared as memory is: remember the storage
+            info = self._base
+            base, ops = (self, ()) if info is None else (info.base, info.ops)
+            out._base = _dispatch.ViewInfo(base, ops, self._ver[0], recorded=False)
         return out
 
     def detach_(self) -> Tensor:
@@ -282,6 +286,11 @@ class Tensor(Methods):
             )
         return self._data
 
+    def _on_host(self, what: str) -> Any:
+        """`_concrete` in host memory."""
+        data = self._concrete(what)
+        return data if type(data) is np.ndarray else to_device(data, CPU)
+
     def numpy(self, *, force: bool = False) -> Any:
         """A NumPy array sharing this CPU tensor's memory.
 
@@ -305,14 +314,14 @@ class Tensor(Methods):
 
     def item(self) -> Any:
         """The only element as a Python number."""
-        data = self._concrete("item()")
+        data = self._on_host("item()")
         if data.size != 1:
             raise AutogradError(f"a Tensor with {data.size} elements cannot be converted to Scalar")
         return data.item()
 
     def tolist(self) -> Any:
         """Nested Python lists of the elements."""
-        return self._concrete("tolist()").tolist()
+        return self._on_host("tolist()").tolist()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -324,7 +333,7 @@ class Tensor(Methods):
         return complex(self.item())
 
     def __bool__(self) -> bool:
-        data = self._concrete("the truth value of a tensor")
+        data = self._on_host("the truth value of a tensor")
         if data.size != 1:
             raise AutogradError(
                 f"Boolean value of Tensor with {data.size} values is ambiguous"

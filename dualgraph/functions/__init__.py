@@ -13,7 +13,7 @@ exports.
     shape         views                                         joining    cat, stack, flips
     indexing      x[...]                                        gathering  gather, scatter, masks
     ordering      sort, topk, unique                            linalg     products; einsum
-    convert       dtype and device
+    parts         narrow, split, chunk                          convert    dtype and device
 """
 
 from .arithmetic import (
@@ -200,6 +200,14 @@ from .ordering import (
     unique,
     unique_consecutive,
 )
+from .parts import (
+    chunk,
+    narrow,
+    select,
+    split,
+    tensor_split,
+    unbind,
+)
 from .pointwise import (
     abs,
     absolute,
@@ -303,25 +311,19 @@ from .shape import (
     broadcast_shapes,
     broadcast_tensors,
     broadcast_to,
-    chunk,
     clone,
     flatten,
     moveaxis,
     movedim,
-    narrow,
     permute,
     ravel,
     reshape,
-    select,
-    split,
     squeeze,
     swapaxes,
     swapdims,
     t,
-    tensor_split,
     tile,
     transpose,
-    unbind,
     unflatten,
     unsqueeze,
 )

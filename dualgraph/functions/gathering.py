@@ -14,7 +14,8 @@ from dualgraph_compiler.ops.base import shape_text
 from .._dispatch import apply, apply1
 from .._promote import cast
 from .basics import axis_of, finish, number_like
-from .shape import broadcast_tensors, expand, part, reshape
+from .parts import part
+from .shape import broadcast_tensors, expand, reshape
 
 if TYPE_CHECKING:
     from .._tensor import Tensor

@@ -60,6 +60,7 @@ class _LazyView(ViewInfo):
     ) -> None:
         self.base = base
         self.version = at
+        self.recorded = True
         self.parent = parent
         self.shape = shape
         self.key = key
@@ -150,7 +151,7 @@ def _view(self: Tensor, data: Any, info: ViewInfo | None, fn: Any, key: Any) -> 
         if fn is not None:
             out._fn = IndexNode(fn, data.shape, key)
     else:
-        out._base = ViewInfo(base, None, version[0])
+        out._base = ViewInfo(base, None, version[0], recorded=False)
     return out
 
 

@@ -12,7 +12,8 @@ from dualgraph_compiler.ops.rearrange import Concat, Diagonal, Flip, Tril, Triu
 from .._dispatch import apply, apply1
 from .._promote import unify
 from .basics import axis_of, finish, require_tensors
-from .shape import flatten, part, permute, reshape, transpose, unsqueeze
+from .parts import part
+from .shape import flatten, permute, reshape, transpose, unsqueeze
 
 if TYPE_CHECKING:
     from .._tensor import Tensor

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dims import Shape
 from dualgraph_compiler.errors import ArgumentError, DTypeError
@@ -154,7 +156,7 @@ def bernoulli(
         raise DTypeError(
             f"bernoulli: expected floating-point probabilities, got {chance.dtype.name}"
         )
-    if not chance.is_symbolic and chance._data.size:
+    if type(chance._data) is np.ndarray and chance._data.size:  # a GPU is not waited for
         low, high = float(chance._data.min()), float(chance._data.max())
         if not (low >= 0 and high <= 1):
             raise ArgumentError("Expected p_in >= 0 && p_in <= 1 to be true, but got false.")
