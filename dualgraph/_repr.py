@@ -16,6 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from dualgraph_runtime.device import to_device
+
 __all__ = ["format_tensor", "get_printoptions", "printoptions", "set_printoptions"]
 
 _Array: TypeAlias = npt.NDArray[Any]
@@ -168,7 +170,7 @@ def _body(array: Any, indent: int) -> str:
     if summarize and array.ndim > 0 and _options.edgeitems == 0:
         return "[...]"
     shown = _edges(array) if summarize else array
-    values: _Array = shown if isinstance(shown, np.ndarray) else shown.get()
+    values: _Array = to_device(shown, "cpu")
     if values.dtype.kind not in "biufc":  # bfloat16 and its like: every value is a float32 too
         values = values.astype(np.float32)
     column = _ComplexColumn(values) if values.dtype.kind == "c" else _Column(values)

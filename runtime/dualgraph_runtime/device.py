@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dualgraph_compiler.errors import DeviceError
+from dualgraph_compiler.kernels.postponed import raise_failed
 
 INSTALL_HINT = (
     "install it with `pip install 'dualgraph[cuda12]'` or `'dualgraph[cuda13]'`, whichever the "
@@ -87,10 +88,15 @@ class Device:
         return self
 
     def synchronize(self) -> None:
-        """Wait until everything started on this device has finished."""
+        """Wait until everything started on this device has finished.
+
+        Raises:
+            IndexOutOfRange: an operation on a GPU had been given an index out of range.
+        """
         if self.type == "cuda":
             with self.active():
                 self.xp.cuda.get_current_stream().synchronize()
+            raise_failed()
 
     def active(self) -> AbstractContextManager[Any]:
         """A context in which new arrays of `xp` go to this device."""
@@ -129,11 +135,16 @@ def to_device(array: Any, device: Device | str) -> Any:
 
     Raises:
         DeviceError: the device is not there.
+        IndexOutOfRange: from the GPU, if an index it was given earlier turns out to be wrong.
     """
     device = device if isinstance(device, Device) else Device(device)
     source = device_of(array)
     if device.type == "cpu":
-        return array if source.type == "cpu" else array.get()
+        if source.type == "cpu":
+            return array
+        on_host = array.get()
+        raise_failed()
+        return on_host
     if source.type == "cuda" and source.index == (device.index or 0):
         return array
     with device.active():

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dualgraph_compiler.kernels.postponed import pending
 from tests.conftest import cuda_is_available
 from tests.fake_cupy import installed
 
@@ -14,6 +15,7 @@ from tests.fake_cupy import installed
 @pytest.fixture
 def cupy() -> Iterator[Any]:
     """The array module of ``Device("cuda")``."""
+    pending.clear()
     if cuda_is_available():
         import cupy
 

@@ -26,6 +26,10 @@ def same_type(x: Any, y: Any) -> bool:
     return bool(x.dtype == y.dtype and x.shape == y.shape)
 
 
+def equal(x: Any, y: Any) -> bool:
+    return np.array_equal(to_host(x), to_host(y))
+
+
 @each_op
 def test_values(cupy: Any, record: OpSamples) -> None:
     for i, sample in enumerate(record.samples):
@@ -55,10 +59,10 @@ def test_gradients(cupy: Any, record: OpSamples) -> None:
         pytest.skip("not differentiable")
     for sample in record.samples:
         with naming(sample):
-            check_gradients(cupy, sample)
+            check_gradients(cupy, record, sample)
 
 
-def check_gradients(cupy: Any, sample: Sample) -> None:
+def check_gradients(cupy: Any, record: OpSamples, sample: Sample) -> None:
     y = sample.op.eager(np, *sample.inputs)
     if not any(map(machinery.is_differentiable, as_tuple(y))):
         return
@@ -70,6 +74,8 @@ def check_gradients(cupy: Any, sample: Sample) -> None:
 
     inputs = on_device(cupy, sample.inputs)
     there = sample.op.eager(cupy, *inputs)
+    if record.check is not None and not all(map(equal, as_tuple(there), as_tuple(y))):
+        return  # the order of the results is left open, and so is that of the gradients
     grads = tuple(map(upload, g)) if isinstance(g, tuple) else upload(g)
     for a, b in zip(machinery.vjp(sample.op, grads, there, inputs), want, strict=True):
         assert (a is None) == (b is None)

@@ -1,10 +1,10 @@
 """A strict stand-in for CuPy, so that GPU paths can be tested where there is no GPU.
 
-Arrays live in NumPy memory behind a class that is no `numpy.ndarray`, and do what CuPy 14 documents,
-its refusals above all: no implicit conversion to NumPy, no NumPy arrays as operands, no `where=` of
-ufuncs, no function or keyword that CuPy lacks, dtypes from CuPy's own tables of loops, integer
-indices that wrap around unchecked, arrays of one device at a time. Whatever makes the host wait for
-data of the device is counted; see `transfers`.
+Arrays live in NumPy memory behind a class that is no `numpy.ndarray`, and do what CuPy 14
+documents, its refusals above all: no implicit conversion to NumPy, no NumPy arrays as operands, no
+`where=` of ufuncs, no function or keyword that CuPy lacks, dtypes from CuPy's own tables of loops,
+integer indices that wrap around unchecked, arrays of one device at a time. Whatever makes the host
+wait for data of the device is counted; see `transfers`.
 
     array      the array class
     ufuncs     elementwise functions, from the loops in `ufuncs.txt`

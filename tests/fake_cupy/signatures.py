@@ -13,15 +13,58 @@ from .transfers import to_host
 
 # Functions that read from the device to know the size of their result, or to check an operand.
 _WAITS = frozenset(
-    "nonzero flatnonzero argwhere unique unique_all unique_counts unique_inverse unique_values "
-    "bincount extract compress delete trim_zeros setdiff1d intersect1d union1d setxor1d histogram "
-    "choose place interp lstsq inv solve det cholesky".split()
+    {
+        "nonzero",
+        "flatnonzero",
+        "argwhere",
+        "unique",
+        "unique_all",
+        "unique_counts",
+        "unique_inverse",
+        "unique_values",
+        "bincount",
+        "extract",
+        "compress",
+        "delete",
+        "trim_zeros",
+        "setdiff1d",
+        "intersect1d",
+        "union1d",
+        "setxor1d",
+        "histogram",
+        "choose",
+        "place",
+        "interp",
+        "lstsq",
+        "inv",
+        "solve",
+        "det",
+        "cholesky",
+    }
 )
 # Functions whose result is no array.
 _PLAIN = frozenset(
-    "can_cast promote_types result_type ndim shape size isscalar iscomplexobj isrealobj isfortran "
-    "may_share_memory shares_memory issubdtype isdtype broadcast_shapes common_type iterable "
-    "mintypecode typename".split()
+    {
+        "can_cast",
+        "promote_types",
+        "result_type",
+        "ndim",
+        "shape",
+        "size",
+        "isscalar",
+        "iscomplexobj",
+        "isrealobj",
+        "isfortran",
+        "may_share_memory",
+        "shares_memory",
+        "issubdtype",
+        "isdtype",
+        "broadcast_shapes",
+        "common_type",
+        "iterable",
+        "mintypecode",
+        "typename",
+    }
 )
 # Operands that may be lists or arrays of the host; CuPy uploads them.
 _UPLOADS = frozenset({"take", "array", "asarray", "asanyarray", "ascontiguousarray", "full"})

@@ -12,6 +12,7 @@ derivative that needs its own algorithm is a function beside the one it belongs 
     random      counter-based random numbers, equal on every device
     sorting     sort, topk, argmax/argmin, cumulative sums, with PyTorch's rules for NaN
     indexing    gathers, scatters and their checks
+    postponed   checks on a GPU, decided when it is waited for
     norm        batch, group and layer normalisation
     linalg      matrix products for every dtype
 

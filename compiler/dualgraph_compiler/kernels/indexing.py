@@ -2,8 +2,8 @@
 
 An index out of range is always an IndexError; nothing is clamped or wraps silently. Negative
 indices count from the end where `negative` is true (ONNX, NumPy) and are an error where it is not
-(PyTorch's gather, scatter and embedding). The check reads the smallest and the largest index, so
-on a GPU it waits for the device.
+(PyTorch's gather, scatter and embedding). On a GPU the error comes when the host next waits for
+the device (see `postponed`).
 
 Sums over repeated indices run in index order on NumPy (so they repeat exactly) and by atomic
 additions on a GPU (so float sums may differ in the last bits from run to run).
@@ -17,18 +17,23 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, is_numpy, narrow, widen
+from .postponed import note
 
 
 def check_indices(
     xp: Any, index: Array, size: int, *, negative: bool = False, what: str = "index"
 ) -> Array:
-    """`index` as int64 in [0, size), or IndexError naming the offending value."""
+    """`index` as int64 in [0, size), or IndexError naming the offending value (later on a GPU)."""
     if index.dtype.kind not in "iu":
         raise IndexError(f"{what} must have an integer dtype, got {index.dtype}")
     if index.size == 0:
         return index.astype(np.int64, copy=False)
-    low, high = int(index.min()), int(index.max())
     least = -size if negative else 0
+    if not is_numpy(xp):
+        note(xp, index, least, size - 1, what)
+        index = index.astype(np.int64, copy=False)
+        return xp.where(index < 0, index + size, index) if negative else index
+    low, high = int(index.min()), int(index.max())
     if low < least or high >= size:
         wrong = low if low < least else high
         raise IndexError(f"{what} {wrong} is out of bounds: expected {least} <= {what} < {size}")

@@ -56,7 +56,7 @@ def topk(
         return (x.copy(), at) if k else (x.reshape(1)[:0], at.reshape(1)[:0])
     rows = xp.moveaxis(x, axis, -1)
     keys = widen(rows)
-    if k and size >= 128 and 8 * k <= size and not _has_nan(xp, keys):
+    if is_numpy(xp) and k and size >= 128 and 8 * k <= size and not _has_nan(xp, keys):
         indices = _select(xp, keys, k, largest)
         if sorted:
             chosen = xp.take_along_axis(keys, indices, -1)

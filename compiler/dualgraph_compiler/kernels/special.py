@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array
+from .arrays import Array, is_numpy
 from .blocks import elementwise, horner
 
 # erf(x)/x = P(x^2)/Q(x^2) on |x| <= 3.92, beyond which erf rounds to 1 in float32; a rational
@@ -114,22 +114,28 @@ def _erf64(xp: Any, x: Array, out: Array) -> None:
     y = abs(x)
     xp.copysign(1.0, x, out=out)
     out *= xp.where(y == y, 1.0, y)  # NaN stays; the far tail is +-1
-    _on(y <= 0.46875, _near, x, out)
-    _on((y > 0.46875) & (y < 6.0), lambda v: xp.copysign(1.0 - _tail(xp, abs(v)), v), x, out)
+    _on(xp, y <= 0.46875, _near, x, out)
+    far = (y > 0.46875) & (y < 6.0)
+    _on(xp, far, lambda v: xp.copysign(1.0 - _tail(xp, abs(v)), v), x, out)
 
 
 def _erfc64(xp: Any, x: Array, out: Array) -> None:
     y = abs(x)
     out[...] = xp.where(x > 0, 0.0, 2.0)
     out *= xp.where(y == y, 1.0, y)
-    _on(y <= 0.46875, lambda v: 1.0 - _near(v), x, out)
-    _on((x > 0.46875) & (x < 27.3), lambda v: _tail(xp, v), x, out)
-    _on((x < -0.46875) & (x > -6.0), lambda v: 2.0 - _tail(xp, -v), x, out)
+    _on(xp, y <= 0.46875, lambda v: 1.0 - _near(v), x, out)
+    _on(xp, (x > 0.46875) & (x < 27.3), lambda v: _tail(xp, v), x, out)
+    _on(xp, (x < -0.46875) & (x > -6.0), lambda v: 2.0 - _tail(xp, -v), x, out)
 
 
-def _on(where: Array, f: Callable[[Array], Array], x: Array, out: Array) -> None:
-    """`out = f(x)` only at `where`: a branch is computed for the elements that take it."""
-    if where.all():
+def _on(xp: Any, where: Array, f: Callable[[Array], Array], x: Array, out: Array) -> None:
+    """`out = f(x)` only at `where`: a branch is computed for the elements that take it.
+
+    On a GPU for all, since it would have to be waited for to say which.
+    """
+    if not is_numpy(xp):
+        xp.copyto(out, f(x), where=where)
+    elif where.all():
         out[...] = f(x)
     elif where.any():
         out[where] = f(x[where])
@@ -158,8 +164,8 @@ def _tail(xp: Any, y: Array) -> Array:
         r = z * horner(z, _P, xp.empty_like(v)) / horner(z, _Q, xp.empty_like(v))
         return (1.0 / math.sqrt(math.pi) - r) / v
 
-    _on(middle, between, y, result)
-    _on(~middle, beyond, y, result)
+    _on(xp, middle, between, y, result)
+    _on(xp, ~middle, beyond, y, result)
     xp.multiply(y, 16.0, out=scratch)
     xp.trunc(scratch, out=scratch)
     scratch /= 16.0

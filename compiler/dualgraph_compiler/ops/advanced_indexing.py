@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..dims import DimLike
 from ..dtypes import bool_, int64
 from ..errors import DTypeError, OnnxError, ShapeError, TraceError
 from ..kernels import indexing as kernels
+from ..kernels.postponed import note
 from ..types import TensorType, type_of
 from . import f
 from .base import (
@@ -56,14 +59,16 @@ class _Advanced(Op):
         return x.with_shape((*rest[:at], *picked, *rest[at:]))
 
     def key(self, xp: Any, x: Array, indices: tuple[Array, ...]) -> tuple[Any, ...]:
-        """The NumPy index, checked."""
+        """The NumPy index, checked. As in PyTorch, indices on the CPU serve a GPU's array too."""
         key: list[Any] = [slice(None)] * x.ndim
         for axis, index in zip(self.axes, indices, strict=True):
             size = x.shape[axis]
             what = f"index of dimension {axis}"
-            key[axis] = checked(
-                self.name, kernels.check_indices, xp, index, size, negative=True, what=what
+            home = np if type(index) is np.ndarray else xp
+            index = checked(
+                self.name, kernels.check_indices, home, index, size, negative=True, what=what
             )
+            key[axis] = index if home is xp else xp.asarray(index)
         return tuple(key)
 
     def to_front(self, ndim: int) -> tuple[int, ...]:
@@ -276,6 +281,14 @@ class MaskedScatter(Op):
         return x
 
     def eager(self, xp: Any, x: Array, mask: Array, source: Array) -> Array:
+        if xp is not np:  # each element finds its place in the source, and nothing is waited for
+            if not mask.size:
+                return x.copy()
+            at = xp.cumsum(mask.reshape(-1)) - 1
+            note(xp, at[-1], -1, source.shape[0] - 1, "masked_scatter: place in the source")
+            if not source.size:
+                return x.copy()
+            return xp.where(mask, xp.take(source, at).reshape(x.shape), x)
         count = int(xp.count_nonzero(mask))
         if count > source.shape[0]:
             raise ShapeError(
@@ -323,7 +336,11 @@ class MaskedGather(Op):
         return x.with_shape((self.size,))
 
     def eager(self, xp: Any, x: Array, mask: Array) -> Array:
-        found = xp.asarray(x)[mask][: self.size]
+        if xp is not np:  # the positions of true elements come first in a stable sort
+            order = xp.argsort((~mask).reshape(-1).astype(np.uint8), kind="stable")[: self.size]
+            found = xp.where(xp.take(mask, order), xp.take(x, order), x.dtype.type(0))
+        else:
+            found = xp.asarray(x)[mask][: self.size]
         out = xp.zeros((self.size,), x.dtype)
         out[: found.shape[0]] = found
         return out

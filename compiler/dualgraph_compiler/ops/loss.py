@@ -10,6 +10,7 @@ from ..dims import DimLike
 from ..dtypes import FLOAT, int32, int64
 from ..errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
 from ..kernels.arrays import narrow, widen
+from ..kernels.postponed import note
 from ..types import TensorType
 from . import f
 from .base import Array, Grad, Kind, Onnx, Op, op, require_same_dtype, shape_text
@@ -190,11 +191,14 @@ def _class_weights(
     """Indices safe to use, and the weight of each target: 0 where it is ignored.
 
     Raises:
-        IndexOutOfRange: a target is no class (not asked of a GPU, which would have to wait).
+        IndexOutOfRange: a target is no class; on a GPU when the host next waits for it.
     """
     ignored = target == loss.ignore_index
     index = xp.where(ignored, target.dtype.type(0), target)
-    if xp is np and index.size and not (index.min() >= 0 and index.max() < classes):
+    if xp is not np:
+        if index.size:
+            note(xp, index, 0, classes - 1, "nll_loss: target")
+    elif index.size and not (index.min() >= 0 and index.max() < classes):
         bad = index.min() if index.min() < 0 else index.max()
         raise IndexOutOfRange(f"nll_loss: target {bad} is out of bounds for {classes} classes")
     if weight:

@@ -73,7 +73,7 @@ class Recurrent(Op):
         steps, batch, features = x.shape
         mask = None
         if lens:
-            check_range(self.name, lens[0], steps)
+            check_range(self.name, xp, lens[0], steps)
             mask = SequenceMask(steps).eager(xp, lens[0])[..., None]
         x = self.ordered_array(xp, x, lens)
         pre = xp.matmul(x.reshape(steps * batch, features), w_ih.T)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..dims import DimLike
 from ..dtypes import bool_, int64
 from ..errors import DTypeError, IndexOutOfRange, OnnxError, ShapeError
+from ..kernels.postponed import note
 from ..types import TensorType
 from . import f
 from .base import Array, Grad, Kind, Op, op, shape_text
@@ -26,9 +29,12 @@ def check_lens(name: str, lens: TensorType, batch: DimLike | None = None) -> Non
         raise ShapeError(f"{name}: expected lengths [{wanted}], got {shape_text(lens.shape)}")
 
 
-def check_range(name: str, lens: Array, steps: int) -> None:
-    """Raise IndexOutOfRange unless all lengths are within [0, steps]."""
-    if lens.size and not (int(lens.min()) >= 0 and int(lens.max()) <= steps):
+def check_range(name: str, xp: Any, lens: Array, steps: int) -> None:
+    """Raise IndexOutOfRange unless all lengths are within [0, steps]; later on a GPU."""
+    if xp is not np:
+        if lens.size:
+            note(xp, lens, 0, steps, f"{name}: length")
+    elif lens.size and not (int(lens.min()) >= 0 and int(lens.max()) <= steps):
         raise IndexOutOfRange(
             f"{name}: expected lengths within [0, {steps}], got {int(lens.min())} to "
             f"{int(lens.max())}"
@@ -70,7 +76,7 @@ class ReverseSequence(Op):
         return x
 
     def eager(self, xp: Any, x: Array, lens: Array) -> Array:
-        check_range("reverse_sequence", lens, x.shape[0])
+        check_range("reverse_sequence", xp, lens, x.shape[0])
         at = xp.arange(x.shape[0])[:, None]
         source = xp.where(at < lens, lens - 1 - at, at)
         return x[source, xp.arange(x.shape[1])]
