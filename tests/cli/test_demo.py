@@ -43,7 +43,7 @@ def it_tells_the_whole_story(run: Run) -> None:
         "1,415 to train on, 382 held out",
         "Before: 12 nodes",
         "After: 9 nodes",
-        "batch_norm(%1, features.1)",
+        "batch_norm(%1, features.1)  # digits_cnn.py:",
         "merge common subexpressions",
         "Pointwise grouping",
         "accepted by onnx.checker",

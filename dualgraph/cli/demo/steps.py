@@ -97,7 +97,7 @@ def _agreements(
     found = [
         deploy.compare("traced: dg.compile(model)",
                        predict(dg.compile(training.model), images).numpy(), eager),
-        deploy.compare("standalone: dualgraph_runtime alone, new process",
+        deploy.compare("standalone: the runtime alone",
                        deploy.run_standalone(onnx_path, images), eager),
     ]  # fmt: skip
     if other is not None:
