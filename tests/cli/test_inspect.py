@@ -48,6 +48,14 @@ def test_names_from_the_file_cannot_steer_the_terminal(
     assert "?[2J[bold]x[/bold]" in result.stdout
 
 
+def test_text_in_the_file_that_is_not_utf8(dualgraph: Invoke, scale: Path) -> None:
+    model = onnx.load(scale)
+    model.graph.node[0].doc_string = "model.py:123456"
+    data = model.SerializeToString()
+    scale.write_bytes(data.replace(b"model.py:123456", b"\xff" * 15))
+    assert dualgraph("inspect", scale).exit_code == 0
+
+
 def test_peak_memory_counts_what_is_alive_at_once() -> None:
     chain = parse_graph(
         """graph chain(%x: f32[batch, 10]):

@@ -95,9 +95,9 @@ _OURS = re.compile(
 _TORCH = re.compile(r"(?P<file>[^\n(]+)\((?P<line>\d+)\): (?P<function>\S+)")  # one frame a line
 
 
-def parse_location(text: str) -> Location | None:
+def parse_location(text: str | bytes) -> Location | None:
     """The location a doc string states, ours or an older PyTorch's; None if it states none."""
-    if not text:
+    if not text or not isinstance(text, str):  # protobuf hands out bytes where it is not UTF-8
         return None
     match = _OURS.fullmatch(text) or _TORCH.match(text)
     if match is None:
