@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -12,8 +10,7 @@ from dualgraph_compiler.compile import optimize, optimize_with_report, pipeline
 from dualgraph_compiler.dtypes import float32
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.ops.base import Kind
-from dualgraph_compiler.ops.pointwise import Add, Mul
-from dualgraph_compiler.ops.trigonometry import Tanh
+from dualgraph_compiler.ops.pointwise import Mul
 
 from .helpers import assert_same_results
 
@@ -110,28 +107,6 @@ graph step(%x: f32[batch, 3], %w: f32[2, 3], %b: f32[2], %t: f32[batch, 2]):
     assert len(out) < len(graph)
     assert_same_results(graph, out, tol=1e-5)
     assert len(report.grouping.kernels) < len(out)
-
-
-def chain(length: int) -> Graph:
-    graph = Graph("chain")
-    x = graph.add_input(TensorType(float32, (4,)), "x")
-    for i in range(length // 2):
-        x = Tanh()(Add()(x, graph.constant(np.float32(i % 3))))
-    graph.set_outputs([x])
-    return graph
-
-
-def seconds(graph: Graph) -> float:
-    started = time.process_time()
-    optimize_with_report(graph)
-    return time.process_time() - started
-
-
-def test_time_is_near_linear_in_nodes():
-    small, large = chain(500), chain(5000)
-    seconds(small)
-    quick = min(seconds(small) for _ in range(3))
-    assert seconds(large) < 30 * max(quick, 1e-3)
 
 
 def test_deep_graphs_do_not_overflow_the_stack():
