@@ -21,6 +21,7 @@ from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops import Op
 from dualgraph_compiler.ops.base import array_module
 from dualgraph_compiler.types import type_of
+from dualgraph_runtime.device import device_of
 
 from .autograd.grad_mode import local
 from .autograd.tape import Leaf, Pick, record
@@ -108,6 +109,9 @@ def apply(op: Op, *inputs: Tensor) -> Any:
             capture = capture_for(inputs)
             assert capture is not None
             return _apply_traced(capture, op, inputs)
+        together = _numbers_moved(inputs)
+        if together is not None:
+            return apply(op, *together)
         y = _recover(op, xp, arrays, error)
     if type(y) is not _ndarray:
         if type(y) is tuple:
@@ -219,13 +223,31 @@ def _recover(op: Op, xp: Any, arrays: Sequence[Any], error: Exception) -> Any:
         # reached where warnings are turned into errors: the filter in __init__ keeps them quiet.
         with np.errstate(all="ignore"):
             return op.eager(xp, *arrays)
-    modules = {array_module(a).__name__ for a in arrays}
-    if len(modules) > 1:
+    places = [str(device_of(a)) for a in arrays]
+    if len(set(places)) > 1:
+        listed = ", ".join(f"operand {i} on {place}" for i, place in enumerate(places))
         raise DeviceError(
-            f"{op.name}: expected all tensors to be on the same device, but found cpu and cuda"
+            f"{op.name}: expected all tensors to be on the same device, but found {listed}; move "
+            "them with .to(device)"
         ) from error
     op.infer(*map(type_of, arrays))
     raise error
+
+
+def _numbers_moved(inputs: Sequence[Tensor]) -> list[Tensor] | None:
+    """The operands with 0-d ones of the CPU moved to the GPU that others are on.
+
+    As in PyTorch, where those count as numbers. None where there is nothing to move.
+    """
+    gpus = [t._data for t in inputs if type(t._data) is not _ndarray]
+    if not gpus or all(t._data.ndim or type(t._data) is not _ndarray for t in inputs):
+        return None
+    from .functions.convert import move
+
+    there = device_of(gpus[0])
+    if there.type == "cpu":
+        return None
+    return [t if t._data.ndim else move(t, there) for t in inputs]
 
 
 # -- views ----------------------------------------------------------------------------------------

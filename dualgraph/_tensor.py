@@ -239,7 +239,7 @@ class Tensor(Methods):
     @property
     def data(self) -> Tensor:
         """The same storage off the tape and out of its version checks."""
-        return make(self._data)
+        return self.detach() if type(self._data) is Value else make(self._data)
 
     @data.setter
     def data(self, value: Tensor) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualgraph_compiler.errors import AutogradError, DTypeError, ShapeError
+from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops.base import shape_text
 
 from .. import functions
@@ -214,7 +215,12 @@ def _store(leaf: Leaf, g: Any, create_graph: bool, references: int) -> None:
         if create_graph:
             leaf.grad = g if held is None else held + g
         elif held is not None:
-            if type(held._data) is np.ndarray and held._fn is None and held._data.shape == g.shape:
+            if (
+                type(held._data) is np.ndarray
+                and type(g) is not Value
+                and held._fn is None
+                and held._data.shape == g.shape
+            ):
                 try:  # noqa: SIM105 - a context manager costs more than the addition
                     np.add(held._data, g, out=held._data, casting="unsafe")
                 except RuntimeWarning:

@@ -167,14 +167,18 @@ def _write_traced(target: Tensor, result: Tensor, capture: Any) -> None:
     if type(target._data) is Value:
         target._data = value
     else:
-        capture.write(target, value)
+        capture.write(target, value)  # which undoes the next line in the end
     target._ver[0] += 1
+
+
+def _untaped(base: Tensor, result: Tensor) -> bool:
+    return not local.grad or (base._fn is None and result._fn is None)
 
 
 def _write_through(view: Tensor, base: Tensor, result: Tensor, capture: Any) -> None:
     """Write a view: the base becomes the write-back of the result through the view's ops."""
     info = view._base
-    if info.ops is None:
+    if info.ops is None or not (info.recorded or _untaped(base, result)):
         raise AutogradError(
             "A view was created in no_grad mode and is being modified inplace with grad mode "
             "enabled. Clone it, or make the view where recording is on."

@@ -40,6 +40,7 @@ class Graph(ir.Graph):
 
     def __exit__(self, *exception: object) -> None:
         self.capture.__exit__(*exception)
+        self.capture.restore()
 
 
 def placeholder(

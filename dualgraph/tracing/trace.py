@@ -6,21 +6,25 @@ import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from dualgraph_compiler.dims import Dim, DimLike
 from dualgraph_compiler.errors import ArgumentError, TraceError
 from dualgraph_compiler.graph import Graph, Value
+from dualgraph_compiler.ops import Op
 from dualgraph_compiler.types import TensorType
 
-from .._dispatch import make
+from .._dispatch import current_fn, make
 from .._tensor import Tensor
 from ..autograd.tape import Leaf
 from ..functions import linalg
 from . import tree
-from .capture import Capture
+from .capture import Capture, Source
+
+# What a trace says of a tensor outside: the position of a tensor argument, or the tensor itself.
+Holder: TypeAlias = "int | Tensor"
 
 
 @dataclass
@@ -28,16 +32,24 @@ class Traced:
     """What a trace found.
 
     `reads` are the concrete tensors that became params, in the order of ``graph.params``; `writes`
-    pairs of a tensor and the index of the graph output that it was overwritten with; `grads` pairs
-    of a leaf and the index of the output that is its new gradient; `result` the nested result with
-    indices of graph outputs in place of tensors.
+    say what was overwritten: with the output of that index, and whether the tape leads there;
+    `grads` pairs of a leaf and the index of the output that is its new gradient; `result` the
+    nested result with indices of graph outputs in place of tensors. `views` are outputs that are
+    (views of) an argument or of state: of which, and by what ops.
+
+    For differentiation: `fns`, the tape entry of every output that has one, and `sources`, the
+    tensors gradients lead to, with their entries. The tape lives as long as `capture` does.
     """
 
     graph: Graph
+    capture: Capture
     reads: list[Tensor]
     result: Any = None
-    writes: list[tuple[Tensor, int]] = field(default_factory=list)
-    grads: list[tuple[Leaf, int]] = field(default_factory=list)
+    writes: list[tuple[Holder, int, bool]] = field(default_factory=list)
+    grads: list[tuple[int | Leaf, int]] = field(default_factory=list)
+    views: dict[int, tuple[Holder, tuple[Op, ...]]] = field(default_factory=dict)
+    fns: dict[int, Any] = field(default_factory=dict)
+    sources: list[tuple[Holder, Any]] = field(default_factory=list)
 
 
 class OutputIndex:
@@ -59,8 +71,7 @@ def trace(
     Given a tensor instead, its trace, as ``torch.trace`` (the two names meet here).
 
     Tensors among the (nested) arguments become inputs. Parameters, buffers and other tensors that
-    the
-    function reads become ``graph.params``. `dynamic_shapes` names dimensions that may vary, by
+    the function reads become ``graph.params``. `dynamic_shapes` names dimensions that may vary, by
     parameter: ``{"x": {0: "batch"}}`` or ``{"x": ("batch", None)}``; a name stands for one size
     wherever it occurs.
 
@@ -69,7 +80,7 @@ def trace(
             ...).
     """
     if isinstance(function, Tensor):
-        return linalg.trace(function)  # type: ignore[return-value]
+        return linalg.trace(function)
     traced = trace_call(function, args, kwargs, dynamic_shapes=dynamic_shapes, name=name)
     graph = traced.graph
     kept = [v for i, v in enumerate(graph.outputs) if i < _count(traced.result)]
@@ -95,6 +106,7 @@ def trace_call(
     graph = Graph(name or _name_of(function))
     capture = Capture(graph, _state_names(function))
     symbolic_args = {}
+    inputs: list[Tensor] = []
     for key, value in bound.items():
         counter = itertools.count()
         paths = iter([p for p, _ in tree.flatten(value, key)])
@@ -103,21 +115,26 @@ def trace_call(
             path = next(paths)
             if not isinstance(leaf, Tensor):
                 return leaf
-            return _symbolic(capture, leaf, path, _spec_for(shapes.get(key), next(counter)))
+            inputs.append(_symbolic(capture, leaf, path, _spec_for(shapes.get(key), next(counter))))
+            return inputs[-1]
 
         symbolic_args[key] = tree.map_leaves(symbolize, value)
     call_args, call_kwargs = _unbind(function, symbolic_args, args, kwargs)
+    sources = [(i, t._fn) for i, t in enumerate(inputs) if t._fn is not None]
     with capture:
         try:
             result = function(*call_args, **call_kwargs)
-            return _finish(capture, result)
+            return _finish(capture, result, inputs, sources)
         finally:
             capture.restore()
             capture.close()
 
 
-def _finish(capture: Capture, result: Any) -> Traced:
+def _finish(
+    capture: Capture, result: Any, inputs: list[Tensor], sources: list[tuple[int, Any]]
+) -> Traced:
     """Declare the graph's outputs: the result's tensors, then what was written, then gradients."""
+    graph = capture.graph
     outputs: list[Value] = []
     names: list[str] = []
 
@@ -129,6 +146,8 @@ def _finish(capture: Capture, result: Any) -> Traced:
     leaves = list(tree.flatten(result, ""))
     labels = iter([p for p, _ in leaves])
     single = len(leaves) == 1
+    traced = Traced(graph, capture, [])
+    argument = {id(t): i for i, t in enumerate(inputs)}
 
     def take(leaf: Any) -> Any:
         path = next(labels)
@@ -137,18 +156,58 @@ def _finish(capture: Capture, result: Any) -> Traced:
         label = (
             "output" if single else f"output{path if not path or path[0].isdigit() else '.' + path}"
         )
-        return OutputIndex(declare(capture.value_of(leaf), label))
+        index = declare(capture.value_of(leaf), label)
+        shown = _shown(leaf, argument)
+        if shown is not None:
+            traced.views[index] = shown
+        elif (fn := capture.edge(leaf)) is not None:
+            traced.fns[index] = fn
+        return OutputIndex(index)
 
-    traced = Traced(capture.graph, [], tree.map_leaves(take, result))
-    for t, value in capture.writes.values():
-        state = capture.names.get(id(t), f"state{len(outputs)}")
-        traced.writes.append((t, declare(value, f"{state}.new")))
+    traced.result = tree.map_leaves(take, result)
+
+    def write(holder: Holder, value: Value, name: str, fn: Any) -> None:
+        index = declare(value, name)
+        traced.writes.append((holder, index, fn is not None))
+        if fn is not None:
+            traced.fns[index] = fn
+
+    before = dict(sources)
+    for i, (t, v) in enumerate(zip(inputs, graph.inputs, strict=True)):
+        if t._data is not v:
+            fn = t._fn if t._fn is not before.get(i) else None
+            write(i, t._data, f"{v.name}.new", fn)
+    for w in capture.writes.values():
+        name = capture.names.get(id(w.tensor._data), f"state{len(outputs)}")
+        write(w.tensor, w.value, f"{name}.new", w.tensor._fn if w.tensor._fn is not w.fn else None)
     for leaf, g in capture.new_gradients():
         traced.grads.append((leaf, declare(capture.value_of(g), f"grad{len(outputs)}")))
-    capture.graph.set_outputs(outputs, names)
-    by_value = {id(v): t for t, v in capture.reads.values()}
-    traced.reads = [by_value[id(v)] for v in capture.graph.params]
+    for i, fn in sources:
+        if type(fn) is Leaf and fn.grad is not None:
+            traced.grads.append((i, declare(capture.value_of(fn.grad), f"grad{len(outputs)}")))
+    graph.set_outputs(outputs, names)
+    traced.sources = [*sources, *capture.sources.values()]
+    traced.reads = reads_of(capture)
     return traced
+
+
+def reads_of(capture: Capture) -> list[Tensor]:
+    """The tensors that the params of a capture's graph were read from, in their order."""
+    by_value = {id(v): t for t, v in capture.reads.values()}
+    return [by_value[id(v)] for v in capture.graph.params]
+
+
+def _shown(t: Tensor, argument: Mapping[int, int]) -> tuple[Holder, tuple[Op, ...]] | None:
+    """Of which argument or state `t` is a view, and by what ops; None if of neither."""
+    info = t._base
+    if info is not None and (info.ops is None or not info.recorded):
+        return None
+    base, ops = (t, ()) if info is None else (info.base, info.ops)
+    if type(t._data) is not Value:
+        return t, ()
+    if id(base) in argument:
+        return argument[id(base)], ops
+    return None if type(base._data) is Value else (base, ops)
 
 
 def _symbolic(capture: Capture, t: Tensor, name: str, dims: Mapping[int, Any]) -> Tensor:
@@ -161,8 +220,9 @@ def _symbolic(capture: Capture, t: Tensor, name: str, dims: Mapping[int, Any]) -
             )
         shape[axis] = Dim(d) if isinstance(d, str) else d
     out = capture.input(TensorType(t.dtype, tuple(shape)), name)
-    if t.requires_grad:
-        out._fn = Leaf()
+    fn = t._fn if t._base is None else current_fn(t)
+    if fn is not None:
+        out._fn = Leaf() if type(fn) is Leaf else Source()
     return out
 
 
@@ -229,7 +289,10 @@ def _name_of(function: Any) -> str:
 
 
 def _state_names(function: Any) -> dict[int, str]:
-    """Dotted names of a module's tensors; of the modules in a function's closure as well."""
+    """Dotted names of a module's tensors; of the modules in a function's closure as well.
+
+    By the identity of the tensors' arrays.
+    """
     names: dict[int, str] = {}
     found = [("", function)]
     closure = getattr(function, "__closure__", None) or ()
@@ -243,11 +306,11 @@ def _state_names(function: Any) -> dict[int, str]:
     several = sum(hasattr(x, "named_parameters") for _, x in found) > 1
     for prefix, x in found:
         if isinstance(x, Tensor):
-            names.setdefault(id(x), prefix)
+            names.setdefault(id(x._data), prefix)
         if hasattr(x, "named_parameters"):
             for items in (x.named_parameters(), x.named_buffers()):
                 for key, t in items:
-                    names.setdefault(id(t), f"{prefix}.{key}" if several and prefix else key)
+                    names.setdefault(id(t._data), f"{prefix}.{key}" if several and prefix else key)
     return names
 
 

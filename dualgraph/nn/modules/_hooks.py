@@ -126,6 +126,7 @@ class Hooked:
 
     def _call_in(self, capture: Capture, args: Any, kwargs: Any) -> Any:
         """A call while tracing: what it records is marked with this module's path."""
+        capture.modules[id(self)] = self
         part = _path_below(_calls.stack, self)
         _calls.stack.append(self)
         if part:
