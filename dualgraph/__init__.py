@@ -49,6 +49,7 @@ from ._random import (
 from ._repr import set_printoptions
 from ._tensor import Size, Tensor
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from .control import cond, scan, while_loop
 from .functions import *  # noqa: F403 (its __all__ lists them)
 from .tracing import CompiledFunction, Graph, Session, compile, gradients, placeholder, trace
 
@@ -149,6 +150,9 @@ __all__ = [
     "is_grad_enabled",
     "no_grad",
     "set_grad_enabled",
+    "cond",
+    "scan",
+    "while_loop",
     "CompiledFunction",
     "Graph",
     "Session",

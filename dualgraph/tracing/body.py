@@ -1,0 +1,154 @@
+"""Tracing the functions of control flow: each into a graph of its own, inside another capture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dualgraph_compiler.errors import DTypeError, ShapeError, TraceError
+from dualgraph_compiler.graph import Graph, Value
+from dualgraph_compiler.types import TensorType
+
+from .._dispatch import make
+from .._promote import is_number
+from .._tensor import Tensor
+from . import tree
+from .capture import Capture
+
+
+class BodyCapture(Capture):
+    """Records into a nested graph what `function` does.
+
+    A nested graph is closed, so tensors of the enclosing captures, and state, come in as further
+    inputs, listed in `captured`; constants are repeated. Writing to a tensor from outside is
+    refused: what a branch or a loop changes, it must return.
+    """
+
+    def __init__(self, outer: Capture, name: str, function: Callable[..., Any]) -> None:
+        super().__init__(Graph(name), outer.names)
+        self.outer = outer
+        self.function = function
+        self.scope = outer.scope
+        # By value and producer: a detached tensor is another operand than what it was made from.
+        self.captured: dict[Any, tuple[Tensor, Value, Value]] = {}
+
+    def value_of(self, t: Tensor) -> Value:
+        if type(t._data) is Value and t._data.graph is self.graph:
+            return super().value_of(t)
+        outside = self.outer.value_of(t)
+        if outside.is_constant:
+            return self.graph.constant(outside.data, outside.name)
+        return self.input_for(t, outside)
+
+    def input_for(self, t: Tensor, outside: Value) -> Value:
+        """The input by which a tensor from outside comes in."""
+        key = (outside, t._fn)
+        if key not in self.captured:
+            name = self._free_name(outside.name) if outside.name else ""
+            self.captured[key] = (t, outside, self.graph.add_input(outside.type, name))
+        return self.captured[key][2]
+
+    def write(self, t: Tensor, value: Value) -> None:
+        raise TraceError(
+            f"{described(self.function)} writes to a tensor made outside of it ({t._type()}), as "
+            "control flow must not: return the new value instead, draw random numbers before"
+        )
+
+    def run(self, *args: Any) -> Any:
+        """What the function returns for `args`."""
+        try:
+            with self:
+                result = self.function(*args)
+        finally:
+            for t, outside, _ in self.captured.values():
+                if type(t._data) is Value and t._data.graph is self.graph:  # written in place
+                    t._data = outside
+                    self.write(t, outside)
+        return result
+
+    def finish(self, outputs: Sequence[Value], captured: Sequence[Value], first: int = 0) -> Graph:
+        """The graph: its first `first` inputs, then the `captured` ones; no more is recorded."""
+        self.graph.inputs = [*self.graph.inputs[:first], *captured]
+        self.graph.set_outputs(outputs)
+        self.close()
+        return self.graph
+
+
+# -- results of functions that must agree ---------------------------------------------------------
+
+
+def described(function: Callable[..., Any]) -> str:
+    """A function and its line."""
+    code = getattr(getattr(function, "__wrapped__", function), "__code__", None)
+    name = getattr(function, "__qualname__", type(function).__name__).rpartition(".")[2]
+    return f"{name!r} at {code.co_filename}:{code.co_firstlineno}" if code else f"{name!r}"
+
+
+def place(function: Callable[..., Any], leaf: Any) -> str:
+    """The line where a result of `function` was computed; that of the function if not known."""
+    data = getattr(leaf, "_data", None)
+    node = data.node if type(data) is Value else None
+    if node is not None and node.loc is not None:
+        return f"{node.loc.file}:{node.loc.line}"
+    return described(function)
+
+
+def require_same_structure(what: str, one: tuple[Any, Any], other: tuple[Any, Any]) -> None:
+    """Raise unless two (function or description, result) pairs have results of one structure."""
+    if tree.structure(one[1]) != tree.structure(other[1]):
+        raise TraceError(
+            f"{what}: {_sketch(one[1])} from {_source(one[0])} does not have the structure of "
+            f"{_sketch(other[1])} from {_source(other[0])}"
+        )
+
+
+def require_same_type(
+    what: str, path: str, one: tuple[Any, Any, TensorType], other: tuple[Any, Any, TensorType]
+) -> None:
+    """Raise unless two (function or description, leaf, type) are of one type."""
+    if one[2] == other[2]:
+        return
+    error = DTypeError if one[2].dtype is not other[2].dtype else ShapeError
+    at = f" [{path}]" if path else ""
+    raise error(
+        f"{what}: result{at} is {one[2]} from {_source(*one[:2])} but {other[2]} from "
+        f"{_source(*other[:2])}"
+    )
+
+
+def _source(function: Any, leaf: Any = None) -> str:
+    return function if isinstance(function, str) else place(function, leaf)
+
+
+def _sketch(result: Any) -> str:
+    """A result with types in place of tensors."""
+    text = tree.map_leaves(lambda x: _Text(x), result)
+    return repr(text)
+
+
+class _Text:
+    def __init__(self, leaf: Any) -> None:
+        self.text = str(leaf._type()) if isinstance(leaf, Tensor) else type(leaf).__name__
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def as_tensor(leaf: Any, like: TensorType | None = None) -> Tensor:
+    """A tensor, or a number as one (of the dtype of `like`).
+
+    Raises:
+        TraceError: it is neither.
+    """
+    if isinstance(leaf, Tensor):
+        return leaf
+    if not is_number(leaf):
+        raise TraceError(f"expected tensors and numbers, got {type(leaf).__name__}")
+    from ..functions import tensor
+
+    return tensor(leaf, dtype=like.dtype if like is not None else None)
+
+
+def formals(capture: BodyCapture, types: Sequence[TensorType]) -> list[Tensor]:
+    """Tensors for new inputs of these types."""
+    return [make(capture.graph.add_input(t)) for t in types]
