@@ -54,6 +54,8 @@ def test_text_in_the_file_that_is_not_utf8(dualgraph: Invoke, scale: Path) -> No
     data = model.SerializeToString()
     scale.write_bytes(data.replace(b"model.py:123456", b"\xff" * 15))
     assert dualgraph("inspect", scale).exit_code == 0
+    scale.write_bytes(data.replace(b"Cast", b"\xff" * 4))
+    fails_with_one_line(dualgraph("inspect", scale), "scale.onnx", "operator")
 
 
 def test_peak_memory_counts_what_is_alive_at_once() -> None:

@@ -39,6 +39,9 @@ def prepare(file: ModelFile, has_rule: Callable[[str], bool]) -> onnx.ModelProto
     `file` may be missing from the result, which lists them as inputs instead.
     """
     model = file.proto
+    for node in all_nodes(model.graph):
+        if isinstance(node.op_type, bytes) or isinstance(node.domain, bytes):  # not UTF-8
+            raise OnnxError(f"{file.source}: an operator's name is no text: {node.op_type!r}")
     if model.functions:
         model = _inline_local(model, file.source)
     if opset_of(model) < FIRST_UNBATCHED_SCAN:
