@@ -7,7 +7,10 @@ import sys
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from typing import Any
+
+import numpy as np
 
 from dualgraph_runtime import device as devices
 
@@ -23,6 +26,7 @@ _NAMES = ("cupy", "cupy.cuda", "cupyx")
 def make_cupy() -> Any:
     """The module `cupy`."""
     cupy: Any = types.ModuleType("cupy")
+    cupy.__spec__ = ModuleSpec("cupy", None)
     cupy.__version__ = "14.2.0"
     cupy.ndarray = CupyArray
     cupy.ufunc = Ufunc
@@ -60,6 +64,7 @@ def installed(gpus: int = 1) -> Iterator[Any]:
     count = cuda.count
     cupy = make_cupy()
     cupyx: Any = types.ModuleType("cupyx")
+    cupyx.empty_pinned = np.empty
     cupyx.scatter_add = lambda a, slices, value: cupy.add.at(a, slices, value)
     sys.modules |= {"cupy": cupy, "cupy.cuda": cupy.cuda, "cupyx": cupyx}
     cuda.count = gpus

@@ -21,6 +21,7 @@ from dualgraph.utils.data import (
     get_worker_info,
 )
 from dualgraph_compiler.errors import ArgumentError
+from dualgraph_runtime.device import Device
 from tests.frontend.loading import (
     Rows,
     Stream,
@@ -241,9 +242,7 @@ def test_streams_have_their_own_order(name: str) -> None:
 
 
 def test_pinning_without_a_gpu_warns() -> None:
-    from dualgraph.utils.data import _pin
-
-    if _pin._cuda_is_available():
+    if Device("cuda").is_available():
         pytest.skip("there is a GPU")
     with pytest.warns(UserWarning, match="no accelerator is found"):
         assert values(DataLoader(range(2), pin_memory=True)) == [[0], [1]]  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..dims import evaluate, symbols
 from ..dtypes import dtype_of
-from ..errors import FeedError
+from ..errors import DeviceError, FeedError
 from ..ops.base import Kind, Op
 from .core import Graph, Value
 from .nested import definitions
@@ -35,8 +35,14 @@ class Interpreter:
                 slots[v] = len(slots)
         self._size = len(slots)
         self._n_params = len(graph.params)
-        stored = [v.data for v in [*graph.params, *graph.constants]]
-        self._stored = [xp.asarray(d) if d is not None else None for d in stored]
+        host = set() if xp is np else _read_by_host(graph)
+        self._host = {slots[v] for v in host}
+        self._modules = [np if node.outputs[0] in host else xp for node in graph.nodes]
+        stored = [(v.data, v in host) for v in [*graph.params, *graph.constants]]
+        # Numbers of NumPy, as opposed to its arrays, serve beside a device's arrays too.
+        self._stored = [
+            None if d is None else d[()] if on_host else xp.asarray(d) for d, on_host in stored
+        ]
         self._outputs = [slots[v] for v in graph.outputs]
         shared = _views_of_constants(graph)
         self._copied = [i for i, v in enumerate(graph.outputs) if v in shared]
@@ -86,6 +92,7 @@ class Interpreter:
 
         Raises:
             FeedError: an input has another rank, size or dtype than declared.
+            DeviceError: an operand is not where the graph runs.
         """
         env = self._bind(inputs)
         slots: list[Any] = [None] * self._size
@@ -94,6 +101,8 @@ class Interpreter:
         slots[stored : stored + len(self._stored)] = self._stored
         if params is not None:
             slots[stored : stored + self._n_params] = params
+        if self.xp is not np:
+            self._check_places(slots[: stored + len(self._stored)], stored)
         ops = self._ops_for(env)
         with np.errstate(all="ignore"):
             if self._defining:
@@ -101,14 +110,15 @@ class Interpreter:
             else:
                 self._run(ops, slots)
         xp = self.xp
-        results = [xp.asarray(slots[i]) for i in self._outputs]
+        results = [(np if i in self._host else xp).asarray(slots[i]) for i in self._outputs]
         for i in self._copied:  # the caller may write into what it gets
             results[i] = results[i].copy()
         return results
 
     def _run(self, ops: list[Op], slots: list[Any]) -> None:
-        xp = self.xp
-        for op, (operands, result, count, dead) in zip(ops, self._wiring, strict=True):
+        for op, xp, (operands, result, count, dead) in zip(
+            ops, self._modules, self._wiring, strict=True
+        ):
             out = op.eager(xp, *[slots[i] for i in operands])
             if count == 1:
                 slots[result] = out
@@ -119,9 +129,8 @@ class Interpreter:
 
     def _run_defining(self, ops: list[Op], slots: list[Any], env: dict[str, int]) -> None:
         """`_run` for a graph in which nodes define sizes that other ops need: see `nested`."""
-        xp = self.xp
-        for n, (op, (operands, result, count, dead)) in enumerate(
-            zip(ops, self._wiring, strict=True)
+        for n, (op, xp, (operands, result, count, dead)) in enumerate(
+            zip(ops, self._modules, self._wiring, strict=True)
         ):
             if n in self._late:
                 op = op.resolve(env)
@@ -131,6 +140,13 @@ class Interpreter:
                 env[name] = slots[slot].shape[axis]
             for i in dead:
                 slots[i] = None
+
+    def _check_places(self, operands: Sequence[Any], inputs: int) -> None:
+        """Raise for operands that are not on the device, unless the host is to read them."""
+        for slot, array in enumerate(operands):
+            if type(array) is np.ndarray and slot not in self._host:
+                what = f"input {self.inputs[slot][0]!r}" if slot < inputs else "a parameter"
+                raise DeviceError(f"the graph runs on cuda, but {what} is on the cpu")
 
     def _bind(self, inputs: Sequence[Any]) -> dict[str, int]:
         """The sizes of the symbolic dims, once the inputs are known to fit."""
@@ -156,6 +172,27 @@ class Interpreter:
                 self._resolved.clear()
             self._resolved[key] = found
         return found
+
+
+def _read_by_host(graph: Graph) -> set[Value]:
+    """Values that stay in host memory when the graph runs on a device.
+
+    Those of which an op reads the numbers on the host (seed and offset of a random stream), what
+    they are computed from and what is computed from them alone.
+    """
+    found: set[Value] = set()
+    for node in graph.nodes:
+        if node.op.reads_on_host:
+            found.update(node.inputs)
+    before = -1 if found else 0
+    while len(found) != before:
+        before = len(found)
+        for node in graph.nodes:
+            if not node.op.reads_on_host and any(
+                v in found and not v.is_constant for v in [*node.inputs, *node.outputs]
+            ):
+                found.update(node.inputs, node.outputs)
+    return found
 
 
 def _views_of_constants(graph: Graph) -> set[Value]:

@@ -80,6 +80,9 @@ class Op:
     # Whether equal calls give equal results; only then may calls be merged or folded.
     is_pure: ClassVar[bool] = True
 
+    # Whether `eager` reads its operands' numbers on the host, wherever it computes.
+    reads_on_host: ClassVar[bool] = False
+
     # The attributes that are graphs, in order (see `graph.nested`).
     bodies: ClassVar[tuple[str, ...]] = ()
 
@@ -196,10 +199,14 @@ def op(cls: type[_T]) -> type[_T]:
 
 
 def array_module(x: Any) -> Any:
-    """NumPy or CuPy, whichever `x` belongs to; NumPy for scalars."""
+    """NumPy or CuPy, whichever `x` belongs to; NumPy for scalars.
+
+    The GPU of `x` becomes CuPy's current one, on which new arrays are made.
+    """
     if type(x).__module__.startswith("cupy"):
         import sys
 
+        x.device.use()  # which CuPy leaves to its caller: results belong beside the operands
         return sys.modules["cupy"]
     return np
 

@@ -6,7 +6,7 @@ on every device. A generator adds `counters` to its offset after each call.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Random(Op):
 
     __slots__ = ()
     kind = Kind.LIBRARY
+    reads_on_host: ClassVar[bool] = True
 
     def result(self) -> TensorType:
         """The type of the numbers drawn."""

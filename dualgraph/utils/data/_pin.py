@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import warnings
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 from dualgraph._dispatch import make
 from dualgraph._tensor import Tensor
 from dualgraph.utils.data.collate import map_structure
+from dualgraph_runtime.device import Device
 
 __all__ = ["pin_memory"]
 
@@ -21,7 +20,7 @@ def pin_memory(data: Any) -> Any:
 
     Without a GPU there is no such memory: warns, and returns `data` as it is.
     """
-    if not _cuda_is_available():
+    if not Device("cuda").is_available():
         warnings.warn(
             "'pin_memory' argument is set as true but no accelerator is found, then device pinned "
             "memory won't be used.",
@@ -29,15 +28,6 @@ def pin_memory(data: Any) -> Any:
         )
         return data
     return map_structure(_pin, data)
-
-
-@functools.cache
-def _cuda_is_available() -> bool:
-    if importlib.util.find_spec("cupy") is None:
-        return False
-    import cupy
-
-    return bool(cupy.is_available())
 
 
 def _pin(value: Any) -> Any:
