@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph_compiler.dims import Dim
 from dualgraph_compiler.errors import DeviceError, DualGraphError, TraceError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops import Op
 from dualgraph_compiler.ops.base import array_module
+from dualgraph_compiler.ops.movement import Reshape
 from dualgraph_compiler.types import type_of
 from dualgraph_runtime.device import device_of
 
@@ -65,13 +67,17 @@ class ViewInfo:
     `version` is the storage version at which the view's tape entry (or traced value) was right;
     after an in-place write anywhere in the storage it is made anew. A view made while recording was
     off stays off the tape: it is not `recorded`, and its `ops` are None (in a trace they are kept,
-    since there they say what its value is).
+    since there they say what its value is). `recorded` is None for what `detach` gives in a trace.
     """
 
     __slots__ = ("base", "ops", "recorded", "version")
 
     def __init__(
-        self, base: Tensor, ops: tuple[Op, ...] | None, version: int, recorded: bool = True
+        self,
+        base: Tensor,
+        ops: tuple[Op, ...] | None,
+        version: int,
+        recorded: bool | None = True,
     ) -> None:
         self.base = base
         self.ops = ops
@@ -257,13 +263,16 @@ def _link_view(op: Op, base: Tensor, out: Tensor) -> None:
     """Note that `out` shows part of `base`, unless the kernel had to copy."""
     x, y = base._data, out._data
     traced = type(y) is Value
-    if not traced:
+    if traced:
+        if not _would_share(base, op):
+            return
+    else:
         owner = y.base
         seen = owner is not None and (owner is x or owner is x.base)
         if not seen and y.size and not array_module(x).may_share_memory(x, y):
             return
     out._ver = base._ver
-    recorded = local.grad
+    recorded: bool | None = local.grad
     ops: tuple[Op, ...] | None = (op,) if recorded or traced else None
     info = base._base
     if info is not None:
@@ -271,6 +280,22 @@ def _link_view(op: Op, base: Tensor, out: Tensor) -> None:
         recorded = recorded and info.recorded
         base = info.base
     out._base = ViewInfo(base, ops, out._ver[0], recorded)
+
+
+def _would_share(base: Tensor, op: Op) -> bool:
+    """Whether `op` on a traced view gives a view in eager code: asked of bytes laid out alike.
+
+    What is no view itself is taken to lie in memory row by row, as most results of operations do.
+    """
+    info = base._base
+    if type(op) is not Reshape or info is None or not info.ops:
+        return True
+    if any(isinstance(d, Dim) for d in info.base._data.shape) or info.base._data.size > 1 << 28:
+        return True
+    shown = start = np.empty(info.base._data.shape, np.bool_)
+    for o in (*info.ops, op):
+        shown = o.eager(np, shown)
+    return not shown.size or np.may_share_memory(start, shown)
 
 
 def current_fn(view: Tensor) -> Any:

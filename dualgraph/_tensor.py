@@ -226,7 +226,7 @@ class Tensor(Methods):
         if type(self._data) is Value:  # values are not shared as memory is: remember the storage
             info = self._base
             base, ops = (self, ()) if info is None else (info.base, info.ops)
-            out._base = _dispatch.ViewInfo(base, ops, self._ver[0], recorded=False)
+            out._base = _dispatch.ViewInfo(base, ops, self._ver[0], recorded=None)
         return out
 
     def detach_(self) -> Tensor:
@@ -402,7 +402,7 @@ class Tensor(Methods):
     def __reduce_ex__(self, protocol: Any) -> Any:
         data = self.detach().cpu()._concrete("pickling")
         kept = {k: v for k, v in self.__dict__.items() if k not in _PRIVATE}
-        return _rebuild, (type(self), data, self.requires_grad, kept)
+        return _rebuild, (type(self), data, self.requires_grad, kept, str(self.device))
 
     # -- being an operand of the ops' own rules ----------------------------------------------------
 
@@ -423,9 +423,13 @@ _PRIVATE = frozenset(("_free_grad", "_frozen", "_retained"))
 
 
 def _rebuild(
-    cls: type[Tensor], data: Any, requires_grad: bool, attributes: dict[str, Any] | None = None
+    cls: type[Tensor],
+    data: Any,
+    requires_grad: bool,
+    attributes: dict[str, Any] | None = None,
+    device: str = "cpu",
 ) -> Tensor:
-    out = make(data, Leaf() if requires_grad else None)
+    out = make(to_device(data, device), Leaf() if requires_grad else None)
     out.__class__ = cls
     out.__dict__.update(attributes or {})
     return out

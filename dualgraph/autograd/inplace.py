@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualgraph_compiler import dtypes as dt
-from dualgraph_compiler.errors import AutogradError, DTypeError, ShapeError
+from dualgraph_compiler.dims import product
+from dualgraph_compiler.errors import AutogradError, DTypeError, ShapeError, TraceError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops.base import shape_text
-from dualgraph_compiler.ops.movement import Expand
+from dualgraph_compiler.ops.movement import Expand, Reshape
 
 from .._dispatch import apply, capture_for, current_fn, make, symbolic
 from .grad_mode import local
@@ -56,7 +57,8 @@ def assign(target: Tensor, result: Tensor) -> Tensor:
         target._ver[0] += 1
         return target
     _check(target, result)
-    if local.grad and (type(base._fn) is Leaf or type(target._fn) is Leaf):
+    detached = base is not target and target._base.recorded is None
+    if local.grad and (type(base._fn) is Leaf or type(target._fn) is Leaf) and not detached:
         what = "a view of a leaf Variable" if base is not target else "a leaf Variable"
         raise AutogradError(f"{what} that requires grad is being used in an in-place operation.")
     if result.dtype is not target.dtype:
@@ -178,10 +180,15 @@ def _untaped(base: Tensor, result: Tensor) -> bool:
 def _write_through(view: Tensor, base: Tensor, result: Tensor, capture: Any) -> None:
     """Write a view: the base becomes the write-back of the result through the view's ops."""
     info = view._base
-    if info.ops is None or not (info.recorded or _untaped(base, result)):
+    if info.ops is None or (info.recorded is False and not _untaped(base, result)):
         raise AutogradError(
             "A view was created in no_grad mode and is being modified inplace with grad mode "
             "enabled. Clone it, or make the view where recording is on."
+        )
+    if info.recorded is None and local.grad and result._fn is not None:
+        raise TraceError(
+            "a value that requires grad is written to a detached tensor; this cannot be captured. "
+            "Write it to the tensor itself, or to a clone."
         )
     # The chain of values from the base to the view's parent, then back with each op undone.
     chain = [make(base._data, base._fn)]
@@ -189,16 +196,20 @@ def _write_through(view: Tensor, base: Tensor, result: Tensor, capture: Any) -> 
         chain[0]._data = base._data if capture is None else capture.value_of(base)
     for op in info.ops[:-1]:
         chain.append(apply(op, chain[-1]))
-    if any(type(op) is Expand for op in info.ops):
-        raise AutogradError(_OVERLAP)
     new = result
     for op, parent in zip(reversed(info.ops), reversed(chain[: len(info.ops)]), strict=True):
-        new = op.unview(parent, new)
+        if type(op) is not Expand:
+            new = op.unview(parent, new)
+        elif product(op.shape) == parent._data.size:
+            new = apply(Reshape(tuple(parent._data.shape)), new)
+        else:
+            raise AutogradError(_OVERLAP)
     if capture is not None:
         _write_traced(base, new, capture)
     else:
         _copy(view, result)
-    _move(base, new)
+    if info.recorded:
+        _move(base, new)
     if view._ver is not base._ver:
         view._ver[0] += 1
     current_fn(view)
