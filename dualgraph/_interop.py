@@ -15,6 +15,7 @@ import numpy as np
 
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.errors import AutogradError, DTypeError
+from dualgraph_runtime.device import Device
 
 if TYPE_CHECKING:
     from ._tensor import Tensor
@@ -94,9 +95,8 @@ def from_dlpack(source: Any) -> Tensor:
         TypeError: `source` does not speak DLPack.
         DTypeError: it holds elements of a type that has no tensor dtype.
         BufferError: the producer cannot export it, or it lives on another kind of device.
+        DeviceError: it lives on a GPU that cannot be used here.
     """
-    from ._dispatch import make
-
     if not hasattr(source, "__dlpack__") or not hasattr(source, "__dlpack_device__"):
         raise TypeError(
             "from_dlpack expects an object with __dlpack__ and __dlpack_device__, got "
@@ -106,9 +106,7 @@ def from_dlpack(source: Any) -> Tensor:
     if kind in (_CPU, _CUDA_HOST):
         xp: Any = np
     elif kind in (_CUDA, _CUDA_MANAGED):
-        import cupy
-
-        xp = cupy
+        xp = Device("cuda").xp
     else:
         raise BufferError(
             f"from_dlpack takes memory of the CPU or of CUDA, got DLPack device type {kind}"
@@ -117,6 +115,22 @@ def from_dlpack(source: Any) -> Tensor:
         array = xp.from_dlpack(_AsUint16(source)).view(_BFLOAT16)
     else:
         array = xp.from_dlpack(source)
+    return _known(array)
+
+
+def from_cuda_array(source: Any) -> Tensor:
+    """Return a tensor that shares memory with an object that has `__cuda_array_interface__`.
+
+    Raises:
+        DTypeError: it holds elements of a type that has no tensor dtype.
+        DeviceError: there is no CuPy, or no GPU, here.
+    """
+    return _known(Device("cuda").xp.asarray(source))
+
+
+def _known(array: Any) -> Tensor:
+    from ._dispatch import make
+
     if array.dtype not in dt.BY_NUMPY:
         raise DTypeError(f"no tensor dtype corresponds to {array.dtype}")
     return make(array)

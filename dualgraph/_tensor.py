@@ -221,6 +221,8 @@ class Tensor(Methods):
 
     def detach(self) -> Tensor:
         """The same storage off the tape."""
+        if self._base is not None and type(self._data) is Value:
+            current_fn(self)
         out = make(self._data)
         out._ver = self._ver
         if type(self._data) is Value:  # values are not shared as memory is: remember the storage

@@ -108,6 +108,8 @@ def tensor(
         from .creation import zeros
 
         return scalar(data, kind or dt.int64, zeros(()))
+    if hasattr(data, "__cuda_array_interface__"):  # another library's array on a GPU
+        return tensor(as_tensor(data), dtype=kind, device=device, requires_grad=requires_grad)
     if type(data) not in (float, int) and _has_tensors(data):
         data = _plain(data)
     return wrap(_array(data, kind), device, requires_grad)
@@ -132,6 +134,11 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
         from .._interop import from_dlpack
 
         made = from_dlpack(data)
+        return made if kind is None and device is None else made.to(device=device, dtype=kind)
+    if hasattr(data, "__cuda_array_interface__"):
+        from .._interop import from_cuda_array
+
+        made = from_cuda_array(data)
         return made if kind is None and device is None else made.to(device=device, dtype=kind)
     return tensor(data, dtype=dtype, device=device)
 

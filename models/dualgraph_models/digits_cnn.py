@@ -50,10 +50,12 @@ def random_shift(images: dg.Tensor, pixels: int = 1) -> dg.Tensor:
     """Images [N, C, H, W], each moved by up to `pixels` both ways; what moves in is 0."""
     n, _, height, width = images.shape
     padded = F.pad(images, (pixels,) * 4)
-    start = dg.randint(0, 2 * pixels + 1, (2, n, 1))
-    rows = (start[0] + dg.arange(height)).unsqueeze(2)
-    columns = (start[1] + dg.arange(width)).unsqueeze(1)
-    moved = padded.transpose(0, 1)[:, dg.arange(n).reshape(n, 1, 1), rows, columns]
+    here = images.device
+    start = dg.randint(0, 2 * pixels + 1, (2, n, 1), device=here)
+    rows = (start[0] + dg.arange(height, device=here)).unsqueeze(2)
+    columns = (start[1] + dg.arange(width, device=here)).unsqueeze(1)
+    image = dg.arange(n, device=here).reshape(n, 1, 1)
+    moved = padded.transpose(0, 1)[:, image, rows, columns]
     return moved.transpose(0, 1).contiguous()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from . import cuda
 from .array import CupyArray, unwrap, wrap
 from .signatures import Signature, read_signatures
 
@@ -43,10 +44,10 @@ def array(
         return wrap(found if not copy else found.copy())
     if isinstance(obj, CupyArray):
         same = (dtype is None or np.dtype(dtype) == obj.dtype) and ndmin <= obj.ndim
-        if same and not copy and (order != "C" or obj._a.flags.c_contiguous):
-            unwrap(obj)
+        here = obj._device == cuda.current.device
+        if here and same and not copy and (order != "C" or obj._a.flags.c_contiguous):
             return obj
-        host = unwrap(obj)
+        host = obj._a  # of another device: copied from there
     else:
         host = _on_host(obj)
     with np.errstate(all="ignore"):
@@ -114,8 +115,8 @@ def from_dlpack(source: Any, **options: Any) -> CupyArray:
         raise BufferError(f"expected memory of CUDA, got DLPack device type {kind}")
 
     class OnHost:
-        def __dlpack__(self, **_: Any) -> Any:
-            return source.__dlpack__()
+        def __dlpack__(self, *, max_version: Any = None, **_: Any) -> Any:
+            return source.__dlpack__(max_version=max_version)
 
         def __dlpack_device__(self) -> tuple[int, int]:
             return 1, 0

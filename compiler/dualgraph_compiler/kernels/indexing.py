@@ -119,7 +119,10 @@ def add_rows(
     values = widen(g).reshape(at.size, width)
     if skip is not None:
         kept = at != skip
-        at, values = at[kept], values[kept]
+        if is_numpy(xp):
+            at, values = at[kept], values[kept]
+        else:  # how many are kept is for the device to know
+            values = xp.where(kept[:, None], values, values.dtype.type(0))
     out = xp.zeros((rows, width), values.dtype)
     if is_numpy(xp) and width > 1 and at.size >= 8 * rows:
         order = np.argsort(at, kind="stable")

@@ -94,7 +94,7 @@ class PackedSequence:
             starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
             at = np.where(inside, starts[:, None] + np.arange(batch), 0)
             if unsorted is not None:
-                order = unsorted.numpy()
+                order = unsorted.cpu().numpy()
                 lengths, inside, at = lengths[order], inside[:, order], at[:, order]
             padded = _take(data, at)
             mask = make(inside).reshape(*inside.shape, *(1,) * (data.ndim - 1))
