@@ -23,6 +23,7 @@ from .passes import (
     PassRecord,
     RemoveDeadCode,
     Simplify,
+    SimplifyControl,
 )
 from .passes.group_pointwise import Grouping, group_pointwise
 
@@ -43,6 +44,7 @@ def pipeline(*, numerics: Numerics = "standard", decompose: bool = False) -> lis
         RemoveDeadCode(),  # traces leave nodes nobody reads; no later pass should spend time there
         FoldConstants(),  # shape arithmetic and transposed weights become constants
         MergeCommon(),  # repeated work is done once, and rules see equal operands as one value
+        SimplifyControl(),  # decided branches and constants inside bodies are work for the rules
     ]
     if decompose:
         passes.append(Decompose())  # before the rules, which see through ops but not composites

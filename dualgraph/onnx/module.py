@@ -9,6 +9,7 @@ from dualgraph_compiler import graph as ir
 from dualgraph_compiler.dims import Dim
 from dualgraph_compiler.errors import FeedError
 from dualgraph_compiler.graph import Value
+from dualgraph_compiler.graph.nested import definitions
 from dualgraph_compiler.ops import Op
 
 from .. import nn
@@ -40,6 +41,12 @@ class GraphModule(nn.Module):
         self._plan: list[tuple[Op, tuple[Value, ...], tuple[Value, ...]]] = [
             (n.op, n.inputs, n.outputs) for n in graph.nodes
         ]
+        # Sizes that only running a node tells: by node, the symbol, which result, which axis.
+        self._defined: dict[int, list[tuple[str, int, int]]] = {}
+        at = {node: i for i, node in enumerate(graph.nodes)}
+        for name, (v, axis) in definitions(graph).items():
+            assert v.node is not None
+            self._defined.setdefault(at[v.node], []).append((name, v.index, axis))
         self._symbolic = {i for i, (op, _, _) in enumerate(self._plan) if op.symbols()}
 
     def forward(self, *inputs: Tensor) -> Any:
@@ -57,6 +64,10 @@ class GraphModule(nn.Module):
             values[v] = self._constant(v)
         env = _bind(declared, inputs)
         for i, (op, operands, results) in enumerate(self._plan):
+            defined = self._defined.get(i, ())
+            if defined and captures.current is not None:  # a new symbol at each call
+                count = len(captures.current.graph)
+                op = op.resolve({name: Dim(f"{name}_{count}") for name, _, _ in defined})
             if i in self._symbolic:
                 op = op.resolve(env)
             out = apply(op, *(values[v] for v in operands)) if operands else _create(op)
@@ -64,6 +75,8 @@ class GraphModule(nn.Module):
                 values[results[0]] = out
             else:
                 values.update(zip(results, out, strict=True))
+            for name, index, axis in defined:
+                env[name] = values[results[index]].shape[axis]
         outputs = tuple(values[v] for v in self.graph.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 

@@ -28,7 +28,7 @@ class BodyCapture(Capture):
         super().__init__(Graph(name), outer.names)
         self.outer = outer
         self.function = function
-        self.scope = outer.scope
+        self.scope, self.modules = outer.scope, outer.modules
         # By value and producer: a detached tensor is another operand than what it was made from.
         self.captured: dict[Any, tuple[Tensor, Value, Value]] = {}
 

@@ -7,9 +7,9 @@ from a body (an interpreter, its gradient) is made once and kept by `derived`.
 
 Sizes. A body is generic in the symbols that stand alone as a size of one of its inputs: they take
 the operands' sizes, anew at each call. Its other symbols belong to the graph around it; they count
-among the `symbols()` of the op that holds the body, whose `resolve` puts values in their place. A
-node may define a symbol, the size of a result that only running it tells: the one way in which a
-symbol comes up in a node's results that neither its operands nor its attributes have.
+among the `symbols()` of the op that holds the body, whose `resolve` puts values in their place. An
+op that `defines_sizes` has symbols of its own for the sizes of its results that only a run tells:
+they take their values from the arrays it gives, and a node is kept while anything needs them.
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ def bound_names(types: Sequence[TensorType]) -> set[str]:
 
 def definitions(graph: Graph) -> dict[str, tuple[Value, int]]:
     """The symbols that nodes define: for each, a result and the axis whose size it is."""
-    sources = [*graph.inputs, *graph.params]
-    known = {s.name for v in sources for d in v.shape for s in symbols(d)}
     found: dict[str, tuple[Value, int]] = {}
+    if not any(node.op.defines_sizes for node in graph.nodes):
+        return found
+    known = {s.name for v in [*graph.inputs, *graph.params] for d in v.shape for s in symbols(d)}
     for node in graph.nodes:
         known.update(s.name for s in node.op.symbols())
-        for v in node.outputs:
+        for v in node.outputs if node.op.defines_sizes else ():
             for axis, d in enumerate(v.shape):
                 if isinstance(d, Dim) and d.name is not None and d.name not in known:
                     known.add(d.name)
@@ -147,9 +148,16 @@ def prune(graph: Graph) -> bool:
     """Erase the nodes and constants that no output needs; whether there were any."""
     kept = set(graph.outputs)
     before = len(graph)
+    defining = any(node.op.defines_sizes for node in graph.nodes)
+    sizes: set[str] = set()  # symbols that nodes kept so far need
     # Last to first: a node's consumers are gone before it is looked at, so one walk is enough.
     for node in graph.reversed_nodes():
-        if not any(v.uses or v in kept for v in node.outputs):
+        used = any(v.uses or v in kept for v in node.outputs)
+        if node.op.defines_sizes and not used:
+            used = not sizes.isdisjoint(bound_names([v.type for v in node.outputs]))
+        if not used:
             graph.erase(node)
+        elif defining:
+            sizes.update(s.name for s in node.op.symbols())
     dropped = graph.drop_unused()
     return len(graph) != before or dropped > 0

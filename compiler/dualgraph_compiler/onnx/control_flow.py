@@ -117,6 +117,7 @@ def _loop_body(ctx: Importer, proto: onnx.GraphProto, carried: Sequence[TensorTy
     for _ in range(_ROUNDS):
         body = _subgraph(ctx, Graph("body"))
         number = body.graph.add_input(TensorType(int64, ()), proto.input[0].name)
+        body.number = number
         own = [
             body.graph.add_input(t, info.name)
             for t, info in zip(types, proto.input[2:], strict=True)

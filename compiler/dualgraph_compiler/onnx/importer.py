@@ -352,6 +352,10 @@ class Importer:
         """The data of a constant operand, or None."""
         return self._folder.array(value)
 
+    def counted(self, value: Value) -> tuple[Value, int] | None:
+        """Nothing: the graph of a model is not the body of a loop."""
+        return None
+
     def constant(self, array: Any) -> Value:
         """A constant Value."""
         array = np.asarray(array)

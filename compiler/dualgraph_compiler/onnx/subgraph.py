@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..dtypes import int64
 from ..errors import OnnxError
 from ..graph import Graph, Value
+from ..ops.base import Kind
 from .importer import Importer
 from .materialize import materialize
 
@@ -27,6 +29,7 @@ class Subgraph(Importer):
         self._outer = outer
         self._dims = outer._dims
         self._settings = outer._settings
+        self.number: Value | None = None  # that of the step, in the body of a loop
         self.captured: dict[Value, Value] = {}  # values outside, and the inputs they come in by
         if graph is outer.graph:
             self._pending, self._folder = outer._pending, outer._folder
@@ -58,9 +61,26 @@ class Subgraph(Importer):
         self.graph.drop_unused()
         return list(self.graph.outputs)
 
-    def add_formal(self, declared: onnx.ValueInfoProto, like: Value) -> Value:
-        """An input for the graph's own input `declared`, of the type of `like`."""
-        return self.graph.add_input(like.type, declared.name)
+    def counted(self, value: Value) -> tuple[Value, int] | None:
+        """The number of a loop's step and what is added to it, if `value` is that sum."""
+        plus = 0
+        while value.size == 1 and value.dtype is int64:
+            if value is self.number:
+                return value, plus
+            if value.node is None:
+                break
+            op, (first, *rest) = value.node.op, value.node.inputs or (value,)
+            if op.name == "add":
+                known = [self.array(v) for v in (first, *rest)]
+                if known[0] is not None:
+                    first, known = rest[0], known[::-1]
+                if known[1] is None:
+                    break
+                plus += int(known[1].item())
+            elif op.kind is not Kind.MOVEMENT or rest:
+                break
+            value = first
+        return None
 
     def capture(self, outside: Value) -> Value:
         """The input by which a value from outside comes in."""

@@ -83,6 +83,9 @@ class Op:
     # Whether `eager` reads its operands' numbers on the host, wherever it computes.
     reads_on_host: ClassVar[bool] = False
 
+    # Whether running it tells a size that nothing else does (see `graph.nested`).
+    defines_sizes: ClassVar[bool] = False
+
     # The attributes that are graphs, in order (see `graph.nested`).
     bodies: ClassVar[tuple[str, ...]] = ()
 

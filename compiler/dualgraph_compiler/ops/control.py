@@ -37,6 +37,16 @@ class Control(Op):
         return [getattr(self, name) for name in self.bodies]
 
     @property
+    def first_shared(self) -> int:
+        """How many operands come before those that the bodies see as they are."""
+        raise NotImplementedError(type(self).__name__)
+
+    @property
+    def first_optional(self) -> int:
+        """How many results come before those that a body may do without."""
+        raise NotImplementedError(type(self).__name__)
+
+    @property
     def is_pure(self) -> bool:  # type: ignore[override]
         return all(node.op.is_pure for body in self.graphs for node in body.nodes)
 
@@ -133,6 +143,18 @@ class If(Control):
     def infer(self, cond: TensorType, *xs: TensorType) -> Any:
         require_condition("if", cond)
         return results(self.result_types(xs, iter(self.sizes)))
+
+    @property
+    def first_shared(self) -> int:
+        return 1
+
+    @property
+    def first_optional(self) -> int:
+        return 0
+
+    @property
+    def defines_sizes(self) -> bool:  # type: ignore[override]
+        return bool(self.sizes)
 
     def result_types(self, xs: Sequence[TensorType], sizes: Iterator[DimLike]) -> list[TensorType]:
         """The types of the results, those sizes in which the branches differ taken from `sizes`."""

@@ -49,8 +49,20 @@ class Loop(Control):
     bodies = ("body",)
 
     @property
+    def first_shared(self) -> int:
+        return 2 + self.carried
+
+    @property
+    def first_optional(self) -> int:
+        return self.carried
+
+    @property
     def n_outputs(self) -> int:  # type: ignore[override]
         return len(self.body.outputs) - 1
+
+    @property
+    def defines_sizes(self) -> bool:  # type: ignore[override]
+        return bool(self.sizes) or isinstance(self.trips, Dim)
 
     def infer(self, limit: TensorType, cond: TensorType, *operands: TensorType) -> Any:
         if limit.dtype is not int64 or limit.shape != ():

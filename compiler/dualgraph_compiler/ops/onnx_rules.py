@@ -86,6 +86,9 @@ class Import(Protocol):
     def constant(self, array: Any) -> Any:
         """A constant Value."""
 
+    def counted(self, value: Any) -> tuple[Any, int] | None:
+        """The number of a loop's step and what is added to it, if `value` is that sum."""
+
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}

@@ -62,6 +62,14 @@ class Scan(Control):
     bodies = ("body",)
 
     @property
+    def first_shared(self) -> int:
+        return self.carried + self.scanned
+
+    @property
+    def first_optional(self) -> int:
+        return self.carried
+
+    @property
     def n_outputs(self) -> int:  # type: ignore[override]
         return len(self.body.outputs)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..dims import DimLike, Shape, maximum, minimum
 from ..dtypes import int64
 from ..errors import ShapeError
 from ..types import TensorType
 from . import f
-from .base import Array, Grad, normalize_axis, op, shape_text
+from .base import REGISTRY, Array, Grad, normalize_axis, op, shape_text
 from .movement import Movement
 from .onnx_rules import Export, Import, from_onnx
 
@@ -189,6 +191,9 @@ def full_bounds(shape: Shape) -> tuple[list[DimLike], list[DimLike], list[int]]:
 def _import_slice(
     ctx: Import, x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None
 ) -> Any:
+    window = _moving_window(ctx, x, starts, ends, axes, steps)
+    if window is not None:
+        return window
     first = ctx.sizes(starts, "the starts of Slice")
     last = ctx.sizes(ends, "the ends of Slice")
     along = range(len(first)) if axes is None else ctx.ints(axes, "the axes of Slice")
@@ -213,6 +218,26 @@ def _import_slice(
     if (new_starts, new_stops, new_steps) == full_bounds(x.shape):
         return x
     return Slice(tuple(new_starts), tuple(new_stops), tuple(new_steps))(x)
+
+
+def _moving_window(
+    ctx: Import, x: Any, starts: Any, ends: Any, axes: Any, steps: Any
+) -> Any | None:
+    """``x[i + a : i + b]`` for the number i of a loop's step; None where that is not what is meant.
+
+    ONNX would cut such a slice off at the end of the axis; here it has b - a elements or raises
+    IndexOutOfRange.
+    """
+    first, last = ctx.counted(starts), ctx.counted(ends)
+    if first is None or last is None or first[0] is not last[0]:
+        return None
+    (number, a), (_, b) = first, last
+    by = 1 if steps is None else ctx.ints(steps, "the steps of Slice")[0]
+    if by != 1 or not 0 <= a < b:
+        return None
+    axis = 0 if axes is None else ctx.ints(axes, "the axes of Slice")[0]
+    at = f.reshape(number, (1,)) + ctx.constant(np.arange(a, b))
+    return REGISTRY["index_select"](axis=normalize_axis("Slice", axis, x.ndim))(x, at)  # type: ignore[call-arg]
 
 
 def _from_front(bound: DimLike, size: DimLike) -> DimLike:

@@ -5,6 +5,7 @@ leaves it valid, and says whether anything changed. Passes decide by an op's *ki
 only in a rule that is about that op.
 """
 
+from .control_flow import SimplifyControl
 from .cse import MergeCommon
 from .dce import RemoveDeadCode
 from .decompose import Decompose
@@ -23,4 +24,5 @@ __all__ = [
     "PassRecord",
     "RemoveDeadCode",
     "Simplify",
+    "SimplifyControl",
 ]

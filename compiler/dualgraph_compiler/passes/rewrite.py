@@ -65,7 +65,8 @@ class Worklist:
         stack = [node]
         while stack:
             dead = stack.pop()
-            if dead not in self._known or any(v.uses or v in kept for v in dead.outputs):
+            used = any(v.uses or v in kept for v in dead.outputs) or dead.op.defines_sizes
+            if dead not in self._known or used:
                 continue
             producers = [v.node for v in dead.inputs if v.node is not None]
             self.graph.erase(dead)
