@@ -315,11 +315,15 @@ def _refresh(view: Tensor, info: ViewInfo) -> None:
             again = apply(op, again)
     finally:
         local.grad = mode
+    info.version = view._ver[0]
     if info.recorded and (again._fn is not None or type(view._fn) is not Leaf):
-        view._fn = again._fn
+        old, view._fn = view._fn, again._fn
+        if "_retained" in view.__dict__ and again._fn is not None:
+            from .autograd.inplace import keep_retaining
+
+            keep_retaining(view, old)
     if type(view._data) is Value:
         view._data = again._data
-    info.version = view._ver[0]
 
 
 # -- traced ---------------------------------------------------------------------------------------

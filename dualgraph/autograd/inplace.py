@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,7 @@ def _move(target: Tensor, result: Tensor) -> None:
     if result._fn is None and old is not None:
         target._fn = Overwritten((old,))
     if "_retained" in target.__dict__:
-        _retain(target)
+        keep_retaining(target, old)
 
 
 def _keep_operands(node: Node, cell: list[int]) -> None:
@@ -148,19 +149,17 @@ def _writable(data: Any) -> Any:
     """
     if any(step == 0 and size > 1 for step, size in zip(data.strides, data.shape, strict=True)):
         raise AutogradError(_OVERLAP)
-    owner = data.base
-    while type(owner) is np.ndarray and type(owner.base) is np.ndarray:
+    owner = data
+    while getattr(owner, "base", None) is not None:
         owner = owner.base
-    if type(owner) is not np.ndarray or not owner.flags.writeable:
+    if type(owner) is not np.ndarray or not owner.flags.writeable or not owner.flags.c_contiguous:
         raise AutogradError(
             "the memory of this tensor is read-only (it was made from a read-only array). Please "
             "clone() the tensor before writing to it."
         )
     start = np.lib.array_utils.byte_bounds(owner)[0]
     offset = data.__array_interface__["data"][0] - start
-    memory = np.frombuffer(owner.data.cast("B"), np.uint8) if owner.flags.c_contiguous else None
-    if memory is None:
-        raise AutogradError(_OVERLAP)
+    memory = owner.reshape(-1).view(np.uint8)
     return np.ndarray(data.shape, data.dtype, memory, offset, data.strides)
 
 
@@ -213,8 +212,6 @@ def _write_through(view: Tensor, base: Tensor, result: Tensor, capture: Any) -> 
     if view._ver is not base._ver:
         view._ver[0] += 1
     current_fn(view)
-    if "_retained" in view.__dict__:
-        _retain(view)
 
 
 # -- gradients ------------------------------------------------------------------------------------
@@ -272,19 +269,19 @@ def retain_grad(t: Tensor) -> None:
     if t.is_leaf or "_retained" in t.__dict__:
         return
     t.__dict__["_retained"] = {}
-    _retain(t)
+    keep_retaining(t)
 
 
-def _retain(t: Tensor) -> None:
-    """Keep the gradient at the present place of `t` on the tape, and at no earlier one."""
+def keep_retaining(t: Tensor, old: Any = None) -> None:
+    """Keep the gradient at the present place of `t` on the tape, and not at its `old` one."""
     held = t.__dict__["_retained"]
-    if "hook" in held:
-        held.pop("hook").remove()
+    if old is not None and old.hooks:
+        old.hooks.pop(held.get("hook"), None)
 
     def keep(g: Tensor) -> None:
         held["grad"] = g.clone() if held.get("grad") is None else held["grad"] + g
 
-    held["hook"] = register_hook(t, keep)
+    held["hook"] = register_hook(t, keep).id
 
 
 def add_grad(t: Tensor, g: Tensor) -> None:
@@ -331,7 +328,14 @@ def register_post_accumulate_grad_hook(
         raise AutogradError("post accumulate grad hooks cannot be registered on non-leaf tensors")
     if fn.post_hooks is None:
         fn.post_hooks = {}
-    return RemovableHandle(fn.post_hooks, lambda _grad: hook(t))
+    of = weakref.ref(t)  # the leaf is part of `t`: no reference back
+
+    def call(_grad: Tensor) -> None:
+        alive = of()
+        if alive is not None:
+            hook(alive)
+
+    return RemovableHandle(fn.post_hooks, call)
 
 
 def is_differentiable(t: Tensor) -> bool:

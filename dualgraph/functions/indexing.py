@@ -72,7 +72,8 @@ class _LazyView(ViewInfo):
             before = () if self.parent is None else self.parent.ops
             if before is None:
                 return None
-            self._found = (*before, *_plan(self.key, self.shape).ops)
+            ops = _plan(self.key, self.shape).ops or [Reshape(self.shape)]
+            self._found = (*before, *ops)
         return self._found
 
 

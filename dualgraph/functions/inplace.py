@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph_compiler.errors import ShapeError
 from dualgraph_compiler.graph import Value
+from dualgraph_compiler.ops.base import shape_text
 
 from .._dispatch import make, symbolic
 from .._promote import cast, is_number
@@ -68,6 +70,11 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
     if hasattr(src, "_data") and type(self._data) is not Value and type(src._data) is not Value:
         src = move(src, self.device)
+        if src._data.ndim > self._data.ndim:  # which `self[...] = src` would drop if of size 1
+            raise ShapeError(
+                f"output with shape {shape_text(self.shape)} doesn't match the broadcast shape "
+                f"{shape_text(src.shape)}"
+            )
     return assign(self, _fitted(src, self, tuple(self._data.shape)))
 
 
