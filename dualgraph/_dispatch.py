@@ -290,10 +290,14 @@ def _would_share(base: Tensor, op: Op) -> bool:
     info = base._base
     if type(op) is not Reshape or info is None or not info.ops:
         return True
-    if any(isinstance(d, Dim) for d in info.base._data.shape) or info.base._data.size > 1 << 28:
+    ops = (*info.ops, op)
+    shape = info.base._data.shape
+    if any(isinstance(d, Dim) for d in shape) or any(o.symbols() for o in ops):
         return True
-    shown = start = np.empty(info.base._data.shape, np.bool_)
-    for o in (*info.ops, op):
+    if info.base._data.size > 1 << 28:
+        return True
+    shown = start = np.empty(shape, np.bool_)
+    for o in ops:
         shown = o.eager(np, shown)
     return not shown.size or np.may_share_memory(start, shown)
 
