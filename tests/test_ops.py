@@ -200,21 +200,6 @@ def test_decomposition(record: OpSamples) -> None:
             check_result(record, i, got, slack=20)
 
 
-@pytest.mark.cuda
-@each_op
-def test_cuda(record: OpSamples) -> None:
-    import cupy
-
-    for i, sample in enumerate(record.samples):
-        if any(x.dtype == bfloat16 for x in sample.inputs):
-            continue  # CuPy has no bfloat16
-        with naming(sample):
-            inputs = [cupy.asarray(x) for x in sample.inputs]
-            got = as_tuple(sample.op.eager(cupy, *inputs))
-            assert all(isinstance(y, cupy.ndarray) for y in got), "a result left the device"
-            check_result(record, i, [cupy.asnumpy(y) for y in got], slack=10)
-
-
 # -- ONNX ----------------------------------------------------------------------------------------
 
 

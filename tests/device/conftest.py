@@ -12,6 +12,14 @@ from tests.conftest import cuda_is_available
 from tests.fake_cupy import installed
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where there is a GPU, ``pytest -m cuda`` selects what runs on it."""
+    if cuda_is_available():
+        for item in items:
+            if "cupy" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.cuda)
+
+
 @pytest.fixture
 def cupy() -> Iterator[Any]:
     """The array module of ``Device("cuda")``."""
