@@ -114,6 +114,7 @@ def _loop_body(ctx: Importer, proto: onnx.GraphProto, carried: Sequence[TensorTy
             f"its body has {len(proto.input)} inputs and {len(proto.output)} outputs for "
             f"{len(types)} carried values"
         )
+    opened: set[DimLike] = set()
     for _ in range(_ROUNDS):
         body = _subgraph(ctx, Graph("body"))
         number = body.graph.add_input(TensorType(int64, ()), proto.input[0].name)
@@ -125,7 +126,7 @@ def _loop_body(ctx: Importer, proto: onnx.GraphProto, carried: Sequence[TensorTy
         # While the body runs, the condition that it is given holds.
         going = _declared_rank(body.graph.constant(np.True_), proto.input[1])
         outputs = body.read(proto, [_declared_rank(number, proto.input[0]), going, *own])
-        wider = [_widened(ctx, t, y.type) for t, y in zip(types, outputs[1:], strict=False)]
+        wider = [_widened(ctx, t, y.type, opened) for t, y in zip(types, outputs[1:], strict=False)]
         if wider == types:
             outputs[0] = _scalar(outputs[0])
             body.graph.set_outputs(outputs, body.graph.output_names)
@@ -141,14 +142,18 @@ def _declared_rank(value: Value, info: onnx.ValueInfoProto) -> Value:
     return f.reshape(value, (1,) * axes) if axes else value
 
 
-def _widened(ctx: Importer, before: TensorType, after: TensorType) -> TensorType:
-    """`before` with an open size where a step changes one."""
+def _widened(
+    ctx: Importer, before: TensorType, after: TensorType, opened: set[DimLike]
+) -> TensorType:
+    """`before` with an open size where a step changes one; `opened` are those there are already."""
     if before.ndim != after.ndim:
         return before  # the op says what is wrong
-    return before.with_shape(
-        d if d == e or (isinstance(d, Dim) and d.name is not None) else ctx.fresh_size("size")
-        for d, e in zip(before.shape, after.shape, strict=True)
-    )
+    shape = list(before.shape)
+    for axis, (d, e) in enumerate(zip(before.shape, after.shape, strict=True)):
+        if d != e and d not in opened:
+            shape[axis] = ctx.fresh_size("size")
+            opened.add(shape[axis])
+    return before.with_shape(shape)
 
 
 # -- Scan -----------------------------------------------------------------------------------------
