@@ -7,6 +7,7 @@ integer indices that wrap around unchecked, arrays of one device at a time. What
 wait for data of the device is counted; see `transfers`.
 
     array      the array class
+    operators  its operators
     ufuncs     elementwise functions, from the loops in `ufuncs.txt`
     functions  the rest of the module's functions, from the signatures in `functions.txt`
     cuda       devices, streams, the runtime's queries

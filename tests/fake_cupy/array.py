@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import cuda
+from .operators import add_operators
 from .signatures import Signature, read_signatures
 from .transfers import to_host
 
@@ -345,82 +346,6 @@ def wrap(array: Any, *sources: CupyArray) -> CupyArray:
     return out
 
 
-def _operator(name: str, ufunc: str) -> None:
-    def method(self: CupyArray, other: Any) -> Any:
-        if not isinstance(other, (CupyArray, np.ndarray, *_NUMBERS)):
-            return NotImplemented
-        return getattr(_module(), ufunc)(self, other)
-
-    def reflected(self: CupyArray, other: Any) -> Any:
-        if not isinstance(other, (CupyArray, np.ndarray, *_NUMBERS)):
-            return NotImplemented
-        return getattr(_module(), ufunc)(other, self)
-
-    def inplace(self: CupyArray, other: Any) -> Any:
-        return getattr(_module(), ufunc)(self, other, out=self)
-
-    setattr(CupyArray, f"__{name}__", method)
-    setattr(CupyArray, f"__r{name}__", reflected)
-    if name not in ("matmul", "divmod"):
-        setattr(CupyArray, f"__i{name}__", inplace)
-
-
-for _name, _ufunc in {
-    "add": "add",
-    "sub": "subtract",
-    "mul": "multiply",
-    "truediv": "true_divide",
-    "floordiv": "floor_divide",
-    "mod": "remainder",
-    "divmod": "divmod",
-    "pow": "power",
-    "matmul": "matmul",
-    "and": "bitwise_and",
-    "or": "bitwise_or",
-    "xor": "bitwise_xor",
-    "lshift": "left_shift",
-    "rshift": "right_shift",
-}.items():
-    _operator(_name, _ufunc)
-
-
-def _comparison(name: str, ufunc: str) -> None:
-    def method(self: CupyArray, other: Any) -> Any:
-        if other is None:
-            return wrap(np.full(self.shape, name == "ne"))
-        if isinstance(other, np.ndarray) and not other.ndim:
-            other = other.item()
-        if not isinstance(other, (CupyArray, np.ndarray, *_NUMBERS)):
-            return NotImplemented
-        return getattr(_module(), ufunc)(self, other)
-
-    setattr(CupyArray, f"__{name}__", method)
-
-
-for _name, _ufunc in {
-    "eq": "equal",
-    "ne": "not_equal",
-    "lt": "less",
-    "le": "less_equal",
-    "gt": "greater",
-    "ge": "greater_equal",
-}.items():
-    _comparison(_name, _ufunc)
-
-
-def _unary(name: str, ufunc: str) -> None:
-    setattr(CupyArray, f"__{name}__", lambda self: getattr(_module(), ufunc)(self))
-
-
-for _name, _ufunc in {
-    "neg": "negative",
-    "pos": "positive",
-    "abs": "absolute",
-    "invert": "invert",
-}.items():
-    _unary(_name, _ufunc)
-
-
 def _method(signature: Signature) -> Any:
     def method(self: CupyArray, *args: Any, **kw: Any) -> Any:
         return signature.run(getattr(np.ndarray, signature.name), args, kw, first=self)
@@ -432,5 +357,6 @@ for _signature in read_signatures(Path(__file__).parent / "methods.txt"):
     if not hasattr(CupyArray, _signature.name):
         setattr(CupyArray, _signature.name, _method(_signature))
 
+add_operators(CupyArray)
 CupyArray.__name__ = CupyArray.__qualname__ = "ndarray"
 CupyArray.__module__ = "cupy"
