@@ -120,7 +120,8 @@ class Capture:
     def _refuse_overlap(self, data: Any) -> None:
         for written in self.writes.values():
             other = written.tensor._data
-            if array_module(data).may_share_memory(data, other):
+            together = type(data) is type(other)  # on one kind of device
+            if together and array_module(data).may_share_memory(data, other):
                 raise TraceError(
                     "a tensor from outside was read after another one that shares its memory was "
                     "written; how they are related cannot be captured. Use one of them for both."

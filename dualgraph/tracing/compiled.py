@@ -132,7 +132,9 @@ def _hashable(x: Any) -> bool:
 def _overlapping(tensors: Sequence[Tensor]) -> bool:
     arrays = [t._data for t in tensors]
     return any(
-        array_module(a).may_share_memory(a, b) for i, a in enumerate(arrays) for b in arrays[:i]
+        type(a) is type(b) and array_module(a).may_share_memory(a, b)
+        for i, a in enumerate(arrays)
+        for b in arrays[:i]
     )
 
 
