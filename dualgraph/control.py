@@ -23,15 +23,18 @@ from dualgraph_compiler.types import TensorType
 
 from ._dispatch import apply, capture_for, make, symbolic
 from ._tensor import Tensor
+from .autograd.grad_mode import no_grad
+from .autograd.inplace import assign
 from .functions import stack
 from .tracing import tree
 from .tracing.body import (
     BodyCapture,
     as_tensor,
     described,
-    formals,
+    formal,
     require_same_structure,
     require_same_type,
+    split_captured,
 )
 from .tracing.capture import Capture
 
@@ -48,7 +51,7 @@ def cond(
         pred: a bool, or a tensor of one element. A bool chooses at once, in a trace too.
         true_fn, false_fn: functions of the operands. Traced, both run, and must return the same
             structure of tensors of the same dtypes and shapes. They may read any tensor around
-            them, but must not write to one.
+            them, but write only to buffers.
         operands: arguments, nested at will.
 
     Raises:
@@ -64,7 +67,7 @@ def cond(
         BodyCapture(capture, name, function)
         for name, function in (("then_branch", true_fn), ("else_branch", false_fn))
     ]
-    one, other = (branch.run(*operands) for branch in branches)
+    one, other = (branch.run(branch.function, *operands) for branch in branches)
     require_same_structure("cond", (described(true_fn), one), (described(false_fn), other))
     outputs: list[list[Value]] = [[], []]
     labelled = tree.flatten(one)
@@ -102,16 +105,20 @@ def _agreeing(
 
 def _apply_if(pred: Tensor, branches: list[BodyCapture], outputs: list[list[Value]]) -> Any:
     """The results of the If, in turn."""
+    states = list({id(t._data): t for b in branches for t in b.states()}.values())
+    for ys, branch in zip(outputs, branches, strict=True):
+        ys += [branch.value_of(t) for t in states]
     if not outputs[0]:
         return iter(())
     keys = list(dict.fromkeys(key for branch in branches for key in branch.captured))
     captured = [next(b.captured[k] for b in branches if k in b.captured)[:2] for k in keys]
     graphs = [
-        b.finish(ys, [b.input_for(t, outside) for t, outside in captured])
+        b.finish([b.input_for(t, outside) for t, outside in captured], ys)
         for b, ys in zip(branches, outputs, strict=True)
     ]
-    made = apply(If(graphs[0], graphs[1]), pred, *(t for t, _ in captured))
-    return iter(made if isinstance(made, tuple) else (made,))
+    made = _listed(apply(If(graphs[0], graphs[1]), pred, *(t for t, _ in captured)))
+    _write_back(states, made[len(made) - len(states) :], branches[0].taped | branches[1].taped)
+    return iter(made)
 
 
 # -- while_loop -----------------------------------------------------------------------------------
@@ -125,7 +132,7 @@ def while_loop(
     Args:
         cond_fn: gives a bool, or a tensor of one element.
         body_fn: gives the next values, in the structure of `carried_inputs` and with the same
-            dtypes and shapes. Both may read any tensor around them, but must not write to one.
+            dtypes and shapes. Both may read any tensor around them, but write only to buffers.
         carried_inputs: tensors and numbers, nested at will; numbers become tensors.
 
     Eagerly gradients are those of the steps taken. In a trace they are not defined, because the
@@ -157,22 +164,28 @@ def _traced_while(
         begin = make(capture.graph.constant(np.asarray(True)))
     initial = [leaf for _, leaf in tree.flatten(carried)]
     body = BodyCapture(capture, "body", body_fn)
-    _, *own = formals(body, [TensorType(int64, ()), *(t._type() for t in initial)])
+    number = formal(body, TensorType(int64, ()))
+    own = [formal(body, t._type(), t) for t in initial]
     inside = iter(own)
     args = tree.map_leaves(lambda _: next(inside), carried)
-    following = _next_carried("while_loop", body_fn, args, _as_tuple(body.run(*args)), body)
-    body.function = cond_fn
-    more = body.run(*following)
+    following = _next_carried(
+        "while_loop", body_fn, args, _as_tuple(body.run(body_fn, *args)), body
+    )
+    more = body.run(cond_fn, *following)
     with body:
         going = body.value_of(_condition("while_loop", as_tensor(more)))
     outputs = [body.value_of(leaf) for _, leaf in tree.flatten(following)]
-    captured = list(body.captured.values())
-    graph = body.finish([going, *outputs], [v for *_, v in captured], 1 + len(initial))
+    states, shared = split_captured(body)
+    graph = body.finish(
+        [t._data for t in (number, *own)] + [v for _, v in (*states, *shared)],
+        [going, *outputs, *(body.value_of(t) for t, _ in states)],
+    )
     limit = make(capture.graph.constant(np.asarray(NO_LIMIT)))
-    op = Loop(graph, len(initial))
+    op = Loop(graph, len(initial) + len(states))
     first = _condition("while_loop", begin)
-    made = apply(op, limit, first, *initial, *(t for t, *_ in captured))
-    results = iter(made if isinstance(made, tuple) else (made,))
+    made = _listed(apply(op, limit, first, *initial, *(t for t, _ in (*states, *shared))))
+    _write_back([t for t, _ in states], made[len(initial) :], body.taped)
+    results = iter(made)
     return tree.map_leaves(lambda _: next(results), carried)
 
 
@@ -215,7 +228,7 @@ def scan(
 
     Args:
         f: one step. It must keep the structure, dtypes and shapes of the carry; y may be any
-            structure. It may read any tensor around it, but must not write to one.
+            structure. It may read any tensor around it, but write only to buffers.
         init: the first carry: tensors and numbers, nested at will; numbers become tensors.
         xs: tensors, nested at will, all of one size along axis 0, which is scanned. None where
             there is nothing to scan: x is None, too.
@@ -303,11 +316,13 @@ class _TracedScan:
         self.scanned = [leaf for _, leaf in tree.flatten(xs)] if xs is not None else []
         self.carried = len(self.initial)
         self.body = body = BodyCapture(capture, "body", f)
+        self.own = [formal(body, t._type(), t) for t in self.initial]
         sliced = [TensorType(x.dtype, tuple(x.shape[1:])) for x in self.scanned]
-        own = iter(formals(body, [*(t._type() for t in self.initial), *sliced]))
+        self.own += [formal(body, t, x) for t, x in zip(sliced, self.scanned, strict=True)]
+        own = iter(self.own)
         inside = tree.map_leaves(lambda _: next(own), carry)
         x = tree.map_leaves(lambda _: next(own), xs) if xs is not None else None
-        new, self.y = _pair(f, body.run(inside, x))
+        new, self.y = _pair(f, body.run(f, inside, x))
         new = _next_carried("scan", f, inside, new, body)
         leaves = [leaf for _, leaf in tree.flatten(self.y) if leaf is not None]
         with body:
@@ -322,15 +337,21 @@ class _TracedScan:
     def apply(self, length: Any, reverse: bool) -> tuple[Any, Any]:
         """The last carry and the stacked results, of a new node."""
         n, m = self.carried, len(self.scanned)
-        captured = list(self.body.captured.values())
-        graph = self.body.finish(self.outputs, [v for *_, v in captured], n + m)
-        if not self.outputs:
+        states, shared = split_captured(self.body)
+        outputs = [*self.outputs[:n], *(self.body.value_of(t) for t, _ in states)]
+        outputs += self.outputs[n:]
+        if not outputs:
             return self.carry, self.y
-        op = Scan(graph, n, m, length, reverse)
-        made = apply(op, *self.initial, *self.scanned, *(t for t, *_ in captured))
-        results = list(made) if isinstance(made, tuple) else [made]
-        last = iter(results[:n])
-        return tree.map_leaves(lambda _: next(last), self.carry), self.stacked(results[n:])
+        own = [t._data for t in self.own]
+        inner = [v for _, v in states], [v for _, v in shared]
+        graph = self.body.finish([*own[:n], *inner[0], *own[n:], *inner[1]], outputs)
+        k = n + len(states)
+        initial = [*self.initial, *(t for t, _ in states)]
+        op = Scan(graph, k, m, length, reverse)
+        made = _listed(apply(op, *initial, *self.scanned, *(t for t, _ in shared)))
+        _write_back([t for t, _ in states], made[n:], self.body.taped)
+        last = iter(made[:n])
+        return tree.map_leaves(lambda _: next(last), self.carry), self.stacked(made[k:])
 
 
 # -- what they share ------------------------------------------------------------------------------
@@ -341,6 +362,20 @@ def _capture(arguments: Any) -> Capture | None:
     if not symbolic.open_graphs:
         return None
     return capture_for([leaf for _, leaf in tree.flatten(arguments) if isinstance(leaf, Tensor)])
+
+
+def _listed(made: Any) -> list[Tensor]:
+    return list(made) if isinstance(made, tuple) else [made]
+
+
+def _write_back(states: Sequence[Tensor], results: Sequence[Tensor], taped: set[int]) -> None:
+    """Overwrite state with what control flow made of it, on the tape where it was so inside."""
+    for t, new in zip(states, results, strict=False):
+        if id(t._data) in taped:
+            assign(t, new)
+        else:
+            with no_grad():
+                assign(t, new.detach())
 
 
 def _condition(what: str, pred: Tensor) -> Tensor:

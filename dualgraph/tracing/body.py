@@ -13,15 +13,16 @@ from .._dispatch import make
 from .._promote import is_number
 from .._tensor import Tensor
 from . import tree
-from .capture import Capture
+from .capture import Capture, Source
 
 
 class BodyCapture(Capture):
     """Records into a nested graph what `function` does.
 
     A nested graph is closed, so tensors of the enclosing captures, and state, come in as further
-    inputs, listed in `captured`; constants are repeated. Writing to a tensor from outside is
-    refused: what a branch or a loop changes, it must return.
+    inputs, listed in `captured`; constants are repeated. State that is written (buffers, the place
+    in a stream of random numbers) goes out again, see `states`. Writing to any other tensor from
+    outside is refused: what a branch or a loop changes, it must return.
     """
 
     def __init__(self, outer: Capture, name: str, function: Callable[..., Any]) -> None:
@@ -31,9 +32,17 @@ class BodyCapture(Capture):
         self.scope, self.modules = outer.scope, outer.modules
         # By value and producer: a detached tensor is another operand than what it was made from.
         self.captured: dict[Any, tuple[Tensor, Value, Value]] = {}
+        self.taped: set[int] = set()  # arrays of the state whose new value is on the tape
 
     def value_of(self, t: Tensor) -> Value:
-        if type(t._data) is Value and t._data.graph is self.graph:
+        if type(t._data) is Value:
+            own = t._data.graph is self.graph
+        else:
+            base = t if t._base is None else t._base.base
+            own = id(t._data) in self.writes or id(base._data) in self.writes
+            if self.writes and not own:
+                self._refuse_overlap(t._data)
+        if own:
             return super().value_of(t)
         outside = self.outer.value_of(t)
         if outside.is_constant:
@@ -49,29 +58,58 @@ class BodyCapture(Capture):
         return self.captured[key][2]
 
     def write(self, t: Tensor, value: Value) -> None:
-        raise TraceError(
-            f"{described(self.function)} writes to a tensor made outside of it ({t._type()}), as "
-            "control flow must not: return the new value instead, draw random numbers before"
-        )
+        self.input_for(t, self.outer.value_of(t))  # where nothing writes, it stays what it was
+        super().write(t, value)
 
-    def run(self, *args: Any) -> Any:
-        """What the function returns for `args`."""
+    def states(self) -> list[Tensor]:
+        """The state written so far."""
+        return [w.tensor for w in self.writes.values()]
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What `function` returns for `args`."""
         try:
             with self:
-                result = self.function(*args)
+                result = function(*args)
         finally:
+            for key, w in self.writes.items():
+                if w.tensor._fn is not w.fn and w.tensor._fn is not None:
+                    self.taped.add(key)
+            self.restore()
             for t, outside, _ in self.captured.values():
                 if type(t._data) is Value and t._data.graph is self.graph:  # written in place
                     t._data = outside
-                    self.write(t, outside)
+                    raise TraceError(
+                        f"{described(function)} writes to a tensor made outside of it "
+                        f"({t._type()}), as control flow must not: return the new value instead"
+                    )
         return result
 
-    def finish(self, outputs: Sequence[Value], captured: Sequence[Value], first: int = 0) -> Graph:
-        """The graph: its first `first` inputs, then the `captured` ones; no more is recorded."""
-        self.graph.inputs = [*self.graph.inputs[:first], *captured]
+    def finish(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> Graph:
+        """The graph; no more is recorded."""
+        self.graph.inputs = list(inputs)
         self.graph.set_outputs(outputs)
         self.close()
         return self.graph
+
+
+Inputs = list[tuple[Tensor, Value]]
+
+
+def split_captured(body: BodyCapture) -> tuple[Inputs, Inputs]:
+    """The tensors that a loop's body took from outside, with its inputs: state that it writes,
+    which is carried from step to step, and the rest."""
+    written = {id(t._data) for t in body.states()}
+    states: dict[int, tuple[Tensor, Value]] = {}
+    shared: Inputs = []
+    for t, _, inside in body.captured.values():
+        if id(t._data) not in written:
+            shared.append((t, inside))
+        elif states.setdefault(id(t._data), (t, inside))[1] is not inside:
+            raise TraceError(
+                f"{described(body.function)} writes to state that it also reads detached "
+                f"({t._type()}), which control flow cannot carry from step to step"
+            )
+    return list(states.values()), shared
 
 
 # -- results of functions that must agree ---------------------------------------------------------
@@ -149,6 +187,7 @@ def as_tensor(leaf: Any, like: TensorType | None = None) -> Tensor:
     return tensor(leaf, dtype=like.dtype if like is not None else None)
 
 
-def formals(capture: BodyCapture, types: Sequence[TensorType]) -> list[Tensor]:
-    """Tensors for new inputs of these types."""
-    return [make(capture.graph.add_input(t)) for t in types]
+def formal(capture: BodyCapture, type: TensorType, like: Tensor | None = None) -> Tensor:
+    """A tensor for a new input, on the tape if `like` is."""
+    taped = like is not None and like.requires_grad
+    return make(capture.graph.add_input(type), Source() if taped else None)

@@ -90,7 +90,10 @@ def test_text_comes_back(text: str) -> None:
     assert to_text(graph) == text
     assert to_text(parse_graph(to_text(graph, full=True))) == text
     assert to_text(graph.copy()) == text
-    assert "control" in to_html(graph)
+    page = to_html(graph)
+    assert "control" in page
+    assert "nodes</text>" in page  # how large the bodies are
+    assert page.count("const %go") == text.count("const %go") * 2 - text.count("\n  const %go")
     assert graph.to_networkx().number_of_nodes() > 3
 
 
