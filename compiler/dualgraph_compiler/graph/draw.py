@@ -18,7 +18,7 @@ from pathlib import Path
 from ..types import TensorType
 from .core import Graph, Node, Value
 from .layout import layout
-from .text import Namer, node_text, to_text
+from .text import Namer, nested_lines, node_text, to_text
 
 # More nodes than anyone follows in a drawing: the page shows the text alone.
 MAX_DRAWN = 600
@@ -90,8 +90,9 @@ def _node_box(node: Node, names: Namer) -> Box:
     lines = [_short(_stored(v)) for v in stored[:_OPERANDS_SHOWN]]
     if len(stored) > _OPERANDS_SHOWN:
         lines.append(f"and {len(stored) - _OPERANDS_SHOWN} more")
+    lines += [f"{name}: {len(getattr(node.op, name))} nodes" for name in node.op.bodies]
     results = [_short(f"→ {v.type}") for v in node.outputs[:3]]
-    tip = [node_text(node, names)]
+    tip = [node_text(node, names), *nested_lines(node)]
     if node.loc is not None:
         function = f" in {node.loc.function}" if node.loc.function else ""
         tip.append(f"{node.loc.file}:{node.loc.line}{function}")

@@ -102,15 +102,19 @@ def _block(title: str, graph: Graph, full: bool, locations: bool) -> list[str]:
     for node in graph.nodes:
         line = f"  {node_text(node, names)}"
         lines.append(f"{line}  # {node.loc}" if locations and node.loc else line)
-        for name in node.op.bodies:
-            nested = _block(name, getattr(node.op, name), full, locations)
-            lines += [f"    {line}" for line in nested]
+        lines += [f"    {line}" for line in nested_lines(node, full, locations)]
     outs = ", ".join(
         f"{names[v]} as {n if re.fullmatch(_PLAIN, n) else repr(n)}"
         for v, n in zip(graph.outputs, graph.output_names, strict=True)
     )
     lines.append(f"  return {outs}".rstrip())
     return lines
+
+
+def nested_lines(node: Node, full: bool = False, locations: bool = False) -> list[str]:
+    """The lines of the graphs that a node holds."""
+    graphs = ((name, getattr(node.op, name)) for name in node.op.bodies)
+    return [line for name, g in graphs for line in _block(name, g, full, locations)]
 
 
 def _bounded_symbols(graph: Graph) -> list[Symbol]:
