@@ -360,3 +360,28 @@ def test_bodies_that_do_not_fit() -> None:
 def test_unknown_operators_inside_bodies_are_listed() -> None:
     with pytest.raises(OnnxError, match="Nonesuch"):
         import_model(model(IF.replace("Neg (s)", "Nonesuch (s)")))
+
+
+# -- loaded as modules ----------------------------------------------------------------------------
+
+
+def test_a_loaded_loop_called_twice_in_a_trace() -> None:
+    """Each call has a number of steps of its own."""
+    proto = loop(
+        "m",
+        "yes",
+        go="Less (s, top)",
+        extra="s = ReduceMax <keepdims = 0> (e)  top = Squeeze (most)",
+    )
+    net = dg.onnx.load(proto.SerializeToString())
+
+    def f(m: dg.Tensor, x: dg.Tensor) -> Any:
+        one, other = net(m, x)[1], net(m + 1, x)[1]
+        return one.reshape(-1), other.reshape(-1), one.sum() + other.sum()
+
+    x = dg.tensor([1.0, 2.0])
+    fast = dg.compile(f)
+    for steps in (0, 2, 30):
+        for a, b in zip(fast(dg.tensor(steps), x), f(dg.tensor(steps), x), strict=True):
+            np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-6)
+    assert len(fast.graphs) == 1
