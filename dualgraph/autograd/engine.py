@@ -256,7 +256,8 @@ _UNSHARED = _count_unshared()
 
 def _call_hooks(fn: Any, g: Any, create_graph: bool) -> Any:
     for hook in list(fn.hooks.values()):
-        t = g if create_graph else make(g if hasattr(g, "shape") else np.asarray(g))
+        # 0-d results of NumPy's are scalars, not arrays.
+        t = g if create_graph else make(np.asarray(g) if isinstance(g, np.generic) else g)
         new = hook(t)
         if new is None:
             continue

@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from dualgraph_compiler.errors import AutogradError, ShapeError
 from dualgraph_compiler.ops.base import shape_text
 from dualgraph_compiler.ops.f import unbroadcast
@@ -126,7 +128,7 @@ class FunctionNode(CustomNode):
             AutogradError, ShapeError: their number or a shape is not that of the inputs.
         """
         gs = g if isinstance(g, list) else [g]
-        gs = [x if isinstance(x, Tensor) or x is None else make(x) for x in gs]
+        gs = [x if isinstance(x, Tensor) or x is None else make(_array(x)) for x in gs]
         if self.ctx.materialize_grads:
             gs = [_zeros(like) if x is None else x for x, like in zip(gs, self.shapes, strict=True)]
         found = self.function.backward(self.ctx, *gs)
@@ -171,6 +173,10 @@ class FunctionNode(CustomNode):
     def release(self) -> None:
         """Forget the saved tensors."""
         self.ctx._saved = None
+
+
+def _array(x: Any) -> Any:
+    return np.asarray(x) if isinstance(x, np.generic) else x  # 0-d results are scalars in NumPy
 
 
 def _zeros(like: Tensor) -> Tensor:

@@ -291,6 +291,16 @@ def test_results_of_grad_have_memory_of_their_own() -> None:
     assert (a.tolist(), b.tolist(), c.tolist()) == ([2, 2], [1, 1], [1, 1])
 
 
+def test_gradients_of_0d_tensors_are_arrays() -> None:
+    x = leaf(dg, 1, 2)
+    y = x.sum() * 2
+    seen = []
+    y.register_hook(seen.append)
+    y.retain_grad()
+    (y * y * 3 + y).backward()
+    assert all(type(t.numpy()) is np.ndarray for t in (y.grad, seen[0], x.grad))
+
+
 def test_an_operand_of_its_own_in_place_operation() -> None:
     # PyTorch keeps the tensor itself and raises; here what it held before is kept.
     x = leaf(dg, 3, 4)
