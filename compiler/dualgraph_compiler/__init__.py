@@ -1,4 +1,4 @@
-"""The compiler: graphs, operations, passes, ONNX. Pure: it knows no device and starts no process."""
+"""The compiler: graphs, operations, passes, ONNX. Pure: knows no device, starts no process."""
 
 from .dims import Dim
 from .dtypes import DType
