@@ -256,6 +256,13 @@ def modes_as_decorators_contexts_and_calls(lib):
     return seen, lib.is_grad_enabled()
 
 
+@case
+def results_that_lie_in_rows_whatever_their_operands(lib):
+    x = lib.arange(12.0).reshape(3, 4).T
+    results = (lib.cat([x, x], 1), x.softmax(0), x.log_softmax(1), x.cumsum(0), x[:, [0, 2]])
+    return [r.view(-1).shape[0] for r in results]
+
+
 # -- copies ---------------------------------------------------------------------------------------
 
 

@@ -153,7 +153,7 @@ def softmax(xp: Any, x: Array, axis: int) -> Array:
     if x.size == 0:
         return x.copy()
     with np.errstate(all="ignore"):
-        y = widen(x)
+        y = xp.ascontiguousarray(widen(x))  # the result is laid out like it
         y = xp.subtract(y, y.max(axis, keepdims=True))
         xp.exp(y, out=y)
         y /= y.sum(axis, keepdims=True)
@@ -165,7 +165,7 @@ def log_softmax(xp: Any, x: Array, axis: int) -> Array:
     if x.size == 0:
         return x.copy()
     with np.errstate(all="ignore"):
-        y = widen(x)
+        y = xp.ascontiguousarray(widen(x))  # the result is laid out like it
         y = xp.subtract(y, y.max(axis, keepdims=True))
         y -= xp.log(xp.exp(y).sum(axis, keepdims=True))
     return narrow(y, x.dtype)

@@ -122,7 +122,7 @@ def cumsum(
     """
     if x.ndim == 0:
         return xp.zeros_like(x) if exclusive else x.copy()
-    wide = widen(x)
+    wide = xp.ascontiguousarray(widen(x))  # the result is laid out like it
     if reverse:
         wide = xp.flip(wide, axis)
     with np.errstate(over="ignore", invalid="ignore"):

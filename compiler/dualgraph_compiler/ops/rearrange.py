@@ -53,7 +53,9 @@ class Concat(Movement):
         return first.with_shape(total if j == axis else d for j, d in enumerate(first.shape))
 
     def eager(self, xp: Any, *xs: Array) -> Array:
-        return xp.concatenate(xs, axis=self.axis)
+        y = xp.concatenate(xs, axis=self.axis)
+        # NumPy takes over the layout of the operands; PyTorch code expects rows.
+        return y if y.flags.c_contiguous else xp.ascontiguousarray(y)
 
     def vjp(self, g: Array, _y: Array, *_xs: Array) -> tuple[Grad, ...]:
         grads: list[Grad] = []
