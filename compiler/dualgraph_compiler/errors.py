@@ -8,12 +8,12 @@
     |- IndexOutOfRange(IndexError)      an index outside the dimension it indexes
     |- ArgumentError(ValueError)        any other bad argument of a public function
     |- DeviceError                      a device that is absent, or operands on different devices
-    |- AutogradError                    misuse of the tape: stale saved values, second backward, ...
+    |- AutogradError                    misuse of the tape: stale saved values, second backward
     |- TraceError                       Python that cannot be captured in a graph
-    |- GraphError(ValueError)           a graph that breaks its invariants, or text that does not
-    parse |- FeedError(ValueError)            inputs of a graph or session: wrong name, dtype or
-    shape |- OnnxError(ValueError)            an ONNX file or model that cannot be read, written or
-    supported `- SerializationError(ValueError)   a checkpoint that cannot be read or written
+    |- GraphError(ValueError)           a graph that breaks an invariant, text that does not parse
+    |- FeedError(ValueError)            inputs of a graph or session: wrong name, dtype or shape
+    |- OnnxError(ValueError)            an ONNX model that cannot be read, written or supported
+    `- SerializationError(ValueError)   a checkpoint that cannot be read or written
 
 A message states what was expected, what came, and (where a graph node is involved) the user's own
 line.
