@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph_compiler.errors import ArgumentError
+from dualgraph_compiler.errors import ArgumentError, TraceError
 from dualgraph_compiler.ops.random import Random
 
 from ._dispatch import apply, capture_for, captures, make, symbolic
@@ -39,27 +39,40 @@ class Generator:
             raise ArgumentError(
                 f"Overflow when unpacking long: seed {seed} is not a 64-bit integer"
             )
-        self._seed._data[...] = np.uint64(seed & _MASK)
-        self._offset._data[...] = 0
+        self._set(np.uint64(seed & _MASK), np.uint64(0))
         return self
+
+    def _set(self, seed: Any, offset: Any) -> None:
+        """Go to a place in a stream; in a capture, at every call of what is captured."""
+        capture = captures.current
+        for state, value in ((self._seed, seed), (self._offset, offset)):
+            if capture is None:
+                state._data[...] = value
+            else:
+                with no_grad():
+                    assign(state, make(capture.graph.constant(np.asarray(value))))
 
     def seed(self) -> int:
         """Start a stream chosen by the operating system; returns its seed."""
+        _outside_captures("Generator.seed()")
         value = int.from_bytes(os.urandom(8), "little")
         self.manual_seed(value)
         return value
 
     def initial_seed(self) -> int:
         """The seed of the stream."""
+        _outside_captures("Generator.initial_seed()")
         return int(self._seed._data)
 
     def get_state(self) -> Tensor:
         """Seed and offset: uint8 [16]."""
+        _outside_captures("Generator.get_state()")
         words = np.array([self._seed._data, self._offset._data], np.uint64)
         return make(words.view(np.uint8).copy())
 
     def set_state(self, new_state: Tensor) -> Generator:
         """Go back to a state that `get_state` gave."""
+        _outside_captures("Generator.set_state()")
         data = np.asarray(new_state._data)
         if data.dtype != np.uint8 or data.shape != (16,):
             raise ArgumentError(
@@ -67,8 +80,7 @@ class Generator:
                 f"{list(data.shape)}"
             )
         seed, offset = data.copy().view(np.uint64)
-        self._seed._data[...] = seed
-        self._offset._data[...] = offset
+        self._set(seed, offset)
         return self
 
     def clone_state(self) -> Generator:
@@ -104,6 +116,13 @@ class Generator:
             out: Tensor = apply(op, self._seed, self._offset)
             assign(self._offset, self._offset + op.counters)
         return out
+
+
+def _outside_captures(what: str) -> None:
+    if captures.current is not None:
+        raise TraceError(
+            f"{what} in a traced function would freeze what it is now; call it outside"
+        )
 
 
 default_generator = Generator()

@@ -21,7 +21,7 @@ from dualgraph_compiler.types import TensorType
 from dualgraph_runtime.device import CPU, Device, device_of, to_device
 
 from . import _dispatch, _interop, autograd
-from ._dispatch import apply, current_fn, make
+from ._dispatch import apply, captures, current_fn, make, symbolic
 from ._methods import Methods
 from ._repr import format_tensor
 from .autograd import inplace
@@ -245,7 +245,11 @@ class Tensor(Methods):
 
     @data.setter
     def data(self, value: Tensor) -> None:
-        self._data = value._data
+        if symbolic.open_graphs and captures.current is not None:
+            with autograd.no_grad():
+                inplace.assign(self, value)
+        else:
+            self._data = value._data
 
     @property
     def retains_grad(self) -> bool:
@@ -286,6 +290,8 @@ class Tensor(Methods):
                 f"{what} needs the data of a tensor, which has none while being traced{where}. "
                 "Keep the computation in tensors (dg.where, ...), or pass the value as an argument."
             )
+        if symbolic.open_graphs and captures.current is not None:
+            captures.current.guard_data(self, what)
         return self._data
 
     def _on_host(self, what: str) -> Any:

@@ -17,17 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph_compiler.errors import AutogradError, DTypeError, ShapeError
+from dualgraph_compiler.errors import AutogradError, DTypeError, ShapeError, TraceError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops.base import shape_text
 
 from .. import functions
-from .._dispatch import current_fn, make
+from .._dispatch import captures, current_fn, make, symbolic
 from .grad_mode import local
+from .inplace import assign
 from .tape import Leaf, Node, Pick, Shaped
 
 if TYPE_CHECKING:
     from dualgraph._tensor import Tensor
+
+    from ..tracing.capture import Capture
 
 
 def run_backward(
@@ -44,11 +47,37 @@ def run_backward(
     reached, unless `accumulate` is off. With `targets` (a dict whose keys are producers) they are
     stored as its values too, and paths that lead to no target are skipped.
     """
+    capture = captures.current if symbolic.open_graphs else None
+    if capture is not None:
+        _enter_capture(capture, roots, accumulate and targets is None)
+        capture.graph.loc = capture.location()
     mode, local.grad = local.grad, create_graph
     try:
         _propagate(roots, retain_graph, create_graph, targets, accumulate)
     finally:
         local.grad = mode
+        if capture is not None:
+            capture.graph.loc = None
+
+
+def _enter_capture(capture: Capture, roots: Sequence[tuple[Any, Any]], accumulate: bool) -> None:
+    """Note that a capture differentiates, which must not lead to what was recorded before it."""
+    if not capture.whole or not accumulate:
+        return
+    capture.differentiated = True
+    seen: set[Any] = set()
+    stack = [fn for fn, _ in roots]
+    while stack:
+        fn = stack.pop()
+        if fn in seen or fn is None:
+            continue
+        seen.add(fn)
+        if fn.name == "CaptureSource":
+            raise TraceError(
+                "backward() inside a compiled function leads to a tensor that was computed outside "
+                "of it: detach() the tensor, or compute it inside"
+            )
+        stack.extend(_parents(fn))
 
 
 def _propagate(
@@ -210,22 +239,22 @@ def _store(leaf: Leaf, g: Any, create_graph: bool, references: int) -> None:
     """Add `g` to a leaf's gradient; keep the array itself only if nobody else can see it."""
     if not leaf.active:
         return
+    if symbolic.open_graphs and captures.current is not None:
+        captures.current.observe(leaf)
     with _accumulating:  # several threads may run backward into one leaf
         held = leaf.grad
         if create_graph:
             leaf.grad = g if held is None else held + g
         elif held is not None:
-            if (
-                type(held._data) is np.ndarray
-                and type(g) is not Value
-                and held._fn is None
-                and held._data.shape == g.shape
-            ):
+            fits = held._fn is None and held._data.shape == g.shape
+            if fits and type(held._data) is np.ndarray and type(g) is not Value:
                 try:  # noqa: SIM105 - a context manager costs more than the addition
                     np.add(held._data, g, out=held._data, casting="unsafe")
                 except RuntimeWarning:
                     pass  # the sum is there all the same
                 held._ver[0] += 1
+            elif fits and type(held._data) is Value:
+                assign(held, held + make(g))  # in place, as above
             else:
                 leaf.grad = held + make(g)
         elif type(g) is np.ndarray or isinstance(g, np.generic):

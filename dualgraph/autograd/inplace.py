@@ -23,7 +23,7 @@ from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops.base import shape_text
 from dualgraph_compiler.ops.movement import Expand, Reshape
 
-from .._dispatch import apply, capture_for, current_fn, make, symbolic
+from .._dispatch import apply, capture_for, captures, current_fn, make, symbolic
 from .grad_mode import local
 from .tape import Leaf, Node, Overwritten
 
@@ -135,6 +135,11 @@ def _copy(target: Tensor, result: Tensor) -> None:
     target._ver[0] += 1
 
 
+def overwrite(target: Tensor, result: Tensor) -> None:
+    """Write the elements of `result` to the memory of `target`, off the tape."""
+    _copy(target, result)
+
+
 _OVERLAP = (
     "unsupported operation: more than one element of the written-to tensor refers to a single "
     "memory location (it was expanded). Please clone() the tensor before performing the operation."
@@ -220,6 +225,9 @@ def _write_through(view: Tensor, base: Tensor, result: Tensor, capture: Any) -> 
 def get_grad(t: Tensor) -> Tensor | None:
     """See ``Tensor.grad``."""
     if type(t._fn) is Leaf:
+        if symbolic.open_graphs and captures.current is not None:
+            captures.current.track(t._fn, t)
+            captures.current.observe(t._fn)
         return t._fn.grad
     held = t.__dict__.get("_retained")
     if held is not None:
@@ -235,6 +243,9 @@ def get_grad(t: Tensor) -> Tensor | None:
         )
         return None
     frozen = t.__dict__.get("_frozen")
+    if frozen is not None and symbolic.open_graphs and captures.current is not None:
+        captures.current.track(frozen, t)
+        captures.current.observe(frozen)
     return t.__dict__.get("_free_grad") if frozen is None else frozen.grad
 
 
@@ -254,12 +265,29 @@ def set_grad(t: Tensor, value: Tensor | None) -> None:
             )
         if value.dtype is not t.dtype:
             raise DTypeError(f"assigned grad has data of type {value.dtype}; expected {t.dtype}")
-    if type(t._fn) is Leaf:
+    if symbolic.open_graphs and captures.current is not None:
+        _set_grad_traced(t, value)
+    elif type(t._fn) is Leaf:
         t._fn.grad = value
     elif "_frozen" in t.__dict__:
         t.__dict__["_frozen"].grad = value
     else:
         t.__dict__["_free_grad"] = value
+
+
+def _set_grad_traced(t: Tensor, value: Tensor | None) -> None:
+    """As `set_grad`, of a tensor whose gradient is noted by the current capture."""
+    leaf = t._fn if type(t._fn) is Leaf else t.__dict__.get("_frozen")
+    if leaf is not None and captures.current is not None:
+        captures.current.track(leaf, t)
+        leaf.grad = value
+    elif type(t._data) is Value:
+        t.__dict__["_free_grad"] = value
+    elif value is not get_grad(t):
+        raise TraceError(
+            "a compiled function cannot set the gradient of a tensor from outside that does not "
+            "require one"
+        )
 
 
 def retain_grad(t: Tensor) -> None:

@@ -6,9 +6,8 @@ from typing import Any
 
 import dualgraph as dg
 from dualgraph._tensor import Tensor
-from dualgraph.optim._blocks import Array, effective_grad
 from dualgraph.optim.optimizer import Optimizer, ParamsT, check_nonnegative
-from dualgraph_compiler.ops.base import array_module
+from dualgraph_compiler.ops.optimizer import AdagradUpdate
 
 __all__ = ["Adagrad"]
 
@@ -79,34 +78,10 @@ class Adagrad(Optimizer):
                 "sum": dg.full_like(param, fill, requires_grad=False),
             }
 
-    def _update(
-        self, group: dict[str, Any], param: Tensor, grad: Tensor, state: dict[str, Any]
-    ) -> None:
-        state["step"]._data += 1
-        xp = array_module(param._data)
-        for pieces in self._workspace.blocks(param, grad, state["sum"], scratch=2):
-            _adagrad(xp, *pieces, step=float(state["step"]._data), options=group)
-
-
-def _adagrad(
-    xp: Any,
-    param: Array,
-    grad: Array,
-    total_sq: Array,
-    direction: Array,
-    work: Array,
-    *,
-    step: float,
-    options: dict[str, Any],
-) -> None:
-    lr = float(options["lr"]) / (1 + (step - 1) * options["lr_decay"])
-    grad = effective_grad(
-        xp, param, grad, options["weight_decay"], options["maximize"], out=direction
-    )
-    xp.multiply(grad, grad, out=work)
-    xp.add(total_sq, work, out=total_sq)
-    xp.sqrt(total_sq, out=work)
-    xp.add(work, options["eps"], out=work)
-    xp.divide(grad, work, out=work)
-    xp.multiply(work, lr, out=work)
-    xp.subtract(param, work, out=param)
+    def _rule(self, options: dict[str, Any]) -> AdagradUpdate:
+        return AdagradUpdate(
+            lr_decay=float(options["lr_decay"]),
+            eps=float(options["eps"]),
+            weight_decay=float(options["weight_decay"]),
+            maximize=bool(options["maximize"]),
+        )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import dualgraph as dg
 from dualgraph._tensor import Tensor
-from dualgraph.optim._blocks import Array, effective_grad
 from dualgraph.optim.optimizer import Optimizer, ParamsT, check_nonnegative
 from dualgraph_compiler.errors import ArgumentError
-from dualgraph_compiler.ops.base import array_module
+from dualgraph_compiler.ops.optimizer import AdamUpdate
 
 __all__ = ["Adam", "AdamW"]
 
@@ -76,21 +73,18 @@ class Adam(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def _update(
-        self, group: dict[str, Any], param: Tensor, grad: Tensor, state: dict[str, Any]
-    ) -> None:
-        if not state:
-            state["step"] = dg.tensor(0.0, dtype=dg.float32)
-            state["exp_avg"] = dg.zeros_like(param)
-            state["exp_avg_sq"] = dg.zeros_like(param)
-            if group["amsgrad"]:
-                state["max_exp_avg_sq"] = dg.zeros_like(param)
-        state["step"]._data += 1
-        moments = state["exp_avg"], state["exp_avg_sq"]
-        largest = state["max_exp_avg_sq"] if group["amsgrad"] else None
-        xp = array_module(param._data)
-        for pieces in self._workspace.blocks(param, grad, *moments, largest, scratch=2):
-            _adam(xp, *pieces, step=float(state["step"]._data), options=group)
+    def _rule(self, options: dict[str, Any]) -> AdamUpdate:
+        return AdamUpdate(
+            eps=float(options["eps"]),
+            weight_decay=float(options["weight_decay"]),
+            amsgrad=bool(options["amsgrad"]),
+            maximize=bool(options["maximize"]),
+            decoupled=bool(options["decoupled_weight_decay"]),
+        )
+
+    def number(self, options: dict[str, Any], name: str) -> float:
+        """The learning rate, or a decay rate."""
+        return float(options["lr"] if name == "lr" else options["betas"][name == "beta2"])
 
 
 class AdamW(Adam):
@@ -130,47 +124,3 @@ class AdamW(Adam):
             fused=fused,
             decoupled_weight_decay=True,
         )
-
-
-def _adam(
-    xp: Any,
-    param: Array,
-    grad: Array,
-    mean: Array,
-    mean_sq: Array,
-    largest_sq: Array | None,
-    direction: Array,
-    work: Array,
-    *,
-    step: float,
-    options: dict[str, Any],
-) -> None:
-    lr = float(options["lr"])
-    beta1, beta2 = (float(beta) for beta in options["betas"])
-    decay = float(options["weight_decay"])
-    if options["decoupled_weight_decay"]:
-        if decay != 0:
-            xp.multiply(param, 1 - lr * decay, out=param)
-        decay = 0.0
-    grad = effective_grad(xp, param, grad, decay, options["maximize"], out=direction)
-
-    # mean += (1 - beta1) * (grad - mean)
-    xp.subtract(grad, mean, out=work)
-    xp.multiply(work, 1 - beta1, out=work)
-    xp.add(mean, work, out=mean)
-    # mean_sq = beta2 * mean_sq + (1 - beta2) * grad**2
-    xp.multiply(grad, grad, out=work)
-    xp.multiply(work, 1 - beta2, out=work)
-    xp.multiply(mean_sq, beta2, out=mean_sq)
-    xp.add(mean_sq, work, out=mean_sq)
-    if largest_sq is not None:
-        mean_sq = xp.maximum(largest_sq, mean_sq, out=largest_sq)
-
-    # param -= lr / c1 * mean / (sqrt(mean_sq) / c2 + eps), multiplied through by c2
-    correction1 = 1 - beta1**step
-    correction2 = math.sqrt(1 - beta2**step)
-    xp.sqrt(mean_sq, out=work)
-    xp.add(work, options["eps"] * correction2, out=work)
-    xp.divide(mean, work, out=work)
-    xp.multiply(work, lr * correction2 / correction1, out=work)
-    xp.subtract(param, work, out=param)

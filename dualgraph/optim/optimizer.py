@@ -1,6 +1,7 @@
 """The base class of all optimizers: parameter groups, state, and the loop of one step.
 
-A subclass supplies `_update`, which changes one parameter in place. The layout of `state_dict` is
+A subclass supplies `_rule`, the op of one parameter's step (``dualgraph_compiler.ops.optimizer``).
+Eagerly its kernel runs in place; in a capture the op becomes a node. The layout of `state_dict` is
 PyTorch's, so checkpoints of optimizer state carry over.
 """
 
@@ -16,9 +17,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 import dualgraph as dg
+from dualgraph._dispatch import captures
 from dualgraph._tensor import Tensor
-from dualgraph.optim._blocks import Workspace
+from dualgraph.optim._group import Group
+from dualgraph.optim._traced import traced_step
 from dualgraph_compiler.errors import ArgumentError
+from dualgraph_compiler.kernels.optimizers import Workspace
+from dualgraph_compiler.ops.base import array_module
+from dualgraph_compiler.ops.optimizer import OptimizerUpdate
 
 __all__ = ["Optimizer", "ParamsT", "check_nonnegative"]
 
@@ -112,7 +118,7 @@ class Optimizer:
         known = {id(p) for g in self.param_groups for p in g["params"]}
         if any(id(p) in known for p in params):
             raise ArgumentError("some parameters appear in more than one parameter group")
-        self.param_groups.append(group)
+        self.param_groups.append(Group(group))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
@@ -124,11 +130,16 @@ class Optimizer:
         Returns:
             What `closure` returned, or `None` without one.
         """
-        self._opt_called = True
+        capture = captures.current
+        if capture is None:
+            self._opt_called = True
         loss = None
         if closure is not None:
             with dg.enable_grad():
                 loss = closure()
+        if capture is not None:
+            traced_step(self, capture)
+            return loss
         # Overflow and 0/0 are results, as everywhere, and nothing to warn of.
         with np.errstate(all="ignore"):
             self._step()
@@ -136,22 +147,40 @@ class Optimizer:
 
     def _step(self) -> None:
         for group in self.param_groups:
+            op = self._rule(group)
+            numbers = [self.number(group, name) for name in op.numbers]
             for param in group["params"]:
                 grad = param.grad
                 if grad is None:
                     continue
                 param._concrete("Optimizer.step()")
-                state = self.state.get(param, {})
-                self._update(group, param, grad, state)
+                self._update(op, numbers, param, grad)
                 param._bump_version()
-                if state:  # plain gradient descent leaves none
-                    self.state[param] = state
+
+    def _rule(self, options: dict[str, Any]) -> OptimizerUpdate:
+        """The op of one parameter's step under these options."""
+        raise NotImplementedError
+
+    def number(self, options: dict[str, Any], name: str) -> float:
+        """Operand `name` of the op, of those that may change from step to step."""
+        return float(options[name])
+
+    def fresh_state(self, param: Tensor, name: str) -> Tensor:
+        """What entry `name` of the state of `param` starts from."""
+        return dg.tensor(0.0, dtype=dg.float32) if name == "step" else _zeros_like(param)
 
     def _update(
-        self, group: dict[str, Any], param: Tensor, grad: Tensor, state: dict[str, Any]
+        self, op: OptimizerUpdate, numbers: list[float], param: Tensor, grad: Tensor
     ) -> None:
-        """Change `param` and `state` in place. `state` is empty before the first step."""
-        raise NotImplementedError
+        """Change `param` and its state in place."""
+        arrays = []
+        if op.state:  # plain gradient descent leaves none
+            state = self.state[param]
+            if not state:
+                state.update((name, self.fresh_state(param, name)) for name in op.state)
+            arrays = [state[name]._data for name in op.state]
+        xp = array_module(param._data)
+        op.update(xp, self._workspace, param._data, grad._data, arrays, numbers)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or set them to zero in place."""
@@ -162,8 +191,12 @@ class Optimizer:
                     continue
                 if param.grad.grad_fn is not None:
                     param.grad = param.grad.detach()
-                param.grad._data.fill(0)
-                param.grad._bump_version()
+                if captures.current is None:
+                    param.grad._data.fill(0)
+                    param.grad._bump_version()
+                else:
+                    with dg.no_grad():
+                        param.grad.zero_()
 
     def state_dict(self) -> dict[str, Any]:
         """Return state and options, with parameters replaced by their running number.
@@ -218,15 +251,14 @@ class Optimizer:
                 state[key] = copy.deepcopy(value)
             else:
                 state[param] = {k: _adopt(k, v, param) for k, v in value.items()}
-        groups = []
         for own, saved in zip(self.param_groups, saved_groups, strict=True):
             group = copy.deepcopy({k: v for k, v in saved.items() if k != "params"})
             group["params"] = own["params"]
             if "param_names" in own:
                 group.setdefault("param_names", own["param_names"])
-            groups.append(group)
+            own.clear()
+            own.update(group)
         self.state = state
-        self.param_groups = groups
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_workspace"}
@@ -241,6 +273,10 @@ class Optimizer:
             lines.append(f"Parameter Group {index}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join(lines) + "\n)"
+
+
+def _zeros_like(param: Tensor) -> Tensor:
+    return dg.zeros_like(param, requires_grad=False)
 
 
 def _adopt(name: str, value: Any, param: Tensor) -> Any:

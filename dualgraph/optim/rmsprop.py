@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import dualgraph as dg
 from dualgraph._tensor import Tensor
-from dualgraph.optim._blocks import Array, effective_grad
 from dualgraph.optim.optimizer import Optimizer, ParamsT, check_nonnegative
-from dualgraph_compiler.ops.base import array_module
+from dualgraph_compiler.ops.optimizer import RmspropUpdate
 
 __all__ = ["RMSprop"]
 
@@ -68,62 +66,12 @@ class RMSprop(Optimizer):
         }
         super().__init__(params, defaults)
 
-    def _update(
-        self, group: dict[str, Any], param: Tensor, grad: Tensor, state: dict[str, Any]
-    ) -> None:
-        if not state:
-            state["step"] = dg.tensor(0.0, dtype=dg.float32)
-            state["square_avg"] = dg.zeros_like(param)
-            if group["momentum"] > 0:
-                state["momentum_buffer"] = dg.zeros_like(param)
-            if group["centered"]:
-                state["grad_avg"] = dg.zeros_like(param)
-        state["step"]._data += 1
-        mean = state["grad_avg"] if group["centered"] else None
-        buffer = state["momentum_buffer"] if group["momentum"] > 0 else None
-        arrays = param, grad, state["square_avg"], mean, buffer
-        xp = array_module(param._data)
-        for pieces in self._workspace.blocks(*arrays, scratch=2):
-            _rmsprop(xp, *pieces, options=group)
-
-
-def _rmsprop(
-    xp: Any,
-    param: Array,
-    grad: Array,
-    mean_sq: Array,
-    mean: Array | None,
-    buffer: Array | None,
-    direction: Array,
-    work: Array,
-    *,
-    options: dict[str, Any],
-) -> None:
-    lr, alpha = float(options["lr"]), options["alpha"]
-    grad = effective_grad(
-        xp, param, grad, options["weight_decay"], options["maximize"], out=direction
-    )
-    # mean_sq = alpha * mean_sq + (1 - alpha) * grad**2
-    xp.multiply(grad, grad, out=work)
-    xp.multiply(work, 1 - alpha, out=work)
-    xp.multiply(mean_sq, alpha, out=mean_sq)
-    xp.add(mean_sq, work, out=mean_sq)
-    if mean is None:
-        xp.sqrt(mean_sq, out=work)
-    else:
-        # mean += (1 - alpha) * (grad - mean); the deviation is sqrt(mean_sq - mean**2)
-        xp.subtract(grad, mean, out=work)
-        xp.multiply(work, 1 - alpha, out=work)
-        xp.add(mean, work, out=mean)
-        xp.multiply(mean, mean, out=work)
-        xp.subtract(mean_sq, work, out=work)
-        xp.sqrt(work, out=work)
-    xp.add(work, options["eps"], out=work)
-    xp.divide(grad, work, out=work)
-    if buffer is not None:
-        xp.multiply(buffer, options["momentum"], out=buffer)
-        xp.add(buffer, work, out=buffer)
-        xp.multiply(buffer, lr, out=work)
-    else:
-        xp.multiply(work, lr, out=work)
-    xp.subtract(param, work, out=param)
+    def _rule(self, options: dict[str, Any]) -> RmspropUpdate:
+        return RmspropUpdate(
+            momentum=options["momentum"] > 0,
+            centered=bool(options["centered"]),
+            alpha=float(options["alpha"]),
+            eps=float(options["eps"]),
+            weight_decay=float(options["weight_decay"]),
+            maximize=bool(options["maximize"]),
+        )

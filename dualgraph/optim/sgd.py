@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import dualgraph as dg
 from dualgraph._tensor import Tensor
-from dualgraph.optim._blocks import Array, effective_grad
 from dualgraph.optim.optimizer import Optimizer, ParamsT, check_nonnegative
 from dualgraph_compiler.errors import ArgumentError
-from dualgraph_compiler.ops.base import array_module
+from dualgraph_compiler.ops.optimizer import OptimizerUpdate, SgdUpdate
 
 __all__ = ["SGD"]
 
@@ -67,48 +65,27 @@ class SGD(Optimizer):
         }
         super().__init__(params, defaults)
 
+    def _rule(self, options: dict[str, Any]) -> SgdUpdate:
+        return SgdUpdate(
+            momentum=options["momentum"] != 0,
+            dampening=float(options["dampening"]),
+            weight_decay=float(options["weight_decay"]),
+            nesterov=bool(options["nesterov"]),
+            maximize=bool(options["maximize"]),
+        )
+
+    def number(self, options: dict[str, Any], name: str) -> float:
+        """The learning rate or momentum; `first` depends on the parameter."""
+        return 0.0 if name == "first" else float(options[name])
+
     def _update(
-        self, group: dict[str, Any], param: Tensor, grad: Tensor, state: dict[str, Any]
+        self, op: OptimizerUpdate, numbers: list[float], param: Tensor, grad: Tensor
     ) -> None:
-        buffer: Tensor | None = None
-        first = False
-        if group["momentum"] != 0:
-            buffer = state.get("momentum_buffer")
-            first = buffer is None
-            if buffer is None:
-                buffer = state["momentum_buffer"] = dg.zeros_like(param)
-        xp = array_module(param._data)
-        for pieces in self._workspace.blocks(param, grad, buffer, scratch=2):
-            _sgd(xp, *pieces, first=first, lr=float(group["lr"]), options=group)
-
-
-def _sgd(
-    xp: Any,
-    param: Array,
-    grad: Array,
-    buffer: Array | None,
-    direction: Array,
-    update: Array,
-    *,
-    first: bool,
-    lr: float,
-    options: dict[str, Any],
-) -> None:
-    momentum = options["momentum"]
-    grad = effective_grad(
-        xp, param, grad, options["weight_decay"], options["maximize"], out=direction
-    )
-    if buffer is not None:
-        if first:
-            buffer[...] = grad
-        else:
-            xp.multiply(buffer, momentum, out=buffer)
-            xp.multiply(grad, 1 - options["dampening"], out=update)
-            xp.add(buffer, update, out=buffer)
-        if options["nesterov"]:
-            xp.multiply(buffer, momentum, out=update)
-            grad = xp.add(grad, update, out=direction)
-        else:
-            grad = buffer
-    xp.multiply(grad, lr, out=update)
-    xp.subtract(param, update, out=param)
+        if op.state:
+            # The first step of a parameter fills its buffer; old checkpoints hold None there.
+            state = self.state[param]
+            first = state.get("momentum_buffer") is None
+            if first:
+                state["momentum_buffer"] = self.fresh_state(param, "momentum_buffer")
+            numbers = [*numbers[:2], first]
+        super()._update(op, numbers, param, grad)

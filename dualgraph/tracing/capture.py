@@ -11,10 +11,12 @@ arguments and of the state that were on the tape outside.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,7 @@ from dualgraph_compiler.types import TensorType
 
 from .._dispatch import captures, current_fn, make, symbolic
 from ..autograd.tape import CustomNode, Leaf
+from .replay import Call, Effect, EntrySlot, GradSlot, Guarded, Number, Slot
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -68,17 +71,32 @@ class Capture:
     `names` gives state tensors (by the identity of their arrays) their dotted names, as a module's
     state_dict does. `reads`, `writes` are by the identity of arrays, so that ``t.detach()`` is the
     same state as ``t``; `modules` are those called while recording.
+
+    With `whole` the capture is of one call that will be replayed as such: gradients and the state
+    of optimizers are `slots` then, and `replay` lists the Python data that the call reads or
+    changes (see :mod:`.replay`). `differentiated` says that gradients were accumulated inside.
     """
 
-    def __init__(self, graph: Graph, names: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self, graph: Graph, names: Mapping[int, str] | None = None, *, whole: bool = False
+    ) -> None:
         self.graph = graph
-        self.names = dict(names or {})
+        self.names = {**random_state_names(), **(names or {})}
         self.reads: dict[int, tuple[Tensor, Value]] = {}
         self.writes: dict[int, Written] = {}
         self.sources: dict[Any, tuple[Tensor, Any]] = {}  # outside producer: tensor, producer here
         self.modules: dict[int, Any] = {}
         self.scope: list[str] = []
-        self._gradients: dict[Leaf, Tensor | None] = {}
+        self.whole = whole
+        self.differentiated = False
+        self.slots: dict[Any, Slot] = {}
+        self.replay: list[Number | Effect | Guarded] = []
+        self._gradients: dict[Leaf, Tensor | None] = {}  # as slots are, of a graph that is built
+        self._numbers: dict[Any, Tensor] = {}
+        self._held: dict[int, Slot] = {}  # by the identity of what a slot holds
+        self._kept: list[Tensor] = []  # alive, so that identities stay unique
+        self._tracing = Call(())
+        self._taken: set[str] = set()
         self._outer: list[Capture | None] = []
         graph.capture = self
 
@@ -109,12 +127,17 @@ class Capture:
                     value = self.add(op, [value])
                 return value
             self._refuse_overlap(data)
+        if type(t._fn) is Leaf:
+            self.track(t._fn, t)
         found = self.reads.get(id(data))
         if found is None:
+            slot = self._held.get(id(t))
+            if slot is not None and slot.proxy is not None:
+                slot.observed = True
+                self.guard("which tensor holds the state", lambda: slot.read(Call(())) is t, True)
+                return self.value_of(slot.proxy)
             name = self._free_name(self.names.get(id(data)) or f"state{len(self.reads)}")
             found = self.reads[id(data)] = (t, self.graph.add_param(data, name))
-        if type(t._fn) is Leaf:
-            self._gradients.setdefault(t._fn, t._fn.grad)
         return found[1]
 
     def _refuse_overlap(self, data: Any) -> None:
@@ -147,18 +170,126 @@ class Capture:
 
     def _free_name(self, wish: str) -> str:
         """`wish`, with a number behind it if an input or param has that name."""
-        taken = {v.name for v in [*self.graph.inputs, *self.graph.params]}
-        return next(n for n in itertools.chain([wish], _numbered(wish)) if n not in taken)
+        taken = self._taken
+        if len(taken) != len(self.graph.inputs) + len(self.graph.params):
+            taken.update(v.name for v in [*self.graph.inputs, *self.graph.params])
+        name = next(n for n in itertools.chain([wish], _numbered(wish)) if n not in taken)
+        taken.add(name)
+        return name
+
+    # -- state that is looked up, and Python data --------------------------------------------------
+
+    def track(self, leaf: Leaf, t: Tensor, argument: int | None = None) -> None:
+        """Let a symbolic tensor stand for the gradient that `leaf`, of tensor `t`, has."""
+        if not self.whole:
+            self._gradients.setdefault(leaf, leaf.grad)
+            return
+        if leaf in self.slots:
+            return
+        slot = self.slots[leaf] = GradSlot(leaf, argument)
+        if leaf.grad is not None:
+            if leaf.grad._fn is not None:
+                raise TraceError(
+                    "a gradient that was recorded by backward(create_graph=True) cannot be state "
+                    "of a compiled function; detach it first"
+                )
+            name = self.names.get(id(t._data)) or "leaf"
+            slot.proxy = leaf.grad = self._add_slot(slot, leaf.grad, f"{name}.grad")
+
+    def observe(self, leaf: Leaf) -> None:
+        """Note that whether `leaf` has a gradient, and which, matters."""
+        slot = self.slots.get(leaf)
+        if slot is not None:
+            slot.observed = True
+
+    def entry(self, state: Callable[[], Any], key: Any, name: str, fresh: Any) -> EntrySlot:
+        """The slot for entry `name` of ``state()[key]``."""
+        found = self.slots.get((id(state()), key, name))
+        if found is None:
+            found = EntrySlot(state, key, name, fresh)
+            self.slots[id(state()), key, name] = found
+            with self.suspended():
+                now = found.read()
+            found.observed = True
+            owner = self.names.get(id(key._data)) or "state"
+            found.proxy = self._add_slot(found, now, f"{owner}.{name}")
+        return found  # type: ignore[return-value]
+
+    def _add_slot(self, slot: Slot, now: Tensor, name: str) -> Tensor:
+        slot.value = self.graph.add_param(now._data, self._free_name(name))
+        self._held[id(now)] = slot
+        self._kept.append(now)
+        return make(slot.value)
+
+    def number(self, key: Any, name: str, read: Callable[[], Any]) -> Tensor:
+        """What `read` gives at each call, at this point of it, as a 0-d float64."""
+        effects = sum(type(r) is Effect for r in self.replay)
+        found = self._numbers.get((key, name, effects))
+        if found is None:
+            name = self._free_name(name)
+            self.replay.append(Number(name, read))
+            with self.suspended():
+                now = np.asarray(read(), np.float64)
+            value = self.graph.add_param(now, name)
+            found = self._numbers[key, name, effects] = make(value)
+        return found
+
+    def effect(self, act: Callable[[], Any], save: Callable[[], Callable[[], None]]) -> None:
+        """Change Python data now, again at each call, and not at all if the call fails.
+
+        Raises:
+            TraceError: the capture is not of a call.
+        """
+        self.require_whole("changing Python data")
+        with self.suspended():
+            step = Effect(act, save)
+            step.run(self._tracing)
+        self.replay.append(step)
+
+    def guard(self, what: str, read: Callable[[], Any], expected: Any) -> None:
+        """The traced graph fits only calls for which `read` gives `expected`."""
+        self.replay.append(Guarded(what, read, copy.copy(expected)))
+
+    def guard_data(self, t: Tensor, what: str) -> None:
+        """Python sees the elements of state tensor `t`: the graph is for these elements only.
+
+        Raises:
+            TraceError: `t` was written to inside, so that its elements are not known.
+        """
+        if not self.whole:
+            return
+        if id(t._data) in self.writes:
+            raise TraceError(f"{what} needs the data of a tensor that is computed while traced")
+        self.guard(
+            f"data of {self.names.get(id(t._data), 'a tensor')}", lambda: _bytes(t), _bytes(t)
+        )
+
+    def require_whole(self, what: str) -> None:
+        """Raise unless the capture is of one whole call."""
+        if not self.whole:
+            raise TraceError(
+                f"{what} is not possible in a graph that is only built: put it in a function and "
+                "give that to dg.compile"
+            )
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Run eagerly inside."""
+        saved, captures.current = captures.current, None
+        try:
+            yield
+        finally:
+            captures.current = saved
 
     # -- recording --------------------------------------------------------------------------------
 
     def add(self, op: Op, values: Sequence[Value]) -> Any:
         """Append `op`, noting the user's line; returns its output Value or the tuple of them."""
-        self.graph.loc = self.location()
+        saved, self.graph.loc = self.graph.loc, self.location()
         try:
             return self.graph.call(op, values)
         finally:
-            self.graph.loc = None
+            self.graph.loc = saved
 
     def scalar(self, value: Any, dtype: DType) -> Tensor:
         """A number, or symbolic size, as a 0-d tensor of the graph."""
@@ -184,7 +315,11 @@ class Capture:
     def write(self, t: Tensor, value: Value) -> None:
         """Note that state tensor `t` was overwritten with `value`."""
         before = self.writes.get(id(t._data))
-        if before is None:
+        slot = None if id(t._data) in self.reads else self._held.get(id(t))
+        if slot is not None and slot.proxy is not None:
+            self.value_of(t)  # which guards that the slot holds `t`
+            slot.proxy._data = value
+        elif before is None:
             self.writes[id(t._data)] = Written(t, value, t._fn, t._ver[0])
         else:
             before.value = value
@@ -193,20 +328,12 @@ class Capture:
         """A new input of the graph."""
         return make(self.graph.add_input(type, self._free_name(name)))
 
-    def new_gradients(self) -> list[tuple[Leaf, Tensor]]:
-        """Leaves of state tensors whose gradient was set while recording, with that gradient."""
-        return [
-            (leaf, leaf.grad)
-            for leaf, before in self._gradients.items()
-            if leaf.grad is not before and leaf.grad is not None
-        ]
-
-    def old_gradients(self) -> list[tuple[Leaf, Tensor | None]]:
-        """The gradient that each leaf of the state had before."""
-        return list(self._gradients.items())
-
     def restore(self) -> None:
         """Give every state tensor the gradient, tape entry and version it had before."""
+        self._tracing.roll_back()
+        for slot in self.slots.values():
+            if type(slot) is GradSlot:
+                slot.leaf.grad = slot.before
         for leaf, before in self._gradients.items():
             leaf.grad = before
         for w in self.writes.values():
@@ -229,6 +356,20 @@ class Capture:
     def close(self) -> None:
         """No more may be recorded: tensors of the graph that are used later raise TraceError."""
         self.graph.capture = None
+
+
+def _bytes(t: Tensor) -> bytes:
+    return t._data.tobytes()  # type: ignore[no-any-return]
+
+
+def random_state_names() -> dict[int, str]:
+    """Names of the default generator's state."""
+    from .._random import default_generator as generator
+
+    return {
+        id(generator._seed._data): "random_seed",
+        id(generator._offset._data): "random_offset",
+    }
 
 
 def _numbered(stem: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dualgraph_compiler.errors import TraceError
 from dualgraph_compiler.graph import Graph
 from dualgraph_compiler.ops.base import array_module
 
@@ -21,6 +22,7 @@ from .._tensor import Tensor
 from ..autograd.grad_mode import local
 from . import tree
 from .program import Entry
+from .replay import Call
 from .trace import Traced, trace_call
 
 # Traces kept for one kind of call whose guards differ (a module trained and evaluated in turn).
@@ -57,24 +59,34 @@ class CompiledFunction:
             found = self._entries.get(key)
         except TypeError as error:
             return self._eagerly(error, args, kwargs)
-        entry = next((e for guard, e in found or () if guard.holds()), None)
-        if entry is None:
-            entry = self._trace(key, args, kwargs)
-        if entry.traced.writes and _overlapping(tensors):
+        for guard, entry in reversed(found or ()):
+            if guard.holds() and (call := entry.begin(tensors)) is not None:
+                break
+        else:
+            entry, call = self._trace(key, args, kwargs, tensors)
+        if entry.effects and (_overlapping(tensors) or entry.reads_any(tensors)):
             # Which of them sees a write to another one depends on the memory: left to eager code.
+            call.roll_back()
             return self._function(*args, **kwargs)
-        return entry.run(tensors)
+        return entry.run(call)
 
-    def _trace(self, key: Any, args: Any, kwargs: Any) -> Entry:
+    def _trace(
+        self, key: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]
+    ) -> tuple[Entry, Call]:
         with self._lock:
             kept = self._entries.setdefault(key, [])
             for guard, entry in kept:  # another thread may have been here first
-                if guard.holds():
-                    return entry
+                if guard.holds() and (call := entry.begin(tensors)) is not None:
+                    return entry, call
             traced = trace_call(self._function, args, kwargs, dynamic_shapes=self._dynamic_shapes)
             entry = Entry(traced)
+            begun = entry.begin(tensors)
+            if begun is None:
+                raise TraceError(
+                    "the Python data that the function depends on changes while it is traced"
+                )
             self._entries[key] = [*kept[-_KEPT + 1 :], (Guard(traced), entry)]
-            return entry
+            return entry, begun
 
     def _eagerly(self, error: TypeError, args: Any, kwargs: Any) -> Any:
         leaves = [leaf for _, leaf in tree.flatten((args, kwargs))]
@@ -142,11 +154,10 @@ class Guard:
     """What a trace took for granted of the state it met.
 
     Of tensors: dtype, shape, and whether they require a gradient. Of the modules it called: whether
-    they were training, and which tensors they had. Where it computed gradients itself: the
-    gradients there were before.
+    they were training, and which tensors they had.
     """
 
-    __slots__ = ("gradients", "modules", "tensors")
+    __slots__ = ("modules", "tensors")
 
     def __init__(self, traced: Traced) -> None:
         seen = dict(traced.capture.modules)
@@ -156,8 +167,8 @@ class Guard:
         self.tensors = [
             (t, t._data.dtype, t._data.shape, t.requires_grad, t._base is None)
             for t in traced.reads
+            if isinstance(t, Tensor)
         ]
-        self.gradients = traced.capture.old_gradients() if traced.grads else []
 
     def holds(self) -> bool:
         """Whether a call now would be traced the same."""
@@ -170,7 +181,7 @@ class Guard:
                 return False
             if (t._fn is not None if plain else t.requires_grad) is not wants:
                 return False
-        return all(leaf.grad is before for leaf, before in self.gradients)
+        return True
 
 
 def _held(module: Any) -> list[int]:

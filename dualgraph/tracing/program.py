@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph_compiler.compile import optimize
+from dualgraph_compiler.compile import Numerics, optimize
 from dualgraph_compiler.dims import evaluate
 from dualgraph_compiler.errors import AutogradError, TraceError
 from dualgraph_compiler.graph import Graph, Interpreter, Value, bind_shapes
@@ -25,19 +25,27 @@ from dualgraph_compiler.ops.base import array_module
 from .._dispatch import apply, current_fn, make
 from .._tensor import Tensor
 from ..autograd.engine import run_backward
-from ..autograd.grad_mode import no_grad, set_grad_enabled
+from ..autograd.grad_mode import set_grad_enabled
 from ..autograd.inplace import assign
-from ..autograd.tape import CustomNode, Leaf, Pick
+from ..autograd.tape import CustomNode, Pick
 from . import tree
+from .replay import Call
 from .trace import Holder, OutputIndex, Traced, reads_of
 
 
 class Program:
     """An optimised graph ready to run, and which state tensors are its params."""
 
-    def __init__(self, graph: Graph, reads: Sequence[Tensor], *, freeze: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        reads: Sequence[Any],
+        *,
+        freeze: bool = False,
+        numerics: Numerics = "standard",
+    ) -> None:
         by_name = {v.name: t for v, t in zip(graph.params, reads, strict=True)}
-        small = optimize(graph, freeze=freeze)
+        small = optimize(graph, freeze=freeze, numerics=numerics)
         self.params = [by_name[v.name] for v in small.params]
         needed = {v for node in small.nodes for v in node.inputs} | set(small.outputs)
         self.inputs = [i for i, v in enumerate(small.inputs) if v in needed]
@@ -66,32 +74,65 @@ class Entry:
         self.n_results = sum(isinstance(x, OutputIndex) for _, x in tree.flatten(traced.result))
         result = traced.result
         self._flat = type(result) is tuple and all(isinstance(x, OutputIndex) for x in result)
-        self._effects = bool(traced.writes or traced.grads)
+        self.effects = bool(traced.writes or traced.is_step)
+        self._step = traced.is_step
         self._symbolic = [(v.name, v.type) for v in traced.graph.inputs]
         self._frozen: tuple[Any, Program] | None = None
         self._open: Program | None = None
         self._backward: Backward | None = None
         self._lock = threading.Lock()
 
-    def run(self, tensors: Sequence[Tensor]) -> Any:
-        """The result for these tensor arguments, with writes and gradients carried out."""
+    def reads_any(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether one of these arguments is state as well."""
+        given = {id(t._data) for t in tensors}
+        return any(isinstance(t, Tensor) and id(t._data) in given for t in self.traced.reads)
+
+    def begin(self, tensors: Sequence[Tensor]) -> Call | None:
+        """Start a call: read numbers, make effects. None if what was traced is not this call."""
+        call = Call(tensors)
+        if not self._step:
+            return call
+        if not all(slot.matches(call) for slot in self.traced.slots):
+            return None
+        try:
+            for step in self.traced.capture.replay:
+                if not step.run(call):
+                    call.roll_back()
+                    return None
+        except BaseException:
+            call.roll_back()
+            raise
+        return call
+
+    def run(self, call: Call) -> Any:
+        """The result of the call, with writes and gradients carried out.
+
+        If the graph fails, nothing is written and effects are undone.
+        """
         traced = self.traced
+        tensors = call.arguments
         arrays = [t._data for t in tensors]
         taped = bool(traced.fns)
-        program = self._unfrozen() if taped or self._effects else self._folded()
-        results = program.run(arrays)
-        self._separate(results, [*arrays, *(t._data for t in program.params)])
+        try:
+            program = self._unfrozen() if taped or self.effects else self._folded()
+            params = [call.resolve(r)._data for r in program.params]
+            results = program.run(arrays, params)
+        except BaseException:
+            call.roll_back()
+            raise
+        self._separate(results, [*arrays, *params])
         outputs = [make(r) for r in results]
         if taped:
-            node = CompiledNode(self, tensors)
+            node = CompiledNode(self, call)
             for i in traced.fns:
                 outputs[i]._fn = Pick(node, i)
         for holder, index, recorded in traced.writes:
             with set_grad_enabled(recorded):
                 assign(_resolved(holder, tensors), outputs[index])
-        for where, index in traced.grads:
-            leaf = where if type(where) is Leaf else _resolved(where, tensors)._fn
-            _give_gradient(leaf, outputs[index])
+        for slot, index in traced.slot_writes:
+            slot.write(call, results[index])
+        for leaf, new in traced.grads:
+            leaf.put(call, outputs[new] if isinstance(new, int) else new)
         for index, (holder, ops) in traced.views.items():
             shown = _resolved(holder, tensors)
             for op in ops:
@@ -125,12 +166,14 @@ class Entry:
 
     def _unfrozen(self) -> Program:
         if self._open is None:
-            self._open = Program(self.traced.graph, self.traced.reads)
+            # What a step computes must not depend on how it is run, down to the last bit.
+            numerics: Numerics = "strict" if self._step else "standard"
+            self._open = Program(self.traced.graph, self.traced.reads, numerics=numerics)
         return self._open
 
     def _folded(self) -> Program:
         """A program with the state's values folded in, made anew when a version has changed."""
-        reads = self.traced.reads
+        reads: Any = self.traced.reads
         versions = [(id(t._data), t._ver[0]) for t in reads]
         frozen = self._frozen
         if frozen is None or frozen[0] != versions:
@@ -146,15 +189,6 @@ class Entry:
             if self._backward is None:
                 self._backward = Backward(self.traced)
             return self._backward
-
-
-def _give_gradient(leaf: Leaf, g: Tensor) -> None:
-    """Make `g` the gradient of a leaf, in the tensor it has already."""
-    if leaf.grad is None:
-        leaf.grad = g
-    else:
-        with no_grad():
-            assign(leaf.grad, g)
 
 
 class Backward:
@@ -207,20 +241,24 @@ class CompiledNode(CustomNode):
 
     name = "CompiledBackward"
 
-    def __init__(self, entry: Entry, tensors: Sequence[Tensor]) -> None:
+    def __init__(self, entry: Entry, call: Call) -> None:
         traced = entry.traced
+        tensors = call.arguments
         super().__init__([_producer(holder, tensors) for holder, _ in traced.sources])
         self.n_outputs = len(traced.graph.outputs)
         self.entry = entry
         # Operands as they are now: those the call itself overwrites are copied.
         written = {_key(holder) for holder, _, _ in traced.writes}
         self.inputs: list[Any] | None = []
-        self.state: dict[int, Any] = {}
+        self.state: dict[Any, Any] = {}
         self.cells: dict[Any, tuple[list[int], int]] = {}
         for i, t in enumerate(tensors):
             self.inputs.append(self._kept(i, t, i in written))
-        for t in traced.reads:
-            self.state[id(t)] = self._kept(id(t._data), t, id(t._data) in written)
+        for read in traced.reads:
+            t = call.resolve(read)
+            key = id(t._data)
+            # What was looked up may be another tensor by then: only a copy is sure to stay.
+            self.state[read] = self._kept(key, t, key in written or t is not read)
 
     def _kept(self, key: Any, t: Tensor, written: bool) -> Any:
         if written:
@@ -248,7 +286,8 @@ class CompiledNode(CustomNode):
             )
         backward = self.entry.backward()
         program = backward.program
-        used = [*program.inputs, *(id(t._data) for t in program.params)]
+        tensors = (r for r in program.params if isinstance(r, Tensor))
+        used = [*program.inputs, *(id(t._data) for t in tensors)]
         for key in used:
             cell, version = self.cells.get(key, ((0,), 0))
             if cell[0] != version:
@@ -258,7 +297,7 @@ class CompiledNode(CustomNode):
                     f"version {cell[0]}; expected version {version} instead"
                 )
         feeds = [*self.inputs, *self._gradients(backward, g)]
-        state = [self.state.get(id(t), t._data) for t in program.params]
+        state = [self.state[r] if r in self.state else r._data for r in program.params]
         found = iter(program.run(feeds, state))
         return [next(found) if wanted else None for wanted in backward.wanted]
 

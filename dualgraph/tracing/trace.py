@@ -22,20 +22,25 @@ from ..autograd.tape import Leaf
 from ..functions import linalg
 from . import tree
 from .capture import Capture, Source
+from .replay import GradSlot, Slot
 
 # What a trace says of a tensor outside: the position of a tensor argument, or the tensor itself.
 Holder: TypeAlias = "int | Tensor"
+# Where a param comes from: a tensor, a slot, or the number of that name.
+Read: TypeAlias = "Tensor | Slot | str"
 
 
 @dataclass
 class Traced:
     """What a trace found.
 
-    `reads` are the concrete tensors that became params, in the order of ``graph.params``; `writes`
-    say what was overwritten: with the output of that index, and whether the tape leads there;
-    `grads` pairs of a leaf and the index of the output that is its new gradient; `result` the
-    nested result with indices of graph outputs in place of tensors. `views` are outputs that are
-    (views of) an argument or of state: of which, and by what ops.
+    `reads` are where the params come from, in the order of ``graph.params``; `writes` say what was
+    overwritten: with the output of that index, and whether the tape leads there. `slots` are those
+    that the trace depends on, `slot_writes` pairs of a slot and of the output that it was
+    overwritten with, `grads` pairs of a leaf's slot and what became its gradient: an output, a
+    tensor from outside, or None. `result` is the nested result with indices of graph outputs in
+    place of tensors. `views` are outputs that are (views of) an argument or of state: of which, and
+    by what ops.
 
     For differentiation: `fns`, the tape entry of every output that has one, and `sources`, the
     tensors gradients lead to, with their entries. The tape lives as long as `capture` does.
@@ -43,13 +48,20 @@ class Traced:
 
     graph: Graph
     capture: Capture
-    reads: list[Tensor]
+    reads: list[Read]
     result: Any = None
     writes: list[tuple[Holder, int, bool]] = field(default_factory=list)
-    grads: list[tuple[int | Leaf, int]] = field(default_factory=list)
+    slots: list[Slot] = field(default_factory=list)
+    slot_writes: list[tuple[Slot, int]] = field(default_factory=list)
+    grads: list[tuple[GradSlot, int | Tensor | None]] = field(default_factory=list)
     views: dict[int, tuple[Holder, tuple[Op, ...]]] = field(default_factory=dict)
     fns: dict[int, Any] = field(default_factory=dict)
     sources: list[tuple[Holder, Any]] = field(default_factory=list)
+
+    @property
+    def is_step(self) -> bool:
+        """Whether a call changes or reads more than arguments and tensors of the state."""
+        return bool(self.slots or self.slot_writes or self.grads or self.capture.replay)
 
 
 class OutputIndex:
@@ -104,7 +116,7 @@ def trace_call(
     bound = _bind(function, args, kwargs)
     shapes = _dynamic(dynamic_shapes, list(bound))
     graph = Graph(name or _name_of(function))
-    capture = Capture(graph, _state_names(function))
+    capture = Capture(graph, _state_names(function), whole=True)
     symbolic_args = {}
     inputs: list[Tensor] = []
     for key, value in bound.items():
@@ -115,8 +127,12 @@ def trace_call(
             path = next(paths)
             if not isinstance(leaf, Tensor):
                 return leaf
-            inputs.append(_symbolic(capture, leaf, path, _spec_for(shapes.get(key), next(counter))))
-            return inputs[-1]
+            made = _symbolic(capture, leaf, path, _spec_for(shapes.get(key), next(counter)))
+            inputs.append(made)
+            if type(made._fn) is Leaf:
+                made._fn.grad = leaf.grad
+                capture.track(made._fn, leaf, len(inputs) - 1)
+            return made
 
         symbolic_args[key] = tree.map_leaves(symbolize, value)
     call_args, call_kwargs = _unbind(function, symbolic_args, args, kwargs)
@@ -160,7 +176,7 @@ def _finish(
         shown = _shown(leaf, argument)
         if shown is not None:
             traced.views[index] = shown
-        elif (fn := capture.edge(leaf)) is not None:
+        elif (fn := capture.edge(leaf)) is not None and not capture.differentiated:
             traced.fns[index] = fn
         return OutputIndex(index)
 
@@ -168,6 +184,7 @@ def _finish(
 
     def write(holder: Holder, value: Value, name: str, fn: Any) -> None:
         index = declare(value, name)
+        fn = None if capture.differentiated else fn
         traced.writes.append((holder, index, fn is not None))
         if fn is not None:
             traced.fns[index] = fn
@@ -180,21 +197,40 @@ def _finish(
     for w in capture.writes.values():
         name = capture.names.get(id(w.tensor._data), f"state{len(outputs)}")
         write(w.tensor, w.value, f"{name}.new", w.tensor._fn if w.tensor._fn is not w.fn else None)
-    for leaf, g in capture.new_gradients():
-        traced.grads.append((leaf, declare(capture.value_of(g), f"grad{len(outputs)}")))
-    for i, fn in sources:
-        if type(fn) is Leaf and fn.grad is not None:
-            traced.grads.append((i, declare(capture.value_of(fn.grad), f"grad{len(outputs)}")))
+    for slot in capture.slots.values():
+        _finish_slot(capture, traced, slot, declare)
     graph.set_outputs(outputs, names)
     traced.sources = [*sources, *capture.sources.values()]
+    traced.slots = [slot for slot in capture.slots.values() if slot.observed]
+    idle = {id(slot.value) for slot in capture.slots.values() if not slot.observed}
+    graph.params = [v for v in graph.params if id(v) not in idle]
     traced.reads = reads_of(capture)
     return traced
 
 
-def reads_of(capture: Capture) -> list[Tensor]:
-    """The tensors that the params of a capture's graph were read from, in their order."""
-    by_value = {id(v): t for t, v in capture.reads.values()}
-    return [by_value[id(v)] for v in capture.graph.params]
+def _finish_slot(
+    capture: Capture, traced: Traced, slot: Slot, declare: Callable[[Value, str], int]
+) -> None:
+    """Note what a slot is overwritten with; for a gradient, what takes its place."""
+    name = slot.value.name if slot.value is not None else f"grad{len(traced.grads)}"
+    if type(slot) is GradSlot:
+        grad = slot.leaf.grad
+        if grad is not slot.proxy:
+            if grad is not None and (type(grad._data) is Value or id(grad._data) in capture.writes):
+                label = name if slot.value is None else f"{name}.new"
+                traced.grads.append((slot, declare(capture.value_of(grad), label)))
+            else:
+                traced.grads.append((slot, grad))
+            return
+    if slot.proxy is not None and slot.proxy._data is not slot.value:
+        traced.slot_writes.append((slot, declare(capture.value_of(slot.proxy), f"{name}.new")))
+
+
+def reads_of(capture: Capture) -> list[Read]:
+    """Where the params of a capture's graph come from, in their order."""
+    found: dict[int, Read] = {id(v): t for t, v in capture.reads.values()}
+    found.update((id(slot.value), slot) for slot in capture.slots.values())
+    return [found.get(id(v), v.name) for v in capture.graph.params]
 
 
 def _shown(t: Tensor, argument: Mapping[int, int]) -> tuple[Holder, tuple[Op, ...]] | None:
@@ -300,6 +336,8 @@ def _state_names(function: Any) -> dict[int, str]:
     found += list(zip(variables, [_cell(c) for c in closure], strict=True))
     if hasattr(function, "__self__"):
         found.append(("", function.__self__))
+        if not hasattr(function.__self__, "named_parameters"):
+            found += list(getattr(function.__self__, "__dict__", {}).items())
     code = getattr(function, "__code__", None)
     if code is not None:
         found += [(n, function.__globals__.get(n)) for n in code.co_names]

@@ -11,8 +11,8 @@ import pytest
 
 import dualgraph as dg
 from dualgraph import optim
-from dualgraph.optim import _blocks
 from dualgraph_compiler.errors import ArgumentError
+from dualgraph_compiler.kernels import optimizers as _blocks
 
 STEPS = 20
 

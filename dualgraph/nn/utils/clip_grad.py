@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
-from dualgraph._dispatch import make
+from dualgraph import functions
+from dualgraph._dispatch import apply, captures, make
+from dualgraph._promote import cast, scalar
 from dualgraph._tensor import Tensor
+from dualgraph.autograd.grad_mode import no_grad
+from dualgraph.autograd.inplace import assign
+from dualgraph_compiler.dtypes import REAL_OF, bfloat16, float32, promote_types
 from dualgraph_compiler.errors import DualGraphError
+from dualgraph_compiler.kernels.optimizers import vector_norm
 from dualgraph_compiler.ops.base import array_module
+from dualgraph_compiler.ops.extremum import Maximum, Minimum
+from dualgraph_compiler.ops.optimizer import VectorNorm
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]
 
@@ -55,15 +62,21 @@ def get_total_norm(
     Raises:
         DualGraphError: the norm is not finite and `error_if_nonfinite` is set.
     """
-    arrays = [t._data for t in _as_list(tensors)]
-    if not arrays:
-        return make(np.zeros((), np.float32))
+    given = _as_list(tensors)
+    if not given:
+        return functions.zeros((), dtype=float32)
+    if captures.current is not None:
+        total = _traced_norm(given, norm_type)
+        if error_if_nonfinite:
+            total._concrete("error_if_nonfinite=True")
+        return total
+    arrays = [t._data for t in given]
     xp = array_module(arrays[0])
     with np.errstate(all="ignore"):
-        norms = [_norm(a, norm_type) for a in arrays]
+        norms = [vector_norm(xp, a, norm_type) for a in arrays]
         # Norms from another device come over as numbers.
         norms = [n if array_module(n) is xp else xp.asarray(float(n)) for n in norms]
-        total = _norm(xp.stack(norms), norm_type)
+        total = vector_norm(xp, xp.stack(norms), norm_type)
     if error_if_nonfinite and not bool(xp.isfinite(total)):
         raise DualGraphError(
             f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, "
@@ -80,6 +93,9 @@ def clip_grads_with_norm_(
     foreach: bool | None = None,
 ) -> None:
     """Multiply all gradients, in place, with `min(1, max_norm / (total_norm + 1e-6))`."""
+    if captures.current is not None:
+        _traced_scale(_as_list(parameters), max_norm, total_norm)
+        return
     with np.errstate(all="ignore"):
         scale = float(max_norm) / (total_norm._data + 1e-6)
         for grad in (p.grad for p in _as_list(parameters)):
@@ -100,6 +116,13 @@ def clip_grad_value_(
 ) -> None:
     """Limit every element of every gradient, in place, to [-clip_value, clip_value]."""
     limit = float(clip_value)
+    if captures.current is not None:
+        with no_grad():
+            for grad in (p.grad for p in _as_list(parameters)):
+                if grad is not None:
+                    low, high = (_number(grad, x) for x in (-limit, limit))
+                    assign(grad, apply(Maximum(), apply(Minimum(), grad, high), low))
+        return
     for grad in (p.grad for p in _as_list(parameters)):
         if grad is not None:
             xp = array_module(grad._data)
@@ -112,12 +135,34 @@ def _as_list(tensors: Tensor | Iterable[Tensor]) -> list[Tensor]:
     return [tensors] if isinstance(tensors, Tensor) else list(tensors)
 
 
-def _norm(array: Any, order: float) -> Any:
-    """p-norm of all elements, in float32 at least."""
-    xp = array_module(array)
-    flat = array.reshape(-1)
-    if flat.dtype.itemsize < 4:
-        flat = flat.astype(np.float32)
-    if flat.size == 0:  # NumPy has no largest element of nothing; the norm of nothing is 0
-        return xp.zeros((), flat.real.dtype)
-    return xp.asarray(xp.linalg.norm(flat, order))
+# -- in a capture: the same arithmetic as operations -----------------------------------------------
+
+
+def _traced_norm(tensors: list[Tensor], order: float) -> Tensor:
+    with no_grad():
+        norms = [apply(VectorNorm(float(order)), t) for t in tensors]
+        total: Tensor = apply(VectorNorm(float(order)), functions.stack(norms))
+        dtype = tensors[0].dtype
+        return cast(total, REAL_OF.get(dtype, dtype))
+
+
+def _traced_scale(params: list[Tensor], max_norm: float, total: Tensor) -> None:
+    with no_grad():
+        if total.dtype is bfloat16:  # beside a Python number NumPy computes in float32
+            total = cast(total, float32)
+        scale = _number(total, float(max_norm)) / (total + _number(total, 1e-6))
+        factor = apply(Minimum(), scale, _number(scale, 1.0))
+        for grad in (p.grad for p in params):
+            if grad is not None:
+                assign(grad, _product(grad, factor))
+
+
+def _product(grad: Tensor, factor: Tensor) -> Tensor:
+    """`grad * factor`, computed as NumPy does, which counts 0-d arrays in promotion."""
+    dtype = promote_types(grad.dtype, factor.dtype)
+    return cast(cast(grad, dtype) * cast(factor, dtype), grad.dtype)
+
+
+def _number(beside: Tensor, value: float) -> Tensor:
+    """A number as an operand beside a tensor."""
+    return scalar(value, beside.dtype, beside)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from dualgraph._dispatch import captures
 from dualgraph._tensor import Tensor
+from dualgraph.optim._group import save_group
 from dualgraph.optim.optimizer import Optimizer
-from dualgraph_compiler.errors import ArgumentError
+from dualgraph_compiler.errors import ArgumentError, TraceError
 
 __all__ = ["LRScheduler", "check_optimizer", "learning_rates", "per_group", "set_learning_rate"]
 
@@ -20,6 +23,9 @@ class LRScheduler:
     epoch `self.last_epoch`; the rates in force are in `self.optimizer.param_groups[i]["lr"]`, those
     at the start in `self.base_lrs`. The constructor performs the step to epoch 0.
 
+    In a compiled function `step` takes effect at every call, as eagerly; the learning rates are
+    inputs of the graph.
+
     Args:
         optimizer: whose learning rates to set.
         last_epoch: number of the last epoch of an interrupted run, -1 for a new run.
@@ -30,6 +36,11 @@ class LRScheduler:
     """
 
     _is_initial: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:
+            cls.step = _replayed(cls.__dict__["step"])  # type: ignore[method-assign]
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         check_optimizer(optimizer)
@@ -74,6 +85,8 @@ class LRScheduler:
 
     def get_last_lr(self) -> list[float]:
         """Return the learning rate of each group that the last step has set."""
+        if captures.current is not None:  # a number in Python: the graph is for this one only
+            captures.current.guard("get_last_lr()", lambda: list(self._last_lr), self._last_lr)
         return self._last_lr
 
     def _restart(self) -> None:
@@ -96,6 +109,45 @@ class LRScheduler:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the result of `state_dict`."""
         self.__dict__.update(state_dict)
+
+
+def _replayed(step: Callable[..., None]) -> Callable[..., None]:
+    """`step`, which in a capture is a change of Python data to be made at every call."""
+
+    @functools.wraps(step)
+    def wrapped(self: LRScheduler, *args: Any, **kwargs: Any) -> None:
+        capture = captures.current
+        if capture is None:
+            step(self, *args, **kwargs)
+            return
+        given = [x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)]
+        if given:
+            raise TraceError(
+                f"{type(self).__name__}.step() decides in Python by the value of a tensor, which "
+                "has none while being traced. Call it outside the compiled function"
+            )
+        capture.effect(lambda: step(self, *args, **kwargs), lambda: _save(self))
+
+    return wrapped
+
+
+LRScheduler.step = _replayed(LRScheduler.step)  # type: ignore[method-assign]
+
+
+def _save(scheduler: Any) -> Callable[[], None]:
+    """A function that gives a scheduler, those it consists of and the groups their state of now."""
+    kept = {k: v.copy() if type(v) in (list, dict) else v for k, v in vars(scheduler).items()}
+    held = (v if isinstance(v, list | tuple) else (v,) for v in kept.values())
+    inner = [_save(s) for found in held for s in found if isinstance(s, LRScheduler)]
+    groups = [save_group(group) for group in scheduler.optimizer.param_groups]
+
+    def restore() -> None:
+        vars(scheduler).clear()
+        vars(scheduler).update(kept)
+        for undo in (*inner, *groups):
+            undo()
+
+    return restore
 
 
 def check_optimizer(optimizer: Any) -> None:

@@ -1,0 +1,118 @@
+"""An optimizer's step in a capture: one node a parameter, nothing baked in that may change.
+
+Options that a schedule changes are numbers read at every call; the others are attributes of the op
+and guard the graph, as does which parameters there are. State is looked up at every call.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import dualgraph as dg
+from dualgraph._dispatch import apply
+from dualgraph._tensor import Tensor
+from dualgraph.autograd.inplace import assign
+from dualgraph_compiler.errors import TraceError
+
+if TYPE_CHECKING:
+    from dualgraph.optim.optimizer import Optimizer
+    from dualgraph.tracing.capture import Capture
+    from dualgraph.tracing.replay import EntrySlot
+
+__all__ = ["traced_step"]
+
+
+def traced_step(optimizer: Optimizer, capture: Capture) -> None:
+    """Record the step of every parameter that has a gradient.
+
+    Raises:
+        TraceError: the capture is not of a call, or the optimizer has no rule.
+    """
+    name = type(optimizer).__name__
+    capture.require_whole(f"{name}.step()")
+    if type(optimizer)._rule is dg.optim.Optimizer._rule:
+        raise TraceError(
+            f"{name}.step() cannot be captured: the class defines no rule as an op. Call it "
+            "outside the compiled function"
+        )
+    with capture.suspended():
+        key = _key(optimizer)
+    capture.guard(f"the parameters and options of {name}", lambda: _key(optimizer), key)
+    capture.effect(lambda: _mark(optimizer), lambda: _save_mark(optimizer))
+    with dg.no_grad():
+        for index, group in enumerate(optimizer.param_groups):
+            options = dict(group)
+            for param in options["params"]:
+                if param.grad is not None:
+                    _step(optimizer, capture, index, options, param, param.grad)
+
+
+def _step(
+    optimizer: Optimizer,
+    capture: Capture,
+    index: int,
+    options: dict[str, Any],
+    param: Tensor,
+    grad: Tensor,
+) -> None:
+    with capture.suspended():
+        op = optimizer._rule(options)
+    group = optimizer.param_groups[index]
+    slots = [
+        capture.entry(
+            lambda: optimizer.state, param, name, partial(optimizer.fresh_state, param, name)
+        )
+        for name in op.state
+    ]
+    numbers = []
+    for name in op.numbers:
+        if name == "first":
+            # After a step in the same call the buffer is there, whatever it was before.
+            started = not slots or slots[0].proxy._data is not slots[0].value  # type: ignore[union-attr]
+            read = _no if started else partial(_missing, slots[0])
+            number = capture.number((id(param), started), "first", read)
+        else:
+            label = name if index == 0 else f"{name}{index}"
+            number = capture.number(id(group), label, partial(_number, optimizer, group, name))
+        numbers.append(number)
+    state: list[Any] = [slot.proxy for slot in slots]
+    results = apply(op, param, grad, *state, *numbers)
+    if not state:
+        assign(param, results)
+        return
+    for t, result in zip((param, *state), results, strict=True):
+        assign(t, result)
+
+
+def _number(optimizer: Optimizer, group: dict[str, Any], name: str) -> float:
+    return optimizer.number(dict(group), name)
+
+
+def _no() -> bool:
+    return False
+
+
+def _missing(slot: EntrySlot) -> bool:
+    return slot.present() is None
+
+
+def _key(optimizer: Optimizer) -> Any:
+    """What the nodes of a step depend on."""
+    return [
+        (id(group), optimizer._rule(dict(group)), [*map(id, dict.__getitem__(group, "params"))])
+        for group in optimizer.param_groups
+    ]
+
+
+def _mark(optimizer: Optimizer) -> None:
+    optimizer._opt_called = True
+
+
+def _save_mark(optimizer: Optimizer) -> Any:
+    before = optimizer._opt_called
+
+    def restore() -> None:
+        optimizer._opt_called = before
+
+    return restore

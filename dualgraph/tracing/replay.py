@@ -1,0 +1,190 @@
+"""What a compiled call does besides running its graph, and what must hold for it to run.
+
+Three things that tracing meets are no tensor computation. They are noted in the order met, and
+gone through in that order on every call, before the graph runs:
+
+- :class:`Number`   a Python number that changes between calls (a learning rate): read, and fed to
+  the graph as a 0-d value, never baked in.
+- :class:`Effect`   a change of Python data (a scheduler's step): made again, and undone should the
+  call fail.
+- :class:`Guarded`    a Python value that the trace depended on: if it differs now, the traced graph
+  does not fit this call.
+
+A :class:`Slot` is state found by looking it up instead of by holding a tensor: a leaf's gradient,
+an entry of an optimizer's state. Other tensors may be there at every call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dualgraph_compiler.graph import Value
+
+from .._dispatch import make
+from ..autograd.tape import Leaf
+
+if TYPE_CHECKING:
+    from .._tensor import Tensor
+
+
+@dataclass(slots=True)
+class Call:
+    """One call on its way: its tensor arguments, numbers read so far, and how to take it back."""
+
+    arguments: Sequence[Tensor]
+    numbers: dict[str, Tensor] = field(default_factory=dict)
+    undo: list[Callable[[], None]] = field(default_factory=list)
+
+    def resolve(self, read: Any) -> Any:
+        """The tensor that a param is read from in this call."""
+        if isinstance(read, Slot):
+            return read.read(self)
+        return self.numbers[read] if type(read) is str else read
+
+    def roll_back(self) -> None:
+        """Undo every effect, last first."""
+        while self.undo:
+            self.undo.pop()()
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """Param `name` of the graph is what `read` gives at each call."""
+
+    name: str
+    read: Callable[[], Any]
+
+    def run(self, call: Call) -> bool:
+        """Read the number."""
+        call.numbers[self.name] = make(np.asarray(self.read(), np.float64))
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """`act` changes Python data; `save`, called just before, returns how to undo it."""
+
+    act: Callable[[], Any]
+    save: Callable[[], Callable[[], None]]
+
+    def run(self, call: Call) -> bool:
+        """Act, so that it can be undone."""
+        call.undo.append(self.save())
+        self.act()
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """The traced graph fits only while `read` gives `expected`; `what` says of what."""
+
+    what: str
+    read: Callable[[], Any]
+    expected: Any
+
+    def run(self, call: Call) -> bool:
+        """Whether the value is the expected one still."""
+        return bool(self.read() == self.expected)
+
+
+class Slot:
+    """State looked up at every call.
+
+    While tracing, the symbolic tensor `proxy` stands in its place, `value` being what it was at the
+    start; None where there was nothing. `observed` says whether the trace depends on it.
+    """
+
+    observed: bool = False
+
+    proxy: Tensor | None = None
+    value: Value | None = None
+
+    def read(self, call: Call) -> Tensor | None:
+        """What is there now."""
+        raise NotImplementedError
+
+    def write(self, call: Call, result: Any) -> None:
+        """Overwrite what is there with an array, in place."""
+        raise NotImplementedError
+
+    def matches(self, call: Call) -> bool:
+        """Whether what is there now is of the kind that was traced."""
+        return self.fits(self.read(call))
+
+    def fits(self, now: Tensor | None) -> bool:
+        """Whether `now` is of the kind that was traced."""
+        if now is None or self.value is None:
+            return now is None and self.value is None
+        t = self.value.type
+        return bool(now._data.shape == t.shape and now.dtype is t.dtype)
+
+
+class GradSlot(Slot):
+    """The gradient kept in a leaf: of the tensor argument numbered `argument`, or a fixed leaf."""
+
+    def __init__(self, leaf: Leaf, argument: int | None = None) -> None:
+        self.leaf = leaf
+        self.argument = argument
+        self.before = leaf.grad  # while tracing
+
+    def _leaf(self, call: Call) -> Leaf:
+        if self.argument is None:
+            return self.leaf
+        return call.arguments[self.argument]._fn  # type: ignore[no-any-return]
+
+    def read(self, call: Call) -> Tensor | None:
+        """The gradient."""
+        return self._leaf(call).grad
+
+    def matches(self, call: Call) -> bool:
+        """Whether the argument, if it is one's, is a leaf; then as for all slots."""
+        if self.argument is not None and type(call.arguments[self.argument]._fn) is not Leaf:
+            return False
+        return super().matches(call)
+
+    def fits(self, now: Tensor | None) -> bool:
+        """Whether `now` is there or not, and of what type, as in the trace; and off the tape."""
+        return super().fits(now) and (now is None or now._fn is None)
+
+    def write(self, call: Call, result: Any) -> None:
+        """Overwrite the gradient in place."""
+        grad = self._leaf(call).grad
+        assert grad is not None
+        grad._data[...] = result
+        grad._bump_version()
+
+    def put(self, call: Call, grad: Tensor | None) -> None:
+        """Make `grad` the leaf's gradient."""
+        self._leaf(call).grad = grad
+
+
+class EntrySlot(Slot):
+    """Entry `name` of the state of `key`; `fresh` makes what it starts from."""
+
+    def __init__(self, state: Callable[[], Any], key: Any, name: str, fresh: Any) -> None:
+        self._state = state
+        self._key = key
+        self._name = name
+        self._fresh: Callable[[], Tensor] = fresh
+
+    def present(self) -> Tensor | None:
+        """The entry, if there is one."""
+        found = self._state().get(self._key)
+        return None if found is None else found.get(self._name)
+
+    def read(self, call: Call | None = None) -> Tensor:
+        """The entry, or what it starts from."""
+        found = self.present()
+        return self._fresh() if found is None else found
+
+    def write(self, call: Call, result: Any) -> None:
+        """Overwrite the entry in place, or make it."""
+        found = self.present()
+        if found is None:
+            self._state()[self._key][self._name] = make(result.copy())
+        else:
+            found._data[...] = result
