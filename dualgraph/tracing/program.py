@@ -297,7 +297,7 @@ class CompiledNode(CustomNode):
                     f"version {cell[0]}; expected version {version} instead"
                 )
         feeds = [*self.inputs, *self._gradients(backward, g)]
-        state = [self.state[r] if r in self.state else r._data for r in program.params]
+        state = [self.state[r] if r in self.state else r._data for r in program.params]  # noqa: SIM401 - a slot has no data
         found = iter(program.run(feeds, state))
         return [next(found) if wanted else None for wanted in backward.wanted]
 
