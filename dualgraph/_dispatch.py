@@ -85,8 +85,8 @@ class ViewInfo:
         self.recorded = recorded
 
 
-def apply(op: Op, *inputs: Tensor) -> Any:
-    """`op` on tensors: a Tensor, or a tuple of them for an op with several outputs.
+def apply(op: Op, *inputs: Tensor) -> Tensor:
+    """`op`, which has one output, on tensors. For several outputs see :func:`apply_many`.
 
     Raises:
         ShapeError, DTypeError, ...: as ``op.infer`` raises for operands it refuses.
@@ -121,9 +121,10 @@ def apply(op: Op, *inputs: Tensor) -> Any:
         y = _recover(op, xp, arrays, error)
     if type(y) is not _ndarray:
         if type(y) is tuple:
-            return _wrap_many(op, inputs, arrays, edges, tuple(map(xp.asarray, y)))
+            many = _wrap_many(op, inputs, arrays, edges, tuple(map(xp.asarray, y)))
+            return many  # type: ignore[return-value]  # apply_many lets it out
         y = xp.asarray(y)
-    out = _new(_Tensor)
+    out: Tensor = _new(_Tensor)
     out._data = y
     out._fn = None
     out._ver = cell = [0]
@@ -135,10 +136,16 @@ def apply(op: Op, *inputs: Tensor) -> Any:
     return out
 
 
+def apply_many(op: Op, *inputs: Tensor) -> tuple[Tensor, ...]:
+    """`apply` for an op with several outputs (or one, in a tuple)."""
+    outputs: Any = apply(op, *inputs)
+    return outputs if type(outputs) is tuple else (outputs,)
+
+
 def apply1(op: Op, t: Tensor) -> Tensor:
     """`apply` for one operand and one result, in fewer steps: most of what eager code runs."""
     if symbolic.open_graphs:
-        return apply(op, t)  # type: ignore[no-any-return]
+        return apply(op, t)
     x = t._data
     if t._base is not None:
         current_fn(t)
@@ -146,12 +153,12 @@ def apply1(op: Op, t: Tensor) -> Tensor:
     try:
         y = op.eager(np if type(x) is _ndarray else array_module(x), x)
     except Exception:
-        return apply(op, t)  # type: ignore[no-any-return]  # which explains, or knows what to do
+        return apply(op, t)  # which explains, or knows what to do
     if type(y) is not _ndarray:
         if type(y) is tuple:
-            return apply(op, t)  # type: ignore[no-any-return]
+            return apply(op, t)
         y = array_module(x).asarray(y)
-    out = _new(_Tensor)
+    out: Tensor = _new(_Tensor)
     out._data = y
     out._fn = None
     out._ver = cell = [0]
@@ -160,13 +167,13 @@ def apply1(op: Op, t: Tensor) -> Tensor:
         _link_view(op, t, out)
     if fn is not None and local.grad and op.differentiable and y.dtype.kind in "fcV":
         out._fn = record(op, (fn,), (x,), y, (t._ver,), cell)
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 def apply2(op: Op, a: Tensor, b: Tensor) -> Tensor:
     """`apply` for two operands and one result of their dtype or bool, in fewer steps."""
     if symbolic.open_graphs:
-        return apply(op, a, b)  # type: ignore[no-any-return]
+        return apply(op, a, b)
     x = a._data
     y = b._data
     if a._base is not None:
@@ -178,17 +185,17 @@ def apply2(op: Op, a: Tensor, b: Tensor) -> Tensor:
     try:
         z = op.eager(np if type(x) is _ndarray else array_module(x), x, y)
     except Exception:
-        return apply(op, a, b)  # type: ignore[no-any-return]
+        return apply(op, a, b)
     if type(z) is not _ndarray:
         z = array_module(x).asarray(z)
-    out = _new(_Tensor)
+    out: Tensor = _new(_Tensor)
     out._data = z
     out._fn = None
     out._ver = cell = [0]
     out._base = None
     if (fa is not None or fb is not None) and local.grad and op.differentiable:
         out._fn = record(op, (fa, fb), (x, y), z, (a._ver, b._ver), cell)
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 def _wrap_many(
@@ -212,12 +219,12 @@ def _wrap_many(
 
 def make(data: Any, fn: Any = None) -> Tensor:
     """A Tensor around an array or Value, with its producer on the tape."""
-    out = _new(_Tensor)
+    out: Tensor = _new(_Tensor)
     out._data = data
     out._fn = fn
     out._ver = [0]
     out._base = None
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 def _recover(op: Op, xp: Any, arrays: Sequence[Any], error: Exception) -> Any:
@@ -349,8 +356,11 @@ def capture_for(inputs: Sequence[Tensor]) -> Capture | None:
     return None
 
 
-def _apply_traced(capture: Capture, op: Op, inputs: Sequence[Tensor]) -> Any:
-    """Append `op` to the capture's graph, and keep the tape as the eager path does."""
+def _apply_traced(capture: Capture, op: Op, inputs: Sequence[Tensor]) -> Tensor:
+    """Append `op` to the capture's graph, and keep the tape as the eager path does.
+
+    As with :func:`apply`, what is returned for several outputs is the tuple of them.
+    """
     values = [capture.value_of(t) for t in inputs]
     outputs = capture.add(op, values)
     edges = [capture.edge(t) for t in inputs]
@@ -362,7 +372,7 @@ def _apply_traced(capture: Capture, op: Op, inputs: Sequence[Tensor]) -> Any:
             for i, t in enumerate(many):
                 if t.dtype.is_differentiable:
                     t._fn = Pick(node, i)
-        return many
+        return many  # type: ignore[return-value]
     out = make(outputs)
     if op.is_view:
         _link_view(op, inputs[0], out)

@@ -225,7 +225,7 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
             return apply2(op, a, b)
     except AttributeError:
         pass
-    return apply(op, *unify((a, b)))  # type: ignore[no-any-return]
+    return apply(op, *unify((a, b)))
 
 
 def float_operands(*operands: Any) -> list[Tensor]:

@@ -21,7 +21,7 @@ from dualgraph_compiler.types import TensorType
 from dualgraph_runtime.device import CPU, Device, device_of, to_device
 
 from . import _dispatch, _interop, autograd
-from ._dispatch import apply, captures, current_fn, make, symbolic
+from ._dispatch import apply_many, captures, current_fn, make, symbolic
 from ._methods import Methods
 from ._repr import format_tensor
 from .autograd import inplace
@@ -415,7 +415,8 @@ class Tensor(Methods):
     # -- being an operand of the ops' own rules ----------------------------------------------------
 
     def __dualgraph_call__(self, op: Op, inputs: Any) -> Any:
-        return apply(op, *(x if isinstance(x, Tensor) else make(x) for x in inputs))
+        outputs = apply_many(op, *(x if isinstance(x, Tensor) else make(x) for x in inputs))
+        return outputs[0] if op.n_outputs == 1 else outputs
 
     def __dualgraph_scalar__(self, value: complex) -> Tensor:
         from ._promote import scalar

@@ -21,7 +21,7 @@ from dualgraph_compiler.ops.loop import NO_LIMIT, Loop
 from dualgraph_compiler.ops.scan import Scan
 from dualgraph_compiler.types import TensorType
 
-from ._dispatch import apply, capture_for, make, symbolic
+from ._dispatch import apply_many, capture_for, make, symbolic
 from ._tensor import Tensor
 from .autograd.grad_mode import no_grad
 from .autograd.inplace import assign
@@ -116,7 +116,7 @@ def _apply_if(pred: Tensor, branches: list[BodyCapture], outputs: list[list[Valu
         b.finish([b.input_for(t, outside) for t, outside in captured], ys)
         for b, ys in zip(branches, outputs, strict=True)
     ]
-    made = _listed(apply(If(graphs[0], graphs[1]), pred, *(t for t, _ in captured)))
+    made = list(apply_many(If(graphs[0], graphs[1]), pred, *(t for t, _ in captured)))
     _write_back(states, made[len(made) - len(states) :], branches[0].taped | branches[1].taped)
     return iter(made)
 
@@ -183,7 +183,7 @@ def _traced_while(
     limit = make(capture.graph.constant(np.asarray(NO_LIMIT)))
     op = Loop(graph, len(initial) + len(states))
     first = _condition("while_loop", begin)
-    made = _listed(apply(op, limit, first, *initial, *(t for t, _ in (*states, *shared))))
+    made = list(apply_many(op, limit, first, *initial, *(t for t, _ in (*states, *shared))))
     _write_back([t for t, _ in states], made[len(initial) :], body.taped)
     results = iter(made)
     return tree.map_leaves(lambda _: next(results), carried)
@@ -348,7 +348,7 @@ class _TracedScan:
         k = n + len(states)
         initial = [*self.initial, *(t for t, _ in states)]
         op = Scan(graph, k, m, length, reverse)
-        made = _listed(apply(op, *initial, *self.scanned, *(t for t, _ in shared)))
+        made = list(apply_many(op, *initial, *self.scanned, *(t for t, _ in shared)))
         _write_back([t for t, _ in states], made[n:], self.body.taped)
         last = iter(made[:n])
         return tree.map_leaves(lambda _: next(last), self.carry), self.stacked(made[k:])
@@ -362,10 +362,6 @@ def _capture(arguments: Any) -> Capture | None:
     if not symbolic.open_graphs:
         return None
     return capture_for([leaf for _, leaf in tree.flatten(arguments) if isinstance(leaf, Tensor)])
-
-
-def _listed(made: Any) -> list[Tensor]:
-    return list(made) if isinstance(made, tuple) else [made]
 
 
 def _write_back(states: Sequence[Tensor], results: Sequence[Tensor], taped: set[int]) -> None:

@@ -82,17 +82,17 @@ def logical_not(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 def isnan(input: Tensor) -> Tensor:
     """Whether each element is NaN: bool."""
-    return apply(comparison.Isnan(), input)  # type: ignore[no-any-return]
+    return apply(comparison.Isnan(), input)
 
 
 def isinf(input: Tensor) -> Tensor:
     """Whether each element is infinite: bool."""
-    return apply(comparison.Isinf(), input)  # type: ignore[no-any-return]
+    return apply(comparison.Isinf(), input)
 
 
 def isfinite(input: Tensor) -> Tensor:
     """Whether each element is neither NaN nor infinite: bool."""
-    return apply(comparison.Isfinite(), input)  # type: ignore[no-any-return]
+    return apply(comparison.Isfinite(), input)
 
 
 def isposinf(input: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -188,7 +188,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
             f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype.name}"
         )
     filled = _as_fill(value, input)
-    return apply(_WHERE, mask, filled, input)  # type: ignore[no-any-return]
+    return apply(_WHERE, mask, filled, input)
 
 
 def _as_fill(value: Any, input: Tensor) -> Tensor:

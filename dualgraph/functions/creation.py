@@ -328,7 +328,7 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
             f"complex: expected real and imag of one dtype, got {real.dtype.name} and "
             f"{imag.dtype.name}"
         )
-    return apply(Complex(), real, imag)  # type: ignore[no-any-return]
+    return apply(Complex(), real, imag)
 
 
 def polar(abs: Tensor, angle: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ def index_add(
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """A copy with the slices along `dim` at `index` replaced by those of `source`."""
     axis = axis_of("index_copy", dim, input._data.ndim)
-    return apply(adv.IndexPut((axis,)), input, source, _index("index_copy", index))  # type: ignore[no-any-return]
+    return apply(adv.IndexPut((axis,)), input, source, _index("index_copy", index))
 
 
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
@@ -147,7 +147,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     shape = list(input._data.shape)
     shape[axis] = index._data.size
     source = expand(cast(fill, input.dtype), tuple(shape))
-    return apply(adv.IndexPut((axis,)), input, source, _index("index_fill", index))  # type: ignore[no-any-return]
+    return apply(adv.IndexPut((axis,)), input, source, _index("index_fill", index))
 
 
 def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
@@ -162,13 +162,13 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
         )
     axes, tensors = _indices(plan)
     source = _fitted(values, input, _picked_shape(input, axes, tensors))
-    return apply(adv.IndexPut(axes, accumulate), input, source, *tensors)  # type: ignore[no-any-return]
+    return apply(adv.IndexPut(axes, accumulate), input, source, *tensors)
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:
     """Elements of the flattened input at the positions in `index`, in its shape."""
     flat = reshape(input, (input._data.size,))
-    return apply(ix.IndexSelect(0), flat, _index("take", index))  # type: ignore[no-any-return]
+    return apply(ix.IndexSelect(0), flat, _index("take", index))
 
 
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
@@ -203,7 +203,7 @@ def masked_select(input: Tensor, mask: Tensor, *, out: Any = None) -> Tensor:
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """A copy with the elements where `mask` holds replaced, in order, by those of `source`."""
     x, m = broadcast_tensors(input, mask)
-    return apply(adv.MaskedScatter(), x, m, reshape(source, (source._data.size,)))  # type: ignore[no-any-return]
+    return apply(adv.MaskedScatter(), x, m, reshape(source, (source._data.size,)))
 
 
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:

@@ -163,9 +163,9 @@ def _read(self: Tensor, plan: _Plan) -> Tensor:
     if len(plan.picks) == 1 and plan.picks[0][1].dtype is dt.bool_:
         mask = plan.picks[0][1]
         if tuple(mask._data.shape) == tuple(x._data.shape):
-            return apply(adv.MaskedSelect(), x, mask)  # type: ignore[no-any-return]
+            return apply(adv.MaskedSelect(), x, mask)
     axes, indices = _indices(plan)
-    return apply(adv.Index(axes), x, *indices)  # type: ignore[no-any-return]
+    return apply(adv.Index(axes), x, *indices)
 
 
 def _shown(self: Tensor, plan: _Plan) -> Tensor:
@@ -431,9 +431,9 @@ def _put_masked(x: Tensor, axis: int, mask: Tensor, value: Any) -> Tensor | None
         else:
             fill = number_like(value, x)
         rest = x._data.ndim - axis - len(shape)
-        return apply(Where(), mask.reshape((*shape, *(1,) * rest)), fill, x)  # type: ignore[no-any-return]
+        return apply(Where(), mask.reshape((*shape, *(1,) * rest)), fill, x)
     if shape == tuple(x._data.shape) and value._data.ndim == 1:
         if mask._data.__class__ is _ndarray and int(mask._data.sum()) != value._data.size:
             return None
-        return apply(adv.MaskedScatter(), x, mask, cast(value, x.dtype))  # type: ignore[no-any-return]
+        return apply(adv.MaskedScatter(), x, mask, cast(value, x.dtype))
     return None

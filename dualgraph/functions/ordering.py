@@ -11,7 +11,7 @@ from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.ops.base import array_module
 from dualgraph_compiler.ops.sorting import Sort, TopK
 
-from .._dispatch import apply1, make
+from .._dispatch import apply_many, make
 from .basics import axis_of
 from .results import ValuesIndices, named
 
@@ -32,7 +32,7 @@ def sort(
 ) -> Any:
     """(values, indices) in ascending (or descending) order along `dim`; always stable."""
     axis = axis_of("sort", dim, input._data.ndim)
-    return _sort_result(apply1(Sort(axis, bool(descending)), input))
+    return _sort_result(apply_many(Sort(axis, bool(descending)), input))
 
 
 def msort(input: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     size = input._data.shape[axis] if input._data.ndim else 1
     if isinstance(k, int) and isinstance(size, int) and not 0 <= k <= size:
         raise ArgumentError(f"selected index k out of range: k={k}, size {size}")
-    return _topk_result(apply1(TopK(k, axis, largest, sorted), input))
+    return _topk_result(apply_many(TopK(k, axis, largest, sorted), input))
 
 
 # -- eager only: the size of the result, or the way to it, depends on data -------------------------

@@ -167,7 +167,7 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     x = input if dtype is None else cast(input, dt.as_dtype(dtype))
     if x.dtype.category < dt.FLOAT:
         x = cast(x, Defaults.dtype)
-    return apply(composite.Softmax(axis_of("softmax", dim, x._data.ndim)), x)  # type: ignore[no-any-return]
+    return apply(composite.Softmax(axis_of("softmax", dim, x._data.ndim)), x)
 
 
 def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
@@ -175,7 +175,7 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     x = input if dtype is None else cast(input, dt.as_dtype(dtype))
     if x.dtype.category < dt.FLOAT:
         x = cast(x, Defaults.dtype)
-    return apply(composite.LogSoftmax(axis_of("log_softmax", dim, x._data.ndim)), x)  # type: ignore[no-any-return]
+    return apply(composite.LogSoftmax(axis_of("log_softmax", dim, x._data.ndim)), x)
 
 
 # -- limits ---------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def imag(input: Tensor) -> Tensor:
     """The imaginary part of a complex tensor."""
     if not input.dtype.is_complex:
         raise ArgumentError("imag is not implemented for tensors with non-complex dtypes.")
-    return apply(convert.Imag(), input)  # type: ignore[no-any-return]
+    return apply(convert.Imag(), input)
 
 
 def angle(input: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from dualgraph_compiler.graph.nested import definitions
 from dualgraph_compiler.ops import Op
 
 from .. import nn
-from .._dispatch import apply, captures, make
+from .._dispatch import apply_many, captures, make
 from .._tensor import Tensor
 
 
@@ -70,11 +70,8 @@ class GraphModule(nn.Module):
                 op = op.resolve({name: Dim(f"{name}_{count}") for name, _, _ in defined})
             if i in self._symbolic:
                 op = op.resolve(env)
-            out = apply(op, *(values[v] for v in operands)) if operands else _create(op)
-            if op.n_outputs == 1:
-                values[results[0]] = out
-            else:
-                values.update(zip(results, out, strict=True))
+            outs = apply_many(op, *(values[v] for v in operands)) if operands else (_create(op),)
+            values.update(zip(results, outs, strict=True))
             for name, index, axis in defined:
                 env[name] = values[results[index]].shape[axis]
         outputs = tuple(values[v] for v in self.graph.outputs)

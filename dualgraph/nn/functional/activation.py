@@ -71,7 +71,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
         weight = weight.reshape(count, *(1,) * max(ndim - 2, 0))
     elif weight.ndim > ndim:
         weight = weight.reshape(*(1,) * ndim)
-    return apply(ac.Prelu(), input, weight)  # type: ignore[no-any-return]
+    return apply(ac.Prelu(), input, weight)
 
 
 def rrelu(
@@ -106,7 +106,7 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """Return x Phi(x); `approximate` is "none" or "tanh"."""
-    return apply(co.Gelu(approximate), input)  # type: ignore[no-any-return]
+    return apply(co.Gelu(approximate), input)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -136,7 +136,7 @@ def sigmoid(input: Tensor) -> Tensor:
 
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x))."""
-    return apply(_LOGSIGMOID, input)  # type: ignore[no-any-return]
+    return apply(_LOGSIGMOID, input)
 
 
 def tanh(input: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ def softsign(input: Tensor) -> Tensor:
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
-    return apply(ac.Softplus(float(beta), float(threshold)), input)  # type: ignore[no-any-return]
+    return apply(ac.Softplus(float(beta), float(threshold)), input)
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:

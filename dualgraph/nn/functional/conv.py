@@ -56,7 +56,7 @@ def _conv(
     x, single = batched(name, input, rank)
     op = Conv(strides, pads, dilations, groups)
     out = apply(op, x, weight) if bias is None else apply(op, x, weight, bias)
-    return out.squeeze(0) if single else out  # type: ignore[no-any-return]
+    return out.squeeze(0) if single else out
 
 
 def conv1d(
@@ -128,7 +128,7 @@ def _conv_transpose(
     pads = pairs(per_axis(name, padding, rank))
     op = ConvTranspose(strides, pads, extra, dilations, groups)
     out = apply(op, x, weight) if bias is None else apply(op, x, weight, bias)
-    return out.squeeze(0) if single else out  # type: ignore[no-any-return]
+    return out.squeeze(0) if single else out
 
 
 def conv_transpose1d(

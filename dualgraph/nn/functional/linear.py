@@ -26,8 +26,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if weight._data.ndim == 2 and input._data.ndim:
         if bias is None:
-            return apply(_LINEAR, input, weight)  # type: ignore[no-any-return]
-        return apply(_LINEAR, input, weight, bias)  # type: ignore[no-any-return]
+            return apply(_LINEAR, input, weight)
+        return apply(_LINEAR, input, weight, bias)
     if weight._data.ndim != 1:
         raise ShapeError(
             "linear: expected a weight [out_features, in_features], got "
@@ -68,7 +68,7 @@ def embedding(
         index = padding_idx if padding_idx >= 0 else count + padding_idx
     if max_norm is not None:
         _renormalize(weight, input, max_norm, norm_type)
-    return apply(Embedding(index), weight, input)  # type: ignore[no-any-return]
+    return apply(Embedding(index), weight, input)
 
 
 def _renormalize(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> None:

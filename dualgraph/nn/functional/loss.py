@@ -63,7 +63,7 @@ def cross_entropy(
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing)
     weights = () if weight is None else (weight,)
     if not label_smoothing:
-        return apply(CrossEntropy(reduction, ignore_index), input, target, *weights)  # type: ignore[no-any-return]
+        return apply(CrossEntropy(reduction, ignore_index), input, target, *weights)
     axis = min(input.ndim, 2) - 1
     classes = input.shape[axis]
     logs = log_softmax(input, axis)
@@ -115,7 +115,7 @@ def nll_loss(
 ) -> Tensor:
     """Minus the log-probability that `input` [N, C, ...] gives the classes `target` [N, ...]."""
     op = NllLoss(reduction_of(size_average, reduce, reduction), ignore_index)
-    return apply(op, input, target, *(() if weight is None else (weight,)))  # type: ignore[no-any-return]
+    return apply(op, input, target, *(() if weight is None else (weight,)))
 
 
 def kl_div(

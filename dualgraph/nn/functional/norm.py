@@ -15,7 +15,7 @@ from dualgraph_compiler.ops.base import shape_text
 from dualgraph_compiler.ops.batch_norm import BatchNorm, BatchNormTraining
 
 from ... import functions as fn
-from ..._dispatch import apply
+from ..._dispatch import apply, apply_many
 from ..._promote import cast
 from ...autograd.grad_mode import no_grad
 from .padding import pad
@@ -97,10 +97,10 @@ def batch_norm(
         if running_mean is None or running_var is None:
             raise ArgumentError("batch_norm: running statistics are needed when not training")
         statistics = cast(running_mean, input.dtype), cast(running_var, input.dtype)
-        return apply(BatchNorm(eps), input, *affine, *statistics)  # type: ignore[no-any-return]
+        return apply(BatchNorm(eps), input, *affine, *statistics)
     shape = tuple(input.shape)
     _check_count(shape)
-    out, mean, var = apply(BatchNormTraining(eps), input, *affine)
+    out, mean, var = apply_many(BatchNormTraining(eps), input, *affine)
     # The gradient reads the statistics alone: `out` may be overwritten, as by relu(inplace=True).
     out._ver = [0]
     if running_mean is not None or running_var is not None:
@@ -108,7 +108,7 @@ def batch_norm(
         for d in shape[2:]:
             count = count * d
         _update(running_mean, running_var, mean, var, count, momentum)
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 def instance_norm(
@@ -138,7 +138,7 @@ def instance_norm(
     out: Tensor = apply(ops.GroupNorm(c, eps), input, *affine)
     if running_mean is not None or running_var is not None:
         flat = input.detach().reshape(1, n * c, *sizes)
-        _, mean, var = apply(BatchNormTraining(eps), flat)
+        _, mean, var = apply_many(BatchNormTraining(eps), flat)
         count = math.prod(sizes)
         mean, var = mean.reshape(n, c).mean(0), var.reshape(n, c).mean(0)
         _update(running_mean, running_var, mean, var, count, momentum)
@@ -155,11 +155,11 @@ def layer_norm(
     """The last dimensions, of sizes `normalized_shape`, normalised together."""
     dims = _trailing("layer_norm", input, normalized_shape)
     if weight is None and bias is None:
-        return apply(ops.LayerNorm(dims, eps), input)  # type: ignore[no-any-return]
+        return apply(ops.LayerNorm(dims, eps), input)
     if bias is None:
         assert weight is not None
-        return apply(ops.LayerNorm(dims, eps), input, cast(weight, input.dtype))  # type: ignore[no-any-return]
-    return apply(ops.LayerNorm(dims, eps), input, *_affine(input, weight, bias))  # type: ignore[no-any-return]
+        return apply(ops.LayerNorm(dims, eps), input, cast(weight, input.dtype))
+    return apply(ops.LayerNorm(dims, eps), input, *_affine(input, weight, bias))
 
 
 def _trailing(name: str, input: Tensor, normalized_shape: Sequence[int]) -> int:
@@ -189,7 +189,7 @@ def rms_norm(
         dtype = input.dtype
         eps = 2.0**-7 if dtype is bfloat16 else float(np.finfo(dtype.np).eps)
     weights = () if weight is None else (cast(weight, input.dtype),)
-    return apply(ops.RmsNorm(dims, eps), input, *weights)  # type: ignore[no-any-return]
+    return apply(ops.RmsNorm(dims, eps), input, *weights)
 
 
 def group_norm(
@@ -211,7 +211,7 @@ def group_norm(
             f"shape {shape_text(tuple(input.shape))} and num_groups={num_groups}"
         )
     _check_count((n * c // num_groups, num_groups, *sizes))
-    return apply(ops.GroupNorm(num_groups, eps), input, *_affine(input, weight, bias))  # type: ignore[no-any-return]
+    return apply(ops.GroupNorm(num_groups, eps), input, *_affine(input, weight, bias))
 
 
 def local_response_norm(

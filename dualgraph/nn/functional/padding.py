@@ -38,7 +38,7 @@ def pad(
     last = [(amounts[2 * i], amounts[2 * i + 1]) for i in range(count)]
     full = ((0, 0),) * (ndim - count) + tuple(reversed(last))
     if mode == "constant":
-        return apply(Pad(full, 0 if value is None else value), input)  # type: ignore[no-any-return]
+        return apply(Pad(full, 0 if value is None else value), input)
     if mode not in ("reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if value is not None and value != 0:
@@ -52,7 +52,7 @@ def pad(
         crop = tuple((min(lo, 0), min(hi, 0)) for lo, hi in full)
         input = apply(Pad(crop), input)
         full = tuple((max(lo, 0), max(hi, 0)) for lo, hi in full)
-    return apply(PadMode(full, mode), input)  # type: ignore[no-any-return]
+    return apply(PadMode(full, mode), input)
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:

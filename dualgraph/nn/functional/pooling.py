@@ -10,7 +10,7 @@ from dualgraph_compiler.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPoo
 from dualgraph_compiler.ops.avg_pool import AvgPool
 from dualgraph_compiler.ops.pool import MaxPool, MaxPoolIndices
 
-from ..._dispatch import apply
+from ..._dispatch import apply, apply_many
 from ...autograd.grad_mode import is_grad_enabled
 from ._args import batched, pairs, per_axis
 
@@ -39,12 +39,11 @@ def _max_pool(
     # traced pooling keeps the plain op, which is what ONNX has; passes decide there.
     found_now = is_grad_enabled() and not x.is_symbolic and x.requires_grad
     kind: Callable[..., Any] = MaxPoolIndices if return_indices or found_now else MaxPool
-    out = apply(kind(kernel, strides, pads, per_axis(name, dilation, rank), ceil_mode), x)
-    if found_now and not return_indices:
-        out = out[0]
-    if not single:
-        return out
-    return tuple(o.squeeze(0) for o in out) if return_indices else out.squeeze(0)
+    op = kind(kernel, strides, pads, per_axis(name, dilation, rank), ceil_mode)
+    outputs = apply_many(op, x)
+    if single:
+        outputs = tuple(o.squeeze(0) for o in outputs)
+    return outputs if return_indices else outputs[0]
 
 
 def _half_at_most(
@@ -116,7 +115,7 @@ def _avg_pool(
     pads = _half_at_most(name, kernel, per_axis(name, padding, rank))
     x, single = batched(name, input, rank)
     out = apply(AvgPool(kernel, strides, pads, ceil_mode, count_include_pad, divisor), x)
-    return out.squeeze(0) if single else out  # type: ignore[no-any-return]
+    return out.squeeze(0) if single else out
 
 
 def avg_pool1d(
@@ -172,7 +171,8 @@ def _adaptive(
         x.shape[2 + i] if size is None else size
         for i, size in enumerate(per_axis(name, output_size, rank))
     )
-    return apply(kind(sizes), x), single
+    outputs = apply_many(kind(sizes), x)
+    return outputs[0] if len(outputs) == 1 else outputs, single
 
 
 def _adaptive_avg(rank: int, input: Tensor, output_size: Any) -> Tensor:

@@ -17,7 +17,7 @@ from dualgraph_compiler.ops import recurrent as rnn_op
 from dualgraph_compiler.ops.base import Op, shape_text
 
 from ... import functions as fn
-from ..._dispatch import apply
+from ..._dispatch import apply_many
 from ..._tensor import Tensor
 from .. import functional as F
 from .. import init
@@ -193,7 +193,7 @@ class RNNBase(Module):
                     zeros = fn.zeros(weights[0].shape[0], dtype=x.dtype, device=x.device)
                     weights += [zeros, zeros]
                 states = [s[index] for s in begin]
-                out, *rest = apply(self._op(bool(direction)), x, *states, *weights, *lens)
+                out, *rest = apply_many(self._op(bool(direction)), x, *states, *weights, *lens)
                 outs.append(out)
                 for kept, last in zip(ends, rest):
                     kept.append(last)
