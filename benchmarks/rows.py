@@ -69,14 +69,10 @@ def mlp_training_step(threads: int) -> Row:
     """Forward, backward and Adam of an MLP 784-512-512-10, batch 64."""
     sizes = [784, 512, 512, 10]
     images, labels = _normal(64, 784), _RNG.integers(0, 10, 64)
+    ours = dg.tensor(images), dg.tensor(labels)
     work = {
-        "dualgraph eager": _step(
-            MLP(784, (512, 512), 10),
-            F.cross_entropy,
-            optim.Adam,
-            dg.tensor(images),
-            dg.tensor(labels),
-        )
+        "dualgraph eager": _step(_mlp(), F.cross_entropy, optim.Adam, *ours),
+        "dualgraph traced": dg.compile(_step(_mlp(), F.cross_entropy, optim.Adam, *ours)),
     }
     torch = peers.torch(threads)
     if torch is not None:
@@ -88,8 +84,14 @@ def mlp_training_step(threads: int) -> Row:
             torch.tensor(labels),
         )
     return Row(
-        "MLP 784-512-512-10, batch 64, Adam: a training step", work, ours=("dualgraph eager",)
+        "MLP 784-512-512-10, batch 64, Adam: a training step",
+        work,
+        ours=("dualgraph eager", "dualgraph traced"),
     )
+
+
+def _mlp() -> nn.Module:
+    return MLP(784, (512, 512), 10)
 
 
 def _step(
