@@ -10,6 +10,7 @@ from typing import Any
 from dualgraph_compiler.compile import optimize
 from dualgraph_compiler.errors import ArgumentError
 
+from .. import __version__
 from ..tracing.trace import trace
 
 
@@ -58,7 +59,9 @@ def export(
                 f"{len(graph.outputs)} outputs"
             )
         graph.output_names = list(output_names)
-    proto = export_graph(optimize(graph, numerics="strict"), opset=opset_version)
+    proto = export_graph(
+        optimize(graph, numerics="strict"), opset=opset_version, producer_version=__version__
+    )
     if check:
         import onnx
 

@@ -11,6 +11,7 @@ from dualgraph_compiler.errors import FeedError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.graph.nested import definitions
 from dualgraph_compiler.ops import Op
+from dualgraph_compiler.ops.batch_norm import BatchNorm
 
 from .. import nn
 from .._dispatch import apply_many, captures, make
@@ -19,6 +20,8 @@ from .._tensor import Tensor
 
 class GraphModule(nn.Module):
     """A graph as a module: its floating-point params are parameters, the rest buffers.
+
+    The running statistics of batch norm are buffers, too: an optimizer has no business with them.
 
     Called with one tensor for each graph input, it runs node by node through the same ops as any
     eager code, so it differentiates, traces and exports like any module.
@@ -33,8 +36,8 @@ class GraphModule(nn.Module):
             while hasattr(self, attribute):
                 attribute += "_"
             self._attributes[v.name] = attribute
-            t = make(v.data)
-            if v.dtype.is_floating_point:
+            t = make(v.data.copy())  # the file's own bytes cannot be written to
+            if v.dtype.is_floating_point and not _is_statistic(v):
                 self.register_parameter(attribute, nn.Parameter(t))
             else:
                 self.register_buffer(attribute, t)
@@ -84,6 +87,14 @@ class GraphModule(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.graph.name}, {len(self.graph)} nodes"
+
+
+def _is_statistic(v: Value) -> bool:
+    """Whether `v` is only ever the mean or variance of a batch norm."""
+    return bool(v.uses) and all(
+        isinstance(n.op, BatchNorm) and v in n.inputs[-2:] and v not in n.inputs[:-2]
+        for n in v.uses
+    )
 
 
 def _create(op: Op) -> Tensor:

@@ -1,0 +1,126 @@
+"""``dg.onnx``: what `export` writes, and modules made by `load`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import dualgraph as dg
+from dualgraph import nn
+from dualgraph_compiler.errors import ArgumentError, FeedError, OnnxError
+from dualgraph_runtime import InferenceSession
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2)
+    )
+
+
+def image(batch: int = 2) -> dg.Tensor:
+    return dg.randn(batch, 1, 6, 6)
+
+
+def test_names_sizes_and_metadata() -> None:
+    proto = dg.onnx.export(
+        small(),
+        (image(),),
+        input_names=["picture"],
+        output_names=["scores"],
+        dynamic_shapes={"input": {0: "batch"}},
+    )
+    (given,) = proto.graph.input
+    assert given.name == "picture"
+    assert given.type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert [o.name for o in proto.graph.output] == ["scores"]
+    assert (proto.producer_name, proto.producer_version) == ("dualgraph", dg.__version__)
+    assert all("test_onnx.py" in node.doc_string for node in proto.graph.node)
+    assert {"0.weight", "1.running_mean", "4.bias"} <= {t.name for t in proto.graph.initializer}
+
+
+def test_a_model_is_exported_for_evaluation_and_left_as_it_was() -> None:
+    model = small()
+    model[1].eval()
+    proto = dg.onnx.export(model, image())
+    assert "BatchNormalization" in [n.op_type for n in proto.graph.node]
+    assert [m.training for m in model] == [True, False, True, True, True]
+    assert model[1].num_batches_tracked.item() == 0
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_a_file_gives_the_eager_answer(tmp_path: Path, external: bool) -> None:
+    model = small().eval()
+    path = tmp_path / "m.onnx"
+    shapes = {"input": {0: "batch"}}
+    dg.onnx.export(model, (image(),), path, dynamic_shapes=shapes, external_data=external)
+    x = image(5)
+    (got,) = InferenceSession(path).run(None, {"input": x.numpy()})
+    np.testing.assert_allclose(got, model(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+    assert len(list(tmp_path.iterdir())) == 1 + external
+
+
+def test_export_twice_writes_the_same_bytes() -> None:
+    model, x = small(), image()
+    once, again = (dg.onnx.export(model, x).SerializeToString() for _ in range(2))
+    assert once == again
+
+
+def test_a_failed_export_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"precious")
+    with pytest.raises(OnnxError, match="random"):
+        dg.onnx.export(lambda x: x + dg.rand(2), dg.ones(2), path)
+    assert path.read_bytes() == b"precious"
+
+
+def test_wrong_numbers_of_names() -> None:
+    with pytest.raises(ArgumentError, match="input_names has 2 names; the model has 1"):
+        dg.onnx.export(small(), image(), input_names=["a", "b"])
+    with pytest.raises(ArgumentError, match="output_names has 0 names; the model has 1"):
+        dg.onnx.export(small(), image(), output_names=[])
+
+
+def test_a_loaded_model_trains_and_exports_again(tmp_path: Path) -> None:
+    model = small().eval()
+    path = tmp_path / "m.onnx"
+    dg.onnx.export(model, (image(),), path, dynamic_shapes={"input": {0: "batch"}})
+    net = dg.onnx.load(path)
+    x, target = image(8), dg.randint(0, 2, (8,))
+    np.testing.assert_allclose(net(x).detach().numpy(), model(x).detach().numpy(), atol=1e-6)
+    names = {n for n, _ in net.named_parameters()}
+    assert names == {"0_weight", "0_bias", "1_weight", "1_bias", "4_weight", "4_bias"}
+    assert {n for n, _ in net.named_buffers()} == {"1_running_mean", "1_running_var"}
+
+    opt = dg.optim.Adam(net.parameters(), lr=0.01)
+    losses = []
+    for _ in range(15):
+        opt.zero_grad()
+        loss = nn.functional.cross_entropy(net(x), target)
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+    again = dg.onnx.export(net, (x,), input_names=["input"])
+    onnx.checker.check_model(again, full_check=True)
+    (got,) = InferenceSession(again).run(None, {"input": x.numpy()})
+    np.testing.assert_allclose(got, net(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_loaded_model_checks_its_inputs() -> None:
+    proto = dg.onnx.export(small(), (image(),), dynamic_shapes={"input": {0: "batch"}})
+    net = dg.onnx.load(proto.SerializeToString())
+    with pytest.raises(FeedError, match=r"expected f32\[batch, 1, 6, 6\], got f32\[2, 1, 5, 6\]"):
+        net(dg.ones(2, 1, 5, 6))
+    with pytest.raises(FeedError, match="expected 1 inputs"):
+        net()
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"\x00garbage")
+    with pytest.raises(OnnxError, match=r"m\.onnx"):
+        dg.onnx.load(path)
