@@ -33,6 +33,7 @@ from dualgraph_compiler.types import TensorType
 
 from .._dispatch import captures, current_fn, make, symbolic
 from ..autograd.tape import CustomNode, Leaf
+from .notes import Note, NoteKind
 from .replay import Call, Effect, EntrySlot, GradSlot, Guarded, Number, Slot
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Capture:
     With `whole` the capture is of one call that will be replayed as such: gradients and the state
     of optimizers are `slots` then, and `replay` lists the Python data that the call reads or
     changes (see :mod:`.replay`). `differentiated` says that gradients were accumulated inside.
+    `notes` are for reports.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Capture:
         self.differentiated = False
         self.slots: dict[Any, Slot] = {}
         self.replay: list[Number | Effect | Guarded] = []
+        self.notes: list[Note] = []
         self._gradients: dict[Leaf, Tensor | None] = {}  # as slots are, of a graph that is built
         self._numbers: dict[Any, Tensor] = {}
         self._held: dict[int, Slot] = {}  # by the identity of what a slot holds
@@ -263,6 +266,10 @@ class Capture:
         self.guard(
             f"data of {self.names.get(id(t._data), 'a tensor')}", lambda: _bytes(t), _bytes(t)
         )
+
+    def note(self, kind: NoteKind, what: str) -> None:
+        """Keep for reports that the user's line which runs now had this consequence."""
+        self.notes.append(Note(kind, what, self.location()))
 
     def require_whole(self, what: str) -> None:
         """Raise unless the capture is of one whole call."""
