@@ -21,7 +21,7 @@ from .._dispatch import captures
 from .._tensor import Tensor
 from ..autograd.grad_mode import local
 from . import tree
-from .program import Entry
+from .entry import Entry
 from .replay import Call
 from .trace import Traced, trace_call
 
