@@ -9,7 +9,7 @@ import pytest
 
 from dualgraph_compiler.dims import Dim
 from dualgraph_compiler.dtypes import float64, int64
-from dualgraph_compiler.errors import OnnxError, TraceError
+from dualgraph_compiler.errors import OnnxError
 from dualgraph_compiler.graph import Graph, gradients, interpret, verify
 from dualgraph_compiler.onnx import export_graph, import_model
 from dualgraph_compiler.ops.gru import GRU
@@ -179,35 +179,72 @@ def test_import_refuses(kind: str, gates: int, attributes: dict[str, Any], match
         import_model(model)
 
 
+def differentiated(name: str, sizes: tuple[Any, Any], lens: bool, reverse: bool) -> Graph:
+    """The layer's gradients for weighted results, then the gradients of the sum of their squares.
+
+    Inputs: the operands, the lengths if any, and the weights of all results.
+    """
+    make, gates, states = LAYERS[name]
+    ins = operands(gates, states, np.float64)
+    steps, batch = sizes
+    shapes = [(steps, batch, INPUTS), *[(batch, HIDDEN)] * states]
+    shapes += [v.shape for v in ins[1 + states :]]
+    graph = Graph(name)
+    xs = [graph.add_input(TensorType(float64, s), f"x{i}") for i, s in enumerate(shapes)]
+    more = [graph.add_input(TensorType(int64, (batch,)), "lens")] if lens else []
+    ys = list(graph.call(make(reverse), [*xs, *more]))
+    given = [graph.add_input(y.type, f"g{i}") for i, y in enumerate(ys)]
+    first = gradients(graph, ys, xs, given)
+    second = gradients(graph, [g * g for g in first], xs)
+    graph.set_outputs([*first, *second])
+    verify(graph)
+    return graph
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("lens", [False, True])
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_over_a_symbolic_number_of_steps(name: str, lens: bool, reverse: bool) -> None:
+    make, gates, states = LAYERS[name]
+    graph = differentiated(name, (Dim("steps"), Dim("batch")), lens, reverse)
+    for steps in (5, 1):
+        ins = operands(gates, states, np.float64, steps)
+        ins += [np.array([steps, 1, 1])] if lens else []
+        ys = make(reverse).eager(np, *ins)
+        rng = np.random.default_rng(1)
+        weights = tuple(rng.normal(size=y.shape) for y in ys)
+        got = interpret(graph, [*ins, *weights])
+        for a, b in zip(got, concrete(make(reverse).vjp(weights, ys, *ins))):
+            if b is not None:
+                np.testing.assert_array_equal(a, b)
+        want = interpret(differentiated(name, (steps, 3), lens, reverse), [*ins, *weights])
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+    none = [x[:0] if x.ndim == 3 else x for x in (*ins, *weights)]
+    if lens:
+        none[len(ins) - 1] = np.zeros(3, np.int64)
+    for a in interpret(graph, none):
+        assert np.isfinite(a).all()
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_symbolic_sizes(name: str) -> None:
-    """Any number of steps and sequences runs; a gradient needs to know the steps."""
+    """Any number of steps and sequences runs, empty ones among them."""
     make, gates, states = LAYERS[name]
     batch, steps = Dim("batch"), Dim("steps")
     ins = operands(gates, states, np.float64)
-
-    def graph(length: Any) -> tuple[Graph, Any, Any]:
-        graph = Graph(name)
-        x = graph.add_input(TensorType(float64, (length, batch, INPUTS)), "x")
-        lens = graph.add_input(TensorType(int64, (batch,)), "lens")
-        initial = [
-            graph.add_input(TensorType(float64, (batch, HIDDEN)), f"s{i}") for i in range(states)
-        ]
-        weights = [graph.constant(v) for v in ins[1 + states :]]
-        return graph, x, graph.call(make(True), [x, *initial, *weights, lens])
-
-    lens = np.array([5, 0, 2])
-    g, x, (y, *_) = graph(steps)
-    g.set_outputs([y])
-    verify(g)
-    feeds = [ins[0], lens, *ins[1 : 1 + states]]
-    want = make(True).eager(np, *ins, lens)[0]
-    np.testing.assert_allclose(interpret(g, feeds)[0], want)
-    with pytest.raises(TraceError, match="symbolic number of steps steps"):
-        gradients(g, [y], [x])
-
-    g, x, (y, *_) = graph(5)
+    g = Graph(name)
+    x = g.add_input(TensorType(float64, (steps, batch, INPUTS)), "x")
+    lengths = g.add_input(TensorType(int64, (batch,)), "lens")
+    initial = [g.add_input(TensorType(float64, (batch, HIDDEN)), f"s{i}") for i in range(states)]
+    weights = [g.constant(v) for v in ins[1 + states :]]
+    y, *_ = g.call(make(True), [x, *initial, *weights, lengths])
     (gx,) = gradients(g, [y], [x])
-    g.set_outputs([gx])
+    g.set_outputs([y, gx])
     verify(g)
-    assert interpret(g, feeds)[0].shape == ins[0].shape
+    lens = np.array([5, 0, 2])
+    got, slope = interpret(g, [ins[0], lens, *ins[1 : 1 + states]])
+    np.testing.assert_allclose(got, make(True).eager(np, *ins, lens)[0])
+    assert slope.shape == ins[0].shape
+    assert not slope[:, 1].any()
+    assert slope[:2, 2].any() and not slope[2:, 2].any()

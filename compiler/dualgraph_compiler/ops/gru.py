@@ -14,13 +14,13 @@ from .onnx_rules import Export
 from .recurrent import (
     Recurrent,
     add,
+    backward_in_time,
     chunks,
     keep,
     per_gate,
     shifted,
     sigmoid_into,
     stacked,
-    unstack,
 )
 
 
@@ -116,11 +116,11 @@ class GRU(Recurrent):
         _b_hh: Array,
         *lens: Array,
     ) -> tuple[Grad, ...]:
-        steps, outside = self.steps(x), self.outside(x, lens)
-        if not steps:
+        if x.shape[0] == 0:
             return (None, g[1], *(None,) * (4 + len(lens)))
+        outside = self.outside(x, lens)
         x, out = self.ordered(x, lens), self.ordered(y[0], lens)
-        gy = None if g[0] is None else unstack(self.ordered(g[0], lens))
+        gy = None if g[0] is None else self.ordered(g[0], lens)
         before = shifted(h0, out)
         r, z, n, q = chunks(y[2], 4)
         one = f.like(x, 1)
@@ -129,26 +129,18 @@ class GRU(Recurrent):
             slope_n = slope_n * (one - outside)
         # dh times these are the gradients of the gates before activation ...
         on_n = (one - z) * slope_n
-        on_rzq = unstack(f.stack([on_n * q * slope_r, (before - n) * slope_z, on_n * r], 2))
+        on_rzq = f.stack([on_n * q * slope_r, (before - n) * slope_z, on_n * r], 2)
         extra, extra_n = None, None
         if g[2] is not None:  # ... plus what comes from the saved gates themselves
             gr, gz, gn, gq = chunks(g[2], 4)
             extra_n = gn * slope_n
             gq = gq if outside is None else gq * (one - outside)
             parts = [(extra_n * q + gr) * slope_r, gz * slope_z, extra_n * r + gq]
-            extra = unstack(f.concat(parts, 2))
-        kept = None if outside is None else unstack(outside)
-        updates, totals, found = unstack(z), [], []
+            extra = f.concat(parts, 2)
         dh = f.zeros(x, tuple(h0.shape)) if g[1] is None else g[1]
-        for t in reversed(range(steps)):
-            total = dh if gy is None else dh + gy[t]
-            gate = add(per_gate(total, on_rzq[t]), extra and extra[t])
-            totals.append(total)
-            found.append(gate)
-            back = total * updates[t] + f.matmul(gate, w_hh)
-            dh = back if kept is None else back + dh * kept[t]
-        on_hidden = f.stack(found[::-1], 0)
-        of_n = add(f.stack(totals[::-1], 0) * on_n, extra_n)
+        slices = [z, on_rzq, gy, extra, outside]
+        (dh,), (totals, on_hidden) = backward_in_time(_step_back, [dh], [w_hh], slices)
+        of_n = add(totals * on_n, extra_n)
         two = 2 * h0.shape[1]
         on_input = f.concat([f.slice_axis(on_hidden, 2, 0, two), of_n], 2)
         gx, *rest = self.parameter_grads(on_input, on_hidden, x, before, w_ih, lens)
@@ -158,3 +150,19 @@ class GRU(Recurrent):
         from .recurrent_onnx import export_gru
 
         return export_gru(ctx, self, *inputs)
+
+
+def _step_back(
+    dh: Array,
+    w_hh: Array,
+    update: Array,
+    on_rzq: Array,
+    gy: Array | None,
+    extra: Array | None,
+    kept: Array | None,
+) -> Any:
+    """The gradient of the state before a step; those of the state after it and of r, z and q."""
+    total = add(dh, gy)
+    gate = add(per_gate(total, on_rzq), extra)
+    back = total * update + f.matmul(gate, w_hh)
+    return (back if kept is None else back + dh * kept,), (total, gate)

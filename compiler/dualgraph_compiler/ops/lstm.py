@@ -14,13 +14,13 @@ from .onnx_rules import Export
 from .recurrent import (
     Recurrent,
     add,
+    backward_in_time,
     chunks,
     keep,
     per_gate,
     shifted,
     sigmoid_into,
     stacked,
-    unstack,
 )
 
 
@@ -124,41 +124,30 @@ class LSTM(Recurrent):
         _b_hh: Array,
         *lens: Array,
     ) -> tuple[Grad, ...]:
-        steps, outside = self.steps(x), self.outside(x, lens)
-        if not steps:
+        if x.shape[0] == 0:
             return (None, g[1], g[2], *(None,) * (4 + len(lens)))
+        outside = self.outside(x, lens)
         x, out, cells = self.ordered(x, lens), self.ordered(y[0], lens), y[4]
-        gy = None if g[0] is None else unstack(self.ordered(g[0], lens))
-        gcells = None if g[4] is None else unstack(g[4])
+        gy = None if g[0] is None else self.ordered(g[0], lens)
         state, before = tuple(h0.shape), shifted(c0, cells)
         i, forget, u, o = chunks(y[3], 4)
         one, tanh = f.like(x, 1), f.tanh(cells)
         slopes = [i * (one - i), forget * (one - forget), one - u * u, o * (one - o)]
         # dc and dh times these are the gradients of the gates before activation ...
-        on_cell = unstack(f.stack([u * slopes[0], before * slopes[1], i * slopes[2]], 2))
-        on_hidden, through = unstack(tanh * slopes[3]), unstack(o * (one - tanh * tanh))
-        extra, kept = None, None
+        on_cell = f.stack([u * slopes[0], before * slopes[1], i * slopes[2]], 2)
+        on_hidden, through = tanh * slopes[3], o * (one - tanh * tanh)
         if outside is not None:
-            kept, forget = unstack(outside), forget + outside  # gates are 0 after the end
+            forget = forget + outside  # gates are 0 after the end
+        extra = None
         if g[3] is not None:
             parts = [a * b for a, b in zip(chunks(g[3], 4), slopes, strict=True)]
             if outside is not None:
                 parts[2] = parts[2] * (one - outside)
-            extra = unstack(f.concat(parts, 2))
-        forgets, found = unstack(forget), []
+            extra = f.concat(parts, 2)
         dh = f.zeros(x, state) if g[1] is None else g[1]
         dc = f.zeros(x, state) if g[2] is None else g[2]
-        for t in reversed(range(steps)):
-            total = dh if gy is None else dh + gy[t]
-            dc = add(dc, gcells and gcells[t])
-            dc = dc + total * through[t]
-            gate = f.concat([per_gate(dc, on_cell[t]), total * on_hidden[t]], 1)
-            gate = add(gate, extra and extra[t])
-            found.append(gate)
-            dc = dc * forgets[t]
-            back = f.matmul(gate, w_hh)
-            dh = back if kept is None else back + dh * kept[t]
-        grad = f.stack(found[::-1], 0)
+        slices = [forget, on_cell, on_hidden, through, gy, g[4], extra, outside]
+        (dh, dc), (grad,) = backward_in_time(_step_back, [dh, dc], [w_hh], slices)
         gx, *rest = self.parameter_grads(grad, grad, x, shifted(h0, out), w_ih, lens)
         return gx, dh, dc, *rest, *(None for _ in lens)
 
@@ -166,3 +155,24 @@ class LSTM(Recurrent):
         from .recurrent_onnx import export_lstm
 
         return export_lstm(ctx, self, *inputs)
+
+
+def _step_back(
+    dh: Array,
+    dc: Array,
+    w_hh: Array,
+    forget: Array,
+    on_cell: Array,
+    on_hidden: Array,
+    through: Array,
+    gy: Array | None,
+    gcell: Array | None,
+    extra: Array | None,
+    kept: Array | None,
+) -> Any:
+    """The gradients of the states before a step, and of the gates before activation."""
+    total = add(dh, gy)
+    dc = add(dc, gcell) + total * through
+    gate = add(f.concat([per_gate(dc, on_cell), total * on_hidden], 1), extra)
+    back = f.matmul(gate, w_hh)
+    return (back if kept is None else back + dh * kept, dc * forget), (gate,)

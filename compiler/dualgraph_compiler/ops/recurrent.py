@@ -5,18 +5,20 @@ w_hh [G H, H], b_ih and b_hh [G H] with G gates in PyTorch's order, and optional
 With `lens` a sequence's state stays as it is after its end, and y is 0 there. `reverse` runs from
 the last step (of each sequence) to the first; y keeps the order of x.
 
-Gradients run over the steps in reverse with the activations that the forward pass saved, so the
-number of steps must be known. Everything that needs no loop is one product over all steps.
+Gradients run over the steps in reverse with the activations that the forward pass saved: one after
+the other where their number is known, and in a graph of unknown sizes as a scan. Everything that
+needs no loop is one product over all steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..dims import Dim
+from ..dtypes import dtype_of
 from ..errors import ArgumentError, ShapeError, TraceError
 from ..kernels.arrays import narrow, widen
 from ..types import TensorType
@@ -103,8 +105,8 @@ class Recurrent(Op):
         n = x.shape[0]
         if isinstance(n, Dim):
             raise TraceError(
-                f"the gradient of {self.name} runs over its time steps and cannot be traced with "
-                f"the symbolic number of steps {n}; trace with this dimension static"
+                f"{self.name} cannot be taken apart into its time steps, whose number {n} is "
+                "symbolic; trace with this dimension static"
             )
         return int(n)
 
@@ -173,7 +175,8 @@ def chunks(x: Array, n: int) -> list[Array]:
 def shifted(first: Array, rest: Array) -> Array:
     """The states before each step: `first` [B, H], then `rest` [T, B, H] but its last."""
     start = f.reshape(first, (1, *first.shape))
-    return f.concat([start, f.slice_axis(rest, 0, 0, rest.shape[0] - 1)], 0)
+    # In this order the size is T for every T, so that a symbolic one is seen to be.
+    return f.slice_axis(f.concat([start, rest], 0), 0, 0, rest.shape[0])
 
 
 def per_gate(v: Array, factors: Array) -> Array:
@@ -186,6 +189,58 @@ def per_gate(v: Array, factors: Array) -> Array:
 def add(a: Array | None, b: Array | None) -> Array:
     """The sum of what is not None."""
     return b if a is None else a if b is None else a + b
+
+
+Step = Callable[..., tuple[tuple[Array, ...], tuple[Array, ...]]]
+
+
+def backward_in_time(
+    step: Step,
+    state: Sequence[Array],
+    shared: Sequence[Array],
+    slices: Sequence[Array | None],
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Runs ``state, found = step(*state, *shared, *slices_t)`` from the last step to the first.
+
+    `slices` are [T, ...] each, or None, which `step` then sees as None. Returns the state at the
+    end, and for each thing found the stack [T, ...] of it.
+    """
+    present = [x for x in slices if x is not None]
+    if isinstance(present[0].shape[0], Dim):
+        return _scanned_backward(step, state, shared, slices, present)
+    columns = [None if x is None else unstack(x) for x in slices]
+    found: list[tuple[Array, ...]] = []
+    for t in reversed(range(present[0].shape[0])):
+        now = [None if column is None else column[t] for column in columns]
+        state, out = step(*state, *shared, *now)
+        found.append(out)
+    return tuple(state), tuple(f.stack(outs[::-1], 0) for outs in zip(*found, strict=True))
+
+
+def _scanned_backward(
+    step: Step,
+    state: Sequence[Array],
+    shared: Sequence[Array],
+    slices: Sequence[Array | None],
+    present: Sequence[Array],
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """`backward_in_time` as one node of a graph."""
+    from ..graph import Graph
+    from .scan import Scan
+
+    body = Graph("body")
+
+    def inside(x: Array, shape: Any) -> Array:
+        return body.add_input(TensorType(dtype_of(x), tuple(shape)))
+
+    own = [inside(x, x.shape) for x in state]
+    parts = [None if x is None else inside(x, x.shape[1:]) for x in slices]
+    whole = [inside(x, x.shape) for x in shared]
+    after, found = step(*own, *whole, *parts)
+    body.set_outputs([*after, *found])
+    scan = Scan(body, len(own), len(present), present[0].shape[0], reverse=True)
+    results = scan(*state, *present, *shared)
+    return tuple(results[: len(own)]), tuple(results[len(own) :])
 
 
 @op
@@ -260,23 +315,23 @@ class RNN(Recurrent):
         _b_hh: Array,
         *lens: Array,
     ) -> tuple[Grad, ...]:
-        steps, outside = self.steps(x), self.outside(x, lens)
-        if not steps:
+        if x.shape[0] == 0:
             return (None, g[1], *(None,) * (4 + len(lens)))
+        outside = self.outside(x, lens)
         out, x = self.ordered(y[0], lens), self.ordered(x, lens)
-        gy = None if g[0] is None else unstack(self.ordered(g[0], lens))
+        gy = None if g[0] is None else self.ordered(g[0], lens)
         one, zero = f.like(x, 1), f.like(x, 0)
         slope = one - out * out if self.activation == "tanh" else f.where(out > zero, one, zero)
         if outside is not None:
             slope = f.where(outside > zero, zero, slope)
-        slopes, kept = unstack(slope), None if outside is None else unstack(outside)
-        dh, found = f.zeros(x, tuple(h0.shape)) if g[1] is None else g[1], []
-        for t in reversed(range(steps)):
-            total = dh if gy is None else dh + gy[t]
-            found.append(total * slopes[t])
-            before = f.matmul(found[-1], w_hh)
-            dh = before if kept is None else before + dh * kept[t]
-        grad = f.stack(found[::-1], 0)
+
+        def step(dh: Array, w_hh: Array, slope: Array, gy: Array, kept: Array) -> Any:
+            found = add(dh, gy) * slope
+            before = f.matmul(found, w_hh)
+            return (before if kept is None else before + dh * kept,), (found,)
+
+        dh = f.zeros(x, tuple(h0.shape)) if g[1] is None else g[1]
+        (dh,), (grad,) = backward_in_time(step, [dh], [w_hh], [slope, gy, outside])
         gx, *rest = self.parameter_grads(grad, grad, x, shifted(h0, out), w_ih, lens)
         return gx, dh, *rest, *(None for _ in lens)
 
