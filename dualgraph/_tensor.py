@@ -284,12 +284,7 @@ class Tensor(Methods):
             TraceError: the tensor is symbolic, and `what` would need its data.
         """
         if type(self._data) is Value:
-            loc = self._data.graph.capture and self._data.graph.capture.location()
-            where = f" (at {loc.file}:{loc.line})" if loc else ""
-            raise TraceError(
-                f"{what} needs the data of a tensor, which has none while being traced{where}. "
-                "Keep the computation in tensors (dg.where, ...), or pass the value as an argument."
-            )
+            raise _needs_data(self._data.graph.capture, what)
         if symbolic.open_graphs and captures.current is not None:
             captures.current.guard_data(self, what)
         return self._data
@@ -425,6 +420,15 @@ class Tensor(Methods):
 
     def _type(self) -> TensorType:
         return TensorType(self.dtype, tuple(self._data.shape))
+
+
+def _needs_data(capture: Any, what: str) -> TraceError:
+    """The error for a symbolic tensor whose data is asked for."""
+    why = f"{what} needs the data of a tensor, which has none while being traced"
+    advice = "Keep the computation in tensors (dg.where, dg.cond, ...), or pass the value in."
+    if capture is None:
+        return TraceError(f"{why}. {advice}")
+    return capture.failure(why, advice)  # type: ignore[no-any-return]
 
 
 # What the autograd methods keep in a tensor's `__dict__`.

@@ -34,6 +34,15 @@ class BodyCapture(Capture):
         self.captured: dict[Any, tuple[Tensor, Value, Value]] = {}
         self.taped: set[int] = set()  # arrays of the state whose new value is on the tape
 
+    @property
+    def root(self) -> Capture:
+        return self.outer.root
+
+    def guard_data(self, t: Tensor, what: str) -> None:
+        if id(t._data) in self.writes:
+            raise self.failure(f"{what} needs the data of a tensor that is computed while traced")
+        self.outer.guard_data(t, what)
+
     def value_of(self, t: Tensor) -> Value:
         if type(t._data) is Value:
             own = t._data.graph is self.graph

@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import copy
 import itertools
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,14 +30,12 @@ from dualgraph_compiler.types import TensorType
 
 from .._dispatch import captures, current_fn, make, symbolic
 from ..autograd.tape import CustomNode, Leaf
+from .failure import CaptureFailure, current_place, user_frame
 from .notes import Note, NoteKind
 from .replay import Call, Effect, EntrySlot, GradSlot, Guarded, Number, Slot
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
-
-# Frames of these files are ours; the first frame outside them is the user's line.
-_OURS = str(Path(__file__).resolve().parent.parent) + os.sep
 
 
 class Source(CustomNode):
@@ -94,6 +89,7 @@ class Capture:
         self.slots: dict[Any, Slot] = {}
         self.replay: list[Number | Effect | Guarded] = []
         self.notes: list[Note] = []
+        self.failures: list[CaptureFailure] = []
         self._gradients: dict[Leaf, Tensor | None] = {}  # as slots are, of a graph that is built
         self._numbers: dict[Any, Tensor] = {}
         self._held: dict[int, Slot] = {}  # by the identity of what a slot holds
@@ -262,7 +258,7 @@ class Capture:
         if not self.whole:
             return
         if id(t._data) in self.writes:
-            raise TraceError(f"{what} needs the data of a tensor that is computed while traced")
+            raise self.failure(f"{what} needs the data of a tensor that is computed while traced")
         self.guard(
             f"data of {self.names.get(id(t._data), 'a tensor')}", lambda: _bytes(t), _bytes(t)
         )
@@ -309,15 +305,25 @@ class Capture:
 
     def location(self) -> Location | None:
         """The innermost line of code outside this package."""
-        frame = sys._getframe(2)
-        while frame is not None:
-            code = frame.f_code
-            if not code.co_filename.startswith(_OURS):
-                return Location(
-                    code.co_filename, frame.f_lineno, code.co_name, ".".join(self.scope)
-                )
-            frame = frame.f_back  # type: ignore[assignment]
-        return None
+        frame = user_frame()
+        if frame is None:
+            return None
+        code = frame.f_code
+        return Location(code.co_filename, frame.f_lineno, code.co_name, ".".join(self.scope))
+
+    @property
+    def root(self) -> Capture:
+        """The outermost capture that this one is part of."""
+        return self
+
+    def failure(self, why: str, advice: str = "") -> CaptureFailure:
+        """The error for something that cannot be captured, at the user's line which runs now.
+
+        It is noted too: code that catches the error must not lead to a graph without that line.
+        """
+        found = CaptureFailure(why, current_place(), advice)
+        self.root.failures.append(found)
+        return found
 
     def write(self, t: Tensor, value: Value) -> None:
         """Note that state tensor `t` was overwritten with `value`."""

@@ -21,34 +21,53 @@ from .._dispatch import captures
 from .._tensor import Tensor
 from ..autograd.grad_mode import local
 from . import tree
+from .capture import Capture
 from .entry import Entry
+from .failure import CaptureFailure, EagerFallbackWarning
 from .replay import Call
-from .trace import Traced, trace_call
+from .trace import trace_call
 
 # Traces kept for one kind of call whose guards differ (a module trained and evaluated in turn).
 _KEPT = 8
 
 
-def compile(model: Callable[..., Any] | None = None, *, dynamic_shapes: Any = None) -> Any:
+def compile(
+    model: Callable[..., Any] | None = None,
+    *,
+    fullgraph: bool = False,
+    dynamic_shapes: Any = None,
+) -> Any:
     """A callable that runs `model` (a module or function) as an optimised graph.
 
     Usable as a decorator. Results, gradients and writes to arguments and state are those of the
     eager call. `dynamic_shapes` is as for :func:`trace`; dimensions it does not name are part of
     the lookup key.
+
+    A call that cannot be captured runs eagerly, with one :class:`EagerFallbackWarning` that names
+    the line; with `fullgraph` it raises :class:`CaptureFailure` instead.
     """
     if model is None:
-        return functools.partial(compile, dynamic_shapes=dynamic_shapes)
-    return CompiledFunction(model, dynamic_shapes)
+        return functools.partial(compile, fullgraph=fullgraph, dynamic_shapes=dynamic_shapes)
+    return CompiledFunction(model, fullgraph=fullgraph, dynamic_shapes=dynamic_shapes)
 
 
 class CompiledFunction:
     """What :func:`compile` returns; attributes not found here are the wrapped object's."""
 
-    def __init__(self, function: Callable[..., Any], dynamic_shapes: Any = None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        fullgraph: bool = False,
+        dynamic_shapes: Any = None,
+    ) -> None:
         functools.update_wrapper(self, function, updated=())
         self._function = function
+        self._fullgraph = fullgraph
         self._dynamic_shapes = dynamic_shapes
-        self._entries: dict[Any, list[tuple[Guard, Entry]]] = {}
+        # An entry of None: calls of this kind run eagerly.
+        self._entries: dict[Any, list[tuple[Guard, Entry | None]]] = {}
+        self._warned: set[Any] = set()
         self._lock = threading.Lock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -60,10 +79,16 @@ class CompiledFunction:
         except TypeError as error:
             return self._eagerly(error, args, kwargs)
         for guard, entry in reversed(found or ()):
-            if guard.holds() and (call := entry.begin(tensors)) is not None:
-                break
+            if guard.holds():
+                if entry is None:
+                    return self._function(*args, **kwargs)
+                if (call := entry.begin(tensors)) is not None:
+                    break
         else:
-            entry, call = self._trace(key, args, kwargs, tensors)
+            traced = self._trace(key, args, kwargs, tensors)
+            if traced is None:
+                return self._function(*args, **kwargs)
+            entry, call = traced
         if entry.effects and (_overlapping(tensors) or entry.reads_any(tensors)):
             # Which of them sees a write to another one depends on the memory: left to eager code.
             call.roll_back()
@@ -72,21 +97,40 @@ class CompiledFunction:
 
     def _trace(
         self, key: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]
-    ) -> tuple[Entry, Call]:
+    ) -> tuple[Entry, Call] | None:
+        """A new entry and the call begun with it; None for a call that is to run eagerly."""
         with self._lock:
             kept = self._entries.setdefault(key, [])
             for guard, entry in kept:  # another thread may have been here first
-                if guard.holds() and (call := entry.begin(tensors)) is not None:
-                    return entry, call
-            traced = trace_call(self._function, args, kwargs, dynamic_shapes=self._dynamic_shapes)
+                if guard.holds():
+                    if entry is None:
+                        return None
+                    if (call := entry.begin(tensors)) is not None:
+                        return entry, call
+            try:
+                traced = trace_call(
+                    self._function, args, kwargs, dynamic_shapes=self._dynamic_shapes
+                )
+            except CaptureFailure as failure:
+                if self._fullgraph or failure.capture is None:
+                    raise
+                self._warn(failure)
+                self._entries[key] = [*kept[-_KEPT + 1 :], (Guard(failure.capture), None)]
+                return None
             entry = Entry(traced)
             begun = entry.begin(tensors)
             if begun is None:
                 raise TraceError(
                     "the Python data that the function depends on changes while it is traced"
                 )
-            self._entries[key] = [*kept[-_KEPT + 1 :], (Guard(traced), entry)]
+            self._entries[key] = [*kept[-_KEPT + 1 :], (Guard(traced.capture), entry)]
             return entry, begun
+
+    def _warn(self, failure: CaptureFailure) -> None:
+        """Say once for each place why calls run eagerly."""
+        if failure.place not in self._warned:
+            self._warned.add(failure.place)
+            warnings.warn(EagerFallbackWarning(f"{self!r} runs eagerly: {failure}"), stacklevel=4)
 
     def _eagerly(self, error: TypeError, args: Any, kwargs: Any) -> Any:
         leaves = [leaf for _, leaf in tree.flatten((args, kwargs))]
@@ -122,7 +166,8 @@ class CompiledFunction:
     @property
     def graphs(self) -> list[Graph]:
         """The traced graphs, one for each kind of call so far."""
-        return [entry.traced.graph for kept in self._entries.values() for _, entry in kept]
+        entries = [entry for kept in self._entries.values() for _, entry in kept]
+        return [entry.traced.graph for entry in entries if entry is not None]
 
     def __getattr__(self, name: str) -> Any:
         if name == "_function":  # not there yet: while being copied or unpickled
@@ -159,15 +204,14 @@ class Guard:
 
     __slots__ = ("modules", "tensors")
 
-    def __init__(self, traced: Traced) -> None:
-        seen = dict(traced.capture.modules)
+    def __init__(self, capture: Capture) -> None:
+        seen = dict(capture.modules)
         for module in list(seen.values()):  # those never called, such as a ParameterList, as well
             seen.update((id(m), m) for m in module.modules())
         self.modules = [(m, m.training, _held(m)) for m in seen.values()]
         self.tensors = [
             (t, t._data.dtype, t._data.shape, t.requires_grad, t._base is None)
-            for t in traced.reads
-            if isinstance(t, Tensor)
+            for t, _ in capture.reads.values()
         ]
 
     def holds(self) -> bool:

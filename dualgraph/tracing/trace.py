@@ -112,7 +112,11 @@ def trace_call(
     dynamic_shapes: Mapping[str, Any] | Sequence[Any] | None = None,
     name: str | None = None,
 ) -> Traced:
-    """`trace`, with everything the trace found."""
+    """`trace`, with everything the trace found.
+
+    Raises:
+        CaptureFailure: the function does what a graph cannot do again; even if it caught the error.
+    """
     bound = _bind(function, args, kwargs)
     shapes = _dynamic(dynamic_shapes, list(bound))
     graph = Graph(name or _name_of(function))
@@ -140,10 +144,19 @@ def trace_call(
     with capture:
         try:
             result = function(*call_args, **call_kwargs)
-            return _finish(capture, result, inputs, sources)
+            if not capture.failures:
+                return _finish(capture, result, inputs, sources)
+        except Exception as error:
+            # Whatever became of a failure (it may have been caught), it is why this cannot work.
+            if not capture.failures or error is capture.failures[0]:
+                raise
+            raise capture.failures[0] from error
         finally:
             capture.restore()
             capture.close()
+            for failure in capture.failures:
+                failure.capture = capture
+    raise capture.failures[0]
 
 
 def _finish(
