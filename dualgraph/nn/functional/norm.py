@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph_compiler.dtypes import bfloat16
+from dualgraph_compiler.dtypes import bfloat16, float64
 from dualgraph_compiler.errors import ArgumentError, ShapeError
 from dualgraph_compiler.ops import norm as ops
 from dualgraph_compiler.ops.base import shape_text
@@ -58,11 +58,13 @@ def _update(
     if running_mean is not None:
         _move(running_mean, mean, momentum)
     if running_var is not None:
+        factor: Any
         if isinstance(count, int):
-            unbiased = var.detach() * (count / (count - 1))
-        else:  # symbolic sizes do not divide into a number
-            unbiased = var.detach() * count / (count - 1)
-        _move(running_var, unbiased, momentum)
+            factor = count / (count - 1)
+        else:  # symbolic sizes do not divide into a number: into a tensor as precise as one
+            n = fn.zeros((), dtype=float64, device=var.device) + count
+            factor = cast(n / (n - 1), var.dtype)
+        _move(running_var, var.detach() * factor, momentum)
 
 
 def _move(running: Tensor, statistic: Tensor, momentum: Any) -> None:
