@@ -129,7 +129,7 @@ def decode(tokens: dg.Tensor) -> str:
 # -- training -------------------------------------------------------------------------------------
 
 
-def optimizer_for(model: GPT, rate: float = 1e-3, decay: float = 0.1) -> optim.AdamW:
+def optimizer_for(model: GPT, rate: float = 3e-3, decay: float = 0.1) -> optim.AdamW:
     """AdamW that decays matrices, and neither biases nor the weights of norms."""
     parameters = list(model.parameters())
     groups = [
@@ -210,7 +210,7 @@ def example_inputs(batch: int = 2, length: int = 16) -> tuple[dg.Tensor]:
 
 def main() -> None:
     """Train on Python's language reference, and write some more of it."""
-    args = options("gpt", __doc__, steps=500, batch=16)
+    args = options("gpt", __doc__, steps=600, batch=12)
     text = load_text()
     cut = int(0.9 * len(text))
     train, held_out = encode(text[:cut]), encode(text[cut:])
