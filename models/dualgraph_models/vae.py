@@ -86,7 +86,8 @@ def training_step(
     """A function of images that trains on them; returns the two parts of the loss before."""
 
     def step(images: dg.Tensor) -> tuple[dg.Tensor, dg.Tensor]:
-        error, divergence = negative_elbo(*model(images), images)
+        logits, mean, log_var = model(images)
+        error, divergence = negative_elbo(logits, mean, log_var, images)
         (error + divergence).backward()
         optimizer.step()
         optimizer.zero_grad()
