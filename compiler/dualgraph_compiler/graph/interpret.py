@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import evaluate, symbols
+from ..dims import evaluate, solve, symbols
 from ..dtypes import dtype_of
 from ..errors import DeviceError, FeedError
 from ..ops.base import Kind, Op
+from .assumptions import check_assumptions
 from .core import Graph, Value
 from .nested import definitions
 
@@ -25,6 +26,7 @@ class Interpreter:
     def __init__(self, graph: Graph, xp: Any = np) -> None:
         self.xp = xp
         self.inputs = [(v.name, v.type) for v in graph.inputs]
+        self._assumptions = list(graph.assumptions)
         self._static = [(v.dtype.np, v.shape) for v in graph.inputs]
         self.symbolic = any(symbols(d) for v in graph.inputs for d in v.shape)
         slots: dict[Value, int] = {}
@@ -156,7 +158,10 @@ class Interpreter:
                     break
             else:
                 return {}
-        return bind_shapes(self.inputs, inputs)
+        env = bind_shapes(self.inputs, inputs)
+        if self._assumptions:
+            check_assumptions(self._assumptions, env)
+        return env
 
     def _ops_for(self, env: dict[str, int]) -> list[Op]:
         """The ops with symbolic attributes replaced by their values for these sizes."""
@@ -212,8 +217,7 @@ def bind_shapes(declared: Sequence[tuple[str, Any]], arrays: Sequence[Any]) -> d
     """
     if len(declared) != len(arrays):
         raise FeedError(f"expected {len(declared)} inputs, got {len(arrays)}")
-    env: dict[str, int] = {}
-    checks = []
+    sizes: list[tuple[str, int, Any, int]] = []  # input, axis, declared, found
     for (name, t), array in zip(declared, arrays, strict=True):
         if dtype_of(array) is not t.dtype:
             raise FeedError(
@@ -224,29 +228,52 @@ def bind_shapes(declared: Sequence[tuple[str, Any]], arrays: Sequence[Any]) -> d
                 f"input {name!r}: expected {t.ndim} dimensions {t}, got shape {list(array.shape)}"
             )
         for axis, (d, n) in enumerate(zip(t.shape, array.shape, strict=True)):
-            if isinstance(d, int):
-                if d != n:
-                    raise FeedError(
-                        f"input {name!r}: expected size {d} in dimension {axis} of {t}, got "
-                        f"shape {list(array.shape)}"
-                    )
-            elif d.name is not None and d.name not in env:
-                (symbol,) = symbols(d)
-                if n < symbol.min or (symbol.max is not None and n > symbol.max):
-                    raise FeedError(
-                        f"input {name!r}: {d.name} must be within [{symbol.min}, {symbol.max}], "
-                        f"got {n}"
-                    )
-                env[d.name] = n
-            else:
-                checks.append((name, axis, d, n))
-    for name, axis, d, n in checks:
-        if evaluate(d, env) != n:
-            raise FeedError(
-                f"input {name!r}: expected size {d} = {evaluate(d, env)} in dimension {axis}, "
-                f"got {n}"
-            )
+            if not isinstance(d, int):
+                sizes.append((name, axis, d, n))
+            elif d != n:
+                raise FeedError(
+                    f"input {name!r}: expected size {d} in dimension {axis} of {t}, got "
+                    f"shape {list(array.shape)}"
+                )
+    env = solve((d, n) for _, _, d, n in sizes)
+    first: dict[str, str] = {}  # which input a dim took its size from
+    for name, axis, d, n in sizes:
+        if d.name is not None and d.name not in first:
+            first[d.name] = f"{n} in dimension {axis} of {name!r}"
+    for name, axis, d, n in sizes:
+        _check_size(name, axis, d, n, env, first)
     return env
+
+
+def _check_size(
+    name: str, axis: int, d: Any, n: int, env: Mapping[str, int], first: Mapping[str, str]
+) -> None:
+    """Raise FeedError unless `n`, the size of an axis of an input, is what is declared."""
+    where = f"input {name!r}: dimension {axis}"
+    if not all(s.name in env for s in symbols(d)):
+        raise FeedError(
+            f"{where} is declared {d}, and no input tells the size of "
+            f"{', '.join(sorted(s.name for s in symbols(d) if s.name not in env))}"
+        )
+    for s in symbols(d):
+        size = env[s.name]
+        if size < s.min or (s.max is not None and size > s.max):
+            most = "" if s.max is None else f" and at most {s.max}"
+            computed = "" if d.name else f", since {d} = {n}"
+            raise FeedError(
+                f"{where} has size {n}, but {s.name} is declared at least {s.min}{most}; got "
+                f"{s.name} = {size}{computed}"
+            )
+    found = evaluate(d, env)
+    if found == n:
+        return
+    if d.name is not None:
+        raise FeedError(
+            f"{where} has size {n}, but it is declared {d}, one size wherever it occurs, and {d} "
+            f"is {first[d.name]}"
+        )
+    values = ", ".join(f"{s.name} = {env[s.name]}" for s in sorted(symbols(d), key=str))
+    raise FeedError(f"{where} has size {n}, but it is declared {d}, which is {found} for {values}")
 
 
 def interpret(graph: Graph, inputs: Sequence[Any] | Mapping[str, Any], xp: Any = np) -> list[Any]:
