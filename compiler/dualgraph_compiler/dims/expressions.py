@@ -462,9 +462,11 @@ def _positive_part(x: DimLike) -> DimLike:
             if lower(-moved) >= 0:
                 return _positive_part(rest)
     if x.terms[0][1] < 0:
-        return x + _positive_part(-x)
+        return _positive_part(-x) + x
     common = math.gcd(*(c for _, c in x.terms))
-    return common * _apply("max", 0, Dim._of(tuple((m, c // common) for m, c in x.terms)))
+    primitive = Dim._of(tuple((m, c // common) for m, c in x.terms))
+    atom = Apply("max", 0, primitive)
+    return Dim._of((((atom,), common),))
 
 
 def product(shape: Shape) -> DimLike:
