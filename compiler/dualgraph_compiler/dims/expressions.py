@@ -462,7 +462,8 @@ def _positive_part(x: DimLike) -> DimLike:
             if lower(-moved) >= 0:
                 return _positive_part(rest)
     if x.terms[0][1] < 0:
-        return _positive_part(-x) + x
+        turned: DimLike = _positive_part(-x) + x
+        return turned
     common = math.gcd(*(c for _, c in x.terms))
     primitive = Dim._of(tuple((m, c // common) for m, c in x.terms))
     atom = Apply("max", 0, primitive)
