@@ -21,6 +21,7 @@ from dualgraph_compiler.types import TensorType
 from dualgraph_runtime.device import CPU, Device, device_of, to_device
 
 from . import _dispatch, _interop, autograd
+from ._changes import changes
 from ._dispatch import apply_many, captures, current_fn, make, symbolic
 from ._methods import Methods
 from ._repr import format_tensor
@@ -181,6 +182,7 @@ class Tensor(Methods):
                     "only Tensors of floating point and complex dtype can require gradients, got "
                     f"{self.dtype}"
                 )
+            changes.note()
             self._fn = self.__dict__.pop("_frozen", None) or Leaf()
             self._fn.active = True
             self._base = None  # a leaf is where gradients end, whatever memory it shows
@@ -188,6 +190,7 @@ class Tensor(Methods):
                 self._fn.grad = self.__dict__.pop("_free_grad")
         elif not requires_grad and fn is not None:
             # What was recorded leads to this leaf still, and it holds the gradient so far.
+            changes.note()
             fn.active = False
             self.__dict__["_frozen"] = fn
             self._fn = None
@@ -236,6 +239,7 @@ class Tensor(Methods):
         if self._base is not None:
             raise AutogradError("Can't detach views in-place. Use detach() instead")
         self._fn = None
+        changes.note()
         return self
 
     @property
@@ -250,6 +254,7 @@ class Tensor(Methods):
                 inplace.assign(self, value)
         else:
             self._data = value._data
+            changes.note()
 
     @property
     def retains_grad(self) -> bool:

@@ -23,6 +23,7 @@ from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops.base import shape_text
 from dualgraph_compiler.ops.movement import Expand, Reshape
 
+from .._changes import changes
 from .._dispatch import apply, capture_for, captures, current_fn, make, symbolic
 from .grad_mode import local
 from .tape import Leaf, Node, Overwritten
@@ -87,6 +88,8 @@ def _move(target: Tensor, result: Tensor) -> None:
         return
     old = target._fn
     target._fn = result._fn
+    if old is None and result._fn is not None:
+        changes.note()
     if result._fn is None and old is not None:
         target._fn = Overwritten((old,))
     if "_retained" in target.__dict__:
@@ -329,6 +332,7 @@ class RemovableHandle:
     def remove(self) -> None:
         """Forget the hook; harmless when done twice."""
         self._hooks.pop(self.id, None)
+        changes.note()
 
     def __enter__(self) -> RemovableHandle:
         return self

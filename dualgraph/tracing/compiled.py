@@ -24,6 +24,7 @@ from . import tree
 from .capture import Capture
 from .entry import Entry
 from .failure import CaptureFailure, EagerFallbackWarning
+from .guards import Guards, guards_of
 from .replay import Call
 from .trace import trace_call
 
@@ -66,7 +67,7 @@ class CompiledFunction:
         self._fullgraph = fullgraph
         self._dynamic_shapes = dynamic_shapes
         # An entry of None: calls of this kind run eagerly.
-        self._entries: dict[Any, list[tuple[Guard, Entry | None]]] = {}
+        self._entries: dict[Any, list[tuple[Guards, Entry | None]]] = {}
         self._warned: set[Any] = set()
         self._lock = threading.Lock()
 
@@ -79,7 +80,7 @@ class CompiledFunction:
         except TypeError as error:
             return self._eagerly(error, args, kwargs)
         for guard, entry in reversed(found or ()):
-            if guard.holds():
+            if guard.hold():
                 if entry is None:
                     return self._function(*args, **kwargs)
                 if (call := entry.begin(tensors)) is not None:
@@ -102,7 +103,7 @@ class CompiledFunction:
         with self._lock:
             kept = self._entries.setdefault(key, [])
             for guard, entry in kept:  # another thread may have been here first
-                if guard.holds():
+                if guard.hold():
                     if entry is None:
                         return None
                     if (call := entry.begin(tensors)) is not None:
@@ -115,7 +116,7 @@ class CompiledFunction:
                 if self._fullgraph or failure.capture is None:
                     raise
                 self._warn(failure)
-                self._entries[key] = [*kept[-_KEPT + 1 :], (Guard(failure.capture), None)]
+                self._entries[key] = [*kept[-_KEPT + 1 :], (_guards_of(failure.capture), None)]
                 return None
             entry = Entry(traced)
             begun = entry.begin(tensors)
@@ -123,7 +124,7 @@ class CompiledFunction:
                 raise TraceError(
                     "the Python data that the function depends on changes while it is traced"
                 )
-            self._entries[key] = [*kept[-_KEPT + 1 :], (Guard(traced.capture), entry)]
+            self._entries[key] = [*kept[-_KEPT + 1 :], (_guards_of(traced.capture), entry)]
             return entry, begun
 
     def _warn(self, failure: CaptureFailure) -> None:
@@ -195,38 +196,21 @@ def _overlapping(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-class Guard:
-    """What a trace took for granted of the state it met.
-
-    Of tensors: dtype, shape, and whether they require a gradient. Of the modules it called: whether
-    they were training, and which tensors they had.
-    """
-
-    __slots__ = ("modules", "tensors")
-
-    def __init__(self, capture: Capture) -> None:
-        seen = dict(capture.modules)
-        for module in list(seen.values()):  # those never called, such as a ParameterList, as well
-            seen.update((id(m), m) for m in module.modules())
-        self.modules = [(m, m.training, _held(m)) for m in seen.values()]
-        self.tensors = [
-            (t, t._data.dtype, t._data.shape, t.requires_grad, t._base is None)
-            for t, _ in capture.reads.values()
-        ]
-
-    def holds(self) -> bool:
-        """Whether a call now would be traced the same."""
-        for module, training, held in self.modules:
-            if module.training is not training or _held(module) != held:
-                return False
-        for t, dtype, shape, wants, plain in self.tensors:
-            data = t._data
-            if data.dtype is not dtype or data.shape != shape:
-                return False
-            if (t._fn is not None if plain else t.requires_grad) is not wants:
-                return False
-        return True
-
-
-def _held(module: Any) -> list[int]:
-    return [*map(id, module._parameters.values()), *map(id, module._buffers.values())]
+def _guards_of(capture: Capture) -> Guards:
+    """What a trace, or a failed attempt at one, took for granted."""
+    watch = capture.watch
+    assert watch is not None
+    read = {id(t) for t, _ in capture.reads.values()} | {
+        id(w.tensor) for w in capture.writes.values()
+    }
+    slots = capture.slots.keys()
+    guards = [
+        guard
+        for seen in watch.seen.values()
+        if watch.is_outside(seen.place) and seen.place.key not in slots
+        for guard in guards_of(seen, lambda t: id(t) in read)
+    ]
+    modules = dict(capture.modules)
+    for module in list(modules.values()):  # those never called, such as a ParameterList, as well
+        modules.update((id(m), m) for m in module.modules())
+    return Guards(guards, [t for t, _ in capture.reads.values()], modules.values())

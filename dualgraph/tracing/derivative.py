@@ -82,7 +82,7 @@ class CompiledNode(CustomNode):
     def __init__(self, entry: Entry, call: Call) -> None:
         traced = entry.traced
         tensors = call.arguments
-        super().__init__([_producer(holder, tensors) for holder, _ in traced.sources])
+        super().__init__([_producer(holder, call) for holder, _ in traced.sources])
         self.n_outputs = len(traced.graph.outputs)
         self.entry = entry
         # Operands as they are now: those the call itself overwrites are copied.
@@ -160,13 +160,13 @@ class CompiledNode(CustomNode):
         self.state = {}
 
 
-def resolved(holder: Holder, tensors: Sequence[Tensor]) -> Any:
-    """The tensor that a trace calls `holder`, among these arguments or from outside."""
-    return tensors[holder] if type(holder) is int else holder
+def resolved(holder: Holder, call: Call) -> Any:
+    """The tensor that a trace calls `holder`, among a call's arguments or from outside."""
+    return call.arguments[holder] if type(holder) is int else call.resolve(holder)
 
 
-def _producer(holder: Holder, tensors: Sequence[Tensor]) -> Any:
-    t = resolved(holder, tensors)
+def _producer(holder: Holder, call: Call) -> Any:
+    t = resolved(holder, call)
     return t._fn if t._base is None else current_fn(t)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -21,11 +21,15 @@ from .._tensor import Tensor
 from ..autograd.tape import Leaf
 from ..functions import linalg
 from . import tree
+from .attributes import Change, Held, changes_of, hold, restore
 from .capture import Capture, Source
 from .replay import GradSlot, Slot
+from .snapshots import Snapshot
+from .watch import Watch
 
-# What a trace says of a tensor outside: the position of a tensor argument, or the tensor itself.
-Holder: TypeAlias = "int | Tensor"
+# What a trace says of a tensor outside: the position of a tensor argument, the tensor itself, or
+# the slot that it is found in.
+Holder: TypeAlias = "int | Tensor | Held"
 # Where a param comes from: a tensor, a slot, or the number of that name.
 Read: TypeAlias = "Tensor | Slot | str"
 
@@ -40,7 +44,7 @@ class Traced:
     overwritten with, `grads` pairs of a leaf's slot and what became its gradient: an output, a
     tensor from outside, or None. `result` is the nested result with indices of graph outputs in
     place of tensors. `views` are outputs that are (views of) an argument or of state: of which, and
-    by what ops.
+    by what ops. `changes` are those of Python data. The first `n_results` outputs are the result's.
 
     For differentiation: `fns`, the tape entry of every output that has one, and `sources`, the
     tensors gradients lead to, with their entries. The tape lives as long as `capture` does.
@@ -55,13 +59,17 @@ class Traced:
     slot_writes: list[tuple[Slot, int]] = field(default_factory=list)
     grads: list[tuple[GradSlot, int | Tensor | None]] = field(default_factory=list)
     views: dict[int, tuple[Holder, tuple[Op, ...]]] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    n_results: int = 0
     fns: dict[int, Any] = field(default_factory=dict)
     sources: list[tuple[Holder, Any]] = field(default_factory=list)
 
     @property
     def is_step(self) -> bool:
         """Whether a call changes or reads more than arguments and tensors of the state."""
-        return bool(self.slots or self.slot_writes or self.grads or self.capture.replay)
+        return bool(
+            self.slots or self.slot_writes or self.grads or self.changes or self.capture.replay
+        )
 
 
 class OutputIndex:
@@ -95,13 +103,21 @@ def trace(
         return linalg.trace(function)
     traced = trace_call(function, args, kwargs, dynamic_shapes=dynamic_shapes, name=name)
     graph = traced.graph
-    kept = [v for i, v in enumerate(graph.outputs) if i < _count(traced.result)]
-    graph.set_outputs(kept, graph.output_names[: len(kept)])
+    leaves = [(label, leaf) for label, leaf in _labelled(traced.result)]
+    kept = [(label, graph.outputs[x.index]) for label, x in leaves if isinstance(x, OutputIndex)]
+    graph.set_outputs([v for _, v in kept], [label for label, _ in kept])
     return graph
 
 
-def _count(result: Any) -> int:
-    return sum(isinstance(leaf, OutputIndex) for _, leaf in tree.flatten(result))
+def _labelled(result: Any) -> list[tuple[str, Any]]:
+    """The leaves of a result with names for them: output, output0, output.key, ..."""
+    leaves = list(tree.flatten(result, ""))
+    if len(leaves) == 1:
+        return [("output", leaves[0][1])]
+    return [
+        (f"output{path if not path or path[0].isdigit() else '.' + path}", leaf)
+        for path, leaf in leaves
+    ]
 
 
 def trace_call(
@@ -111,8 +127,12 @@ def trace_call(
     *,
     dynamic_shapes: Mapping[str, Any] | Sequence[Any] | None = None,
     name: str | None = None,
+    looked_up: Set[Any] = frozenset(),
 ) -> Traced:
     """`trace`, with everything the trace found.
+
+    `looked_up` are places of state (see ``attributes.described``) where another tensor may be at
+    every call.
 
     Raises:
         CaptureFailure: the function does what a graph cannot do again; even if it caught the error.
@@ -141,17 +161,28 @@ def trace_call(
         symbolic_args[key] = tree.map_leaves(symbolize, value)
     call_args, call_kwargs = _unbind(function, symbolic_args, args, kwargs)
     sources = [(i, t._fn) for i, t in enumerate(inputs) if t._fn is not None]
+    given = Snapshot(symbolic_args)
+    watch = capture.watch = Watch(function)
     with capture:
         try:
-            result = function(*call_args, **call_kwargs)
+            with watch:
+                result = function(*call_args, **call_kwargs)
             if not capture.failures:
-                return _finish(capture, result, inputs, sources)
+                watch.resolve()
+                _refuse_random(capture, watch)
+                _refuse_changed(capture, symbolic_args, given)
+                changes = changes_of(watch, capture)
+                hold(watch, changes, capture, looked_up)
+                return _finish(capture, result, inputs, sources, changes)
         except Exception as error:
             # Whatever became of a failure (it may have been caught), it is why this cannot work.
             if not capture.failures or error is capture.failures[0]:
                 raise
             raise capture.failures[0] from error
         finally:
+            watch.resolve()
+            restore(watch)
+            watch.add_loose()
             capture.restore()
             capture.close()
             for failure in capture.failures:
@@ -159,8 +190,29 @@ def trace_call(
     raise capture.failures[0]
 
 
+def _refuse_random(capture: Capture, watch: Watch) -> None:
+    if watch.random:
+        raise capture.failure(
+            "the compiled function draws random numbers of NumPy or Python, which would be the "
+            "same at every call",
+            "Draw with dg.rand, dg.randn, ... instead, or pass the numbers as an argument.",
+        )
+
+
+def _refuse_changed(capture: Capture, arguments: Any, given: Snapshot) -> None:
+    for x in given.changed():
+        raise capture.failure(
+            f"the compiled function changes a {type(x).__name__} that it was passed",
+            "Return the new content instead.",
+        )
+
+
 def _finish(
-    capture: Capture, result: Any, inputs: list[Tensor], sources: list[tuple[int, Any]]
+    capture: Capture,
+    result: Any,
+    inputs: list[Tensor],
+    sources: list[tuple[int, Any]],
+    changes: Sequence[Change],
 ) -> Traced:
     """Declare the graph's outputs: the result's tensors, then what was written, then gradients."""
     graph = capture.graph
@@ -172,28 +224,40 @@ def _finish(
         names.append(name)
         return len(outputs) - 1
 
-    leaves = list(tree.flatten(result, ""))
-    labels = iter([p for p, _ in leaves])
-    single = len(leaves) == 1
     traced = Traced(graph, capture, [])
     argument = {id(t): i for i, t in enumerate(inputs)}
+    slots = {id(slot.value): slot for slot in capture.slots.values() if type(slot) is Held}
+    known: dict[int, OutputIndex] = {}
+    taken: list[Tensor] = []  # alive, so that identities stay unique
 
-    def take(leaf: Any) -> Any:
-        path = next(labels)
-        if not isinstance(leaf, Tensor):
-            return leaf
-        label = (
-            "output" if single else f"output{path if not path or path[0].isdigit() else '.' + path}"
-        )
-        index = declare(capture.value_of(leaf), label)
-        shown = _shown(leaf, argument)
+    def take(t: Tensor, label: str) -> OutputIndex:
+        if id(t) in known:
+            return known[id(t)]
+        taken.append(t)
+        value = capture.value_of(t)
+        index = declare(value, label)
+        shown = _shown(t, argument)
+        if id(value) in slots and type(t._data) is not Value:
+            shown = slots[id(value)], ()
         if shown is not None:
             traced.views[index] = shown
-        elif (fn := capture.edge(leaf)) is not None and not capture.differentiated:
+        elif (fn := capture.edge(t)) is not None and not capture.differentiated:
             traced.fns[index] = fn
-        return OutputIndex(index)
+        known[id(t)] = OutputIndex(index)
+        return known[id(t)]
 
-    traced.result = tree.map_leaves(take, result)
+    def fill(result: Any, labels: Iterator[str]) -> Any:
+        def leaf(x: Any) -> Any:
+            label = next(labels)
+            return take(x, label) if isinstance(x, Tensor) else x
+
+        return tree.map_leaves(leaf, result)
+
+    traced.result = fill(result, iter([label for label, _ in _labelled(result)]))
+    traced.n_results = len(known)
+    for change in changes:
+        change.what = fill(change.what, itertools.repeat(change.place.name))
+    traced.changes = list(changes)
 
     def write(holder: Holder, value: Value, name: str, fn: Any) -> None:
         index = declare(value, name)

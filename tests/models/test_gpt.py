@@ -61,6 +61,71 @@ def test_rate_and_decay() -> None:
     np.testing.assert_allclose(rates[4:], cosine)
 
 
+def torch_twin(torch: Any, model: gpt.GPT) -> Any:
+    """The same network built of PyTorch's own transformer layers."""
+    c = model.config
+    layers = torch.nn.ModuleList(
+        torch.nn.TransformerEncoderLayer(
+            c.width, c.heads, 4 * c.width, 0.0, "gelu", batch_first=True, norm_first=True
+        )
+        for _ in range(c.layers)
+    )
+    twin = torch.nn.ModuleDict(
+        {
+            "tokens": torch.nn.Embedding(c.vocabulary, c.width),
+            "positions": torch.nn.Embedding(c.context, c.width),
+            "blocks": layers,
+            "ln": torch.nn.LayerNorm(c.width),
+        }
+    )
+    names = {
+        "ln_1": "norm1", "ln_2": "norm2", "attention.qkv.": "self_attn.in_proj_",
+        "attention.out": "self_attn.out_proj", "mlp.0": "linear1", "mlp.2": "linear2",
+    }  # fmt: skip
+    state = {}
+    for key, v in model.state_dict().items():
+        for ours, theirs in names.items():
+            key = key.replace(ours, theirs)
+        if key != "head.weight":
+            state[key] = torch.tensor(v.numpy())
+    twin.load_state_dict(state)
+
+    def forward(x: Any) -> Any:
+        mask = torch.nn.Transformer.generate_square_subsequent_mask(x.shape[1])
+        h = twin["tokens"](x) + twin["positions"](torch.arange(x.shape[1]))
+        for layer in twin["blocks"]:
+            h = layer(h, src_mask=mask, is_causal=True)
+        return twin["ln"](h) @ twin["tokens"].weight.T
+
+    return twin, forward
+
+
+def test_against_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    run = build(dropout=0.0)
+    twin, forward = torch_twin(torch, run.model)
+    matrices, rest = ([p for p in twin.parameters() if (p.ndim == 1) is b] for b in (False, True))
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95))
+    lr = torch.optim.lr_scheduler
+    schedule = lr.SequentialLR(
+        optimizer,
+        [lr.LinearLR(optimizer, 1 / 4, total_iters=4), lr.CosineAnnealingLR(optimizer, 20, 1e-3)],
+        milestones=[4],
+    )
+    step = dg.compile(run.step)
+    for (tokens,) in data(8):
+        x = torch.tensor(tokens.numpy())
+        scores = forward(x[:, :-1])
+        loss = torch.nn.functional.cross_entropy(scores.flatten(0, 1), x[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        np.testing.assert_allclose(step(tokens).item(), loss.item(), rtol=2e-5)
+
+
 def test_the_embedding_is_the_head() -> None:
     model = small().eval()
     assert model.head.weight is model.tokens.weight

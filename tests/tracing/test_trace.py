@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -72,7 +74,7 @@ def test_symbolic_sizes_flow_through_shape_arithmetic() -> None:
         "f32[batch, 12]",
         "f32[2*batch, 6]",
         "f32[12*batch]",
-        "f32[max(0, batch - 1), 3, 4]",
+        "f32[batch - min(1, batch), 3, 4]",
     ]
     a = np.arange(60, dtype=np.float32).reshape(5, 3, 4)
     for got, expected in zip(interpret(graph, [a]), f(dg.from_numpy(a)), strict=True):
@@ -119,9 +121,10 @@ def test_nothing_that_depends_on_data_is_frozen(f) -> None:
 
 def test_a_tensor_that_escapes_is_refused_later() -> None:
     escaped = []
+    hide = functools.partial(escaped.append)
 
     def f(x):
-        escaped.append(x * 2)
+        hide(x * 2)
         return x
 
     dg.trace(f, dg.ones(3))

@@ -31,7 +31,6 @@ class BitwiseAnd(Bitwise):
     """Bits set in both. Source: ONNX BitwiseAnd-18."""
 
     onnx = Onnx("BitwiseAnd", 18)
-    ufunc = "bitwise_and"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.bitwise_and(a, b)
@@ -42,7 +41,6 @@ class BitwiseOr(Bitwise):
     """Bits set in either. Source: ONNX BitwiseOr-18."""
 
     onnx = Onnx("BitwiseOr", 18)
-    ufunc = "bitwise_or"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.bitwise_or(a, b)
@@ -53,7 +51,6 @@ class BitwiseXor(Bitwise):
     """Bits set in one of the two. Source: ONNX BitwiseXor-18."""
 
     onnx = Onnx("BitwiseXor", 18)
-    ufunc = "bitwise_xor"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.bitwise_xor(a, b)
@@ -64,7 +61,6 @@ class BitwiseNot(Bitwise):
     """Every bit turned over. Source: ONNX BitwiseNot-18."""
 
     onnx = Onnx("BitwiseNot", 18)
-    ufunc = "invert"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.invert(x)

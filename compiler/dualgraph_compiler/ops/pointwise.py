@@ -74,7 +74,6 @@ class Add(Pointwise):
     """a + b; on bool, a or b. Source: ONNX Add-14."""
 
     onnx = Onnx("Add", 7)
-    ufunc = "add"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.add(a, b)
@@ -93,7 +92,6 @@ class Sub(Pointwise):
 
     categories = (INT, FLOAT, COMPLEX)
     onnx = Onnx("Sub", 7)
-    ufunc = "subtract"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.subtract(a, b)
@@ -108,7 +106,6 @@ class Mul(Pointwise):
 
     is_bilinear = True
     onnx = Onnx("Mul", 7)
-    ufunc = "multiply"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.multiply(a, b)
@@ -130,7 +127,6 @@ class Neg(Pointwise):
 
     categories = (INT, FLOAT, COMPLEX)
     onnx = Onnx("Neg", 6)
-    ufunc = "negative"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.negative(x)
@@ -153,7 +149,6 @@ class Div(FloatPointwise):
     """a / b on floating-point operands. Source: ONNX Div-14."""
 
     onnx = Onnx("Div", 7)
-    ufunc = "true_divide"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.true_divide(a, b)
@@ -171,7 +166,6 @@ class Reciprocal(FloatPointwise):
     """1 / x. Source: ONNX Reciprocal-13."""
 
     onnx = Onnx("Reciprocal", 6)
-    ufunc = "reciprocal"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.reciprocal(x)

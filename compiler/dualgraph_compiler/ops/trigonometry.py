@@ -19,7 +19,6 @@ class Sin(FloatPointwise):
     """sin(x), x in radians. Source: ONNX Sin-22."""
 
     onnx = Onnx("Sin", 7)
-    ufunc = "sin"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.sin(x)
@@ -33,7 +32,6 @@ class Cos(FloatPointwise):
     """cos(x), x in radians. Source: ONNX Cos-22."""
 
     onnx = Onnx("Cos", 7)
-    ufunc = "cos"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.cos(x)
@@ -47,7 +45,6 @@ class Tan(FloatPointwise):
     """tan(x), x in radians. Source: ONNX Tan-22."""
 
     onnx = Onnx("Tan", 7)
-    ufunc = "tan"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.tan(x)
@@ -61,7 +58,6 @@ class Asin(FloatPointwise):
     """The angle within [-pi/2, pi/2] whose sine is x. Source: ONNX Asin-22."""
 
     onnx = Onnx("Asin", 7)
-    ufunc = "arcsin"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.arcsin(x)
@@ -75,7 +71,6 @@ class Acos(FloatPointwise):
     """The angle within [0, pi] whose cosine is x. Source: ONNX Acos-22."""
 
     onnx = Onnx("Acos", 7)
-    ufunc = "arccos"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.arccos(x)
@@ -89,7 +84,6 @@ class Atan(FloatPointwise):
     """The angle within [-pi/2, pi/2] whose tangent is x. Source: ONNX Atan-22."""
 
     onnx = Onnx("Atan", 7)
-    ufunc = "arctan"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.arctan(x)
@@ -104,8 +98,6 @@ class Atan2(RealPointwise):
 
     Source: PyTorch atan2; ONNX Atan-22 (where the sign of a zero `a` is not seen).
     """
-
-    ufunc = "arctan2"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.arctan2(a, b)
@@ -133,7 +125,6 @@ class Sinh(FloatPointwise):
     """The hyperbolic sine. Source: ONNX Sinh-22."""
 
     onnx = Onnx("Sinh", 9)
-    ufunc = "sinh"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.sinh(x)
@@ -147,7 +138,6 @@ class Cosh(FloatPointwise):
     """The hyperbolic cosine. Source: ONNX Cosh-22."""
 
     onnx = Onnx("Cosh", 9)
-    ufunc = "cosh"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.cosh(x)
@@ -161,7 +151,6 @@ class Tanh(FloatPointwise):
     """The hyperbolic tangent. Source: ONNX Tanh-13."""
 
     onnx = Onnx("Tanh", 6)
-    ufunc = "tanh"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.tanh(x)
@@ -175,7 +164,6 @@ class Asinh(FloatPointwise):
     """The number whose hyperbolic sine is x. Source: ONNX Asinh-22."""
 
     onnx = Onnx("Asinh", 9)
-    ufunc = "arcsinh"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.arcsinh(x)
@@ -189,7 +177,6 @@ class Acosh(FloatPointwise):
     """The number, not negative, whose hyperbolic cosine is x. Source: ONNX Acosh-22."""
 
     onnx = Onnx("Acosh", 9)
-    ufunc = "arccosh"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.arccosh(x)
@@ -209,7 +196,6 @@ class Atanh(FloatPointwise):
     """The number whose hyperbolic tangent is x. Source: ONNX Atanh-22."""
 
     onnx = Onnx("Atanh", 9)
-    ufunc = "arctanh"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.arctanh(x)

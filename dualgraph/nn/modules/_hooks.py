@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..._changes import changes
 from ..._dispatch import captures, symbolic
 from ..._tensor import Tensor
 from ...autograd.function import Function
@@ -115,6 +116,7 @@ class Hooked:
 
     def _register(self, hooks: dict[int, Hook], hook: Hook, prepend: bool) -> RemovableHandle:
         self.__dict__["_hooked"] = True
+        changes.note()
         before = list(hooks.items()) if prepend else []
         if prepend:
             hooks.clear()

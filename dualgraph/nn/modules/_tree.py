@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..._changes import changes
 from ..._tensor import Tensor
 from ..parameter import Buffer, Parameter
 
@@ -111,6 +112,14 @@ class Tree:
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            self._set(name, value)
+        finally:
+            changes.note()
+
+    __setattr__.tells = True  # type: ignore[attr-defined]  # see `_changes`
+
+    def _set(self, name: str, value: Any) -> None:
         held = self.__dict__
         if isinstance(value, Parameter):
             self._forget(name, "_parameters")
@@ -160,6 +169,7 @@ class Tree:
             self._non_persistent_buffers_set.discard(name)
 
     def __delattr__(self, name: str) -> None:
+        changes.note()
         for kind in _KINDS:
             if name in self.__dict__[kind]:
                 del self.__dict__[kind][name]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar, overload
 
+from ..._changes import Members, changes
 from ..._tensor import Tensor
 from ..parameter import Parameter
 from ._tree import type_name
@@ -59,7 +60,8 @@ class _Numbered(Module):
         self._renumber(list(self._modules.values()))
 
     def _renumber(self, modules: Iterable[Module | None]) -> None:
-        self.__dict__["_modules"] = {str(i): m for i, m in enumerate(modules)}
+        self.__dict__["_modules"] = Members({str(i): m for i, m in enumerate(modules)})
+        changes.note()
 
     def append(self: T, module: Module) -> T:
         """Add a module at the end."""

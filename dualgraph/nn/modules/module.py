@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dtypes import DType
 
+from ..._changes import Members
 from ..._tensor import Tensor
 from ...autograd.grad_mode import no_grad
 from ._hooks import Hooked, register_module_forward_hook, register_module_forward_pre_hook
@@ -43,9 +44,8 @@ class Module(Tree, Hooked, Stateful):
     def __init__(self) -> None:
         held = self.__dict__
         held["training"] = True
-        held["_parameters"] = {}
-        held["_buffers"] = {}
-        held["_modules"] = {}
+        for name in ("_parameters", "_buffers", "_modules"):
+            held[name] = Members()
         held["_non_persistent_buffers_set"] = set()
         for name in (
             "_forward_pre_hooks",
@@ -200,6 +200,9 @@ class Module(Tree, Hooked, Stateful):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        for name in ("_parameters", "_buffers", "_modules"):
+            if name in state:
+                self.__dict__[name] = Members(state[name])
 
 
 def _target(*args: Any, **kwargs: Any) -> tuple[Any, DType | None]:

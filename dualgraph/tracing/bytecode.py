@@ -1,0 +1,281 @@
+"""What Python data the code of a function may read and write, found in its bytecode.
+
+A *path* starts at an argument, a free variable or a global and goes on by attributes and constant
+indices: ``self.cfg["p"]``. Attributes of anything else (of a loop variable, of what a call gave)
+are *loose*: only their name is known.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import CodeType
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+Kind: TypeAlias = Literal["local", "free", "global", "attr", "item"]
+
+
+class Step(NamedTuple):
+    """One step of a path: where it starts, or an attribute or index."""
+
+    kind: Kind
+    key: Any
+
+
+Path: TypeAlias = tuple[Step, ...]
+
+VALUE = "value"  # the value itself is used: a number computed with, a list iterated over
+BASE = "base"  # only attributes or elements of it are used
+STORE = "store"  # it is assigned to
+INCREMENT = "increment"  # it is added to (``+= 1``) and not looked at otherwise
+METHOD = "."  # followed by the name: a method of it is called
+
+# Names that reach attributes by strings that may be computed.
+_BY_STRING = frozenset(("getattr", "setattr", "hasattr", "delattr"))
+_WILD = frozenset(("vars", "__dict__", "__getattribute__", "attrgetter", "__setattr__"))
+
+
+@dataclass
+class CodeFacts:
+    """What the code of a function (not of functions inside it) reads and writes.
+
+    `uses` says of every path how it is used; `loose` and `loose_methods` are names of attributes
+    read of unknown objects, `loose_stores` of those assigned to. With `wild`, attributes are
+    reached by names that are not in the code.
+    """
+
+    uses: dict[Path, set[str]] = field(default_factory=dict)
+    loose: set[str] = field(default_factory=set)
+    loose_methods: set[str] = field(default_factory=set)
+    loose_stores: set[str] = field(default_factory=set)
+    wild: bool = False
+
+    @functools.cached_property
+    def roots(self) -> list[str]:
+        """The variables of the function that paths start at."""
+        return list({path[0].key for path in self.uses if path[0].kind != "global"})
+
+    def use(self, path: Path, how: str) -> None:
+        """Note a use of a path, and that the paths before it are bases."""
+        self.uses.setdefault(path, set()).add(how)
+        for end in range(1, len(path)):
+            self.uses.setdefault(path[:end], set()).add(BASE)
+
+
+class _Instruction(NamedTuple):
+    op: str
+    arg: Any
+    target: bool
+    method: bool = False
+
+
+_known: dict[CodeType, CodeFacts] = {}
+
+
+def facts_of(code: CodeType) -> CodeFacts:
+    """What `code` reads and writes; asked once for each code object."""
+    found = _known.get(code)
+    if found is None:
+        found = _known[code] = _Reader(code).read()
+    return found
+
+
+def _simple(code: CodeType) -> Iterator[_Instruction]:
+    """The instructions in the vocabulary of one Python version, without those that do nothing."""
+    for i in dis.get_instructions(code):
+        op, arg, target = i.opname, i.argval, i.is_jump_target
+        if op in ("RESUME", "CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL", "NOT_TAKEN"):
+            continue
+        if op.startswith(("LOAD_FAST_", "STORE_FAST_")) and isinstance(arg, tuple):
+            first, second = op.removesuffix("_BORROW").rsplit("_FAST_", 1)[0], op
+            yield _Instruction("LOAD_FAST" if "LOAD" in first else "STORE_FAST", arg[0], target)
+            stores = second.endswith("STORE_FAST")
+            yield _Instruction("STORE_FAST" if stores else "LOAD_FAST", arg[1], False)
+        elif op.startswith("LOAD_FAST"):
+            yield _Instruction("LOAD_FAST", arg, target)
+        elif op == "LOAD_SMALL_INT":
+            yield _Instruction("LOAD_CONST", arg, target)
+        elif op == "LOAD_METHOD" or (op == "LOAD_ATTR" and _calls(i)):
+            yield _Instruction("LOAD_ATTR", arg, target, True)
+        elif op == "LOAD_NAME":
+            yield _Instruction("LOAD_GLOBAL", arg, target)
+        elif op == "BINARY_OP" and i.argrepr == "[]":
+            yield _Instruction("BINARY_SUBSCR", None, target)
+        else:
+            yield _Instruction(op, i.argrepr if op == "BINARY_OP" else arg, target)
+
+
+def _calls(i: dis.Instruction) -> bool:
+    return "NULL|self" in i.argrepr
+
+
+class _Reader:
+    """Goes once through the instructions of a code object."""
+
+    def __init__(self, code: CodeType) -> None:
+        self.code = code
+        self.list = list(_simple(code))
+        self.facts = CodeFacts()
+        flags = bool(code.co_flags & 4) + bool(code.co_flags & 8)
+        count = code.co_argcount + code.co_kwonlyargcount + flags
+        arguments = set(code.co_varnames[:count])
+        stored: dict[str, int] = {}
+        for i in self.list:
+            if i.op in ("STORE_FAST", "STORE_DEREF", "DELETE_FAST", "DELETE_DEREF"):
+                stored[i.arg] = stored.get(i.arg, 0) + 1
+        # A name that always means what was passed, or what one assignment gave it.
+        self.arguments = {a for a in arguments if a not in stored}
+        self.once = {n for n, count in stored.items() if count == 1 and n not in arguments}
+        self.aliases: dict[str, Path] = {}
+        self.consumed: set[int] = set()
+
+    def read(self) -> CodeFacts:
+        facts = self.facts
+        for at, i in enumerate(self.list):
+            root = self._root(i)
+            if root is not None:
+                self._follow(at, root)
+            elif i.op == "LOAD_ATTR":
+                if i.arg in _WILD:
+                    facts.wild = True
+                if at not in self.consumed or i.target:
+                    (facts.loose_methods if i.method else facts.loose).add(i.arg)
+            elif i.op in ("STORE_ATTR", "DELETE_ATTR") and at not in self.consumed:
+                facts.loose_stores.add(i.arg)
+            elif at in self.consumed:
+                continue
+            elif i.op in ("STORE_GLOBAL", "DELETE_GLOBAL"):
+                facts.use((Step("global", i.arg),), STORE)
+            elif i.op in ("STORE_DEREF", "DELETE_DEREF") and i.arg in self.code.co_freevars:
+                facts.use((Step("free", i.arg),), STORE)
+        return facts
+
+    def _root(self, i: _Instruction) -> Path | None:
+        if i.op == "LOAD_FAST":
+            if i.arg in self.arguments:
+                return (Step("local", i.arg),)
+            return self.aliases.get(i.arg)
+        if i.op == "LOAD_DEREF":
+            if i.arg in self.code.co_freevars:
+                return (Step("free", i.arg),)
+            return (Step("local", i.arg),) if i.arg in self.arguments else None
+        if i.op == "LOAD_GLOBAL":
+            if i.arg in _WILD:
+                self.facts.wild = True
+            return (Step("global", i.arg),)
+        return None
+
+    def _at(self, at: int) -> _Instruction:
+        return self.list[at] if at < len(self.list) else _Instruction("", None, False)
+
+    def _ops(self, at: int, count: int) -> list[str]:
+        return [self._at(at + k).op for k in range(count)]
+
+    def _follow(self, start: int, path: Path) -> None:
+        """Take steps from a path that was just loaded, and note how what it ends at is used."""
+        facts = self.facts
+        if self._added_to(start, path):
+            return
+        at = start + 1
+        while True:
+            i = self._at(at)
+            if i.op == "LOAD_ATTR":
+                self.consumed.add(at)
+                if i.method:
+                    facts.use(path, METHOD + i.arg)
+                    facts.use((*path, Step("attr", i.arg)), BASE)
+                    return
+                path = (*path, Step("attr", i.arg))
+                facts.uses.setdefault(path, set())
+                at += 1
+            elif self._ops(at, 2) == ["COPY", "LOAD_ATTR"] and i.arg == 1:
+                self._augmented(at, path)
+                return
+            elif self._ops(at, 2) == ["LOAD_CONST", "BINARY_SUBSCR"]:
+                path = (*path, Step("item", i.arg))
+                at += 2
+            elif self._ops(at, 2) == ["LOAD_CONST", "STORE_SUBSCR"]:
+                facts.use((*path, Step("item", i.arg)), STORE)
+                return
+            elif self._ops(at, 4) == ["LOAD_CONST", "COPY", "COPY", "BINARY_SUBSCR"]:
+                self._augmented_item(at, path)
+                return
+            elif i.op in ("STORE_ATTR", "DELETE_ATTR"):
+                self.consumed.add(at)
+                facts.use((*path, Step("attr", i.arg)), STORE)
+                return
+            elif i.op == "STORE_FAST" and i.arg in self.once:
+                self.aliases[i.arg] = path
+                facts.use(path, BASE)
+                return
+            else:
+                if not self._by_string(start, at, path):
+                    facts.use(path, VALUE)
+                return
+
+    def _by_string(self, start: int, at: int, path: Path) -> bool:
+        """Note ``getattr(path, "name")`` and the like; whether it is that, with a constant name."""
+        before = self._at(start - 1) if start else _Instruction("", None, False)
+        if before.op != "LOAD_GLOBAL" or before.arg not in _BY_STRING:
+            # The function itself is loaded: it is judged by the argument after it.
+            return len(path) == 1 and path[0].kind == "global" and path[0].key in _BY_STRING
+        name = self._at(at)
+        if name.op == "LOAD_CONST" and isinstance(name.arg, str) and not self._formatted(at):
+            how = STORE if before.arg in ("setattr", "delattr") else VALUE
+            self.facts.use((*path, Step("attr", name.arg)), how)
+            return True
+        self.facts.wild = True
+        return False
+
+    def _formatted(self, at: int) -> bool:
+        """Whether the string loaded here is a part only of the one that is passed."""
+        for op in self._ops(at + 1, 12):
+            if op in ("BUILD_STRING", "FORMAT_VALUE", "FORMAT_SIMPLE", "CONVERT_VALUE"):
+                return True
+            if op.startswith("CALL"):
+                break
+        return "BINARY_OP" in self._ops(at + 1, 2)
+
+    def _augmented(self, at: int, path: Path) -> None:
+        """``path.name op= ...``, whose object is on the stack."""
+        name = self._at(at + 1).arg
+        self.consumed.add(at + 1)
+        whole = (*path, Step("attr", name))
+        simple = self._ops(at + 2, 4) == ["LOAD_CONST", "BINARY_OP", "SWAP", "STORE_ATTR"]
+        if simple and self._adds(at + 2):
+            self.consumed.add(at + 5)
+            self.facts.use(whole, INCREMENT)
+        else:
+            self.facts.use(whole, VALUE)
+            self.facts.use(whole, STORE)
+            for end in range(at + 2, len(self.list)):
+                if self._ops(end, 2) == ["SWAP", "STORE_ATTR"] and self._at(end + 1).arg == name:
+                    self.consumed.add(end + 1)
+                    return
+
+    def _augmented_item(self, at: int, path: Path) -> None:
+        """``path[key] op= ...``, whose container and key are on the stack."""
+        whole = (*path, Step("item", self._at(at).arg))
+        if self._ops(at + 4, 2) == ["LOAD_CONST", "BINARY_OP"] and self._adds(at + 4):
+            self.facts.use(whole, INCREMENT)
+        else:
+            self.facts.use(whole, VALUE)
+            self.facts.use(whole, STORE)
+
+    def _added_to(self, at: int, path: Path) -> bool:
+        """Whether this is ``name += 1`` of a global or free variable."""
+        if path[0].kind not in ("global", "free") or len(path) > 1:
+            return False
+        store = "STORE_GLOBAL" if path[0].kind == "global" else "STORE_DEREF"
+        ends = self._ops(at + 1, 3) == ["LOAD_CONST", "BINARY_OP", store]
+        if not ends or not self._adds(at + 1) or self._at(at + 3).arg != path[0].key:
+            return False
+        self.consumed.add(at + 3)
+        self.facts.use(path, INCREMENT)
+        return True
+
+    def _adds(self, at: int) -> bool:
+        """Whether a constant int is loaded here and then added or subtracted in place."""
+        return type(self._at(at).arg) is int and self._at(at + 1).arg in ("+=", "-=")

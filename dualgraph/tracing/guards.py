@@ -1,0 +1,330 @@
+"""What a trace took for granted of Python data and state: compared before its graph runs again."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+
+from dualgraph_compiler.dtypes import DType
+from dualgraph_runtime.device import Device
+
+from .._changes import Members, changes
+from .._tensor import Tensor
+from .bytecode import BASE, INCREMENT, METHOD, STORE
+from .places import COMPUTED, MISSING, Constants, Element, Place
+from .watch import Seen, has_attributes
+
+_PLAIN: tuple[type, ...] = (
+    *(int, float, bool, complex, str, bytes, type(None), type(...), range, slice),
+    *(np.generic, np.dtype, DType, Device, enum.Enum, frozenset),
+)
+_FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, type)
+# Methods that change a container in a way that does not depend on what is in it.
+BLIND = frozenset(METHOD + name for name in ("append", "extend", "add", "update", "appendleft"))
+_FAILURES = (AttributeError, LookupError, TypeError, ValueError, NameError)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two plain values cannot be told apart: ``1``, ``1.0`` and ``True`` can."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, list | tuple | deque):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return len(a) == len(b) and all(
+            same(k, m) and same(x, y) for (k, x), (m, y) in zip(a.items(), b.items())
+        )
+    if isinstance(a, float | complex | np.generic):
+        return repr(a) == repr(b)  # -0.0 is not 0.0, and nan is nan
+    return bool(a == b)
+
+
+def is_plain(x: Any) -> bool:
+    """Whether `x` is a number, string or the like, or nested containers of such."""
+    if isinstance(x, list | tuple | deque | set):
+        return all(map(is_plain, x))
+    if isinstance(x, dict):
+        return all(map(is_plain, x)) and all(map(is_plain, x.values()))
+    return isinstance(x, _PLAIN)
+
+
+class Guard:
+    """One comparison: what `place` holds now with what it held.
+
+    `test` is a Python expression over ``v``, what is there now, and names in `constants`; or None
+    where nothing may be there.
+    """
+
+    __slots__ = ("constants", "expected", "place", "test")
+
+    def __init__(self, place: Place, test: str | None, expected: Any, **constants: Any) -> None:
+        self.place = place
+        self.test = test
+        self.expected = expected
+        self.constants = constants
+
+    def holds(self) -> bool:
+        """Whether the comparison holds now."""
+        now = self.place.get()
+        if self.test is None:
+            return now is self.expected
+        if now is MISSING or now is COMPUTED:
+            return False
+        names = {**_NAMES, **self.constants, "v": now}
+        return bool(eval(self.test, names))
+
+    def difference(self) -> str:
+        """What was there and what is there now, in words."""
+        return f"{self.place.name}: {shown(self.expected)}, then {shown(self.place.get())}"
+
+    def __str__(self) -> str:
+        return f"{self.place.name} is {shown(self.expected)}"
+
+
+def like(t: Any, kind: tuple[Any, ...]) -> bool:
+    """Whether `t` is a tensor of this dtype and shape that requires a gradient as it did."""
+    return isinstance(t, Tensor) and kind_of(t) == kind
+
+
+def kind_of(t: Tensor) -> tuple[Any, ...]:
+    """Class, dtype, shape, and whether a gradient is required."""
+    return type(t), t._data.dtype, tuple(t._data.shape), t.requires_grad
+
+
+_NAMES = {"same": same, "like": like, "ids": lambda v: [*map(id, v)]}
+
+
+def shown(x: Any) -> str:
+    """A value in few words."""
+    if isinstance(x, Tensor):
+        return f"a tensor {x._type()}" if hasattr(x, "_data") else "a tensor"
+    if isinstance(x, np.ndarray):
+        return f"an array {x.dtype} {list(x.shape)}"
+    if isinstance(x, FunctionType | type):
+        return x.__qualname__
+    text = repr(x) if is_plain(x) or x is MISSING or x is COMPUTED else f"a {type(x).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def guards_of(seen: Seen, read: Callable[[Tensor], bool]) -> Iterable[Guard]:
+    """The comparisons that a place met in a trace needs.
+
+    `read` says of a tensor whether the graph reads this one: then no other may take its place.
+    """
+    place, value, uses = seen.place, seen.before.value, seen.uses
+    if uses <= {STORE}:
+        return
+    if value is MISSING or value is COMPUTED:
+        yield Guard(place, None, value)
+    elif uses <= {INCREMENT, STORE}:
+        yield Guard(place, f"type(v) is {type(value).__name__}", value)
+    elif isinstance(value, list | tuple | dict | set | deque) and uses <= {BASE, STORE, *BLIND}:
+        yield Guard(place, "type(v) is kind", type(value), kind=type(value))
+    else:
+        yield from _content(place, value, read, seen)
+
+
+def _content(place: Place, value: Any, read: Callable[[Tensor], bool], seen: Seen) -> Any:
+    if value is None or isinstance(value, (bool, enum.Enum, *_FUNCTIONS)):
+        yield Guard(place, "v is value or v == value" if _bound(value) else "v is value", value,
+                    value=value)  # fmt: skip
+    elif isinstance(value, Tensor):
+        if read(value):
+            yield Guard(place, "v is value", value, value=value)
+        else:
+            yield Guard(place, "like(v, kind)", value, kind=kind_of(value))
+    elif is_plain(value):
+        copy = _copied(value, seen)
+        test = "same(v, value)" if isinstance(value, list | dict | set | deque) else (
+            "v is value or same(v, value)"
+        )  # fmt: skip
+        yield Guard(place, test, copy, value=copy)
+    elif isinstance(value, list | tuple | dict | set | deque):
+        yield from _elements(place, value, read, seen)
+    elif isinstance(value, np.ndarray):
+        copy = _copied(value, seen)
+        yield Guard(
+            place,
+            "v.dtype == a.dtype and v.shape == a.shape and v.tobytes() == b",
+            copy,
+            a=copy,
+            b=copy.tobytes(),
+        )
+    else:
+        yield Guard(place, "v is value", value, value=value)
+
+
+def _bound(x: Any) -> bool:
+    return isinstance(x, MethodType | BuiltinFunctionType)
+
+
+def _copied(value: Any, seen: Seen) -> Any:
+    """A copy of a plain container as it was when first seen."""
+    if isinstance(value, tuple):
+        return tuple(_copied(x, seen) for x in value) if type(value) is tuple else value
+    if not isinstance(value, list | dict | set | deque | np.ndarray):
+        return value
+    now = seen.before.content(value)
+    if isinstance(value, np.ndarray | set):
+        return now
+    if isinstance(value, dict):
+        fresh: Any = {k: _copied(x, seen) for k, x in now.items()}
+        if type(value) is not dict:
+            filled = value.copy()
+            filled.clear()
+            filled.update(fresh)
+            return filled
+        return fresh
+    items = [_copied(x, seen) for x in now]
+    if type(value) is list:
+        return items
+    return deque(items, value.maxlen) if isinstance(value, deque) else type(value)(items)
+
+
+def _elements(place: Place, value: Any, read: Callable[[Tensor], bool], seen: Seen) -> Any:
+    """Guards of a container and of what is in it."""
+    content: Any = value if isinstance(value, tuple) else seen.before.content(value)
+    kind = type(value)
+    if isinstance(value, set | deque):
+        kept = [*map(id, content)]
+        yield Guard(
+            place, "type(v) is kind and ids(v) == kept", value, kind=kind, kept=kept, alive=content
+        )
+        return
+    if isinstance(value, dict):
+        keys, items = [*content], [*content.values()]
+        yield Guard(place, "type(v) is kind and [*v] == keys", value, kind=kind, keys=keys)
+    else:
+        keys, items = [*range(len(content))], [*content]
+        if all(_by_identity(x, read) for x in items):
+            yield Guard(
+                place, "type(v) is kind and ids(v) == kept", value,
+                kind=kind, kept=[*map(id, items)], alive=items,
+            )  # fmt: skip
+            return
+        yield Guard(place, "type(v) is kind and len(v) == n", value, kind=kind, n=len(items))
+    for key, x in zip(keys, items):
+        yield from _content(Element(place, key), x, read, seen)
+
+
+def _by_identity(x: Any, read: Callable[[Tensor], bool]) -> bool:
+    return read(x) if isinstance(x, Tensor) else has_attributes(x)
+
+
+class Guards:
+    """All that a trace took for granted, checked quickly.
+
+    What cannot change without `changes.count` being another is checked only when it is.
+    """
+
+    def __init__(self, guards: Iterable[Guard], state: Iterable[Tensor], modules: Any) -> None:
+        self.guards = list(guards)
+        self.tensors = [
+            (t, t._data.dtype, t._data.shape, t.requires_grad, t._base is None) for t in state
+        ]
+        self.modules = [(m, members_of(m)) for m in modules]
+        self._stable = [g for g in self.guards if g.place.stable and not _mutable(g)]
+        volatile = [g for g in self.guards if not (g.place.stable and not _mutable(g))]
+        self._volatile = _compiled(volatile)
+        self._held_at = -1
+
+    def hold(self) -> bool:
+        """Whether a call now would be traced the same."""
+        volatile = self._volatile
+        if volatile is not None and not volatile():
+            return False
+        now = changes.count
+        if self._held_at == now:
+            return True
+        if self._stable_hold():
+            self._held_at = now
+            return True
+        return False
+
+    def _stable_hold(self) -> bool:
+        for t, dtype, shape, wants, plain in self.tensors:
+            data = t._data
+            if data.dtype != dtype or data.shape != shape:
+                return False
+            if (t._fn is not None if plain else t.requires_grad) is not wants:
+                return False
+        for module, members in self.modules:
+            if members_of(module) != members:
+                return False
+        return all(g.holds() for g in self._stable)
+
+    def difference(self) -> str | None:
+        """The first thing that is not as it was, in words; None if all is."""
+        for g in self.guards:
+            if not g.holds():
+                return g.difference()
+        for t, dtype, shape, wants, _ in self.tensors:
+            if t._data.dtype != dtype or t._data.shape != shape:
+                return f"a tensor of the state: {dtype} {list(shape)}, then {t._type()}"
+            if t.requires_grad is not wants:
+                return f"requires_grad of a tensor of the state: {wants}, then {t.requires_grad}"
+        for module, members in self.modules:
+            if members_of(module) != members:
+                return f"parameters, buffers, submodules or hooks of {type(module).__name__}"
+        return None
+
+
+def _mutable(g: Guard) -> bool:
+    """Whether what a guard looks at may change in place."""
+    if isinstance(g.expected, Members):
+        return False
+    return isinstance(g.expected, list | dict | set | deque | np.ndarray) or (
+        isinstance(g.expected, tuple) and not is_plain(g.expected)
+    )
+
+
+def members_of(module: Any) -> list[int]:
+    """Which tensors, submodules and hooks a module has."""
+    return [
+        *map(id, module._parameters.values()),
+        *map(id, module._buffers.values()),
+        *map(id, module._modules.values()),
+        *map(id, module._forward_hooks.values()),
+        *map(id, module._forward_pre_hooks.values()),
+        *map(id, module._backward_hooks.values()),
+        *map(id, module._backward_pre_hooks.values()),
+    ]
+
+
+def _compiled(guards: list[Guard]) -> Callable[[], bool] | None:
+    """One function for all the comparisons; None where there are none."""
+    if not guards:
+        return None
+    constants = Constants()
+    constants.update(_NAMES)
+    lines = []
+    for g in guards:
+        if g.test is None:
+            lines += [f"if {constants.name(g)}.holds() is False: return False"]
+            continue
+        test = g.test
+        for name, value in g.constants.items():
+            if name != "alive":
+                test = _renamed(test, name, constants.name(value))
+        lines += [f"v = {g.place.source(constants)}", f"if not ({test}): return False"]
+    body = "\n".join(f"        {line}" for line in lines)
+    code = (
+        f"def hold():\n    try:\n{body}\n        return True\n"
+        "    except failures:\n        return False\n"
+    )
+    constants["failures"] = _FAILURES
+    space: dict[str, Any] = constants
+    exec(compile(code, "<guards>", "exec"), space)
+    return space["hold"]  # type: ignore[no-any-return]
+
+
+def _renamed(test: str, name: str, new: str) -> str:
+    return re.sub(rf"\b(?<!\.){name}\b", new, test)
