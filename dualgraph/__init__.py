@@ -51,7 +51,16 @@ from ._tensor import Size, Tensor
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .control import cond, scan, while_loop
 from .functions import *  # noqa: F403 (its __all__ lists them)
-from .tracing import CompiledFunction, Graph, Session, compile, gradients, placeholder, trace
+from .tracing import (
+    CompiledFunction,
+    Graph,
+    Session,
+    audit,
+    compile,
+    gradients,
+    placeholder,
+    trace,
+)
 
 if TYPE_CHECKING:
     from . import nn, onnx, optim, utils
@@ -156,6 +165,7 @@ __all__ = [
     "CompiledFunction",
     "Graph",
     "Session",
+    "audit",
     "compile",
     "gradients",
     "placeholder",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualgraph_compiler import dtypes as dt
-from dualgraph_compiler.dims import Dim
+from dualgraph_compiler.dims import Dim, SizeNumber
 from dualgraph_compiler.dtypes import BOOL, COMPLEX, FLOAT, INT, DType
 from dualgraph_compiler.errors import DTypeError
 from dualgraph_compiler.graph import Value
@@ -69,6 +69,8 @@ def scalar_category(value: Any) -> int:
         return found
     if isinstance(value, Dim):
         return INT
+    if isinstance(value, SizeNumber):
+        return FLOAT
     if isinstance(value, np.generic):
         return dt.BY_NUMPY[value.dtype].category
     if isinstance(value, bool | int | float | complex):
@@ -151,11 +153,11 @@ def unify(
     return [cast(x, dtype) if hasattr(x, "_data") else scalar(x, dtype, beside) for x in operands]
 
 
-_NUMBERS = (int, float, complex, np.number, np.bool_, Dim)
+_NUMBERS = (int, float, complex, np.number, np.bool_, Dim, SizeNumber)
 
 
 def is_number(x: Any) -> bool:
-    """Whether `x` is a Python or NumPy number, or a symbolic size."""
+    """Whether `x` is a Python or NumPy number, or a symbolic size or number."""
     return isinstance(x, _NUMBERS)
 
 

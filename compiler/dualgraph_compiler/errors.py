@@ -4,6 +4,7 @@
 
     DualGraphError(RuntimeError)        PyTorch's class; one ``except`` catches all of ours
     |- ShapeError(ValueError)           sizes that do not fit an operation
+    |  `- UndecidedSize                 a question about a symbolic size that its bounds leave open
     |- DTypeError(TypeError)            element types that do not fit an operation
     |- IndexOutOfRange(IndexError)      an index outside the dimension it indexes
     |- ArgumentError(ValueError)        any other bad argument of a public function
@@ -28,6 +29,26 @@ class DualGraphError(RuntimeError):
 
 class ShapeError(DualGraphError, ValueError):
     """Sizes that do not fit an operation."""
+
+
+class UndecidedSize(ShapeError):
+    """A question about a symbolic size that its bounds leave open.
+
+    `left` and `right` are the sizes that were compared, where two were.
+    """
+
+    def __init__(self, message: str, left: object = None, right: object = None) -> None:
+        if left is not None:
+            message += "; " + HINT
+        super().__init__(message)
+        self.left = left
+        self.right = right
+
+
+HINT = (
+    'declare bounds that decide it (Dim("n", min=1, max=64)) or a size that does (2*Dim("half")), '
+    "or trace with this dimension static"
+)
 
 
 class DTypeError(DualGraphError, TypeError):

@@ -14,6 +14,7 @@ exports.
     indexing      x[...]                                        gathering  gather, scatter, masks
     ordering      sort, topk, unique                            linalg     products; einsum
     parts         narrow, split, chunk                          convert    dtype and device
+    sizes         numbers computed from sizes
 """
 
 from .arithmetic import (
@@ -327,6 +328,7 @@ from .shape import (
     unflatten,
     unsqueeze,
 )
+from .sizes import sym_float, sym_int, sym_max, sym_min, sym_not, sym_sqrt, sym_sum
 from .statistics import (
     dist,
     kthvalue,
@@ -340,6 +342,13 @@ from .statistics import (
 )
 
 __all__ = [
+    "sym_float",
+    "sym_int",
+    "sym_max",
+    "sym_min",
+    "sym_not",
+    "sym_sqrt",
+    "sym_sum",
     # creation
     "zeros",
     "ones",

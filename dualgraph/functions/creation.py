@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualgraph_compiler import dtypes as dt
-from dualgraph_compiler.dims import Dim, DimLike, Shape
+from dualgraph_compiler.dims import Dim, DimLike, Shape, SizeNumber
 from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.errors import ArgumentError, DTypeError, ShapeError
 from dualgraph_compiler.ops.creation import Arange, Eye, Full
@@ -26,6 +26,7 @@ from .basics import (
     sizes_of,
     wrap,
 )
+from .sizes import sym_max
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -114,7 +115,7 @@ def _fill(shape: Shape, value: Any, dtype: DType, device: Any, requires_grad: bo
         if value._data.ndim:
             raise ShapeError("full: expected a number or a 0-d tensor as fill value")
         return leaf(value.detach().to(dtype).expand(shape).clone(), requires_grad)
-    if isinstance(value, Dim):
+    if isinstance(value, Dim | SizeNumber):
         return leaf(scalar(value, dtype, create(Full((), 0, dtype))).expand(shape), requires_grad)
     if isinstance(value, np.generic):
         value = value.item()
@@ -184,7 +185,7 @@ def arange(
 def linspace(
     start: Any,
     end: Any,
-    steps: int,
+    steps: DimLike,
     *,
     dtype: Any = None,
     layout: Any = None,
@@ -192,6 +193,9 @@ def linspace(
     requires_grad: bool = False,
 ) -> Tensor:
     """`steps` evenly spaced numbers from `start` to `end`, both included: [steps]."""
+    if any(isinstance(v, Dim | SizeNumber) for v in (start, end, steps)):
+        made = _spaced_in_graph(start, end, steps, dtype_or_default(dtype))
+        return leaf(made if device is None else made.to(device), requires_grad)
     return wrap(_spaced("linspace", start, end, steps, dtype), device, requires_grad)
 
 
@@ -212,9 +216,19 @@ def logspace(
     return wrap(powers, device, requires_grad)
 
 
-def _spaced(name: str, start: Any, end: Any, steps: int, dtype: Any) -> Any:
+def _spaced_in_graph(start: Any, end: Any, steps: DimLike, kind: DType) -> Tensor:
+    """`linspace` for symbolic numbers, in the steps in which NumPy computes it."""
+    at = arange(steps, dtype=dt.float64)
+    gaps = sym_max(steps - 1, 1)
+    made = at * ((end - start) / gaps) + start
+    last = (at == steps - 1) & (at > 0)
+    out: Tensor = made.where(~last, scalar(end, dt.float64, at)).to(kind)
+    return out
+
+
+def _spaced(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> Any:
     start, end = _number(start), _number(end)
-    if steps < 0:
+    if isinstance(steps, int) and steps < 0:
         raise ArgumentError(f"{name}: number of steps must be non-negative, got {steps}")
     kind = dtype_or_default(dtype)
     wide = np.linspace(start, end, steps)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualgraph_compiler import dtypes as dt
-from dualgraph_compiler.dims import Dim
+from dualgraph_compiler.dims import Dim, SizeNumber
 from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.errors import DTypeError
 
@@ -103,16 +103,36 @@ def tensor(
         made: Tensor = data.detach().clone()
         made = made if kind is None and device is None else made.to(device=device, dtype=kind)
         return leaf(made, requires_grad)
-    if isinstance(data, Dim):
-        from .._promote import scalar
-        from .creation import zeros
-
-        return scalar(data, kind or dt.int64, zeros(()))
+    if type(data) not in (float, int) and _has_sizes(data):
+        return _of_sizes(data, kind)
     if hasattr(data, "__cuda_array_interface__"):  # another library's array on a GPU
         return tensor(as_tensor(data), dtype=kind, device=device, requires_grad=requires_grad)
     if type(data) not in (float, int) and _has_tensors(data):
         data = _plain(data)
     return wrap(_array(data, kind), device, requires_grad)
+
+
+def _has_sizes(data: Any) -> bool:
+    if isinstance(data, list | tuple):
+        return any(map(_has_sizes, data))
+    return isinstance(data, Dim | SizeNumber)
+
+
+def _of_sizes(data: Any, kind: Any) -> Tensor:
+    """Nested lists of numbers, symbolic ones among them, as a tensor of the graph."""
+    from .._promote import result_type, scalar
+    from .creation import zeros
+    from .joining import stack
+
+    if kind is None:
+        kind = result_type(*_numbers(data))
+    if isinstance(data, list | tuple):
+        return stack([_of_sizes(v, kind) for v in data])
+    return scalar(data, kind, zeros(()))
+
+
+def _numbers(data: Any) -> list[Any]:
+    return [n for v in data for n in _numbers(v)] if isinstance(data, list | tuple) else [data]
 
 
 def _plain(data: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualgraph_compiler import dtypes as dt
-from dualgraph_compiler.dims import Dim, DimLike, Shape, maximum, minimum
+from dualgraph_compiler.dims import Dim, DimLike, Shape, bounds, maximum, minimum
 from dualgraph_compiler.dtypes import dtype_of
 from dualgraph_compiler.errors import IndexOutOfRange, ShapeError
 from dualgraph_compiler.graph import Value
@@ -31,6 +31,7 @@ from ..autograd.inplace import assign
 from ..autograd.tape import CustomNode
 from .basics import number_like
 from .data import tensor
+from .sizes import require_size
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -318,19 +319,32 @@ def _within(bound: DimLike | None, default: DimLike, size: DimLike) -> DimLike:
     """A slice bound of a symbolic axis, counted from the front and limited to the axis."""
     if bound is None:
         return default
-    if isinstance(bound, int) and bound < 0:
+    if isinstance(bound, int):
+        return maximum(bound + size, 0) if bound < 0 else minimum(bound, size)
+    low, high = bounds(bound)
+    if high is not None and high <= 0:
+        require_size(-bound, ">=", 1, f"the bound {bound} of a slice, counted from the end")
         return maximum(bound + size, 0)
+    if bound == size - 1:  # negative only for a size of 0
+        return maximum(bound, 0)
+    if low < 0:
+        require_size(bound, ">=", 0, f"the bound {bound} of a slice, counted from the start")
     return minimum(bound, size)
 
 
 def _position(index: DimLike, size: DimLike, axis: int) -> DimLike:
-    if isinstance(index, Dim):
-        return index
-    if isinstance(size, int) and not -size <= index < size:
-        raise IndexOutOfRange(
-            f"index {index} is out of bounds for dimension {axis} with size {size}"
-        )
-    return index + size if index < 0 else index
+    if isinstance(index, int) and isinstance(size, int) and -size <= index < size:
+        return index + size if index < 0 else index
+    why = f"index {index} is out of bounds for dimension {axis} with size {size}"
+    if isinstance(index, int):
+        require_size(size, ">=", -index if index < 0 else index + 1, why, IndexOutOfRange)
+        return index + size if index < 0 else index
+    high = bounds(index)[1]
+    if high is not None and high < 0:
+        index = index + size
+    require_size(index, ">=", 0, why, IndexOutOfRange)
+    require_size(size, ">=", index + 1, why, IndexOutOfRange)
+    return index
 
 
 def _check_mask(mask: Tensor, shape: Shape, axis: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dualgraph_compiler.dims import Dim, DimLike
 from dualgraph_compiler.errors import ArgumentError, ShapeError
 from dualgraph_compiler.ops.base import normalize_axes
 from dualgraph_compiler.ops.rearrange import Concat, Diagonal, Flip, Tril, Triu
@@ -14,6 +15,7 @@ from .._promote import unify
 from .basics import axis_of, finish, require_tensors
 from .parts import part
 from .shape import flatten, permute, reshape, transpose, unsqueeze
+from .sizes import sym_max
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -141,7 +143,7 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
 
     Without `dims` the tensor is rolled as if it were flat.
     """
-    amounts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
+    amounts = (shifts,) if isinstance(shifts, int | Dim) else tuple(shifts)
     if dims is None or dims == ():
         if len(amounts) != 1:
             raise ArgumentError("roll: shifts and dimensions must align")
@@ -156,11 +158,11 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     return input
 
 
-def _rolled(x: Tensor, shift: int, axis: int) -> Tensor:
+def _rolled(x: Tensor, shift: DimLike, axis: int) -> Tensor:
     size = x._data.shape[axis] if x._data.ndim else 1
     if size == 0:
         return x.clone()
-    shift = shift % size
+    shift = shift % sym_max(size, 1)
     if type(shift) is int and shift == 0:
         return x.clone()
     return cat([part(x, axis, size - shift, size), part(x, axis, 0, size - shift)], axis)

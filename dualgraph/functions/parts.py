@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from dualgraph_compiler.dims import Dim, DimLike
+from dualgraph_compiler.dims import Dim, DimLike, bounds
 from dualgraph_compiler.errors import ArgumentError, IndexOutOfRange, ShapeError
 from dualgraph_compiler.ops.slicing import Slice, full_bounds
 
 from .._dispatch import apply1
 from .basics import axis_of, sizes_of
+from .sizes import require_size, sym_max, sym_min
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -32,6 +33,13 @@ def narrow(input: Tensor, dim: int, start: Any, length: DimLike) -> Tensor:
             raise ShapeError(
                 f"start ({start}) + length ({length}) exceeds dimension size ({size})."
             )
+    else:
+        why = f"start ({start}) + length ({length}) exceeds dimension size ({size})."
+        if isinstance(start, int) and start < 0:
+            start = start + size
+        require_size(start, ">=", 0, f"narrow: start out of range: {start} of {size}")
+        require_size(length, ">=", 0, f"narrow(): length must be non-negative, got {length}")
+        require_size(size, ">=", start + length, why)
     return part(input, axis, start, start + length)
 
 
@@ -66,6 +74,8 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
         step = split_size_or_sections
         if step < 0 or (step == 0 and size != 0):
             raise ArgumentError(f"split expects split_size be non-negative, but got {step}")
+        if isinstance(size, Dim):
+            return _split_symbolic(tensor, step, size, axis)
         bounds = [(i, min(i + step, size)) for i in range(0, int(size), step or 1)] or [(0, size)]
         return tuple(part(tensor, axis, a, b) for a, b in bounds)
     sections = sizes_of((tuple(split_size_or_sections),))
@@ -83,6 +93,20 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     return tuple(part(tensor, axis, a, b) for a, b in out)
 
 
+def _split_symbolic(tensor: Tensor, step: int, size: Dim, axis: int) -> tuple[Tensor, ...]:
+    low, high = bounds(size)
+    count = -(-size // step)
+    if high is not None and step and -(-low // step) == -(-high // step):
+        count = int(-(-low // step))
+    if isinstance(count, Dim):
+        raise ShapeError(
+            f"split: how many pieces of {step} the symbolic size {size} (dimension {axis}) has is "
+            "not known; use chunk, or split with a list of sizes"
+        )
+    ends: list[DimLike] = [*(step * i for i in range(count)), size]
+    return tuple(part(tensor, axis, a, b) for a, b in pairwise(ends))
+
+
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` views of equal size along `dim`, the last one smaller if need be."""
     if chunks <= 0:
@@ -93,8 +117,8 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
         axis = axis_of("chunk", dim, input._data.ndim)
         if step * chunks != size:
             raise ShapeError(
-                f"chunk: whether {chunks} divides the symbolic size {size} is not known; use split "
-                "with sizes"
+                f"chunk: whether {chunks} divides the symbolic size {size} is not known; declare "
+                f'the size as {chunks}*Dim("part"), or use split with sizes'
             )
         return tuple(part(input, axis, step * i, step * (i + 1)) for i in range(chunks))
     if size == 0:
@@ -105,7 +129,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of pieces along `dim`: so many of nearly equal size, or between the given indices."""
     axis = axis_of("tensor_split", dim, input._data.ndim)
-    size = int(input._data.shape[axis])
+    size = input._data.shape[axis]
     if hasattr(indices_or_sections, "_data"):
         indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, int):
@@ -113,22 +137,21 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
         if n <= 0:
             raise ArgumentError(f"number of sections must be larger than 0, got {n}")
         small, extra = divmod(size, n)
-        ends = [i * small + min(i, extra) for i in range(n + 1)]
+        ends = [i * small + sym_min(i, extra) for i in range(n + 1)]
     else:
-        cuts = [min(max(i + size if i < 0 else i, 0), size) for i in indices_or_sections]
+        cuts = [sym_min(sym_max(i + size if i < 0 else i, 0), size) for i in indices_or_sections]
         ends = [0, *cuts, size]
-    return tuple(part(input, axis, a, max(a, b)) for a, b in pairwise(ends))
+    return tuple(part(input, axis, a, sym_max(a, b)) for a, b in pairwise(ends))
 
 
 def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """Windows of `size` every `step` along a dimension, as a new last dimension (a copy)."""
     axis = axis_of("unfold", dimension, self._data.ndim)
-    length = int(self._data.shape[axis])
-    if size > length or step <= 0:
-        raise ShapeError(
-            f"maximum size for tensor at dimension {axis} is {length} but size is {size}, step "
-            f"{step}"
-        )
+    length = self._data.shape[axis]
+    why = f"maximum size for tensor at dimension {axis} is {length} but size is {size}, step {step}"
+    if step <= 0:
+        raise ShapeError(why)
+    require_size(length, ">=", size, why)
     count = (length - size) // step + 1
     columns = [part(self, axis, i, i + (count - 1) * step + 1, step) for i in range(size)]
     from .joining import stack

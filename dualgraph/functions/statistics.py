@@ -6,13 +6,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from dualgraph_compiler import dtypes as dt
-from dualgraph_compiler.dims import Dim, product
+from dualgraph_compiler.dims import product
 from dualgraph_compiler.errors import ArgumentError, DTypeError
 
 from .._promote import cast
 from .basics import axes_of, axis_of, finish
 from .reduction import amax, amin, mean, sum
 from .results import ValuesIndices, named
+from .sizes import require_size, sym_max
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -40,8 +41,7 @@ def _moments(input: Tensor, dim: Any, correction: Any, keepdim: bool) -> tuple[T
     squares = gap.abs() ** 2 if input.dtype.is_complex else gap * gap
     count = product(tuple(input._data.shape[a] for a in axes))
     weight = count - correction
-    if not isinstance(weight, Dim):
-        weight = max(weight, 0)
+    weight = sym_max(weight, 0)
     spread = sum(squares, axes, keepdim) if axes else squares
     shape = tuple(spread._data.shape)
     return spread / weight, center if keepdim else center.reshape(shape)
@@ -180,8 +180,9 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
     """The k-th smallest element along `dim` (counted from 1), and where it is."""
     axis = axis_of("kthvalue", dim, input._data.ndim)
     size = input._data.shape[axis] if input._data.ndim else 1
-    if not 1 <= k <= size:
-        raise ArgumentError(f"kthvalue(): selected number k out of range for dimension {axis}")
+    why = f"kthvalue(): selected number k out of range for dimension {axis}"
+    require_size(k, ">=", 1, why, ArgumentError)
+    require_size(size, ">=", k, why, ArgumentError)
     if not input._data.ndim:
         return _kthvalue_result((input.clone(), input.new_zeros((), dtype=dt.int64)))
     values, indices = input.sort(axis)

@@ -15,17 +15,18 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph_compiler.dims import Dim
-from dualgraph_compiler.dtypes import DType
+from dualgraph_compiler.dims import Dim, SizeNumber
+from dualgraph_compiler.dtypes import DType, float64
 from dualgraph_compiler.errors import TraceError
-from dualgraph_compiler.graph import Graph, Location, Value
-from dualgraph_compiler.ops import Op
+from dualgraph_compiler.graph import Assumption, Graph, Location, Value
+from dualgraph_compiler.ops import REGISTRY, Op
 from dualgraph_compiler.ops.base import array_module
+from dualgraph_compiler.ops.convert import Cast
 from dualgraph_compiler.types import TensorType
 
 from .._dispatch import captures, current_fn, make, symbolic
@@ -269,6 +270,10 @@ class Capture:
         """Keep for reports that the user's line which runs now had this consequence."""
         self.notes.append(Note(kind, what, self.location()))
 
+    def assume(self, assumption: Assumption) -> None:
+        """Let the graph take something of symbolic sizes for granted, for the user's line."""
+        self.graph.assume(replace(assumption, loc=self.location()))
+
     def require_whole(self, what: str) -> None:
         """Raise unless the capture is of one whole call."""
         if not self.whole:
@@ -298,12 +303,22 @@ class Capture:
 
     def scalar(self, value: Any, dtype: DType) -> Tensor:
         """A number, or symbolic size, as a 0-d tensor of the graph."""
-        if isinstance(value, Dim):
-            from dualgraph_compiler.ops.creation import DimValue
-            from dualgraph_compiler.ops.f import cast
-
-            return make(cast(self.add(DimValue(value), ()), dtype))
+        if isinstance(value, Dim | SizeNumber):
+            found = self._size_value(value)
+            return make(found if found.dtype is dtype else self.add(Cast(dtype), [found]))
         return make(self.graph.constant(np.asarray(value).astype(dtype.np)))
+
+    def _size_value(self, value: Any) -> Value:
+        """A size as an int64, a number computed from sizes as a float64, as Python computes it."""
+        from dualgraph_compiler.ops.creation import DimValue
+
+        if isinstance(value, Dim):
+            return self.add(DimValue(value), ())  # type: ignore[no-any-return]
+        if not isinstance(value, SizeNumber):
+            return self.graph.constant(np.asarray(value, np.float64))
+        a, b = (self._size_value(v) for v in value.operands)
+        pair = [v if v.dtype is float64 else self.add(Cast(float64), [v]) for v in (a, b)]
+        return self.add(REGISTRY[value.op_name](), pair)  # type: ignore[no-any-return]
 
     def location(self) -> Location | None:
         """The innermost line of code outside this package."""

@@ -13,7 +13,7 @@ from typing import Any
 from dualgraph_compiler.compile import Numerics
 from dualgraph_compiler.graph import bind_shapes
 
-from .._dispatch import apply, make
+from .._dispatch import apply, make, symbolic
 from .._tensor import Tensor
 from ..autograd.grad_mode import set_grad_enabled
 from ..autograd.inplace import assign
@@ -77,19 +77,23 @@ class Entry:
         try:
             program = self._unfrozen() if taped or self.effects else self._folded()
             params = [call.resolve(r)._data for r in program.params]
-            results = program.run(arrays, params)
+            results = program.run(arrays, params, donate=self._may_donate(call))
         except BaseException:
             call.roll_back()
             raise
-        self._separate(results, [*arrays, *params])
+        self._separate(results, program.shared, [*arrays, *params])
         outputs = [make(r) for r in results]
         if taped:
             node = CompiledNode(self, call)
             for i in traced.fns:
                 outputs[i]._fn = Pick(node, i)
         for holder, index, recorded in traced.writes:
+            target = resolved(holder, call)
+            if results[index] is target._data:  # computed where it belongs
+                target._bump_version()
+                continue
             with set_grad_enabled(recorded):
-                assign(resolved(holder, call), outputs[index])
+                assign(target, outputs[index])
         for slot, index in traced.slot_writes:
             slot.write(call, results[index])
         for leaf, new in traced.grads:
@@ -109,22 +113,25 @@ class Entry:
             change.make(fill)
         return tuple(outputs[: self.n_results]) if self._flat else fill(traced.result)
 
-    def _separate(self, results: list[Any], operands: Iterable[Any]) -> None:
-        """Copy results that share memory with an operand or with each other.
+    def _may_donate(self, call: Call) -> bool:
+        """Whether new state may be computed over the old: nothing will ask for the old values."""
+        if self.traced.fns or symbolic.open_graphs:
+            return False
+        return all(resolved(h, call)._base is None for h, _, _ in self.traced.writes)
+
+    def _separate(self, results: list[Any], shared: Sequence[int], operands: Iterable[Any]) -> None:
+        """Copy those of the `shared` results that are an operand, another result, or a view of one.
 
         Nobody would know of the writes to one that change the other.
         """
+        if not shared:
+            return
         taken = {id(a) for a in operands}
-        views = []
-        for i, r in enumerate(results):
-            if r.base is not None:
-                views.append(i)
-            elif id(r) in taken:
+        for i in shared:
+            r = results[i]
+            if i not in self.traced.views and (r.base is not None or id(r) in taken):
                 results[i] = r.copy()
             taken.add(id(r))
-        for i in views:
-            if i not in self.traced.views:
-                results[i] = results[i].copy()
 
     def _concrete(self, op: Any, arrays: Sequence[Any]) -> Any:
         return op.resolve(bind_shapes(self._symbolic, arrays)) if op.symbols() else op
@@ -133,7 +140,16 @@ class Entry:
         if self._open is None:
             # What a step computes must not depend on how it is run, down to the last bit.
             numerics: Numerics = "strict" if self._step else "standard"
-            self._open = Program(self.traced.graph, self.traced.reads, numerics=numerics)
+            traced = self.traced
+            donate: list[tuple[int, Any]] = (
+                []
+                if traced.fns
+                else [
+                    *((i, holder) for holder, i, _ in traced.writes),
+                    *((i, slot) for slot, i in traced.slot_writes),
+                ]
+            )
+            self._open = Program(traced.graph, traced.reads, numerics=numerics, donate=donate)
         return self._open
 
     def _folded(self) -> Program:

@@ -9,11 +9,18 @@ import numpy as np
 
 from dualgraph_compiler.compile import Numerics, optimize
 from dualgraph_compiler.graph import Graph, Interpreter
+from dualgraph_compiler.graph.alias import Aliases
+from dualgraph_compiler.graph.interpret import shared_outputs
 from dualgraph_compiler.ops.base import array_module
 
 
 class Program:
-    """An optimised graph ready to run, and which state tensors are its params."""
+    """An optimised graph ready to run, and which state tensors are its params.
+
+    `donate` pairs an output that is the new value of some state with the argument's position or the
+    read that state comes from. `shared` are outputs that may share memory with an operand or with
+    another output.
+    """
 
     def __init__(
         self,
@@ -22,17 +29,30 @@ class Program:
         *,
         freeze: bool = False,
         numerics: Numerics = "standard",
+        donate: Sequence[tuple[int, Any]] = (),
     ) -> None:
         by_name = {v.name: t for v, t in zip(graph.params, reads, strict=True)}
         small = optimize(graph, freeze=freeze, numerics=numerics)
         self.params = [by_name[v.name] for v in small.params]
         needed = {v for node in small.nodes for v in node.inputs} | set(small.outputs)
         self.inputs = [i for i, v in enumerate(small.inputs) if v in needed]
+        self.shared = shared_outputs(Aliases(small))
+        target = {id(r): v for r, v in zip(self.params, small.params, strict=True)}
+        self._donate = [
+            (i, small.inputs[of] if type(of) is int else target[id(of)])
+            for i, of in donate
+            if type(of) is int or id(of) in target
+        ]
         self._graph = small
         self._interpreters: dict[Any, Interpreter] = {}  # by array module
 
-    def run(self, arrays: Sequence[Any], params: Sequence[Any] | None = None) -> list[Any]:
-        """Outputs for these inputs, with the state tensors' arrays of now unless given."""
+    def run(
+        self, arrays: Sequence[Any], params: Sequence[Any] | None = None, *, donate: bool = False
+    ) -> list[Any]:
+        """Outputs for these inputs, with the state tensors' arrays of now unless given.
+
+        With `donate`, new state may be computed over the old: then the result is that very array.
+        """
         if params is None:
             params = [t._data for t in self.params]
         xp = np
@@ -41,5 +61,5 @@ class Program:
                 break
         interpreter = self._interpreters.get(xp)
         if interpreter is None:
-            interpreter = self._interpreters[xp] = Interpreter(self._graph, xp)
-        return interpreter.run(arrays, params)
+            interpreter = self._interpreters[xp] = Interpreter(self._graph, xp, donate=self._donate)
+        return interpreter.run(arrays, params, donate=donate)

@@ -108,7 +108,7 @@ class Slot:
         raise NotImplementedError
 
     def write(self, call: Call, result: Any) -> None:
-        """Overwrite what is there with an array, in place."""
+        """Overwrite what is there with an array, in place; the array may be there already."""
         raise NotImplementedError
 
     def matches(self, call: Call) -> bool:
@@ -154,7 +154,8 @@ class GradSlot(Slot):
         """Overwrite the gradient in place."""
         grad = self._leaf(call).grad
         assert grad is not None
-        grad._data[...] = result
+        if result is not grad._data:
+            grad._data[...] = result
         grad._bump_version()
 
     def put(self, call: Call, grad: Tensor | None) -> None:
@@ -185,6 +186,6 @@ class EntrySlot(Slot):
         """Overwrite the entry in place, or make it."""
         found = self.present()
         if found is None:
-            self._state()[self._key][self._name] = make(result.copy())
-        else:
+            self._state()[self._key][self._name] = make(result)
+        elif result is not found._data:
             found._data[...] = result

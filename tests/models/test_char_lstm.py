@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
 import dualgraph as dg
 from dualgraph import optim
@@ -38,40 +37,6 @@ def test_batches_of_other_sizes_share_the_graph() -> None:
     data = [*char_lstm.batches(TEXTS, 2, 10), *char_lstm.batches(TEXTS, 5, 10)]
     step, _ = same_training(build, data, dynamic_shapes=char_lstm.DYNAMIC)
     assert len(step.graphs) == 1
-
-
-def test_against_pytorch() -> None:
-    torch = pytest.importorskip("torch")
-    tokens, lengths = char_lstm.encode(TEXTS)
-    model = small(dropout=0.0)
-    twin = torch.nn.ModuleDict(
-        {
-            "embedding": torch.nn.Embedding(128, 8, padding_idx=0),
-            "lstm": torch.nn.LSTM(8, 16, 2, batch_first=True),
-            "head": torch.nn.Linear(16, 128),
-        }
-    )
-    twin.load_state_dict({k: torch.tensor(v.numpy()) for k, v in model.state_dict().items()})
-    optimizer = torch.optim.Adam(twin.parameters(), lr=0.01)
-    ours = char_lstm.training_step(model, optim.Adam(model.parameters(), lr=0.01))
-    ours = dg.compile(ours, dynamic_shapes=char_lstm.DYNAMIC)
-    x, sizes = torch.tensor(tokens.numpy()), torch.tensor(lengths.numpy())
-    for _ in range(5):
-        packed = torch.nn.utils.rnn.pack_padded_sequence(
-            twin["embedding"](x[:, :-1]), sizes - 1, batch_first=True, enforce_sorted=False
-        )
-        out, _ = torch.nn.utils.rnn.pad_packed_sequence(twin["lstm"](packed)[0], batch_first=True)
-        scores = twin["head"](out).flatten(0, 1)
-        loss = torch.nn.functional.cross_entropy(scores, x[:, 1:].flatten(), ignore_index=0)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
-        optimizer.step()
-        np.testing.assert_allclose(ours(tokens, lengths).item(), loss.item(), rtol=1e-5)
-    for name, p in twin.named_parameters():
-        np.testing.assert_allclose(
-            model.state_dict()[name].numpy(), p.detach().numpy(), rtol=1e-3, atol=1e-5
-        )
 
 
 def test_exported_for_any_batch_and_length(tmp_path: Any) -> None:

@@ -1,5 +1,6 @@
 """The static graph and what can be done with one without changing it."""
 
+from .assumptions import Assumption, check_assumptions
 from .core import Graph, Location, Node, Value
 from .gradients import gradients
 from .interpret import Interpreter, bind_shapes, interpret
@@ -8,12 +9,14 @@ from .text import parse_graph, to_text
 from .verify import verify
 
 __all__ = [
+    "Assumption",
     "Graph",
     "Interpreter",
     "Location",
     "Node",
     "Value",
     "bind_shapes",
+    "check_assumptions",
     "gradients",
     "inline",
     "interpret",

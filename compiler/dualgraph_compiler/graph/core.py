@@ -19,6 +19,7 @@ from ..dtypes import DType
 from ..errors import DualGraphError, GraphError
 from ..ops.base import Op
 from ..types import TensorType, type_of
+from .assumptions import Assumption, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ class Graph:
     `inputs` are fed at every run. `params` are named values that the model owns (weights, running
     statistics): they carry data but may change between runs, so no pass folds them until `freeze`
     turns them into constants. `constants` never change. `outputs` are values, any of the above or
-    a node's; the same value may be output twice.
+    a node's; the same value may be output twice. `assumptions` are checked when sizes are known.
     """
 
     def __init__(self, name: str = "graph") -> None:
@@ -209,6 +210,7 @@ class Graph:
         self._small_constants: dict[Any, Value] = {}
         self.outputs: list[Value] = []
         self.output_names: list[str] = []
+        self.assumptions: list[Assumption] = []
         self._first: Node | None = None
         self._last: Node | None = None
         self._count = 0
@@ -339,6 +341,10 @@ class Graph:
             taken = v.name in self.output_names
             self.output_names.append(numbered if taken or not v.name else v.name)
 
+    def assume(self, *assumptions: Assumption) -> None:
+        """Take something for granted of sizes, to be checked when a run tells them."""
+        self.assumptions = merged(self.assumptions, assumptions)
+
     @contextmanager
     def inserting_before(self, node: Node) -> Iterator[None]:
         """New nodes go before `node` and take its source location."""
@@ -440,6 +446,7 @@ class Graph:
                 new[a] = b
         out.loc = None
         out.set_outputs([new[v] for v in self.outputs], self.output_names)
+        out.assumptions = list(self.assumptions)
         return out, new
 
     def _link(self, node: Node, before: Node | None) -> None:

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..dims import evaluate, symbols
+from ..dims import evaluate, solve, symbols
 from ..dtypes import dtype_of
 from ..errors import DeviceError, FeedError
-from ..ops.base import Kind, Op
+from ..memory.inplace import plan_in_place
+from ..ops.base import Op
+from .alias import Aliases
+from .assumptions import check_assumptions
 from .core import Graph, Value
+from .donation import Donations
 from .nested import definitions
+from .planned import Layout, Planner, Wiring, layout_of
 
 
 class Interpreter:
     """A graph made ready to run on `xp` (NumPy or CuPy).
 
     Preparing numbers the values, uploads constants once and notes after which node each value is
-    last read, so that a run holds no array longer than needed. Safe to call from several threads.
+    last read, so that a run holds no array longer than needed. From the third run with the same
+    sizes on, large intermediates live in an arena and in each other's memory (see `planned`).
+    Safe to call from several threads.
+
+    Args:
+        graph: what to run.
+        xp: NumPy or CuPy.
+        donate: pairs (i, v): output `i` is the new value of the input or param `v`, and may be
+            computed in its memory if a run allows it.
     """
 
-    def __init__(self, graph: Graph, xp: Any = np) -> None:
+    def __init__(
+        self, graph: Graph, xp: Any = np, *, donate: Iterable[tuple[int, Value]] = ()
+    ) -> None:
         self.xp = xp
         self.inputs = [(v.name, v.type) for v in graph.inputs]
+        self._assumptions = list(graph.assumptions)
         self._static = [(v.dtype.np, v.shape) for v in graph.inputs]
         self.symbolic = any(symbols(d) for v in graph.inputs for d in v.shape)
         slots: dict[Value, int] = {}
@@ -37,17 +54,23 @@ class Interpreter:
         self._n_params = len(graph.params)
         host = set() if xp is np else _read_by_host(graph)
         self._host = {slots[v] for v in host}
-        self._modules = [np if node.outputs[0] in host else xp for node in graph.nodes]
         stored = [(v.data, v in host) for v in [*graph.params, *graph.constants]]
         # Numbers of NumPy, as opposed to its arrays, serve beside a device's arrays too.
         self._stored = [
             None if d is None else d[()] if on_host else xp.asarray(d) for d, on_host in stored
         ]
         self._outputs = [slots[v] for v in graph.outputs]
-        shared = _views_of_constants(graph)
-        self._copied = [i for i, v in enumerate(graph.outputs) if v in shared]
-        self._ops: list[Op] = [node.op for node in graph.nodes]
-        self._wiring = self._plan(graph, slots)
+        self._in_place = plan_in_place(graph, donate)
+        nodes = self._in_place.order
+        self._modules = [np if node.outputs[0] in host else xp for node in nodes]
+        aliases = Aliases(graph, nodes)
+        constants = set(graph.constants)
+        self._copied = [i for i, v in enumerate(graph.outputs) if aliases.storages[v] & constants]
+        self.shared = shared_outputs(aliases)
+        self._ops: list[Op] = [node.op for node in nodes]
+        self._wiring = _wire(aliases, {*graph.outputs, *self._in_place.donated.values()}, slots)
+        self._body = self._in_place.first_write
+        self._donations = Donations(self._in_place, slots)
         defined = definitions(graph)
         # Ops whose attributes depend on sizes that only running other nodes tells.
         self._late = {
@@ -57,38 +80,23 @@ class Interpreter:
             i for i, op in enumerate(self._ops) if i not in self._late and op.symbols()
         ]
         self._defining: dict[int, list[tuple[str, int, int]]] = {}  # name, slot, axis; by node
-        at = {node: i for i, node in enumerate(graph.nodes)} if defined else {}
         for name, (v, axis) in defined.items():
             assert v.node is not None
-            self._defining.setdefault(at[v.node], []).append((name, slots[v], axis))
+            self._defining.setdefault(aliases.position[v.node], []).append((name, slots[v], axis))
         self._resolved: dict[tuple[tuple[str, int], ...], list[Op]] = {(): self._ops}
+        self.planner: Planner | None = None
+        if xp is np and not defined:
+            self.planner = Planner(self._in_place, slots, self._wiring)
 
-    def _plan(
-        self, graph: Graph, slots: dict[Value, int]
-    ) -> list[tuple[tuple[int, ...], int, int, tuple[int, ...]]]:
-        """Per node: operand slots, first result slot, number of results, slots dead afterwards."""
-        last: dict[int, int] = {}
-        nodes = list(graph.nodes)
-        for i, node in enumerate(nodes):
-            for v in [*node.inputs, *node.outputs]:
-                last[slots[v]] = i
-        kept = set(self._outputs)
-        dying: list[list[int]] = [[] for _ in nodes]
-        for slot, i in last.items():
-            if slot not in kept:
-                dying[i].append(slot)
-        return [
-            (
-                tuple(slots[v] for v in node.inputs),
-                slots[node.outputs[0]],
-                node.op.n_outputs,
-                tuple(dead),
-            )
-            for node, dead in zip(nodes, dying, strict=True)
-        ]
-
-    def run(self, inputs: Sequence[Any], params: Sequence[Any] | None = None) -> list[Any]:
+    def run(
+        self, inputs: Sequence[Any], params: Sequence[Any] | None = None, *, donate: bool = False
+    ) -> list[Any]:
         """Outputs for positional input arrays; `params` replaces the stored param data.
+
+        With `donate`, outputs may be computed in the memory that they were promised: then the
+        result is that very array, and its old elements are gone. Nothing is overwritten if the run
+        fails. Other results share no memory with constants; those in `shared` may share it with
+        operands and with each other.
 
         Raises:
             FeedError: an input has another rank, size or dtype than declared.
@@ -101,37 +109,75 @@ class Interpreter:
         slots[stored : stored + len(self._stored)] = self._stored
         if params is not None:
             slots[stored : stored + self._n_params] = params
+        operands = stored + self._n_params
         if self.xp is not np:
             self._check_places(slots[: stored + len(self._stored)], stored)
-        ops = self._ops_for(env)
+        donate = donate and self._donations.are_safe(slots, operands)
         with np.errstate(all="ignore"):
             if self._defining:
-                self._run_defining(ops, slots, env)
+                self._run_defining(self._ops_for(env), slots, env)
+            elif self.planner is None:
+                self._run(self._ops_for(env), slots, 0, self._body)
             else:
-                self._run(ops, slots)
+                self._run_body(slots, env)
+            if donate:
+                self._donations.run(self._modules[self._body :], slots)
+            elif self._body < len(self._ops):
+                self._run(self._ops, slots, self._body, len(self._ops))
         xp = self.xp
         results = [(np if i in self._host else xp).asarray(slots[i]) for i in self._outputs]
         for i in self._copied:  # the caller may write into what it gets
             results[i] = results[i].copy()
         return results
 
-    def _run(self, ops: list[Op], slots: list[Any]) -> None:
-        for op, xp, (operands, result, count, dead) in zip(
-            ops, self._modules, self._wiring, strict=True
-        ):
-            out = op.eager(xp, *[slots[i] for i in operands])
+    def _run_body(self, slots: list[Any], env: dict[str, int]) -> None:
+        """Run the nodes that write to no state, by a plan if there is one for these sizes."""
+        assert self.planner is not None
+        key = tuple(sorted(env.items())) if env else ()
+        bound = self.planner.find(key)
+        if bound == "plain":
+            self._run(self._ops_for(env), slots, 0, self._body)
+        elif bound == "learn":
+            ops = self._ops_for(env)
+            layouts = [layout_of(x) for x in slots]
+            self._run(ops, slots, 0, self._body, layouts)
+            self.planner.learn(key, ops, layouts)
+        else:
+            done = self.planner.run(bound, slots)
+            if done < self._body:
+                self.planner.missed(key)
+                self._run(self._ops_for(env), slots, done, self._body)
+
+    def _run(
+        self,
+        ops: list[Op],
+        slots: list[Any],
+        start: int,
+        stop: int,
+        layouts: list[Layout | None] | None = None,
+    ) -> None:
+        """Run nodes one after the other, each into memory of its own."""
+        xp = self.xp
+        mixed = bool(self._host)
+        for n in range(start, stop):
+            operands, result, count, dead = self._wiring[n]
+            module = self._modules[n] if mixed else xp
+            out = ops[n].eager(module, *[slots[i] for i in operands])
             if count == 1:
                 slots[result] = out
             else:
                 slots[result : result + count] = out
+            if layouts is not None:
+                for i in range(result, result + count):
+                    layouts[i] = layout_of(slots[i])
             for i in dead:
                 slots[i] = None
 
     def _run_defining(self, ops: list[Op], slots: list[Any], env: dict[str, int]) -> None:
         """`_run` for a graph in which nodes define sizes that other ops need: see `nested`."""
-        for n, (op, xp, (operands, result, count, dead)) in enumerate(
-            zip(ops, self._modules, self._wiring, strict=True)
-        ):
+        for n in range(self._body):
+            op, xp = ops[n], self._modules[n]
+            operands, result, count, dead = self._wiring[n]
             if n in self._late:
                 op = op.resolve(env)
             out = op.eager(xp, *[slots[i] for i in operands])
@@ -156,7 +202,10 @@ class Interpreter:
                     break
             else:
                 return {}
-        return bind_shapes(self.inputs, inputs)
+        env = bind_shapes(self.inputs, inputs)
+        if self._assumptions:
+            check_assumptions(self._assumptions, env)
+        return env
 
     def _ops_for(self, env: dict[str, int]) -> list[Op]:
         """The ops with symbolic attributes replaced by their values for these sizes."""
@@ -195,13 +244,36 @@ def _read_by_host(graph: Graph) -> set[Value]:
     return found
 
 
-def _views_of_constants(graph: Graph) -> set[Value]:
-    """Values whose memory may be a constant's."""
-    found = set(graph.constants)
-    for node in graph.nodes:
-        if node.op.kind is Kind.MOVEMENT and any(v in found for v in node.inputs):
-            found.update(node.outputs)
-    return found
+def _wire(aliases: Aliases, kept: set[Value], slots: dict[Value, int]) -> list[Wiring]:
+    """How the nodes are connected; `kept` values are needed to the end."""
+    alive = {slots[v] for v in kept}
+    last: dict[int, int] = {}
+    for i, node in enumerate(aliases.nodes):
+        for v in [*node.inputs, *node.outputs]:
+            last[slots[v]] = i
+    dying: list[list[int]] = [[] for _ in aliases.nodes]
+    for slot, i in last.items():
+        if slot not in alive:
+            dying[i].append(slot)
+    return [
+        (
+            tuple(slots[v] for v in node.inputs),
+            slots[node.outputs[0]],
+            node.op.n_outputs,
+            tuple(dead),
+        )
+        for node, dead in zip(aliases.nodes, dying, strict=True)
+    ]
+
+
+def shared_outputs(aliases: Aliases) -> list[int]:
+    """Outputs that may lie in the memory of an input, a param or another output."""
+    graph = aliases.graph
+    times = Counter(s for v in graph.outputs for s in aliases.storages[v])
+    times.update((*graph.inputs, *graph.params))
+    return [
+        i for i, v in enumerate(graph.outputs) if any(times[s] > 1 for s in aliases.storages[v])
+    ]
 
 
 def bind_shapes(declared: Sequence[tuple[str, Any]], arrays: Sequence[Any]) -> dict[str, int]:
@@ -212,8 +284,7 @@ def bind_shapes(declared: Sequence[tuple[str, Any]], arrays: Sequence[Any]) -> d
     """
     if len(declared) != len(arrays):
         raise FeedError(f"expected {len(declared)} inputs, got {len(arrays)}")
-    env: dict[str, int] = {}
-    checks = []
+    sizes: list[tuple[str, int, Any, int]] = []  # input, axis, declared, found
     for (name, t), array in zip(declared, arrays, strict=True):
         if dtype_of(array) is not t.dtype:
             raise FeedError(
@@ -224,29 +295,52 @@ def bind_shapes(declared: Sequence[tuple[str, Any]], arrays: Sequence[Any]) -> d
                 f"input {name!r}: expected {t.ndim} dimensions {t}, got shape {list(array.shape)}"
             )
         for axis, (d, n) in enumerate(zip(t.shape, array.shape, strict=True)):
-            if isinstance(d, int):
-                if d != n:
-                    raise FeedError(
-                        f"input {name!r}: expected size {d} in dimension {axis} of {t}, got "
-                        f"shape {list(array.shape)}"
-                    )
-            elif d.name is not None and d.name not in env:
-                (symbol,) = symbols(d)
-                if n < symbol.min or (symbol.max is not None and n > symbol.max):
-                    raise FeedError(
-                        f"input {name!r}: {d.name} must be within [{symbol.min}, {symbol.max}], "
-                        f"got {n}"
-                    )
-                env[d.name] = n
-            else:
-                checks.append((name, axis, d, n))
-    for name, axis, d, n in checks:
-        if evaluate(d, env) != n:
-            raise FeedError(
-                f"input {name!r}: expected size {d} = {evaluate(d, env)} in dimension {axis}, "
-                f"got {n}"
-            )
+            if not isinstance(d, int):
+                sizes.append((name, axis, d, n))
+            elif d != n:
+                raise FeedError(
+                    f"input {name!r}: expected size {d} in dimension {axis} of {t}, got "
+                    f"shape {list(array.shape)}"
+                )
+    env = solve((d, n) for _, _, d, n in sizes)
+    first: dict[str, str] = {}  # which input a dim took its size from
+    for name, axis, d, n in sizes:
+        if d.name is not None and d.name not in first:
+            first[d.name] = f"{n} in dimension {axis} of {name!r}"
+    for name, axis, d, n in sizes:
+        _check_size(name, axis, d, n, env, first)
     return env
+
+
+def _check_size(
+    name: str, axis: int, d: Any, n: int, env: Mapping[str, int], first: Mapping[str, str]
+) -> None:
+    """Raise FeedError unless `n`, the size of an axis of an input, is what is declared."""
+    where = f"input {name!r}: dimension {axis}"
+    if not all(s.name in env for s in symbols(d)):
+        raise FeedError(
+            f"{where} is declared {d}, and no input tells the size of "
+            f"{', '.join(sorted(s.name for s in symbols(d) if s.name not in env))}"
+        )
+    for s in symbols(d):
+        size = env[s.name]
+        if size < s.min or (s.max is not None and size > s.max):
+            most = "" if s.max is None else f" and at most {s.max}"
+            computed = "" if d.name else f", since {d} = {n}"
+            raise FeedError(
+                f"{where} has size {n}, but {s.name} is declared at least {s.min}{most}; got "
+                f"{s.name} = {size}{computed}"
+            )
+    found = evaluate(d, env)
+    if found == n:
+        return
+    if d.name is not None:
+        raise FeedError(
+            f"{where} has size {n}, but it is declared {d}, one size wherever it occurs, and {d} "
+            f"is {first[d.name]}"
+        )
+    values = ", ".join(f"{s.name} = {env[s.name]}" for s in sorted(symbols(d), key=str))
+    raise FeedError(f"{where} has size {n}, but it is declared {d}, which is {found} for {values}")
 
 
 def interpret(graph: Graph, inputs: Sequence[Any] | Mapping[str, Any], xp: Any = np) -> list[Any]:

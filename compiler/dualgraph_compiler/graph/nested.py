@@ -131,6 +131,7 @@ def _append(
         made = graph.add_node(op, [new[v] for v in node.inputs], types)
         new.update(zip(node.outputs, made.outputs, strict=True))
     graph.loc = loc
+    graph.assume(*(a.sized(env) for a in body.assumptions))
     return [new[v] for v in body.outputs]
 
 

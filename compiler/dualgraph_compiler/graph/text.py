@@ -12,7 +12,8 @@
 Attributes follow the operands: ``sum(%1, axes=(0,), keepdims=False)``. Constants of more than eight
 elements print as ``<n elements>`` unless `full` is asked for (then base64), and parse only from the
 full form or with their data given. Symbolic sizes with bounds are declared before the graph:
-``dim batch: 1..64``.
+``dim batch: 1..64``. What is assumed of sizes stands before the first node:
+``assume mod(n, 2) == 0, 'glu: ...'  # model.py:5``.
 
 The graphs that a node holds follow its line, indented, each under the name of its attribute. Their
 values have names of their own::
@@ -40,6 +41,7 @@ from ..dtypes import BY_SHORT, DType
 from ..errors import DualGraphError, GraphError
 from ..ops.base import REGISTRY, Op
 from ..types import TensorType
+from .assumptions import Assumption
 from .core import Graph, Location, Node, Value
 from .verify import check_operand_count
 
@@ -99,6 +101,9 @@ def _block(title: str, graph: Graph, full: bool, locations: bool) -> list[str]:
         lines.append(f"  param {names[v]}: {v.type}{data}")
     for v in graph.constants:
         lines.append(f"  const {names[v]}: {v.type} = {_data_text(v.data, full)}")
+    for a in graph.assumptions:
+        line = f"  assume {a}, {a.why!r}"
+        lines.append(f"{line}  # {a.loc}" if locations and a.loc else line)
     for node in graph.nodes:
         line = f"  {node_text(node, names)}"
         lines.append(f"{line}  # {node.loc}" if locations and node.loc else line)
@@ -200,6 +205,11 @@ class _Line:
         self.text = text.strip()
         self.code, self.comment = _uncomment(text)
 
+    def location(self) -> Location | None:
+        """The source line that the comment names."""
+        file, _, number = self.comment.strip().rpartition(":")
+        return Location(file, int(number)) if file else None
+
 
 class _Parser:
     """What has been read of a graph so far; `lines` from `at` on are still to read."""
@@ -240,6 +250,8 @@ class _Parser:
                 self._header(code, title)
         elif keyword in ("param", "const"):
             self._stored(self.graph, keyword, rest)
+        elif keyword == "assume":
+            self._assume(self.graph, rest, line)
         elif keyword == "return":
             pairs = [p.partition(" as ") for p in _split(rest)]
             names = [_attr(n, {}) if n[:1] in "'\"" else n for _, _, n in pairs]
@@ -288,6 +300,13 @@ class _Parser:
         own = "" if re.fullmatch(r"c\d+", name) else name
         self._define(name, graph.constant(array, own))
 
+    def _assume(self, graph: Graph, text: str, line: _Line) -> None:
+        match = re.match(r"(.+?) (==|!=|>=) (.+), (['\"].*)", text)
+        if not match:
+            raise ValueError("expected 'assume size == size, why'")
+        left, right = (parse_dim(match[i], self.dims) for i in (1, 3))
+        graph.assume(Assumption(left, match[2], right, _attr(match[4], {}), line.location()))
+
     def _nested(self, cls: type[Op]) -> dict[str, Graph]:
         """The graphs that follow a node's line."""
         found: dict[str, Graph] = {}
@@ -311,8 +330,7 @@ class _Parser:
         given = {k: _attr(v, self.dims) for k, v in attrs.items()}
         op: Op = REGISTRY[match[1]](**given, **self._nested(REGISTRY[match[1]]))
         check_operand_count(op, len(operands))
-        file, _, line_number = line.comment.strip().rpartition(":")
-        graph.loc = Location(file, int(line_number)) if file else None
+        graph.loc = line.location()
         node = graph.add_node(op, operands)
         graph.loc = None
         declared = list(self._typed(head))

@@ -70,6 +70,22 @@ class Workspace:
         return buffer[:length]
 
 
+_spare: list[Workspace] = []  # taken and returned by whoever needs one, from any thread
+
+
+def borrow() -> Workspace:
+    """A workspace that nobody else uses, until it is given back."""
+    try:
+        return _spare.pop()
+    except IndexError:
+        return Workspace()
+
+
+def give_back(workspace: Workspace) -> None:
+    """Let others have a workspace from :func:`borrow`."""
+    _spare.append(workspace)
+
+
 def _flat(xp: Any, array: Array) -> Array:
     """One-dimensional real view of `array`, or a copy where its layout allows no view."""
     flat = array.reshape(-1)

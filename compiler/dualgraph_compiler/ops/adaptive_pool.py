@@ -27,12 +27,12 @@ class _Adaptive(Op):
 
     __slots__ = ()
     kind = Kind.LIBRARY
-    output_size: tuple[int, ...]
+    output_size: Shape
 
     def output(self, x: TensorType) -> TensorType:
         """The type of the pooled x."""
         check_input(self.name, x, len(self.output_size))
-        if min(self.output_size) < 1:
+        if any(isinstance(p, int) and p < 1 for p in self.output_size):
             raise ShapeError(f"{self.name}: sizes must be positive, got {self.output_size}")
         return x.with_shape((*x.shape[:2], *self.output_size))
 
@@ -44,7 +44,7 @@ class _Adaptive(Op):
     def even_kernel(self, sizes: Shape) -> tuple[int, ...] | None:
         """The window, if all bins are equal and do not overlap."""
         pairs = list(zip(sizes, self.output_size, strict=True))
-        if any(isinstance(n, Dim) or n % p for n, p in pairs):
+        if any(isinstance(n, Dim) or isinstance(p, Dim) or n % p for n, p in pairs):
             return None
         return tuple(n // p for n, p in pairs)  # type: ignore[misc]
 
@@ -56,13 +56,13 @@ class AdaptiveAvgPool(_Adaptive):
     Source: PyTorch AdaptiveAvgPool2d; ONNX GlobalAveragePool-22 where all sizes are 1.
     """
 
-    output_size: tuple[int, ...]
+    output_size: Shape
 
     def infer(self, x: TensorType) -> TensorType:
         return self.output(x)
 
     def eager(self, xp: Any, x: Array) -> Array:
-        return adaptive_avg_pool(xp, x, self.output_size)
+        return adaptive_avg_pool(xp, x, self.output_size)  # type: ignore[arg-type]
 
     def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
         return (AdaptiveAvgPoolGrad(tuple(_x.shape[2:]))(g),)
@@ -138,7 +138,7 @@ class AdaptiveMaxPool(_Adaptive):
     AdaptiveMaxPool2d; ONNX GlobalMaxPool-22 where all sizes are 1.
     """
 
-    output_size: tuple[int, ...]
+    output_size: Shape
     n_outputs: ClassVar[int] = 2
 
     def infer(self, x: TensorType) -> tuple[TensorType, ...]:
@@ -146,7 +146,7 @@ class AdaptiveMaxPool(_Adaptive):
         return y, y.with_dtype(int64)
 
     def eager(self, xp: Any, x: Array) -> tuple[Array, Array]:
-        return adaptive_max_pool(xp, x, self.output_size)
+        return adaptive_max_pool(xp, x, self.output_size)  # type: ignore[arg-type]
 
     def vjp(self, g: tuple[Array, ...], y: tuple[Array, ...], _x: Array) -> tuple[Grad, ...]:
         if g[0] is None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
 
@@ -77,11 +77,19 @@ class Op:
     # Whether the output of a MOVEMENT op shares memory with its first input under NumPy (always, as
     # opposed to sometimes): PyTorch's view operations.
     is_view: ClassVar[bool] = False
+    # Whether the result may be (a view of) the first operand although the op is no view.
+    may_alias: ClassVar[bool] = False
+
     # Whether equal calls give equal results; only then may calls be merged or folded.
     is_pure: ClassVar[bool] = True
 
     # Whether `eager` reads its operands' numbers on the host, wherever it computes.
     reads_on_host: ClassVar[bool] = False
+
+    # The NumPy function that `eager` calls on its operands as they are, if it does no more.
+    ufunc: ClassVar[str] = ""
+    # Whether there is an `eager_into`; filled by `@op`.
+    writes_into: ClassVar[bool] = False
 
     # Whether running it tells a size that nothing else does (see `graph.nested`).
     defines_sizes: ClassVar[bool] = False
@@ -112,6 +120,19 @@ class Op:
     def eager(self, xp: Any, *inputs: Array) -> Any:
         """Reference execution over `xp`, which is NumPy or CuPy."""
         raise NotImplementedError(type(self).__name__)
+
+    def eager_into(self, xp: Any, out: Any, *inputs: Array) -> None:
+        """`eager`, bit for bit, but written to `out`, an array of the result's type.
+
+        For several results `out` is a tuple, in which None stands for one that nobody wants. `out`
+        shares no memory with operands unless `reusable` says so. Given operands of the inferred
+        types, it must not fail except for want of memory: when it runs, state is being overwritten.
+        """
+        getattr(xp, self.ufunc)(*inputs, out=out)
+
+    def reusable(self, output: int, n_inputs: int) -> Sequence[int]:
+        """The operands that may be `out` itself when `eager_into` computes result `output`."""
+        return range(n_inputs) if self.kind is Kind.POINTWISE else ()
 
     def vjp(self, g: Array, y: Array, *inputs: Array) -> tuple[Grad, ...]:
         """Gradients of the inputs, given `g`, the gradient of the output `y`."""
@@ -189,6 +210,7 @@ def op(cls: type[_T]) -> type[_T]:
         # An op without attributes is a singleton: building one is free and `is` compares.
         instance = object.__new__(made)
         made.__new__ = lambda cls: instance
+    made.writes_into = made.ufunc != "" or made.eager_into is not Op.eager_into
     if made.vjp is not Op.vjp:
         _, _, y, *xs = inspect.signature(made.vjp).parameters.values()
         made.differentiable = True

@@ -31,6 +31,7 @@ class BitwiseAnd(Bitwise):
     """Bits set in both. Source: ONNX BitwiseAnd-18."""
 
     onnx = Onnx("BitwiseAnd", 18)
+    ufunc = "bitwise_and"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.bitwise_and(a, b)
@@ -41,6 +42,7 @@ class BitwiseOr(Bitwise):
     """Bits set in either. Source: ONNX BitwiseOr-18."""
 
     onnx = Onnx("BitwiseOr", 18)
+    ufunc = "bitwise_or"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.bitwise_or(a, b)
@@ -51,6 +53,7 @@ class BitwiseXor(Bitwise):
     """Bits set in one of the two. Source: ONNX BitwiseXor-18."""
 
     onnx = Onnx("BitwiseXor", 18)
+    ufunc = "bitwise_xor"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.bitwise_xor(a, b)
@@ -61,6 +64,7 @@ class BitwiseNot(Bitwise):
     """Every bit turned over. Source: ONNX BitwiseNot-18."""
 
     onnx = Onnx("BitwiseNot", 18)
+    ufunc = "invert"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.invert(x)

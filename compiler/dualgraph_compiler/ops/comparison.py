@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class Greater(Ordering):
     """a > b. Source: ONNX Greater-13."""
 
     onnx = Onnx("Greater", 9)
+    ufunc = "greater"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.greater(a, b)
@@ -47,6 +49,7 @@ class GreaterEqual(Ordering):
     """a >= b. Source: ONNX GreaterOrEqual-16."""
 
     onnx = Onnx("GreaterOrEqual", 12)
+    ufunc = "greater_equal"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.greater_equal(a, b)
@@ -57,6 +60,7 @@ class Less(Ordering):
     """a < b. Source: ONNX Less-13."""
 
     onnx = Onnx("Less", 9)
+    ufunc = "less"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.less(a, b)
@@ -67,6 +71,7 @@ class LessEqual(Ordering):
     """a <= b. Source: ONNX LessOrEqual-16."""
 
     onnx = Onnx("LessOrEqual", 12)
+    ufunc = "less_equal"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.less_equal(a, b)
@@ -77,6 +82,7 @@ class Equal(Comparison):
     """a == b; NaN equals nothing. Source: ONNX Equal-19."""
 
     onnx = Onnx("Equal", 7)
+    ufunc = "equal"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.equal(a, b)
@@ -85,6 +91,8 @@ class Equal(Comparison):
 @op
 class NotEqual(Comparison):
     """a != b. Source: ONNX Equal-19 and Not-1."""
+
+    ufunc = "not_equal"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.not_equal(a, b)
@@ -186,6 +194,7 @@ class Isnan(Classification):
     """Whether x is not a number. Source: ONNX IsNaN-20."""
 
     onnx = Onnx("IsNaN", 9)
+    ufunc = "isnan"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.isnan(x)
@@ -196,6 +205,7 @@ class Isinf(Classification):
     """Whether x is plus or minus infinity. Source: ONNX IsInf-20."""
 
     onnx = Onnx("IsInf", 10)
+    ufunc = "isinf"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.isinf(x)
@@ -212,6 +222,8 @@ def _import_isinf(ctx: Import, x: Any) -> Any:
 @op
 class Isfinite(Classification):
     """Whether x is neither NaN nor infinite. Source: ONNX IsNaN-20 and IsInf-20."""
+
+    ufunc = "isfinite"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.isfinite(x)
@@ -239,6 +251,14 @@ class Where(Op):
 
     def eager(self, xp: Any, cond: Array, a: Array, b: Array) -> Array:
         return xp.where(cond, a, b)
+
+    def eager_into(self, xp: Any, out: Array, cond: Array, a: Array, b: Array) -> None:
+        if out is not b:
+            xp.copyto(out, b)
+        xp.copyto(out, a, where=cond)
+
+    def reusable(self, output: int, n_inputs: int) -> Sequence[int]:
+        return (2,)
 
     def vjp(self, g: Array, _y: Array, cond: Array, _a: Array, _b: Array) -> tuple[Grad, ...]:
         # A choice and not a product: an infinite or NaN `g` stays out of the branch not taken.

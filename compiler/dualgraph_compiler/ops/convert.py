@@ -35,6 +35,11 @@ class Cast(Op):
             x = x.real
         return x.astype(dtype)
 
+    def eager_into(self, xp: Any, out: Array, x: Array) -> None:
+        if x.dtype.kind == "c" and out.dtype.kind not in "cb":
+            x = x.real
+        xp.copyto(out, x, casting="unsafe")
+
     def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
         dtype = dtype_of(_x)
         return (f.cast(g, dtype) if dtype.is_differentiable else None,)
@@ -61,6 +66,8 @@ def _import_cast_like(ctx: Import, x: Any, like: Any) -> Any:
 @op
 class Conj(Pointwise):
     """The complex conjugate; x itself where it is real. Source: PyTorch conj."""
+
+    may_alias = True
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.conjugate(x) if x.dtype.kind == "c" else x
@@ -89,6 +96,8 @@ class Part(Pointwise):
 class Real(Part):
     """The real part of a complex x. Source: PyTorch real."""
 
+    may_alias = True
+
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.real(x)
 
@@ -99,6 +108,8 @@ class Real(Part):
 @op
 class Imag(Part):
     """The imaginary part of a complex x. Source: PyTorch imag."""
+
+    may_alias = True
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.imag(x)

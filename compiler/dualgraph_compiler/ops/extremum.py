@@ -24,6 +24,7 @@ class Abs(Pointwise):
 
     categories = (INT, FLOAT, COMPLEX)
     onnx = Onnx("Abs", 6)
+    ufunc = "absolute"
 
     def infer(self, x: TensorType) -> TensorType:
         x = Pointwise.infer(self, x)
@@ -88,6 +89,7 @@ class Maximum(Extremum):
     """The larger of two operands; NaN where either is. Source: ONNX Max-13."""
 
     onnx = Onnx("Max", 8)
+    ufunc = "maximum"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.maximum(a, b)
@@ -101,6 +103,7 @@ class Minimum(Extremum):
     """The smaller of two operands; NaN where either is. Source: ONNX Min-13."""
 
     onnx = Onnx("Min", 8)
+    ufunc = "minimum"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.minimum(a, b)

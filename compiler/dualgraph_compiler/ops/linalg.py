@@ -64,6 +64,14 @@ class Matmul(Op):
             return a.dot(b) if a.ndim == 2 == b.ndim else xp.matmul(a, b)
         return linalg.matmul(xp, a, b)
 
+    def eager_into(self, xp: Any, out: Array, a: Array, b: Array) -> None:
+        if out.dtype.char not in "fdFD":
+            xp.copyto(out, self.eager(xp, a, b))
+        elif a.ndim == 2 == b.ndim:
+            xp.dot(a, b, out=out)
+        else:
+            xp.matmul(a, b, out=out)
+
     def vjp(self, g: Array, _y: Array, a: Array, b: Array) -> tuple[Grad, ...]:
         return lambda: self._grad_a(g, a, b), lambda: self._grad_b(g, a, b)
 
@@ -125,6 +133,15 @@ class Linear(Op):
         if b:
             y += widen(b[0])
         return narrow(y.reshape(*x.shape[:-1], w.shape[0]), x.dtype)
+
+    def eager_into(self, xp: Any, out: Array, x: Array, w: Array, *b: Array) -> None:
+        if out.dtype.char not in "fdFD" or not x.size or not out.flags.c_contiguous:
+            xp.copyto(out, self.eager(xp, x, w, *b))
+            return
+        rows = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+        xp.matmul(rows, w.T, out=out if x.ndim == 2 else out.reshape(-1, w.shape[0]))
+        if b:
+            xp.add(out, b[0], out=out)
 
     def vjp(self, g: Array, _y: Array, x: Array, w: Array, *_b: Array) -> tuple[Grad, ...]:
         grads: tuple[Grad, ...] = (

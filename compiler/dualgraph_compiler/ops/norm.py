@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..dims import Dim, DimLike, Shape
+from ..dims import Dim, DimLike, Shape, differ
 from ..dtypes import DType, bfloat16, dtype_of, float16, float32
 from ..errors import DTypeError, OnnxError, ShapeError
 from ..kernels import norm as kernels
@@ -229,7 +229,8 @@ class _Grouped(Op):
                 f"{self.name}: expected an input [N, C, ...], got {shape_text(x.shape)}"
             )
         channels = x.shape[1]
-        if self.groups < 1 or (isinstance(channels, int) and channels % self.groups):
+        groups = self.groups
+        if (isinstance(groups, int) and groups < 1) or differ(channels % groups, 0):
             raise ShapeError(
                 f"{self.name}: expected a number of channels that divides by {self.groups} groups, "
                 f"got {shape_text(x.shape)}"

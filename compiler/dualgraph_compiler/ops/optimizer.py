@@ -66,8 +66,27 @@ class OptimizerUpdate(Op):
     def eager(self, xp: Any, param: Array, grad: Array, *rest: Array) -> Any:
         n = len(self.state)
         new = [xp.array(param), *(xp.array(a) for a in rest[:n])]
-        self.update(xp, Workspace(), new[0], grad, new[1:], [float(x) for x in rest[n:]])
+        self.eager_into(xp, tuple(new) if n else new[0], new[0], grad, *new[1:], *rest[n:])
         return tuple(new) if n else new[0]
+
+    def eager_into(self, xp: Any, out: Any, param: Array, grad: Array, *rest: Array) -> None:
+        n = len(self.state)
+        new = []
+        for home, old in zip(out if n else (out,), (param, *rest[:n]), strict=True):
+            if home is None:
+                new.append(xp.array(old))
+                continue
+            if home is not old:
+                xp.copyto(home, old)
+            new.append(home)
+        workspace = kernels.borrow()
+        try:
+            self.update(xp, workspace, new[0], grad, new[1:], [float(x) for x in rest[n:]])
+        finally:
+            kernels.give_back(workspace)
+
+    def reusable(self, output: int, n_inputs: int) -> Sequence[int]:
+        return (output + 1 if output else 0,)
 
     def update(
         self,

@@ -74,6 +74,7 @@ class Add(Pointwise):
     """a + b; on bool, a or b. Source: ONNX Add-14."""
 
     onnx = Onnx("Add", 7)
+    ufunc = "add"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.add(a, b)
@@ -92,6 +93,7 @@ class Sub(Pointwise):
 
     categories = (INT, FLOAT, COMPLEX)
     onnx = Onnx("Sub", 7)
+    ufunc = "subtract"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.subtract(a, b)
@@ -106,6 +108,7 @@ class Mul(Pointwise):
 
     is_bilinear = True
     onnx = Onnx("Mul", 7)
+    ufunc = "multiply"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.multiply(a, b)
@@ -127,6 +130,7 @@ class Neg(Pointwise):
 
     categories = (INT, FLOAT, COMPLEX)
     onnx = Onnx("Neg", 6)
+    ufunc = "negative"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.negative(x)
@@ -149,6 +153,7 @@ class Div(FloatPointwise):
     """a / b on floating-point operands. Source: ONNX Div-14."""
 
     onnx = Onnx("Div", 7)
+    ufunc = "true_divide"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.true_divide(a, b)
@@ -166,6 +171,7 @@ class Reciprocal(FloatPointwise):
     """1 / x. Source: ONNX Reciprocal-13."""
 
     onnx = Onnx("Reciprocal", 6)
+    ufunc = "reciprocal"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.reciprocal(x)

@@ -57,6 +57,9 @@ class Concat(Movement):
         # NumPy takes over the layout of the operands; PyTorch code expects rows.
         return y if y.flags.c_contiguous else xp.ascontiguousarray(y)
 
+    def eager_into(self, xp: Any, out: Array, *xs: Array) -> None:
+        xp.concatenate(xs, axis=self.axis, out=out)
+
     def vjp(self, g: Array, _y: Array, *_xs: Array) -> tuple[Grad, ...]:
         grads: list[Grad] = []
         start: DimLike = 0

@@ -19,6 +19,7 @@ class Sin(FloatPointwise):
     """sin(x), x in radians. Source: ONNX Sin-22."""
 
     onnx = Onnx("Sin", 7)
+    ufunc = "sin"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.sin(x)
@@ -32,6 +33,7 @@ class Cos(FloatPointwise):
     """cos(x), x in radians. Source: ONNX Cos-22."""
 
     onnx = Onnx("Cos", 7)
+    ufunc = "cos"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.cos(x)
@@ -45,6 +47,7 @@ class Tan(FloatPointwise):
     """tan(x), x in radians. Source: ONNX Tan-22."""
 
     onnx = Onnx("Tan", 7)
+    ufunc = "tan"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.tan(x)
@@ -58,6 +61,7 @@ class Asin(FloatPointwise):
     """The angle within [-pi/2, pi/2] whose sine is x. Source: ONNX Asin-22."""
 
     onnx = Onnx("Asin", 7)
+    ufunc = "arcsin"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.arcsin(x)
@@ -71,6 +75,7 @@ class Acos(FloatPointwise):
     """The angle within [0, pi] whose cosine is x. Source: ONNX Acos-22."""
 
     onnx = Onnx("Acos", 7)
+    ufunc = "arccos"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.arccos(x)
@@ -84,6 +89,7 @@ class Atan(FloatPointwise):
     """The angle within [-pi/2, pi/2] whose tangent is x. Source: ONNX Atan-22."""
 
     onnx = Onnx("Atan", 7)
+    ufunc = "arctan"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.arctan(x)
@@ -98,6 +104,8 @@ class Atan2(RealPointwise):
 
     Source: PyTorch atan2; ONNX Atan-22 (where the sign of a zero `a` is not seen).
     """
+
+    ufunc = "arctan2"
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.arctan2(a, b)
@@ -125,6 +133,7 @@ class Sinh(FloatPointwise):
     """The hyperbolic sine. Source: ONNX Sinh-22."""
 
     onnx = Onnx("Sinh", 9)
+    ufunc = "sinh"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.sinh(x)
@@ -138,6 +147,7 @@ class Cosh(FloatPointwise):
     """The hyperbolic cosine. Source: ONNX Cosh-22."""
 
     onnx = Onnx("Cosh", 9)
+    ufunc = "cosh"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.cosh(x)
@@ -151,6 +161,7 @@ class Tanh(FloatPointwise):
     """The hyperbolic tangent. Source: ONNX Tanh-13."""
 
     onnx = Onnx("Tanh", 6)
+    ufunc = "tanh"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.tanh(x)
@@ -164,6 +175,7 @@ class Asinh(FloatPointwise):
     """The number whose hyperbolic sine is x. Source: ONNX Asinh-22."""
 
     onnx = Onnx("Asinh", 9)
+    ufunc = "arcsinh"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.arcsinh(x)
@@ -177,6 +189,7 @@ class Acosh(FloatPointwise):
     """The number, not negative, whose hyperbolic cosine is x. Source: ONNX Acosh-22."""
 
     onnx = Onnx("Acosh", 9)
+    ufunc = "arccosh"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.arccosh(x)
@@ -196,6 +209,7 @@ class Atanh(FloatPointwise):
     """The number whose hyperbolic tangent is x. Source: ONNX Atanh-22."""
 
     onnx = Onnx("Atanh", 9)
+    ufunc = "arctanh"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.arctanh(x)

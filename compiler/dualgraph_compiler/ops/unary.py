@@ -23,6 +23,7 @@ class Sqrt(FloatPointwise):
     """The square root; its gradient at 0 is infinite. Source: ONNX Sqrt-13."""
 
     onnx = Onnx("Sqrt", 6)
+    ufunc = "sqrt"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.sqrt(x)
@@ -54,6 +55,7 @@ class Exp(FloatPointwise):
     """e**x. Source: ONNX Exp-13."""
 
     onnx = Onnx("Exp", 6)
+    ufunc = "exp"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.exp(x)
@@ -65,6 +67,8 @@ class Exp(FloatPointwise):
 @op
 class Exp2(FloatPointwise):
     """2**x. Source: PyTorch exp2; ONNX Pow-15."""
+
+    ufunc = "exp2"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.exp2(x)
@@ -80,6 +84,8 @@ class Exp2(FloatPointwise):
 @op
 class Expm1(FloatPointwise):
     """e**x - 1, accurate near 0. Source: PyTorch expm1."""
+
+    ufunc = "expm1"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.expm1(x)
@@ -99,6 +105,7 @@ class Log(FloatPointwise):
     """The natural logarithm; -inf at 0. Source: ONNX Log-13."""
 
     onnx = Onnx("Log", 6)
+    ufunc = "log"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.log(x)
@@ -110,6 +117,8 @@ class Log(FloatPointwise):
 @op
 class Log2(FloatPointwise):
     """The logarithm to base 2. Source: PyTorch log2; ONNX Log-13."""
+
+    ufunc = "log2"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.log2(x)
@@ -124,6 +133,8 @@ class Log2(FloatPointwise):
 @op
 class Log10(FloatPointwise):
     """The logarithm to base 10. Source: PyTorch log10; ONNX Log-13."""
+
+    ufunc = "log10"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.log10(x)
@@ -142,6 +153,8 @@ def _emit_log(w: Writer, x: str, base: int) -> str:
 @op
 class Log1p(FloatPointwise):
     """log(1 + x), accurate near 0. Source: PyTorch log1p."""
+
+    ufunc = "log1p"
 
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.log1p(x)

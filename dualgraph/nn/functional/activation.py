@@ -16,6 +16,7 @@ from ... import functions as fn
 from ..._dispatch import apply
 from ..._promote import cast, float_unary
 from ...autograd.inplace import assign
+from ...functions.sizes import require_size
 from ._args import axis_of
 
 if TYPE_CHECKING:
@@ -182,10 +183,10 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     """The first half of `dim` times the sigmoid of the second."""
     axis = axis_of("glu", dim, input)
     size = input.shape[axis] if input.ndim else 1
-    if isinstance(size, int) and (size % 2 or not input.ndim):
-        raise ShapeError(
-            f"glu: halving dimension must be even, but dimension {axis} is size {size}"
-        )
+    rest = size % 2
+    if not isinstance(rest, int) or rest:
+        why = f"glu: halving dimension must be even, but dimension {axis} is size {size}"
+        require_size(rest, "==", 0, why)
     half = size // 2
     return input.narrow(axis, 0, half) * sigmoid(input.narrow(axis, half, half))  # type: ignore[no-any-return]
 

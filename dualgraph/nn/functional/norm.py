@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph_compiler.dims import product
 from dualgraph_compiler.dtypes import bfloat16, float64
 from dualgraph_compiler.errors import ArgumentError, ShapeError
 from dualgraph_compiler.ops import norm as ops
@@ -18,6 +19,7 @@ from ... import functions as fn
 from ..._dispatch import apply, apply_many
 from ..._promote import cast
 from ...autograd.grad_mode import no_grad
+from ...functions.sizes import require_size
 from .padding import pad
 from .pooling import avg_pool2d, avg_pool3d
 
@@ -40,10 +42,16 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tens
 
 def _check_count(sizes: Sequence[Any]) -> None:
     """Raise if a channel has one value only, whose variance is 0."""
-    if all(isinstance(d, int) for d in sizes) and math.prod((sizes[0], *sizes[2:])) == 1:
-        raise ArgumentError(
-            f"Expected more than 1 value per channel when training, got input size {list(sizes)}"
-        )
+    count = product((sizes[0], *sizes[2:]))
+    if isinstance(count, int) and count != 1:
+        return
+    require_size(
+        count,
+        "!=",
+        1,
+        f"Expected more than 1 value per channel when training, got input size {list(sizes)}",
+        ArgumentError,
+    )
 
 
 def _update(
@@ -131,11 +139,14 @@ def instance_norm(
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     n, c, *sizes = input.shape
-    if all(isinstance(d, int) for d in sizes) and math.prod(sizes) == 1:
-        raise ArgumentError(
-            "Expected more than 1 spatial element when training, got input size "
-            f"{shape_text(tuple(input.shape))}"
-        )
+    require_size(
+        product(tuple(sizes)),
+        "!=",
+        1,
+        "Expected more than 1 spatial element when training, got input size "
+        f"{shape_text(tuple(input.shape))}",
+        ArgumentError,
+    )
     affine = _affine(input, weight, bias)
     out: Tensor = apply(ops.GroupNorm(c, eps), input, *affine)
     if running_mean is not None or running_var is not None:
@@ -207,10 +218,14 @@ def group_norm(
             f"Expected at least 2 dimensions for input tensor but received {input.ndim}"
         )
     n, c, *sizes = input.shape
-    if c % num_groups:
-        raise ShapeError(
+    rest = c % num_groups
+    if not isinstance(rest, int) or rest:
+        require_size(
+            rest,
+            "==",
+            0,
             "Expected number of channels in input to be divisible by num_groups, but got input of "
-            f"shape {shape_text(tuple(input.shape))} and num_groups={num_groups}"
+            f"shape {shape_text(tuple(input.shape))} and num_groups={num_groups}",
         )
     _check_count((n * c // num_groups, num_groups, *sizes))
     return apply(ops.GroupNorm(num_groups, eps), input, *_affine(input, weight, bias))
@@ -230,7 +245,7 @@ def local_response_norm(
         means = avg_pool2d(squares, (size, 1), stride=1).squeeze(1)
     else:
         n, c, h, *rest = input.shape
-        squares = squares.reshape(n, 1, c, h, -1)
+        squares = squares.reshape(n, 1, c, h, product(tuple(rest)))
         squares = pad(squares, (0, 0, 0, 0, size // 2, (size - 1) // 2))
         means = avg_pool3d(squares, (size, 1, 1), stride=1).squeeze(1).reshape(n, c, h, *rest)
     return input / (means * alpha + k) ** beta  # type: ignore[no-any-return]

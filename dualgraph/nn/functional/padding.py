@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dualgraph_compiler import dtypes as dt
+from dualgraph_compiler.dims import DimLike
 from dualgraph_compiler.errors import ArgumentError, ShapeError
+from dualgraph_compiler.kernels.sizes import conv_output_size
 from dualgraph_compiler.ops.base import shape_text
 from dualgraph_compiler.ops.padding import Pad, PadMode
 
 from ... import functions as fn
 from ..._dispatch import apply
+from ...functions.parts import part
+from ...functions.sizes import require_size
 from ._args import per_axis
 
 if TYPE_CHECKING:
@@ -122,16 +127,26 @@ def interpolate(
         ratios = tuple(n / p for n, p in zip(sizes, out))
     else:
         factors = (scale_factor,) * rank if isinstance(scale_factor, int | float) else scale_factor
-        out = tuple(int(n * s) for n, s in zip(sizes, factors))
+        out = tuple(fn.sym_int(n * s) for n, s in zip(sizes, factors))
         ratios = tuple(1 / s for s in factors)
     for axis, (n, p, ratio) in enumerate(zip(sizes, out, ratios), start=2):
-        if p != n:
-            if p % n == 0 and ratio * p == n:
-                input = input.repeat_interleave(p // n, dim=axis)
-                continue
-            at = [min(int(i * ratio), n - 1) for i in range(p)]
-            input = input.index_select(axis, fn.tensor(at, device=input.device))
+        if p == n:
+            continue
+        times = p // n
+        if isinstance(times, int) and times * n == p and (size is not None or ratio * times == 1):
+            input = input.repeat_interleave(times, dim=axis)
+        else:
+            at = _nearest(n, p, ratio)
+            input = input.index_select(axis, at if input.is_symbolic else at.to(input.device))
     return input
+
+
+def _nearest(n: DimLike, p: DimLike, ratio: Any) -> Tensor:
+    """Of which of `n` elements each of `p` is a copy: int64 [p]."""
+    if isinstance(n, int) and isinstance(p, int):
+        return fn.tensor([min(int(i * ratio), n - 1) for i in range(p)], dtype=dt.int64)
+    at = (fn.arange(p, dtype=dt.float64) * ratio).to(dt.int64)
+    return fn.minimum(at, fn.tensor(n - 1))
 
 
 def unfold(
@@ -150,14 +165,19 @@ def unfold(
     x = input.unsqueeze(0) if single else input
     x = pad(x, (pw, pw, ph, ph))
     n, c, h, w = x.shape
-    p, q = (h - dh * (kh - 1) - 1) // sh + 1, (w - dw * (kw - 1) - 1) // sw + 1
+    p, q = conv_output_size(h, kh, sh, 0, 0, dh), conv_output_size(w, kw, sw, 0, 0, dw)
+    for count in (p, q):
+        if not isinstance(count, int) or count < 1:
+            why = f"unfold: no block of {kh} x {kw} fits into the padded input of {h} x {w}"
+            require_size(count, ">=", 1, why)
     blocks = [
-        x[
-            :,
-            :,
-            i * dh : i * dh + (p - 1) * sh + 1 : sh,
-            j * dw : j * dw + (q - 1) * sw + 1 : sw,
-        ]
+        part(
+            part(x, 2, i * dh, i * dh + (p - 1) * sh + 1, sh),
+            3,
+            j * dw,
+            j * dw + (q - 1) * sw + 1,
+            sw,
+        )
         for i in range(kh)
         for j in range(kw)
     ]

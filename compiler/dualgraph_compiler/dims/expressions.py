@@ -1,0 +1,483 @@
+"""The normal form of sizes, and their arithmetic.
+
+A dimension is an ``int`` or a :class:`Dim`: an integer polynomial over atoms, kept in a normal form
+so that equal expressions are equal objects under ``==`` and ``hash``. An atom is a named symbol
+(``batch``, with bounds) or an opaque application: ``floordiv(a, b)``, or ``max(0, a)``. Everything
+else is written with these two: ``mod(a, b)`` is ``a - b*floordiv(a, b)``, ``max(a, b)`` is
+``b + max(0, a - b)``, ``min(a, b)`` is ``a - max(0, a - b)``; so ``n - min(1, n)`` and
+``max(0, n - 1)`` are one. Printing brings `mod`, `max` and `min` back.
+
+Comparison: ``==`` is true when both sides are provably the same expression and false otherwise, so
+a declared-dynamic size never silently becomes "equal to 1". ``<`` and its kin are decided from
+bounds and raise :class:`~dualgraph_compiler.errors.UndecidedSize` where the bounds do not decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+from ..errors import ShapeError, UndecidedSize
+
+if TYPE_CHECKING:
+    from .numbers import SizeNumber
+
+DimLike: TypeAlias = Union[int, "Dim"]
+Shape: TypeAlias = tuple[DimLike, ...]
+
+
+class Symbol:
+    """A named size with inclusive bounds; two symbols of one name are the same size."""
+
+    __slots__ = ("key", "max", "min", "name")
+
+    def __init__(self, name: str, min: int = 0, max: int | None = None) -> None:
+        self.name = self.key = name
+        self.min = min
+        self.max = max
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Symbol) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Apply:
+    """`function(left, right)` on dimensions that does not reduce to a polynomial."""
+
+    __slots__ = ("_hash", "function", "key", "left", "right")
+
+    def __init__(self, function: str, left: DimLike, right: DimLike) -> None:
+        self.function = function  # floordiv, or max with 0 on the left
+        self.left = left
+        self.right = right
+        self.key = f"{function}({left}, {right})"
+        self._hash = hash((function, left, right))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Apply)
+            and other.function == self.function
+            and other.left == self.left
+            and other.right == self.right
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        return self.key
+
+
+Atom: TypeAlias = Symbol | Apply
+Monomial: TypeAlias = tuple[Atom, ...]
+
+
+def _key(atom: Atom) -> str:
+    return atom.key
+
+
+def _place(term: tuple[Monomial, int]) -> tuple[int, list[str]]:
+    return -len(term[0]), [a.key for a in term[0]]
+
+
+class Dim:
+    """A symbolic size. ``Dim("batch", min=1, max=64)`` names one; arithmetic makes more."""
+
+    __slots__ = ("_hash", "_low", "_text", "terms")
+
+    terms: tuple[tuple[Monomial, int], ...]
+    _low: float | None  # what `decide.lower` found
+    _text: str | None
+
+    def __init__(self, name: str, *, min: int = 0, max: int | None = None) -> None:
+        if not name.isidentifier():
+            raise ShapeError(f"a dimension's name must be an identifier, got {name!r}")
+        if max is not None and max < min:
+            raise ShapeError(f"the bounds of {name} contradict: at least {min}, at most {max}")
+        self._set((((Symbol(name, min, max),), 1),))
+
+    def _set(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
+        self.terms = terms
+        self._hash = hash(terms)
+        self._low = self._text = None
+
+    @staticmethod
+    def _make(terms: Mapping[Monomial, int]) -> DimLike:
+        kept = [t for t in terms.items() if t[1]]
+        if not kept:
+            return 0
+        if len(kept) > 1:
+            kept.sort(key=_place)
+        elif not kept[0][0]:
+            return kept[0][1]
+        return Dim._of(tuple(kept))
+
+    @staticmethod
+    def _of(ordered: tuple[tuple[Monomial, int], ...]) -> Dim:
+        dim = object.__new__(Dim)
+        dim._set(ordered)
+        return dim
+
+    @property
+    def constant(self) -> int:
+        """The term without symbols."""
+        monomial, c = self.terms[-1]
+        return 0 if monomial else c
+
+    # -- arithmetic -----------------------------------------------------------------------------
+
+    def __add__(self, other: Any) -> Any:
+        if type(other) is int:  # changes the last term only
+            if not other:
+                return self
+            monomial, c = self.terms[-1]
+            if monomial:
+                return Dim._of((*self.terms, ((), other)))
+            total = ((), c + other)
+            return Dim._of((*self.terms[:-1], total) if c + other else self.terms[:-1])
+        if not isinstance(other, int | Dim):
+            return _number(self) + other if isinstance(other, float) else NotImplemented
+        out = dict(self.terms)
+        for m, c in terms_of(other):
+            out[m] = out.get(m, 0) + c
+        return Dim._make(out)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> DimLike:
+        return Dim._of(tuple((m, -c) for m, c in self.terms))
+
+    def __sub__(self, other: Any) -> Any:
+        if not isinstance(other, int | Dim | float):
+            return NotImplemented
+        return self + (-other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return (-self) + other
+
+    def __mul__(self, other: Any) -> Any:
+        if type(other) is int:
+            if other == 1:
+                return self
+            return Dim._of(tuple((m, c * other) for m, c in self.terms)) if other else 0
+        if not isinstance(other, int | Dim):
+            return _number(self) * other if isinstance(other, float) else NotImplemented
+        out: dict[Monomial, int] = {}
+        for m1, c1 in self.terms:
+            for m2, c2 in terms_of(other):
+                m = tuple(sorted(m1 + m2, key=_key)) if m1 and m2 else m1 or m2
+                out[m] = out.get(m, 0) + c1 * c2
+        return Dim._make(out)
+
+    __rmul__ = __mul__
+
+    def __pow__(self, exponent: Any) -> Any:
+        if type(exponent) is int and exponent >= 0:
+            return math.prod([self] * exponent)
+        return _number(self) ** exponent
+
+    def __rpow__(self, base: Any) -> SizeNumber:
+        return base ** _number(self)  # type: ignore[no-any-return]
+
+    def __truediv__(self, other: Any) -> SizeNumber:
+        return _number(self) / other  # type: ignore[no-any-return]
+
+    def __rtruediv__(self, other: Any) -> SizeNumber:
+        return other / _number(self)  # type: ignore[no-any-return]
+
+    def __floordiv__(self, other: DimLike) -> DimLike:
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        return floordiv(self, other)
+
+    def __rfloordiv__(self, other: int) -> DimLike:
+        return floordiv(other, self)
+
+    def __mod__(self, other: DimLike) -> DimLike:
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        return mod(self, other)
+
+    def __rmod__(self, other: int) -> DimLike:
+        return mod(other, self)
+
+    def __divmod__(self, other: DimLike) -> tuple[DimLike, DimLike]:
+        return floordiv(self, other), mod(self, other)
+
+    def __rdivmod__(self, other: int) -> tuple[DimLike, DimLike]:
+        return floordiv(other, self), mod(other, self)
+
+    def __abs__(self) -> DimLike:
+        return maximum(self, -self)
+
+    def __pos__(self) -> Dim:
+        return self
+
+    def __ceil__(self) -> Dim:
+        return self
+
+    __floor__ = __trunc__ = __ceil__
+
+    def __round__(self, digits: int | None = None) -> Dim:
+        return self
+
+    # -- comparison -----------------------------------------------------------------------------
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dim) and self._hash == other._hash and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __lt__(self, other: Any) -> bool:
+        if isinstance(other, float):
+            return _number(self) < other
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        return _is_negative(self - other, "<", self, other)
+
+    def __le__(self, other: Any) -> bool:
+        if isinstance(other, float):
+            return _number(self) <= other
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        return _is_negative(self - other - 1, "<=", self, other)
+
+    def __gt__(self, other: Any) -> bool:
+        if isinstance(other, float):
+            return _number(self) > other
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        return _is_negative(other - self, ">", self, other)
+
+    def __ge__(self, other: Any) -> bool:
+        if isinstance(other, float):
+            return _number(self) >= other
+        if not isinstance(other, int | Dim):
+            return NotImplemented
+        return _is_negative(other - self - 1, ">=", self, other)
+
+    def __bool__(self) -> bool:
+        from .decide import differ
+
+        if differ(self, 0):
+            return True
+        raise UndecidedSize(f"whether the symbolic size {self} is zero is not known", self, 0)
+
+    def __index__(self) -> int:
+        raise UndecidedSize(
+            f"the symbolic size {self} has no value while tracing: keep it in shape arithmetic "
+            "(+ - * // %, sym_min, sym_max, sym_int, sym_sqrt), or trace with this dimension static"
+        )
+
+    __int__ = __index__
+
+    def __float__(self) -> float:
+        raise UndecidedSize(
+            f"the symbolic size {self} has no value while tracing: for the number write "
+            f"sym_float(size), for its square root size ** 0.5"
+        )
+
+    def __str__(self) -> str:
+        if self._text is None:
+            from .printing import to_text
+
+            self._text = to_text(self)
+        return self._text
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    @property
+    def name(self) -> str | None:
+        """The symbol's name if this Dim is a bare symbol, else None."""
+        if len(self.terms) == 1 and self.terms[0][1] == 1 and len(self.terms[0][0]) == 1:
+            atom = self.terms[0][0][0]
+            return atom.name if isinstance(atom, Symbol) else None
+        return None
+
+
+def terms_of(x: DimLike) -> tuple[tuple[Monomial, int], ...]:
+    """Monomials with their coefficients, an int's among them."""
+    return x.terms if isinstance(x, Dim) else (((), x),)
+
+
+def _number(x: DimLike) -> SizeNumber:
+    from .numbers import ratio
+
+    return ratio(x)
+
+
+def _is_negative(difference: DimLike, sign: str, left: DimLike, right: DimLike) -> bool:
+    """Whether `difference` < 0, from bounds."""
+    from .decide import lower
+
+    if lower(difference) >= 0:
+        return False
+    if -lower(-difference) < 0:
+        return True
+    raise UndecidedSize(f"whether {left} {sign} {right} is not known", left, right)
+
+
+# -- functions that may leave an atom -------------------------------------------------------------
+
+
+def _apply(function: str, left: DimLike, right: DimLike) -> DimLike:
+    return Dim._of((((Apply(function, left, right),), 1),))
+
+
+def floordiv(a: DimLike, b: DimLike) -> DimLike:
+    """`a // b`; exact division is carried out, anything else stays an atom."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
+    if a == b:
+        return 1
+    exact = divide_exactly(a, b)
+    if exact is not None:
+        return exact
+    if isinstance(b, int) and isinstance(a, Dim):
+        return _floordiv_int(a, b) if b > 0 else floordiv(-a, -b) if b else _apply("floordiv", a, b)
+    return _apply("floordiv", a, b)
+
+
+def _floordiv_int(a: Dim, b: int) -> DimLike:
+    """`a // b` for `b` > 1: what is whole taken out, the rest brought to one of its forms."""
+    split = _at_maximum(a, b)
+    if split is not None:
+        return split
+    # (q*b*n + r) // b == q*n + r // b, with what stays of each coefficient within (-b/2, b/2]
+    whole: dict[Monomial, int] = {}
+    rest: dict[Monomial, int] = {}
+    for m, c in a.terms:
+        whole[m] = (c + (b - 1) // 2) // b if m else c // b
+        rest[m] = c - b * whole[m]
+    remainder = Dim._make(rest)
+    if isinstance(remainder, int):
+        return Dim._make(whole)
+    if remainder.terms[0][1] < 0:
+        # x // b == -((b - 1 - x) // b)
+        return Dim._make(whole) - floordiv(b - 1 - remainder, b)
+    return Dim._make(whole) + _reduced(remainder, b)
+
+
+def _at_maximum(a: Dim, b: int) -> DimLike | None:
+    """`a // b` where `a` holds one ``max(0, x)``: division keeps order, so it goes inside."""
+    found = [(m, c) for m, c in a.terms if any(_is_max(atom) for atom in m)]
+    if len(found) != 1 or len(found[0][0]) != 1 or found[0][1] % b == 0:
+        return None
+    (((atom,), c),) = found
+    rest = a - c * Dim._of((((atom,), 1),))
+    pick = maximum if c > 0 else minimum
+    return pick(floordiv(rest, b), floordiv(rest + c * atom.right, b))  # type: ignore[union-attr]
+
+
+def _is_max(atom: Atom) -> bool:
+    return isinstance(atom, Apply) and atom.function == "max"
+
+
+def _reduced(a: Dim, b: int) -> DimLike:
+    common = math.gcd(b, *(c for m, c in a.terms if m))
+    if common > 1:  # (g*x + k) // (g*b) == (x + k // g) // b
+        parts = {m: c // common for m, c in a.terms}
+        return floordiv(Dim._make(parts), b // common)
+    inner = [(m[0], c) for m, c in a.terms if len(m) == 1 and isinstance(m[0], Apply)]
+    if len(a.terms) == len(inner) + (a.constant != 0) == 1 + (a.constant != 0):
+        atom, c = inner[0]
+        if c == 1 and isinstance(atom.right, int) and atom.right > 0:
+            # (x // p + k) // b == (x + k*p) // (p*b)
+            return floordiv(atom.left + a.constant * atom.right, atom.right * b)
+    from .decide import lower
+
+    if lower(a) >= 0 and lower(b - 1 - a) >= 0:
+        return 0
+    return _apply("floordiv", a, b)
+
+
+def divide_exactly(a: DimLike, b: DimLike) -> DimLike | None:
+    """`a / b` where `b` divides the polynomial `a`, by long division; None where it does not."""
+    (lead, coefficient), *_ = terms_of(b)
+    quotient: DimLike = 0
+    for _ in range(32):
+        if isinstance(a, int) and a == 0:
+            return quotient
+        m, c = terms_of(a)[0]
+        rest = list(m)
+        for atom in lead:
+            if atom not in rest:
+                return None
+            rest.remove(atom)
+        if not coefficient or c % coefficient:
+            return None
+        part = Dim._make({tuple(rest): c // coefficient})
+        quotient = part + quotient
+        a = a - part * b
+    return None
+
+
+def mod(a: DimLike, b: DimLike) -> DimLike:
+    """`a % b`."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a % b
+    rest: DimLike = a - b * floordiv(a, b)
+    return rest
+
+
+def maximum(a: DimLike, b: DimLike) -> DimLike:
+    """The larger of two sizes."""
+    if isinstance(a, int) and isinstance(b, int):
+        return max(a, b)
+    return b + _positive_part(a - b)
+
+
+def minimum(a: DimLike, b: DimLike) -> DimLike:
+    """The smaller of two sizes."""
+    if isinstance(a, int) and isinstance(b, int):
+        return min(a, b)
+    return a - _positive_part(a - b)
+
+
+def _positive_part(x: DimLike) -> DimLike:
+    """``max(0, x)``: one of the two where the sign is known, else an atom times what divides x."""
+    from .decide import lower
+
+    if isinstance(x, int):
+        return max(x, 0)
+    if lower(x) >= 0:
+        return x
+    if lower(-x) >= 0:
+        return 0
+    for m, c in x.terms:
+        if len(m) == 1 and _is_max(m[0]) and c > 0:
+            # max(0, r + max(0, y)) is the largest of 0, r and r + y: without one that is never it
+            rest = x - c * Dim._of(((m, 1),))
+            moved = rest + c * m[0].right  # type: ignore[union-attr]
+            if lower(-rest) >= 0:
+                return _positive_part(moved)
+            if lower(-moved) >= 0:
+                return _positive_part(rest)
+    if x.terms[0][1] < 0:
+        turned: DimLike = _positive_part(-x) + x
+        return turned
+    common = math.gcd(*(c for _, c in x.terms))
+    primitive = Dim._of(tuple((m, c // common) for m, c in x.terms))
+    atom = Apply("max", 0, primitive)
+    return Dim._of((((atom,), common),))
+
+
+def product(shape: Shape) -> DimLike:
+    """The number of elements of a shape."""
+    known = 1
+    total: DimLike = 1
+    for d in shape:
+        if type(d) is int:
+            known *= d
+        else:
+            total = total * d
+    total = total * known
+    return total

@@ -1,0 +1,281 @@
+"""Running a graph by its memory plan: large intermediates in one arena, computed in place.
+
+NumPy's kernels choose the layout of their results by that of their operands, and the layout decides
+in which order a later sum adds up. So that planned runs give the same bits as plain ones, layouts
+are not assumed but looked at: the second run with the same sizes notes the layout of every value,
+and from the third on, kernels that can (``Op.eager_into``) write into arrays of just that layout.
+Should an operand ever come in another layout, the rest of that run goes on without the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from ..memory.inplace import InPlacePlan
+from ..memory.plan import ALIGNMENT, MemoryPlan, Placement, place, plan_memory
+from ..ops.base import Op
+from .core import Value
+
+# Of one node: operand slots, first result slot, number of results, slots dead afterwards.
+Wiring: TypeAlias = tuple[tuple[int, ...], int, int, tuple[int, ...]]
+
+# Smaller results are left to NumPy, whose allocator is as fast as a lookup for them.
+MIN_BYTES = 1 << 14
+
+_POISON = 0xFF  # makes NaN of every floating-point type
+
+_OUT_OF_PLAN = 4  # times that layouts may change before plans are no longer made
+
+
+class Layout(NamedTuple):
+    """How NumPy laid out a result; `whole`: in an array of its own without gaps."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: Any
+    nbytes: int
+    whole: bool
+
+
+def layout_of(x: Any) -> Layout | None:
+    """The layout of an array; None for NumPy's numbers."""
+    if type(x) is not np.ndarray:
+        return None
+    whole = x.flags.writeable and _is_dense(x)
+    return Layout(x.shape, x.strides, x.dtype, x.nbytes, whole)
+
+
+def _is_dense(x: Any) -> bool:
+    """Whether the elements fill their memory in some order of the axes."""
+    step = x.itemsize
+    for stride, size in sorted(zip(x.strides, x.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != step:
+            return False
+        step *= size
+    return True
+
+
+# How to run one node: `run(xp, *operands)`, or into a slot: `run(xp, slots[out], *operands)`. In
+# order: run, operands, first result, number of results, dead afterwards, out or None, and checks:
+# slots and the strides that the arrays there must have for `out` to be right.
+Step: TypeAlias = tuple[
+    Callable[..., Any],
+    tuple[int, ...],
+    int,
+    int,
+    tuple[int, ...],
+    int | None,
+    tuple[tuple[int, tuple[int, ...]], ...],
+]
+
+
+class Arena:
+    """Memory for one run at a time, and the arrays in it for each plan that used it."""
+
+    def __init__(self, size: int) -> None:
+        raw = np.empty(size + ALIGNMENT, np.uint8)
+        start = -raw.__array_interface__["data"][0] % ALIGNMENT
+        self.memory = raw[start : start + size]
+        self.views: dict[Bound, list[Any]] = {}
+
+
+class Bound:
+    """The plan for one set of sizes: steps to take, and where the results lie in the arena."""
+
+    def __init__(self, plan: MemoryPlan, placement: Placement, steps: list[Step]) -> None:
+        self.plan = plan
+        self.placement = placement
+        self.steps = steps
+        self.layouts: list[tuple[Layout, int]] = []  # and offset, of each array in the arena
+
+    def views(self, arena: Arena) -> list[Any]:
+        """The arrays in `arena` that steps write to."""
+        found = arena.views.get(self)
+        if found is None:
+            found = arena.views[self] = [
+                np.ndarray(x.shape, x.dtype, arena.memory, offset, x.strides)
+                for x, offset in self.layouts
+            ]
+        return found
+
+
+def bind(
+    in_place: InPlacePlan,
+    plan: MemoryPlan,
+    ops: Sequence[Op],
+    wiring: Sequence[Wiring],
+    slots: Mapping[Value, int],
+    layouts: Sequence[Layout | None],
+    min_bytes: int,
+) -> Bound | None:
+    """Steps for the nodes before the first that writes to state; None if there is nothing to gain.
+
+    `ops` are the nodes' with sizes put in, `wiring` what they read and write, `layouts` those of
+    all slots in a run.
+    """
+    graph = in_place.graph
+    fixed = {slots[v] for v in graph.constants}
+
+    def large(v: Value) -> Layout | None:
+        x = layouts[slots[v]]
+        return x if x is not None and x.nbytes >= min_bytes and x.nbytes > 0 else None
+
+    sizes = {}
+    home: dict[Value, Any] = {}
+    for storage in plan.storages:
+        v = storage.values[0]
+        x = large(v)
+        node = v.node
+        assert node is not None
+        placed = x is not None and x.whole and node.op.writes_into and len(node.outputs) == 1
+        early = storage.first < in_place.first_write
+        if placed and early and not storage.escapes:
+            assert x is not None
+            sizes[storage] = x.nbytes
+            home[v] = storage
+    placement = place(sizes)
+    bound = Bound(plan, placement, [])
+    in_arena: set[int] = set()
+    gained = False
+    for at, (op, (operands, result, count, dead)) in enumerate(zip(ops, wiring, strict=True)):
+        if at == in_place.first_write:
+            break
+        v = in_place.order[at].outputs[0]
+        x = large(v)
+        out: int | None = None
+        operand = in_place.reused.get(v)
+        if v in home:
+            assert x is not None
+            out = len(layouts) + len(bound.layouts)
+            bound.layouts.append((x, placement.offsets[home[v]]))
+            in_arena.add(result)
+        elif operand is not None and x is not None and count == 1:
+            y = layouts[slots[operand]]
+            if y is not None and y.whole and y[:3] == x[:3]:
+                out = slots[operand]
+                if out in in_arena:
+                    in_arena.add(result)
+        if out is None:
+            bound.steps.append((op.eager, operands, result, count, dead, None, ()))
+            continue
+        gained = True
+        checks = []
+        for i in dict.fromkeys(operands):
+            y = layouts[i]
+            if y is not None and i not in fixed and i not in in_arena:
+                checks.append((i, y.strides))
+        bound.steps.append((op.eager_into, operands, result, count, dead, out, tuple(checks)))
+    return bound if gained else None
+
+
+def _steps(bound: Bound, slots: list[Any], start: int = 0, stop: int | None = None) -> int:
+    """Take these steps; returns how many were taken before operands came in other layouts."""
+    done = 0
+    for run, operands, result, count, dead, target, checks in bound.steps[start:stop]:
+        if target is None:
+            out = run(np, *[slots[i] for i in operands])
+            if count == 1:
+                slots[result] = out
+            else:
+                slots[result : result + count] = out
+        else:
+            for i, strides in checks:
+                if slots[i].strides != strides:
+                    return done
+            out = slots[target]
+            run(np, out, *[slots[i] for i in operands])
+            slots[result] = out
+        for i in dead:
+            slots[i] = None
+        done += 1
+    return done
+
+
+class Planner:
+    """The plans of one graph, by the sizes of its symbolic dims, and the arenas they use."""
+
+    def __init__(
+        self, in_place: InPlacePlan, slots: Mapping[Value, int], wiring: Sequence[Wiring]
+    ) -> None:
+        self._in_place = in_place
+        self._slots = slots
+        self._wiring = wiring
+        self._plan: MemoryPlan | None = None
+        self._runs: dict[Any, int] = {}
+        self._bound: dict[Any, Bound | None] = {}
+        self._arenas: list[Arena] = []
+        self._misses = 0
+        self.min_bytes = MIN_BYTES
+        self.poison = False
+
+    def find(self, key: Any) -> Bound | Literal["plain", "learn"]:
+        """The plan for these sizes, or how to run without: "learn" wants to know of layouts."""
+        if key in self._bound:
+            return self._bound[key] or "plain"
+        runs = self._runs[key] = self._runs.get(key, 0) + 1
+        if len(self._runs) > 64:  # bounded: sizes come from callers
+            self._runs = {key: runs}
+        return "learn" if runs > 1 else "plain"
+
+    def learn(self, key: Any, ops: Sequence[Op], layouts: Sequence[Layout | None]) -> None:
+        """Make the plan for these sizes, now that layouts are known."""
+        if self._plan is None:
+            self._plan = plan_memory(self._in_place.graph, self._in_place)
+        if len(self._bound) >= 64:
+            self._bound.clear()
+            self._arenas.clear()
+        self._bound[key] = bind(
+            self._in_place,
+            self._plan,
+            ops,
+            self._wiring,
+            self._slots,
+            layouts,
+            self.min_bytes,
+        )
+
+    def missed(self, key: Any) -> None:
+        """Operands came in other layouts than when the plan was made: make it anew, or give up."""
+        self._misses += 1
+        if self._misses >= _OUT_OF_PLAN:
+            self._bound[key] = None
+        else:
+            self._bound.pop(key, None)
+        self._arenas.clear()
+
+    def run(self, bound: Bound, slots: list[Any]) -> int:
+        """Take the steps of a plan; returns how many fitted, all but for unforeseen layouts."""
+        arena = self.take(bound.placement.arena_bytes)
+        slots += bound.views(arena)
+        try:
+            return self._poisoned(bound, slots, arena) if self.poison else _steps(bound, slots)
+        finally:
+            self.give_back(arena)
+
+    def _poisoned(self, bound: Bound, slots: list[Any], arena: Arena) -> int:
+        """`run`, with every byte of the arena spoilt while nobody is to read it."""
+        arena.memory[:] = _POISON
+        for at in range(len(bound.steps)):
+            if not _steps(bound, slots, at, at + 1):
+                return at
+            for storage, start in bound.placement.offsets.items():
+                if storage.last == at:
+                    arena.memory[start : start + bound.placement.sizes[storage]] = _POISON
+        return len(bound.steps)
+
+    def take(self, size: int) -> Arena:
+        """An arena of at least `size` bytes that nobody else uses until it is given back."""
+        try:
+            arena = self._arenas.pop()
+        except IndexError:
+            return Arena(size)
+        return arena if arena.memory.size >= size else Arena(size)
+
+    def give_back(self, arena: Arena) -> None:
+        """Let later runs have an arena from `take`."""
+        self._arenas.append(arena)

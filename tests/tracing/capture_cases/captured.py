@@ -1,0 +1,120 @@
+"""What functions find outside: closures, globals, grad modes; recursion and threads."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from .harness import Cases, data, error_of
+
+cases = Cases()
+
+# -- closures and globals --------------------------------------------------------------------------
+
+
+SCALE = 2
+TABLE = {"bias": 1.0}
+WEIGHT: Any = None
+
+
+def scaled(x):
+    """Reads globals."""
+    return x * SCALE + TABLE["bias"] if WEIGHT is None else x * WEIGHT
+
+
+# -- nesting, recursion, threads -------------------------------------------------------------------
+
+
+@cases()
+def recursion(dg, compile):
+    @compile
+    def f(x, n):
+        return x if n == 0 else f(x * 2 + n, n - 1)
+
+    yield f(data(dg, 2), 3)
+    yield f(data(dg, 2), 0)
+    yield f(data(dg, 2), 5)
+
+
+@cases()
+def compiled_in_compiled(dg, compile):
+    inner = compile(lambda x, k: x * k)
+
+    @compile
+    def outer(x):
+        return inner(x, 2) + inner(x, 3)
+
+    yield outer(data(dg, 3)), inner(data(dg, 3), 4), outer(data(dg, 3))
+
+
+@cases()
+def compiled_functions_made_inside(dg, compile):
+    @compile
+    def outer(x):
+        inner = dg.compile(lambda y: y * 2) if dg.__name__ == "dualgraph" else lambda y: y * 2
+        return inner(x) + inner(x + 1)
+
+    yield outer(data(dg, 3))
+    yield outer(data(dg, 3))
+
+
+@cases(mixed="calls from threads come in any order")
+def calls_from_threads_with_other_shapes(dg, compile):
+    f = compile(lambda x, k: (x * k).sum(0))
+    results = {}
+
+    def work(n):
+        for _ in range(5):
+            results[n] = f(data(dg, n, 2), n % 3)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(1, 7)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    yield [results[n] for n in sorted(results)]
+
+
+@cases()
+def an_exception_in_the_middle_and_another_call(dg, compile):
+    @compile
+    def f(x, k):
+        y = x * 2
+        if k > 2:
+            raise ValueError("too large")
+        return y / k
+
+    yield f(data(dg, 2), 1)
+    yield error_of(lambda: f(data(dg, 2), 3))
+    yield f(data(dg, 2), 1), f(data(dg, 2), 2)
+
+
+@cases()
+def grad_modes_of_the_caller(dg, compile):
+    w = data(dg, 3, grad=True)
+    f = compile(lambda x: x * w)
+    yield f(data(dg, 3))
+    with dg.no_grad():
+        yield f(data(dg, 3))
+    with dg.inference_mode():
+        yield f(data(dg, 3)).requires_grad
+    with dg.no_grad(), dg.enable_grad():
+        yield f(data(dg, 3))
+    yield f(data(dg, 3, grad=True))
+
+
+@cases()
+def grad_modes_inside(dg, compile):
+    w = data(dg, 3, grad=True)
+
+    @compile
+    def f(x):
+        with dg.no_grad():
+            a = x * w
+        with dg.enable_grad():
+            b = x * w
+        return a, b, dg.is_grad_enabled()
+
+    yield f(data(dg, 3))
+    with dg.no_grad():
+        yield f(data(dg, 3))
