@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+import dualgraph.nn.functional as F
+from dualgraph_compiler.errors import DTypeError
+
 from .parity import dg, torch
 
 NAMES = [
@@ -177,3 +180,21 @@ def test_dtype_names() -> None:
         assert getattr(dg, alias).name == name
     assert repr(dg.float32) == "dualgraph.float32"
     assert isinstance(dg.float32, dg.dtype)
+
+
+@pytest.mark.parametrize(
+    "call",
+    {
+        "linear": lambda x, d: F.linear(x, d(4, 3)),
+        "bias of linear": lambda x, d: F.linear(x, dg.ones(4, 3), d(4)),
+        "integers in linear": lambda x, d: F.linear(x.long(), dg.ones(4, 3)),
+        "bias of conv": lambda x, d: F.conv1d(x[None], dg.ones(1, 2, 2), d(1)),
+        "index_copy": lambda x, d: x.index_copy(0, dg.tensor([0]), d(1, 3)),
+        "prelu": lambda x, d: F.prelu(x, d(1)),
+    }.items(),
+    ids=lambda item: item[0],
+)
+@pytest.mark.parametrize("wrap", [lambda f: f, dg.compile], ids=["eager", "compiled"])
+def test_operands_of_one_dtype_are_asked_for(call, wrap) -> None:
+    with pytest.raises(DTypeError, match="dtype"):
+        wrap(call[1])(dg.ones(2, 3), lambda *shape: dg.ones(*shape, dtype=dg.float64))

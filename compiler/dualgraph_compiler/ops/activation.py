@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ..dtypes import FLOAT, INT, float32
 from ..kernels import activations
 from ..kernels.arrays import narrow, widen
+from ..types import type_of
 from . import f
 from .base import Array, Grad, Onnx, op
 from .extremum import in_range, limit
@@ -83,6 +84,8 @@ class Prelu(RealPointwise):
     onnx = Onnx("PRelu", 7)
 
     def eager(self, xp: Any, x: Array, slope: Array) -> Array:
+        if slope.dtype is not x.dtype:
+            self.infer(type_of(x), type_of(slope))
         return xp.where(x > 0, x, x * slope)
 
     def vjp(self, g: Array, _y: Array, x: Array, slope: Array) -> tuple[Grad, ...]:

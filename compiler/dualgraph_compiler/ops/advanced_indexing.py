@@ -150,6 +150,8 @@ class IndexPut(_Advanced):
         return x
 
     def eager(self, xp: Any, x: Array, values: Array, *indices: Array) -> Array:
+        if values.dtype is not x.dtype:
+            self.infer(*map(type_of, (x, values, *indices)))
         key = self.key(xp, x, indices)
         if self.accumulate:
             return xp.add(x, kernels.put_add(xp, x.shape, key, values), dtype=x.dtype)

@@ -127,8 +127,10 @@ class Conv(Convolution):
         return x.with_shape((x.shape[0], w.shape[0], *out))
 
     def eager(self, xp: Any, x: Array, w: Array, *b: Array) -> Array:
-        if (x.ndim, x.shape[1], x.dtype) != (w.ndim, w.shape[1] * self.groups, w.dtype):
-            self.infer(type_of(x), type_of(w))
+        if (x.ndim, x.shape[1], x.dtype) != (w.ndim, w.shape[1] * self.groups, w.dtype) or (
+            b and b[0].dtype is not w.dtype
+        ):
+            self.infer(type_of(x), type_of(w), *map(type_of, b))
         y = conv_forward(xp, x, w, *self.geometry())
         if 0 in y.shape[2:]:
             self.infer(type_of(x), type_of(w))

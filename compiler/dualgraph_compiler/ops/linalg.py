@@ -9,7 +9,7 @@ from ..dtypes import BOOL
 from ..errors import DTypeError, ShapeError
 from ..kernels import linalg
 from ..kernels.arrays import narrow, widen
-from ..types import TensorType
+from ..types import TensorType, type_of
 from . import f
 from .base import Array, Grad, Kind, Onnx, Op, broadcast_shapes, op, require_same_dtype, shape_text
 from .onnx_rules import Export, Import, from_onnx
@@ -127,6 +127,8 @@ class Linear(Op):
         return x.with_shape((*x.shape[:-1], w.shape[0]))
 
     def eager(self, xp: Any, x: Array, w: Array, *b: Array) -> Array:
+        if x.dtype is not w.dtype or (b and b[0].dtype is not w.dtype):
+            self.infer(type_of(x), type_of(w), *map(type_of, b))
         # One product whatever the rank: a batched matmul would run one small product per item.
         rows = widen(x).reshape(-1, x.shape[-1]) if x.ndim != 2 and x.size else widen(x)
         y = linalg.matmul(xp, rows, widen(w).T)
