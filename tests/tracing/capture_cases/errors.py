@@ -71,6 +71,22 @@ def errors_in_a_hook(dg, compile):
 
 
 @cases()
+def dtypes_that_do_not_fit(dg, compile):
+    f = compile(lambda x, w: dg.nn.functional.linear(x, w))
+    try:
+        f(data(dg, 2, 3), data(dg, 4, 3).double())
+    except RuntimeError:
+        yield "refused"
+    yield f(data(dg, 2, 3), data(dg, 4, 3))
+    g = compile(lambda x: x.add_(0.5))
+    try:
+        g(dg.tensor([1, 2]))
+    except RuntimeError:
+        yield "refused"
+    yield g(data(dg, 2))
+
+
+@cases()
 def missing_attributes(dg, compile):
     f = compile(lambda x: x.no_such_thing)
     yield error_of(lambda: f(data(dg, 2)))

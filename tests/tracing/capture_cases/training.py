@@ -133,6 +133,23 @@ def two_optimizers_in_turn(dg, compile):
         yield step(x, data(dg, 6, 2)), g, d
 
 
+@cases(warns="item")
+def the_loss_as_a_number(dg, compile):
+    model = mlp(dg)
+    opt = dg.optim.SGD(model.parameters(), lr=0.1)
+
+    @compile
+    def step(x, y):
+        opt.zero_grad()
+        loss = dg.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+        return loss.item()
+
+    for x, y in batches(dg):
+        yield step(x, y), model
+
+
 @cases()
 def a_moving_average_of_the_weights(dg, compile):
     model = mlp(dg)
