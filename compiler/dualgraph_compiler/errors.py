@@ -22,13 +22,19 @@ line.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class DualGraphError(RuntimeError):
     """Base class of every error raised by dualgraph."""
 
 
 class ShapeError(DualGraphError, ValueError):
-    """Sizes that do not fit an operation."""
+    """Sizes that do not fit an operation; `sizes` are the two that should be equal, if known."""
+
+    def __init__(self, message: str = "", *, sizes: tuple[Any, Any] | None = None) -> None:
+        super().__init__(message)
+        self.sizes = sizes
 
 
 class UndecidedSize(ShapeError):

@@ -355,8 +355,12 @@ class Capture:
             before.value = value
 
     def input(self, type: TensorType, name: str) -> Tensor:
-        """A new input of the graph."""
-        return make(self.graph.add_input(type, self._free_name(name)))
+        """A new input of the graph, declared at the user's line."""
+        saved, self.graph.loc = self.graph.loc, self.location()
+        try:
+            return make(self.graph.add_input(type, self._free_name(name)))
+        finally:
+            self.graph.loc = saved
 
     def restore(self) -> None:
         """Give every state tensor the gradient, tape entry and version it had before."""

@@ -9,7 +9,7 @@ from typing import Any
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler import graph as ir
 from dualgraph_compiler.compile import optimize
-from dualgraph_compiler.dims import Dim, DimLike
+from dualgraph_compiler.dims import Dim, DimLike, parse_dim
 from dualgraph_compiler.errors import FeedError, TraceError
 from dualgraph_compiler.graph import Interpreter, Value
 from dualgraph_compiler.types import TensorType
@@ -68,7 +68,7 @@ def placeholder(
     for axis, d in enumerate(shape):
         if d is None:
             d = "batch" if axis == 0 else f"{name}_{axis}"
-        dims.append(Dim(d) if isinstance(d, str) else d)
+        dims.append(parse_dim(d) if isinstance(d, str) else d)
     return capture.input(TensorType(dt.as_dtype(dtype), tuple(dims)), name)
 
 

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dualgraph_compiler.dims import Dim, DimLike
-from dualgraph_compiler.errors import ArgumentError, TraceError
-from dualgraph_compiler.graph import Graph, Value
+from dualgraph_compiler.dims import DimLike
+from dualgraph_compiler.errors import ArgumentError, FeedError, TraceError
+from dualgraph_compiler.graph import Graph, Value, bind_shapes
 from dualgraph_compiler.ops import Op
 from dualgraph_compiler.types import TensorType
 
@@ -23,6 +23,7 @@ from ..functions import linalg
 from . import tree
 from .attributes import Change, Held, changes_of, hold, restore
 from .capture import Capture, Source
+from .declared import DeclaredDims
 from .replay import GradSlot, Slot
 from .snapshots import Snapshot
 from .watch import Watch
@@ -139,10 +140,12 @@ def trace_call(
     """
     bound = _bind(function, args, kwargs)
     shapes = _dynamic(dynamic_shapes, list(bound))
+    declared = DeclaredDims(shapes)
     graph = Graph(name or _name_of(function))
     capture = Capture(graph, _state_names(function), whole=True)
     symbolic_args = {}
     inputs: list[Tensor] = []
+    examples: list[Any] = []
     for key, value in bound.items():
         counter = itertools.count()
         paths = iter([p for p, _ in tree.flatten(value, key)])
@@ -151,14 +154,18 @@ def trace_call(
             path = next(paths)
             if not isinstance(leaf, Tensor):
                 return leaf
-            made = _symbolic(capture, leaf, path, _spec_for(shapes.get(key), next(counter)))
+            dims = _spec_for(shapes.get(key), next(counter))
+            made = _symbolic(capture, leaf, path, dims, declared)
             inputs.append(made)
+            examples.append(leaf._data)
             if type(made._fn) is Leaf:
                 made._fn.grad = leaf.grad
                 capture.track(made._fn, leaf, len(inputs) - 1)
             return made
 
         symbolic_args[key] = tree.map_leaves(symbolize, value)
+    if shapes:
+        _check_examples(graph, examples)
     call_args, call_kwargs = _unbind(function, symbolic_args, args, kwargs)
     sources = [(i, t._fn) for i, t in enumerate(inputs) if t._fn is not None]
     given = Snapshot(symbolic_args)
@@ -323,7 +330,9 @@ def _shown(t: Tensor, argument: Mapping[int, int]) -> tuple[Holder, tuple[Op, ..
     return None if type(base._data) is Value else (base, ops)
 
 
-def _symbolic(capture: Capture, t: Tensor, name: str, dims: Mapping[int, Any]) -> Tensor:
+def _symbolic(
+    capture: Capture, t: Tensor, name: str, dims: Mapping[int, Any], declared: DeclaredDims
+) -> Tensor:
     """A new graph input that stands for argument `t`."""
     shape: list[DimLike] = list(t.shape)
     for axis, d in dims.items():
@@ -331,12 +340,23 @@ def _symbolic(capture: Capture, t: Tensor, name: str, dims: Mapping[int, Any]) -
             raise ArgumentError(
                 f"dynamic_shapes names dimension {axis} of {name!r}, which has {len(shape)}"
             )
-        shape[axis] = Dim(d) if isinstance(d, str) else d
+        if d is not None:
+            shape[axis] = declared.size(d)
     out = capture.input(TensorType(t.dtype, tuple(shape)), name)
     fn = t._fn if t._base is None else current_fn(t)
     if fn is not None:
         out._fn = Leaf() if type(fn) is Leaf else Source()
     return out
+
+
+def _check_examples(graph: Graph, examples: Sequence[Any]) -> None:
+    """Raise ArgumentError if the sizes of the example arguments are not as declared."""
+    if any(type(data) is Value for data in examples):
+        return
+    try:
+        bind_shapes([(v.name, v.type) for v in graph.inputs], examples)
+    except FeedError as error:
+        raise ArgumentError(f"the example arguments contradict dynamic_shapes: {error}") from None
 
 
 def _spec_for(spec: Any, index: int) -> Mapping[int, Any]:

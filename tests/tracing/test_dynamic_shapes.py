@@ -15,7 +15,7 @@ from dualgraph_compiler.dims import Dim, evaluate, parse_dim, symbols
 from dualgraph_compiler.errors import FeedError, ShapeError, UndecidedSize
 from dualgraph_compiler.graph import interpret, parse_graph, to_text, verify
 
-from .dynamic_cases import CASES
+from .dynamic_cases import CASES, TABLE
 
 TRACED = {"n": 3, "h": 5, "w": 6, "m": 2, "d": 8, "h5": 4}
 BOUNDS = {"h5": Dim("h5", max=40)}
@@ -151,3 +151,75 @@ def test_questions_that_are_open_have_an_error_of_their_own() -> None:
     with pytest.raises(UndecidedSize) as caught:
         graph_of(lambda x: x if x.shape[0] < 4 else -x, "n 4")
     assert (caught.value.left, caught.value.right) == (Dim("n"), 4)
+
+
+# -- sizes that contradict ------------------------------------------------------------------------
+
+
+def add_of_two(x: Any, y: Any) -> Any:
+    left = x.relu()
+    right = y * 2
+    return left + right
+
+
+ADDED = add_of_two.__code__.co_firstlineno
+
+
+def refused(function: Any, *shapes: str) -> str:
+    with pytest.raises(ShapeError) as caught:
+        graph_of(function, *shapes)
+    return str(caught.value)
+
+
+def test_both_sides_are_shown_with_types_lines_and_declarations() -> None:
+    message = refused(add_of_two, "n 4", "m 4")
+    assert f"f32[n, 4]: the result of relu at {__file__}:{ADDED + 1}" in message
+    assert f"f32[m, 4]: the result of mul at {__file__}:{ADDED + 2}" in message
+    assert re.search(r"n: declared as dimension 0 of 'x' \(test_dynamic_shapes.py:\d+\)", message)
+    assert re.search(r"m: declared as dimension 0 of 'y' \(test_dynamic_shapes.py:\d+\)", message)
+    assert "n and m may differ: if they are always equal, declare both with one name" in message
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes", "message"),
+    [
+        (add_of_two, ("n 4", "3 4"), "n may be other than 3: give that dimension its size, 3"),
+        (add_of_two, ("n 4", "n+1 4"), r"n and n \+ 1 differ, whatever the symbolic sizes are"),
+        (add_of_two, ("2*n 4", "2*m+1 4"), "differ, whatever"),
+        (lambda x, y: x @ y, ("2 n", "4 3"), "n columns against 4 rows(.|\n)*may be other than 4"),
+        (lambda x, y: dg.cat([x, y], 1), ("n 4", "m 4"), "n and m may differ"),
+        (lambda x: x.expand(5, 4), ("n 4",), "n may be other than 5"),
+        (lambda x: x.reshape(-1, 2), ("n",), r'declare n as a multiple, 2\*Dim\("n"\)'),
+        (lambda x: x + TABLE[0, : x.shape[0]], ("n 4",), r'they are where n <= 40; declare Dim\("n", max=40\)'),  # noqa: E501
+        (nn.Linear(4, 3), ("2 n",), "'weight': a parameter or buffer(.|\n)*n: declared as dim"),
+    ],
+)  # fmt: skip
+def test_contradictions_say_what_to_declare(function: Any, shapes: Any, message: str) -> None:
+    assert re.search(message, refused(function, *shapes))
+
+
+def test_static_sizes_that_do_not_fit_show_where_they_were_made() -> None:
+    with pytest.raises(ShapeError, match=rf"\[3, 4\]: the result of relu at .*:{ADDED + 1}\n"):
+        dg.trace(add_of_two, dg.ones(3, 4), dg.ones(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"x": {0: "n"}, "y": {0: "n"}}, "'y': dimension 0 has size 4, .* n is 3 in dimension 0"),
+        ({"x": {0: "2*n"}}, r"dimension 0 has size 3, but it is declared 2\*n"),
+        ({"x": {0: Dim("n", min=5)}}, "size 3, but n is declared at least 5"),
+        ({"x": {0: Dim("n", min=1)}, "y": {0: Dim("n", max=9)}}, "'n' within .* and within"),
+        ({"x": {0: "two words"}}, "expected a size such as"),
+        ({"x": {0: 1.5}}, "expected a name, a Dim or an int"),
+    ],
+)
+def test_declarations_that_contradict(spec: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dg.trace(lambda x, y: x, dg.ones(3, 2), dg.ones(4, 2), dynamic_shapes=spec)
+
+
+def test_bounds_given_once_hold_everywhere() -> None:
+    spec = {"x": {0: "n"}, "y": {0: Dim("n", max=40)}}
+    graph = dg.trace(lambda x, y: y + TABLE[0, : x.shape[0]], dg.ones(3), dg.ones(3, 4), dynamic_shapes=spec)  # noqa: E501  # fmt: skip
+    assert str(graph.outputs[0].type) == "f32[n, 4]"

@@ -40,10 +40,11 @@ class Value:
 
     `type` is its TensorType; `node` the producer (None for inputs, params and constants) and
     `index` which of its outputs; `uses` maps each consumer to how many of its operands this value
-    is; `data` is the array of a constant or param. Arithmetic operators append nodes to the graph.
+    is; `data` is the array of a constant or param, `loc` where an input was declared. Arithmetic
+    operators append nodes to the graph.
     """
 
-    __slots__ = ("__weakref__", "data", "graph", "index", "name", "node", "type", "uses")
+    __slots__ = ("__weakref__", "data", "graph", "index", "loc", "name", "node", "type", "uses")
 
     # NumPy must not try to broadcast over Values: `array * value` is ours.
     __array_ufunc__ = None
@@ -64,6 +65,7 @@ class Value:
         self.index = index
         self.name = name
         self.data = data
+        self.loc: Location | None = None
         self.uses: dict[Node, int] = {}
 
     @property
@@ -81,6 +83,11 @@ class Value:
     @property
     def size(self) -> DimLike:
         return self.type.size
+
+    @property
+    def location(self) -> Location | None:
+        """The user's line that made it, or declared it."""
+        return self.loc if self.node is None else self.node.loc
 
     @property
     def is_constant(self) -> bool:
@@ -276,6 +283,7 @@ class Graph:
     def add_input(self, type: TensorType, name: str = "") -> Value:
         """A value fed at every run."""
         value = Value(self, type, name=name)
+        value.loc = self.loc
         self.inputs.append(value)
         return value
 
@@ -306,7 +314,8 @@ class Graph:
         """Append a node (or insert it at the insertion point), inferring its output types.
 
         Raises:
-            ShapeError, DTypeError: the op refuses the inputs; the message names `self.loc`.
+            ShapeError, DTypeError: the op refuses the inputs; the message says where they and their
+                sizes come from, a note names `self.loc`.
         """
         for v in inputs:
             if v.graph is not self:
@@ -315,6 +324,9 @@ class Graph:
             try:
                 inferred = op.infer(*(v.type for v in inputs))
             except DualGraphError as error:
+                from .explain import explain
+
+                explain(self, inputs, error)
                 if self.loc is not None:
                     error.add_note(f"at {self.loc.file}:{self.loc.line}")
                 raise
@@ -430,7 +442,8 @@ class Graph:
         out = Graph(self.name)
         new: dict[Value, Value] = {}
         for v in self.inputs:
-            new[v] = out.add_input(v.type, v.name)
+            new[v] = copied = out.add_input(v.type, v.name)
+            copied.loc = v.loc
         for v in self.params:
             new[v] = out.add_param(v.data, v.name, type=v.type)
         for v in self._constants:

@@ -256,7 +256,8 @@ def broadcast_shapes(name: str, *shapes: Shape) -> Shape:
                 text = " and ".join(shape_text(s) for s in shapes)
                 raise ShapeError(
                     f"{name}: shapes {text} do not broadcast: dimension -{i} is {size} in one and "
-                    f"{d} in another; sizes must be equal or 1"
+                    f"{d} in another; sizes must be equal or 1",
+                    sizes=(size, d),
                 )
             size = d
         out.append(size)

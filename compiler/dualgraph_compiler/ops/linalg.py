@@ -53,7 +53,8 @@ class Matmul(Op):
         if a.shape[-1] != b.shape[-2]:
             raise ShapeError(
                 f"matmul: shapes {shape_text(a.shape)} and {shape_text(b.shape)} cannot be "
-                f"multiplied: {a.shape[-1]} columns against {b.shape[-2]} rows"
+                f"multiplied: {a.shape[-1]} columns against {b.shape[-2]} rows",
+                sizes=(a.shape[-1], b.shape[-2]),
             )
         batch = broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2])
         return a.with_shape((*batch, a.shape[-2], b.shape[-1]))

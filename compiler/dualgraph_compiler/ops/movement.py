@@ -35,7 +35,8 @@ class Reshape(Movement):
         if x.size != product(self.shape):
             raise ShapeError(
                 f"reshape: shape {shape_text(self.shape)} is invalid for input of size {x.size} "
-                f"(shape {shape_text(x.shape)})"
+                f"(shape {shape_text(x.shape)})",
+                sizes=(x.size, product(self.shape)),
             )
         return x.with_shape(self.shape)
 
@@ -77,7 +78,8 @@ class Expand(Movement):
             if lead < 0 or (d != 1 and d != self.shape[i + lead]):
                 raise ShapeError(
                     f"expand: shape {shape_text(x.shape)} does not expand to "
-                    f"{shape_text(self.shape)}; sizes must match or be 1 in the input"
+                    f"{shape_text(self.shape)}; sizes must match or be 1 in the input",
+                    sizes=None if lead < 0 else (d, self.shape[i + lead]),
                 )
         if lead < 0:
             raise ShapeError(

@@ -23,6 +23,12 @@ from .movement import Movement
 from .onnx_rules import Export, Import, from_onnx
 
 
+def _first_difference(a: Shape, b: Shape, axis: int) -> tuple[DimLike, DimLike] | None:
+    """The first sizes that differ, those of `axis` left out."""
+    pairs = [(m, n) for i, (m, n) in enumerate(zip(a, b)) if i != axis and m != n]
+    return pairs[0] if pairs else None
+
+
 @op
 class Concat(Movement):
     """Operands joined along `axis`, which is non-negative; other sizes agree.
@@ -47,7 +53,8 @@ class Concat(Movement):
             if x.ndim != first.ndim or rest != [d for j, d in enumerate(first.shape) if j != axis]:
                 raise ShapeError(
                     f"concat: expected sizes to agree except in dimension {axis}, got "
-                    f"{shape_text(first.shape)} and {shape_text(x.shape)} (operand {i})"
+                    f"{shape_text(first.shape)} and {shape_text(x.shape)} (operand {i})",
+                    sizes=_first_difference(first.shape, x.shape, axis),
                 )
             total = total + x.shape[axis]
         return first.with_shape(total if j == axis else d for j, d in enumerate(first.shape))
