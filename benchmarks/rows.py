@@ -11,8 +11,10 @@ import numpy as np
 import dualgraph as dg
 from dualgraph import nn, optim
 from dualgraph.nn import functional as F
+from dualgraph_models import char_lstm, gpt
 from dualgraph_models.digits_cnn import DigitsCNN
 from dualgraph_models.mlp import MLP
+from dualgraph_models.with_torch import with_torch
 from dualgraph_runtime import InferenceSession
 
 from . import peers
@@ -114,6 +116,51 @@ def _torch_mlp(torch: Any, sizes: list[int]) -> Any:
     return torch.nn.Sequential(*layers[:-1])
 
 
+def gpt_training_step(threads: int) -> Row:
+    """Forward, backward, clipping, AdamW and schedule of a GPT of 818,000 parameters."""
+    tokens = _RNG.integers(0, 128, (8, 65))
+
+    def step(module: Any, tensor: Callable[..., Any]) -> Work:
+        model = module.GPT()
+        optimizer = module.optimizer_for(model)
+        schedule = module.schedule_for(optimizer, steps=1_000_000, warmup=100)
+        run, batch = module.training_step(model, optimizer, schedule), tensor(tokens)
+        return lambda: run(batch)
+
+    title = "GPT, 4 layers of 128, batch 8 x 64, AdamW: a training step"
+    return _whole_steps(title, gpt, step, threads)
+
+
+def char_lstm_training_step(threads: int) -> Row:
+    """Forward, backward, clipping and Adam of two LSTM layers on lines of different lengths."""
+    lines = [bytes(_RNG.integers(32, 127, n).tolist()).decode() for n in range(17, 49)]
+    tokens, lengths = (x.numpy() for x in char_lstm.encode(lines))
+
+    def step(module: Any, tensor: Callable[..., Any]) -> Work:
+        model = module.CharLSTM()
+        optimizer = module.optim.Adam(model.parameters(), lr=1e-3)
+        run, batch = module.training_step(model, optimizer), (tensor(tokens), tensor(lengths))
+        return lambda: run(*batch)
+
+    title = "character LSTM, 2 layers of 128, batch 32, 17 to 48 long, Adam: a training step"
+    return _whole_steps(title, char_lstm, step, threads)
+
+
+def _whole_steps(
+    title: str, module: Any, step: Callable[[Any, Callable[..., Any]], Work], threads: int
+) -> Row:
+    """A training step of a model of ours: eager, compiled, and the model's code under PyTorch."""
+    work: dict[str, Work] = {
+        "dualgraph eager": step(module, dg.tensor),
+        "dualgraph traced": dg.compile(step(module, dg.tensor)),
+    }
+    torch = peers.torch(threads)
+    if torch is not None:
+        name = module.__name__.rpartition(".")[2]
+        work["torch eager"] = step(with_torch(name), torch.tensor)
+    return Row(title, work, ours=("dualgraph eager", "dualgraph traced"))
+
+
 def digits_inference(threads: int) -> Row:
     """The demo's convolutional network on a batch of 32, the same weights everywhere."""
     title = "digits CNN (LeNet-like), batch 32: inference"
@@ -184,5 +231,7 @@ def torch_twin(torch: Any, model: nn.Module) -> Any:
 ROWS: dict[str, Callable[[int], Row]] = {
     "demo": demo_gradients,
     "mlp": mlp_training_step,
+    "gpt": gpt_training_step,
+    "lstm": char_lstm_training_step,
     "digits": digits_inference,
 }

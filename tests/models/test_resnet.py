@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
 import dualgraph as dg
 from dualgraph import nn, optim
@@ -57,53 +56,6 @@ def test_training_and_evaluating_in_turn() -> None:
 
     for eager, fast in zip(scores(lambda f: f), scores(dg.compile), strict=True):
         np.testing.assert_allclose(fast, eager, rtol=1e-4, atol=1e-5)
-
-
-def torch_block(torch: Any, block: resnet.BasicBlock) -> Any:
-    """A function that computes what a block does, with PyTorch's layers and our weights."""
-
-    def layer(ours: nn.Module) -> Any:
-        made = eval(f"torch.nn.{ours!r}", {"torch": torch})  # print(layer) is its constructor
-        made.load_state_dict({k: torch.tensor(v.numpy()) for k, v in ours.state_dict().items()})
-        return made
-
-    names = ("conv1", "bn1", "conv2", "bn2")
-    twin = torch.nn.ModuleDict({name: layer(getattr(block, name)) for name in names})
-    assert block.downsample is not None
-    twin["downsample"] = torch.nn.Sequential(*(layer(m) for m in block.downsample))
-
-    def forward(x: Any) -> Any:
-        y = torch.relu(twin["bn1"](twin["conv1"](x)))
-        return torch.relu(twin["bn2"](twin["conv2"](y)) + twin["downsample"](x))
-
-    return twin, forward
-
-
-def test_a_block_against_pytorch() -> None:
-    torch = pytest.importorskip("torch")
-    block = resnet.BasicBlock(3, 4, stride=2)
-    twin, forward = torch_block(torch, block)
-    ours, theirs = optim.SGD(block.parameters(), 0.1), torch.optim.SGD(twin.parameters(), 0.1)
-
-    @dg.compile
-    def step(x: dg.Tensor) -> dg.Tensor:
-        y = block(x)
-        (y * y).mean().backward()
-        ours.step()
-        ours.zero_grad()
-        return y.detach()
-
-    for _ in range(5):
-        x = dg.randn(4, 3, 8, 8)
-        y = forward(torch.tensor(x.numpy()))
-        theirs.zero_grad()
-        (y * y).mean().backward()
-        theirs.step()
-        np.testing.assert_allclose(step(x).numpy(), y.detach().numpy(), rtol=1e-4, atol=1e-5)
-    state = block.state_dict()
-    assert state.keys() == twin.state_dict().keys()
-    for name, v in twin.state_dict().items():
-        np.testing.assert_allclose(state[name].numpy(), v.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_exported_after_training(tmp_path: Any) -> None:
