@@ -1,6 +1,7 @@
 """Layers, by family."""
 
 from .activation import *  # noqa: F403
+from .attention import *  # noqa: F403
 from .container import *  # noqa: F403
 from .conv import *  # noqa: F403
 from .dropout import *  # noqa: F403
@@ -12,3 +13,4 @@ from .pooling import *  # noqa: F403
 from .rnn import *  # noqa: F403
 from .rnn_cell import *  # noqa: F403
 from .shape import *  # noqa: F403
+from .transformer import *  # noqa: F403
