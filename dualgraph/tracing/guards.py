@@ -141,7 +141,7 @@ def _content(place: Place, value: Any, read: Callable[[Tensor], bool], seen: See
             yield Guard(place, "v is value", value, value=value)
         else:
             yield Guard(place, "like(v, kind)", value, kind=kind_of(value))
-    elif is_plain(value):
+    elif is_plain(value) and type(value) is not Members:  # whose copies are of another type
         copy = _copied(value, seen)
         test = "same(v, value)" if isinstance(value, list | dict | set | deque) else (
             "v is value or same(v, value)"

@@ -370,3 +370,20 @@ def test_a_failed_trace_leaves_python_data_as_it_was() -> None:
         dg.compile(f)(dg.ones(2))
     assert (model.items, model.count, model.table) == ([1], 0, {"a": 1})
     assert not hasattr(model, "fresh")
+
+
+def test_members_that_a_module_does_not_have() -> None:
+    """Nothing among parameters, buffers or submodules is nothing at the next call, too."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 2))
+
+    @dg.compile
+    def step(x: dg.Tensor) -> dg.Tensor:
+        out: dg.Tensor = model(x)[0].sum()
+        out.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        model.zero_grad()
+        return out.detach()
+
+    for _ in range(3):
+        step(dg.ones(4, 1, 2))
+    assert len(step.graphs) == 1
