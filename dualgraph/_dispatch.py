@@ -368,7 +368,7 @@ def _apply_traced(capture: Capture, op: Op, inputs: Sequence[Tensor]) -> Tensor:
     if op.n_outputs > 1:
         many = tuple(make(v) for v in outputs)
         if taped:
-            node = record(op, edges, values, outputs, [t._ver for t in inputs], None)
+            node = record(op, edges, values, outputs, [[0]] * len(inputs), [0])
             for i, t in enumerate(many):
                 if t.dtype.is_differentiable:
                     t._fn = Pick(node, i)
@@ -377,6 +377,6 @@ def _apply_traced(capture: Capture, op: Op, inputs: Sequence[Tensor]) -> Tensor:
     if op.is_view:
         _link_view(op, inputs[0], out)
     if taped and outputs.dtype.is_differentiable:
-        # Values never change, so nothing saved can go stale: no version cell is watched.
-        out._fn = record(op, edges, values, outputs, [[0]] * len(inputs), None)
+        # Values never change, so nothing saved can go stale: the version cells are nobody's.
+        out._fn = record(op, edges, values, outputs, [[0]] * len(inputs), [0])
     return out

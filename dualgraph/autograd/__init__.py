@@ -10,7 +10,7 @@ import numpy as np
 from dualgraph_compiler.errors import ArgumentError, AutogradError
 
 from .. import functions
-from .._dispatch import current_fn, make
+from .._dispatch import captures, current_fn, make, symbolic
 from . import engine, inplace
 from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .tape import Leaf
@@ -111,6 +111,8 @@ def _producers(inputs: Sequence[Any]) -> list[Any]:
     found = []
     for i, t in enumerate(inputs):
         fn = t._fn if t._base is None else current_fn(t)
+        if fn is not None and symbolic.open_graphs and captures.current is not None:
+            fn = captures.current.edge(t)
         if fn is None:
             raise AutogradError(
                 f"One of the differentiated Tensors does not require grad (input {i})"

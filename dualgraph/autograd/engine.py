@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
 from sys import getrefcount
 from types import FunctionType
@@ -25,7 +25,7 @@ from .. import functions
 from .._dispatch import captures, current_fn, make, symbolic
 from .grad_mode import local
 from .inplace import assign
-from .tape import Leaf, Node, Pick, Shaped
+from .tape import CustomNode, Leaf, Node, Pick, Shaped, used_up
 
 if TYPE_CHECKING:
     from dualgraph._tensor import Tensor
@@ -49,7 +49,7 @@ def run_backward(
     """
     capture = captures.current if symbolic.open_graphs else None
     if capture is not None:
-        _enter_capture(capture, roots, accumulate and targets is None)
+        _enter_capture(capture, roots, accumulate, targets)
         capture.graph.loc = capture.location()
     mode, local.grad = local.grad, create_graph
     try:
@@ -60,11 +60,15 @@ def run_backward(
             capture.graph.loc = None
 
 
-def _enter_capture(capture: Capture, roots: Sequence[tuple[Any, Any]], accumulate: bool) -> None:
-    """Note that a capture differentiates, which must not lead to what was recorded before it."""
-    if not capture.whole or not accumulate:
+def _enter_capture(
+    capture: Capture,
+    roots: Sequence[tuple[Any, Any]],
+    accumulate: bool,
+    targets: dict[Any, Any] | None,
+) -> None:
+    """Refuse gradients that would go on into what was recorded before a capture."""
+    if not capture.whole or not (accumulate or targets):
         return
-    capture.differentiated = True
     seen: set[Any] = set()
     stack = [fn for fn, _ in roots]
     while stack:
@@ -72,12 +76,23 @@ def _enter_capture(capture: Capture, roots: Sequence[tuple[Any, Any]], accumulat
         if fn in seen or fn is None:
             continue
         seen.add(fn)
-        if fn.name == "CaptureSource":
+        if fn.name == "CaptureSource" and _goes_on(capture, fn, targets):
             raise TraceError(
                 "backward() inside a compiled function leads to a tensor that was computed outside "
                 "of it: detach() the tensor, or compute it inside"
             )
         stack.extend(_parents(fn))
+
+
+def _goes_on(capture: Capture, source: Any, targets: dict[Any, Any] | None) -> bool:
+    """Whether gradients that arrive at `source` have somewhere to go outside the capture."""
+    outside = capture.outside
+    if targets is None:
+        return True
+    if source not in outside:
+        return False
+    wanted = dict.fromkeys(outside.get(t, t) for t in targets)
+    return bool(_leading_to([(outside[source], None)], wanted))
 
 
 def _propagate(
@@ -142,7 +157,7 @@ def _propagate(
             many[fn.index] = g
             continue
         else:
-            gs = fn.run(g, create_graph)
+            gs = fn.run_towards(g, create_graph, useful)
             if not retain:
                 fn.release()
         edges = fn.edges
@@ -188,11 +203,7 @@ def _node_gradients(node: Node, g: Any, create_graph: bool) -> Any:
     inputs = node.inputs
     op = node.op
     if inputs is None:
-        raise AutogradError(
-            "Trying to backward through the graph a second time: the values saved for "
-            f"{node.name} are freed after the first. Specify retain_graph=True if you need to "
-            "backward twice or access saved values after calling backward."
-        )
+        raise used_up(node.name)
     if sum(cell[0] for cell in node.cells) != node.version:
         raise node.stale()
     if type(g) is list:
@@ -332,6 +343,51 @@ def _parents(fn: Any) -> Sequence[Any]:
     if type(fn) is Leaf:
         return ()
     return (fn.node,) if type(fn) is Pick else fn.edges
+
+
+def leads_to_used_up(fn: Any, known: dict[Any, bool]) -> bool:
+    """Whether a backward pass from `fn` meets an entry that an earlier one has freed.
+
+    `known` keeps the answers, so that asking for many entries of one tape costs one walk.
+    """
+    order: list[Any] = []
+    stack = [fn]
+    seen = set(known)
+    while stack:
+        entry = stack.pop()
+        if entry is None or entry in seen:
+            continue
+        seen.add(entry)
+        order.append(entry)
+        stack.extend(_parents(entry))
+    for entry in sorted(order, key=lambda n: n.seq):
+        freed = isinstance(entry, Node | CustomNode) and entry.is_used_up
+        known[entry] = freed or any(known.get(e, False) for e in _parents(entry))
+    return known[fn]
+
+
+def reached(fns: Mapping[int, Any], ends: Sequence[Any]) -> dict[int, frozenset[int]]:
+    """For each producer, the numbers of those `ends` of the tape that a backward from it meets."""
+    masks: dict[Any, int] = {}
+    for i, end in enumerate(ends):
+        masks[end] = masks.get(end, 0) | 1 << i
+    order: list[Any] = []
+    seen: set[Any] = set()
+    stack = list(fns.values())
+    while stack:
+        fn = stack.pop()
+        if fn is not None and fn not in seen:
+            seen.add(fn)
+            order.append(fn)
+            stack.extend(_parents(fn))
+    for fn in sorted(order, key=lambda n: n.seq):
+        mask = masks.get(fn, 0)
+        for parent in _parents(fn):
+            mask |= masks.get(parent, 0)
+        masks[fn] = mask
+    return {
+        i: frozenset(k for k in range(len(ends)) if masks[fn] >> k & 1) for i, fn in fns.items()
+    }
 
 
 _ones: dict[Any, Any] = {}

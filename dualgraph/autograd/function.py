@@ -170,6 +170,11 @@ class FunctionNode(CustomNode):
                 ) from None
         return cast(g, wanted.dtype)
 
+    @property
+    def is_used_up(self) -> bool:
+        """Whether a backward pass has freed the saved tensors."""
+        return self.ctx._saved is None
+
     def release(self) -> None:
         """Forget the saved tensors."""
         self.ctx._saved = None

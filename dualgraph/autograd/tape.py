@@ -14,7 +14,7 @@ descending `seq`, which is a reverse topological order without any sorting pass 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -97,6 +97,11 @@ class Node:
         return "".join(p.capitalize() for p in self.op.name.split("_")) + "Backward0"
 
     @property
+    def is_used_up(self) -> bool:
+        """Whether a backward pass has freed the saved values."""
+        return self.inputs is None
+
+    @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
         """The producers of the operands, as PyTorch shows them."""
         return tuple((e.node, e.index) if type(e) is Pick else (e, 0) for e in self.edges)
@@ -112,6 +117,15 @@ class Node:
             f"operation: the values saved for {self.name} are at version {now}; expected version "
             f"{self.version} instead. Clone the tensor before the in-place operation."
         )
+
+
+def used_up(what: str) -> AutogradError:
+    """The error for a tape entry whose saved values are gone."""
+    return AutogradError(
+        f"Trying to backward through the graph a second time: the values saved for {what} are "
+        "freed after the first. Specify retain_graph=True if you need to backward twice or access "
+        "saved values after calling backward."
+    )
 
 
 class Pick:
@@ -174,6 +188,15 @@ class CustomNode:
     def run(self, g: Any, create_graph: bool) -> Sequence[Any]:
         """The operands' gradients, given the output's (a list of them where there are several)."""
         raise NotImplementedError
+
+    def run_towards(self, g: Any, create_graph: bool, useful: Collection[Any] | None) -> Any:
+        """`run`, where only gradients of producers in `useful` are wanted (None: all are)."""
+        return self.run(g, create_graph)
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether `run` cannot be called again, since `release` was."""
+        return False
 
     def release(self) -> None:
         """Forget what is needed for `run` only: a backward pass has used the entry up."""

@@ -15,7 +15,7 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +54,15 @@ class Source(CustomNode):
 
 
 @dataclass
+class Later:
+    """State that was read and written in a later phase, and where its tape begins (`sources`)."""
+
+    reads: dict[int, tuple[Tensor, Value]] = field(default_factory=dict)
+    writes: dict[int, Written] = field(default_factory=dict)
+    sources: list[tuple[Tensor, Any]] = field(default_factory=list)
+
+
+@dataclass
 class Written:
     """State that was overwritten: the tensor, its value now, its tape entry and version before."""
 
@@ -72,8 +81,7 @@ class Capture:
 
     With `whole` the capture is of one call that will be replayed as such: gradients and the state
     of optimizers are `slots` then, and `replay` lists the Python data that the call reads or
-    changes (see :mod:`.replay`). `differentiated` says that gradients were accumulated inside.
-    `notes` are for reports.
+    changes (see :mod:`.replay`). `notes` are for reports.
     """
 
     def __init__(
@@ -84,10 +92,10 @@ class Capture:
         self.reads: dict[int, tuple[Tensor, Value]] = {}
         self.writes: dict[int, Written] = {}
         self.sources: dict[Any, tuple[Tensor, Any]] = {}  # outside producer: tensor, producer here
+        self.outside: dict[Any, Any] = {}  # while tracing: of a producer here, that outside
         self.modules: dict[int, Any] = {}
         self.scope: list[str] = []
         self.whole = whole
-        self.differentiated = False
         self.slots: dict[Any, Slot] = {}
         self.replay: list[Number | Effect | Guarded] = []
         self.notes: list[Note] = []
@@ -168,6 +176,7 @@ class Capture:
         found = self.sources.get(fn)
         if found is None:
             found = self.sources[fn] = (t, fn if type(fn) is Leaf else Source())
+            self.outside[found[1]] = fn
         return found[1]
 
     def _free_name(self, wish: str) -> str:
@@ -365,6 +374,7 @@ class Capture:
     def restore(self) -> None:
         """Give every state tensor the gradient, tape entry and version it had before."""
         self._tracing.roll_back()
+        self.outside.clear()
         for slot in self.slots.values():
             if type(slot) is GradSlot:
                 slot.leaf.grad = slot.before
@@ -373,6 +383,40 @@ class Capture:
         for w in self.writes.values():
             w.tensor._fn = w.fn
             w.tensor._ver[0] = w.version
+
+    @contextmanager
+    def later(self) -> Iterator[Later]:
+        """Go on recording as of a later time: state is read and overwritten anew.
+
+        Raises:
+            TraceError: gradients kept in leaves, or Python data, are read or changed.
+        """
+        before = self.reads, self.writes, self.sources, self.slots
+        count = len(self.replay)
+        later = Later()
+        self.reads, self.writes = later.reads, later.writes
+        self.sources, self.slots = dict(self.sources), dict(self.slots)
+        try:
+            with self:
+                yield later
+            new = [slot for key, slot in self.slots.items() if key not in before[3]]
+            if len(self.replay) > count or any(slot.observed for slot in new):
+                raise TraceError(
+                    "the backward pass of a compiled function reads gradients or Python data (in "
+                    "a hook, or the backward of a custom Function); this cannot be captured"
+                )
+            later.sources += [s for fn, s in self.sources.items() if fn not in before[2]]
+        finally:
+            for key, slot in self.slots.items():
+                if key not in before[3] and type(slot) is GradSlot:
+                    slot.leaf.grad = slot.before
+            for w in later.writes.values():
+                w.tensor._fn = w.fn
+                w.tensor._ver[0] = w.version
+            self.reads, self.writes, self.sources, self.slots = before
+            self.outside.clear()
+            del self.replay[count:]
+            self.close()
 
     # -- being current ----------------------------------------------------------------------------
 

@@ -1,174 +1,289 @@
-"""Differentiating a compiled call from outside: the backward graph made from its tape.
+"""Differentiating a compiled call from outside: graphs made from the tape of its trace.
 
-The backward graph is not derived from the forward graph but from the tape kept while tracing, so
-that ``detach``, ``no_grad`` blocks, hooks and custom functions mean what they mean in eager code.
-It computes the forward values it needs again.
+A gradient is not derived from the forward graph but from the tape kept while tracing, so that
+``detach``, ``no_grad`` blocks, hooks and custom functions mean what they mean in eager code. The
+walk over the tape extends the traced graph; forward and backward are optimised as one graph, and
+then split in two, with values that the forward keeps for the backward
+(:mod:`dualgraph_compiler.passes.partition`).
+
+Walked with ``create_graph``, the tape gives gradients that are on the tape in turn: another
+:class:`Taped`, to be run and differentiated as the first is, to any order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
+from dualgraph_compiler.compile import Numerics, optimize
+from dualgraph_compiler.errors import TraceError
+from dualgraph_compiler.graph import Graph, Value, prune
+from dualgraph_compiler.passes.partition import partition
 
-from dualgraph_compiler.dims import evaluate
-from dualgraph_compiler.errors import AutogradError, TraceError
-from dualgraph_compiler.graph import Value, bind_shapes
-from dualgraph_compiler.ops.base import array_module
-
-from .._dispatch import current_fn
+from .._dispatch import make
 from .._tensor import Tensor
-from ..autograd.engine import run_backward
-from ..autograd.tape import CustomNode
+from ..autograd.engine import leads_to_used_up, reached, run_backward
+from .capture import Capture, Source
 from .program import Program
-from .replay import Call
-from .trace import Holder, Traced, reads_of
+from .trace import Holder, Read
 
-if TYPE_CHECKING:
-    from .entry import Entry
+# Numbers of the outputs whose gradients are given.
+Given = tuple[int, ...]
 
 
-class Backward:
-    """From inputs, state and gradients of outputs to gradients of what had one outside.
+@dataclass
+class Taped:
+    """Outputs of a graph, and the tape that leads to them from `sources`.
 
-    `outputs` are the indices of the outputs whose gradients are fed, `wanted` says of each source
-    of the trace whether a gradient comes out for it.
+    `inputs` are the graph inputs they are computed from, `reads` where params come from, by name.
+    `fns` are the tape entries of those outputs that have one; `private` those whose arrays nobody
+    else sees. Where the outputs are gradients, `found` says which source each is of, and `ends`
+    which sources it leads to in turn. Outputs that are `spent` were differentiated while tracing,
+    and what that needed was freed.
     """
 
-    def __init__(self, traced: Traced) -> None:
-        capture = traced.capture
-        graph = capture.graph
-        traced.graph = graph.copy()  # the forward graph stays as it is
-        self.outputs = list(traced.fns)
-        self.types = [graph.outputs[i].type for i in self.outputs]
-        targets: dict[Any, Any] = dict.fromkeys(fn for _, fn in traced.sources)
-        writes = len(capture.writes)
+    capture: Capture
+    numerics: Numerics
+    inputs: Sequence[Value]
+    outputs: Sequence[Value]
+    reads: dict[str, Read]
+    fns: dict[int, Any]
+    sources: Sequence[tuple[Holder, Any]]
+    private: Collection[int] = ()
+    found: Sequence[int] = ()
+    ends: dict[int, frozenset[int]] = field(default_factory=dict)
+    # Calls are expected to be differentiated as the last one was.
+    expected: Given = ()
+    spent: frozenset[int] = frozenset()
+    _plans: dict[Given, Plan | None] = field(default_factory=dict)
+    _joints: dict[Given, Joint] = field(default_factory=dict)
+    _derivatives: dict[Given, Taped] = field(default_factory=dict)
+    _program: Program | None = None
+    _lock: Any = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        known: dict[Any, bool] = {}
+        self.spent = frozenset(i for i, fn in self.fns.items() if leads_to_used_up(fn, known))
+        self.expected = tuple(sorted(i for i in self.fns if i not in self.spent))
+
+    @property
+    def program(self) -> Program:
+        """What gives the outputs alone."""
+        if self._program is None:
+            graph, _ = self._graph(self.outputs, self.inputs)
+            self._program = Program.optimised(graph, self.reads, numerics=self.numerics)
+        return self._program
+
+    def plan(self) -> Plan | None:
+        """How to run a call; None where its gradients cannot be had, as the backward will say."""
+        given = self.expected
+        if not given:
+            return None
+        if given not in self._plans:
+            with self._lock:
+                try:
+                    self._plans[given] = self.joint(given).split(given)
+                except Exception:
+                    self._plans[given] = None
+        return self._plans[given]
+
+    def joint(self, given: Given) -> Joint:
+        """Outputs and gradients as one graph."""
+        with self._lock:
+            found = self._joints.get(given)
+            if found is None:
+                found = self._joints[given] = self._joined(given)
+            return found
+
+    def derivative(self, given: Given) -> Taped:
+        """The gradients of all sources, on a tape in turn."""
+        with self._lock:
+            found = self._derivatives.get(given)
+            if found is None:
+                found = self._derivatives[given] = self._differentiated(given)
+            return found
+
+    def _graph(
+        self, outputs: Iterable[Value], inputs: Iterable[Value]
+    ) -> tuple[Graph, dict[Value, Value]]:
+        """The part of the capture's graph that computes `outputs`."""
+        graph, new = self.capture.graph.copy_with_map()
+        graph.set_outputs([new[v] for v in outputs])
+        prune(graph)
+        graph.inputs = [new[v] for v in inputs]
+        return graph, new
+
+    def _joined(self, given: Given) -> Joint:
+        walk = _Walk(self, given, create_graph=False)
+        found = tuple(i for i, g in enumerate(walk.gradients) if g is not None)
+        gradients = [walk.gradients[i]._data for i in found]
+        state = [w.value for w in walk.later.writes.values()]
+        outputs = [*self.outputs, *gradients, *state]
+        graph, _ = self._graph(outputs, [*self.inputs, *walk.given])
+        small = optimize(graph, numerics=self.numerics)
+        late = set(small.inputs[len(self.inputs) :])
+        free = {a for a, v in zip(small.inputs, self.inputs, strict=False) if v in walk.read}
+        params = {v.name: v for v in small.params}
+        anew = {v.name for _, v in walk.later.reads.values()}
+        for v in self.capture.graph.params:
+            if v.name in params:
+                if v.name in anew:
+                    late.add(params[v.name])
+                elif v in walk.read:
+                    free.add(params[v.name])
+        for i, v in enumerate(self.outputs):
+            if v in walk.read and i not in self.private:
+                free.add(small.outputs[i])
+        written = tuple(w.tensor for w in walk.later.writes.values())
+        return Joint(small, len(self.outputs), late, free, walk.reads(self.reads), found, written)
+
+    def _differentiated(self, given: Given) -> Taped:
+        walk = _Walk(self, given, create_graph=True)
+        if walk.later.writes:
+            raise TraceError(
+                "the backward pass of a compiled function writes to tensors from outside (in a "
+                "hook, or the backward of a custom Function); this cannot be captured under "
+                "create_graph=True"
+            )
+        found = [i for i, g in enumerate(walk.gradients) if g is not None]
+        arrived = [walk.gradients[i] for i in found]
+        roots = [(len(self.inputs) + i, fn) for i, fn in enumerate(walk.roots)]
+        made = Taped(
+            self.capture,
+            self.numerics,
+            [*self.inputs, *walk.given],
+            [g._data for g in arrived],
+            walk.reads(self.reads),
+            {i: g._fn for i, g in enumerate(arrived) if g._fn is not None},
+            [*self.sources, *walk.later.sources, *roots],
+            found=found,
+        )
+        made.ends = reached(made.fns, [fn for _, fn in made.sources])
+        return made
+
+
+class _Walk:
+    """A walk over the tape, from the outputs `given` to the sources; it extends the graph.
+
+    `gradients` has a tensor or None for each source; `given` are the new inputs, `roots` their tape
+    entries, `read` the values that the new nodes read.
+    """
+
+    def __init__(self, taped: Taped, given: Given, *, create_graph: bool) -> None:
+        capture = taped.capture
+        last = next(capture.graph.reversed_nodes(), None)
+        targets: dict[Any, Any] = dict.fromkeys(fn for _, fn in taped.sources)
         # Hooks of outside leaves run where their gradients arrive, outside.
         hooks = [(fn, fn.hooks) for fn in targets]
-        with capture:
+        with capture.later() as self.later:
             try:
                 for fn in targets:
                     fn.hooks = None
-                names = [capture._free_name(f"grad_output{i}") for i in self.outputs]
-                given = [graph.add_input(t, n) for t, n in zip(self.types, names, strict=True)]
+                starts = [capture.input(taped.outputs[i].type, f"grad_output{i}") for i in given]
+                if create_graph:
+                    for t in starts:
+                        t._fn = Source()
+                fed: list[Any] = starts if create_graph else [t._data for t in starts]
                 run_backward(
-                    list(zip(traced.fns.values(), given, strict=True)),
+                    [(taped.fns[i], g) for i, g in zip(given, fed, strict=True)],
+                    retain_graph=True,
+                    create_graph=create_graph,
                     targets=targets,
                     accumulate=False,
                 )
             finally:
                 for fn, saved in hooks:
                     fn.hooks = saved
-                capture.close()
-        if len(capture.writes) != writes:
-            raise TraceError(
-                "the backward pass of a compiled function writes to tensors from outside (in a "
-                "hook, or the backward of a custom Function); this cannot be captured"
-            )
-        found: list[Value | None] = [targets[fn] for _, fn in traced.sources]
-        self.wanted = [g is not None for g in found]
-        graph.set_outputs([g for g in found if g is not None])
-        self.program = Program(graph, reads_of(capture))
-        traced.fns = dict.fromkeys(traced.fns)  # the tape is not needed any longer
-        traced.sources = [(holder, None) for holder, _ in traced.sources]
+        found = [targets[fn] for _, fn in taped.sources]
+        self.gradients = [g if g is None or create_graph else make(g) for g in found]
+        self.given = [t._data for t in starts]
+        self.roots = [t._fn for t in starts]
+        self.read: set[Value] = set()
+        for node in capture.graph.reversed_nodes():
+            if node is last:
+                break
+            self.read.update(node.inputs)
+
+    def reads(self, before: dict[str, Read]) -> dict[str, Read]:
+        """Where params come from, those that were new in this walk too."""
+        return {**before, **{v.name: t for t, v in self.later.reads.values()}}
 
 
-class CompiledNode(CustomNode):
-    """The tape entry of a compiled call; its gradients come from the compiled backward graph."""
+@dataclass
+class Joint:
+    """The optimised graph of `results` outputs, then gradients, then new values of state.
 
-    name = "CompiledBackward"
+    `late` and `free` are as for :func:`partition`; `found` says which source each gradient is of,
+    `written` which tensors the last outputs overwrite.
+    """
 
-    def __init__(self, entry: Entry, call: Call) -> None:
-        traced = entry.traced
-        tensors = call.arguments
-        super().__init__([_producer(holder, call) for holder, _ in traced.sources])
-        self.n_outputs = len(traced.graph.outputs)
-        self.entry = entry
-        # Operands as they are now: those the call itself overwrites are copied.
-        written = {_key(holder) for holder, _, _ in traced.writes}
-        self.inputs: list[Any] | None = []
-        self.state: dict[Any, Any] = {}
-        self.cells: dict[Any, tuple[list[int], int]] = {}
-        for i, t in enumerate(tensors):
-            self.inputs.append(self._kept(i, t, i in written))
-        for read in traced.reads:
-            t = call.resolve(read)
-            key = id(t._data)
-            # What was looked up may be another tensor by then: only a copy is sure to stay.
-            self.state[read] = self._kept(key, t, key in written or t is not read)
+    graph: Graph
+    results: int
+    late: set[Value]
+    free: set[Value]
+    reads: dict[str, Read]
+    found: tuple[int, ...]
+    written: tuple[Tensor, ...]
+    _whole: Gradients | None = None
 
-    def _kept(self, key: Any, t: Tensor, written: bool) -> Any:
-        if written:
-            return t._data.copy()
-        self.cells[key] = t._ver, t._ver[0]
-        return t._data
+    def split(self, given: Given) -> Plan:
+        """Forward and backward apart."""
+        parts = partition(self.graph, self.results, self.late, self.free)
+        forward = Program(parts.forward, self.reads)
+        return Plan(given, forward, self._gradients(parts.backward), parts.kept)
 
-    def run(self, g: Any, create_graph: bool) -> list[Any]:
-        """Gradients of the operands, given those of the outputs (None where nothing flows).
+    @property
+    def whole(self) -> Gradients:
+        """The gradients from operands alone, for calls that kept nothing or other values."""
+        if self._whole is None:
+            graph = self.graph.copy()
+            graph.set_outputs(graph.outputs[self.results :])
+            prune(graph)
+            self._whole = self._gradients(graph)
+        return self._whole
 
-        Raises:
-            AutogradError: an operand was overwritten since, this is the second backward pass, or
-                higher derivatives are asked for.
-        """
-        if self.inputs is None:
-            raise AutogradError(
-                "Trying to backward through the graph a second time: the operands of a compiled "
-                "call are freed after the first. Specify retain_graph=True if you need to backward "
-                "twice."
-            )
-        if create_graph:
-            raise AutogradError(
-                "create_graph=True does not reach through a compiled call: compile a function that "
-                "computes the higher derivative inside, or call the model eagerly"
-            )
-        backward = self.entry.backward()
-        program = backward.program
-        tensors = (r for r in program.params if isinstance(r, Tensor))
-        used = [*program.inputs, *(id(t._data) for t in tensors)]
-        for key in used:
-            cell, version = self.cells.get(key, ((0,), 0))
-            if cell[0] != version:
-                raise AutogradError(
-                    "one of the variables needed for gradient computation has been modified by an "
-                    "inplace operation: an argument or parameter of a compiled function is at "
-                    f"version {cell[0]}; expected version {version} instead"
-                )
-        feeds = [*self.inputs, *self._gradients(backward, g)]
-        state = [self.state[r] if r in self.state else r._data for r in program.params]  # noqa: SIM401 - a slot has no data
-        found = iter(program.run(feeds, state))
-        return [next(found) if wanted else None for wanted in backward.wanted]
-
-    def _gradients(self, backward: Backward, g: Sequence[Any]) -> list[Any]:
-        """The outputs' gradients, zeros for those to which nothing flowed."""
-        assert self.inputs is not None
-        env = None
-        out = []
-        for i, type in zip(backward.outputs, backward.types, strict=True):
-            x = g[i]
-            if x is None:
-                env = env or bind_shapes(self.entry._symbolic, self.inputs)
-                like = next((v for v in g if v is not None), None)
-                xp = array_module(like)
-                x = xp.zeros([evaluate(d, env) for d in type.shape], type.dtype.np)
-            out.append(np.asarray(x) if isinstance(x, np.generic) else x)
-        return out
-
-    def release(self) -> None:
-        """Forget the operands."""
-        self.inputs = None
-        self.state = {}
+    def _gradients(self, graph: Graph) -> Gradients:
+        return Gradients(graph, self.reads, self.found, self.written)
 
 
-def resolved(holder: Holder, call: Call) -> Any:
-    """The tensor that a trace calls `holder`, among a call's arguments or from outside."""
-    return call.arguments[holder] if type(holder) is int else call.resolve(holder)
+@dataclass
+class Plan:
+    """How a call is run of which the gradients of the outputs `given` are to be propagated.
+
+    `forward` gives the outputs and then what else is kept. `backward` takes, behind its other
+    inputs, the results of forward with the numbers `kept`.
+    """
+
+    given: Given
+    forward: Program
+    backward: Gradients
+    kept: list[int]
 
 
-def _producer(holder: Holder, call: Call) -> Any:
-    t = resolved(holder, call)
-    return t._fn if t._base is None else current_fn(t)
+class Gradients:
+    """A graph for gradients of the sources numbered `found`, and what `written` becomes."""
 
+    def __init__(
+        self, graph: Graph, reads: dict[str, Read], found: Given, written: tuple[Tensor, ...]
+    ) -> None:
+        self.program = Program(graph, reads)
+        self.found = found
+        self.written = written
+        self._reads = reads
+        self._parts: dict[Given, Gradients] = {}
 
-def _key(holder: Any) -> int:
-    return holder if type(holder) is int else id(holder._data)
+    def towards(self, wanted: Collection[int]) -> Gradients:
+        """The same for the sources `wanted` only."""
+        found = tuple(i for i in self.found if i in wanted)
+        if found == self.found:
+            return self
+        part = self._parts.get(found)
+        if part is None:
+            graph = self.program.graph.copy()
+            of = dict(zip(self.found, graph.outputs, strict=False))
+            graph.set_outputs([*(of[i] for i in found), *graph.outputs[len(self.found) :]])
+            prune(graph)
+            part = self._parts[found] = Gradients(graph, self._reads, found, self.written)
+        return part

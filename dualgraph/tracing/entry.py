@@ -6,8 +6,7 @@ into convolutions, say), guarded by their versions: after an in-place change the
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from dualgraph_compiler.compile import Numerics
@@ -19,10 +18,11 @@ from ..autograd.grad_mode import set_grad_enabled
 from ..autograd.inplace import assign
 from ..autograd.tape import Pick
 from . import tree
-from .derivative import Backward, CompiledNode, resolved
+from .compiled_node import CompiledNode, Operands, producer, resolved, separate
+from .derivative import Plan, Taped
 from .program import Program
 from .replay import Call
-from .trace import OutputIndex, Traced
+from .trace import OutputIndex, Read, Traced
 
 
 class Entry:
@@ -37,11 +37,16 @@ class Entry:
         ] == [*range(traced.n_results)]
         self.effects = bool(traced.writes or traced.is_step)
         self._step = traced.is_step
+        # What a step computes must not depend on how it is run, down to the last bit.
+        self._numerics: Numerics = "strict" if self._step else "standard"
+        params = traced.graph.params
+        self._reads: dict[str, Read] = {
+            v.name: r for v, r in zip(params, traced.reads, strict=True)
+        }
         self._symbolic = [(v.name, v.type) for v in traced.graph.inputs]
         self._frozen: tuple[Any, Program] | None = None
         self._open: Program | None = None
-        self._backward: Backward | None = None
-        self._lock = threading.Lock()
+        self.taped = self._tape() if traced.fns else None
 
     def reads_any(self, tensors: Sequence[Tensor]) -> bool:
         """Whether one of these arguments is state as well."""
@@ -73,18 +78,24 @@ class Entry:
         traced = self.traced
         tensors = call.arguments
         arrays = [t._data for t in tensors]
-        taped = bool(traced.fns)
+        taped = self.taped
+        plan = None if taped is None else taped.plan()
         try:
-            program = self._unfrozen() if taped or self.effects else self._folded()
+            if plan is not None:
+                program = plan.forward
+            else:
+                program = self._unfrozen() if taped or self.effects else self._folded()
             params = [call.resolve(r)._data for r in program.params]
             results = program.run(arrays, params, donate=self._may_donate(call))
         except BaseException:
             call.roll_back()
             raise
-        self._separate(results, program.shared, [*arrays, *params])
-        outputs = [make(r) for r in results]
-        if taped:
-            node = CompiledNode(self, call)
+        count = len(traced.graph.outputs)
+        separate(results, program.shared, count, [*arrays, *params], traced.views)
+        outputs = [make(r) for r in results[:count]]
+        if taped is not None:
+            node = self._node(taped, plan, call, results)
+            node.watch(outputs)
             for i in traced.fns:
                 outputs[i]._fn = Pick(node, i)
         for holder, index, recorded in traced.writes:
@@ -113,43 +124,63 @@ class Entry:
             change.make(fill)
         return tuple(outputs[: self.n_results]) if self._flat else fill(traced.result)
 
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether calls may be differentiated from outside, or write what is on the tape."""
+        return self.taped is not None and (
+            bool(self.taped.expected) or any(recorded for _, _, recorded in self.traced.writes)
+        )
+
     def _may_donate(self, call: Call) -> bool:
         """Whether new state may be computed over the old: nothing will ask for the old values."""
-        if self.traced.fns or symbolic.open_graphs:
+        if self._is_recorded or symbolic.open_graphs:
             return False
         return all(resolved(h, call)._base is None for h, _, _ in self.traced.writes)
 
-    def _separate(self, results: list[Any], shared: Sequence[int], operands: Iterable[Any]) -> None:
-        """Copy those of the `shared` results that are an operand, another result, or a view of one.
+    def _node(
+        self, taped: Taped, plan: Plan | None, call: Call, results: list[Any]
+    ) -> CompiledNode:
+        """The tape entry of a call."""
+        if not taped.expected:
+            return CompiledNode(taped, (), None, None, ())  # all was differentiated inside
+        edges = [producer(holder, call) for holder, _ in taped.sources]
+        kept = [] if plan is None else [results[i] for i in plan.kept]
+        return CompiledNode(taped, edges, Operands.of(call, self.traced), plan, kept)
 
-        Nobody would know of the writes to one that change the other.
-        """
-        if not shared:
-            return
-        taken = {id(a) for a in operands}
-        for i in shared:
-            r = results[i]
-            if i not in self.traced.views and (r.base is not None or id(r) in taken):
-                results[i] = r.copy()
-            taken.add(id(r))
+    def _tape(self) -> Taped:
+        """What differentiates the call from outside."""
+        traced = self.traced
+        graph = traced.graph
+        traced.graph = graph.copy()  # the one the tape leads through will grow
+        private = [i for _, i, _ in traced.writes] + [i for _, i in traced.slot_writes]
+        return Taped(
+            traced.capture,
+            self._numerics,
+            list(graph.inputs),
+            list(graph.outputs),
+            self._reads,
+            dict(traced.fns),
+            traced.sources,
+            private=frozenset([*private, *traced.views]),
+        )
 
     def _concrete(self, op: Any, arrays: Sequence[Any]) -> Any:
         return op.resolve(bind_shapes(self._symbolic, arrays)) if op.symbols() else op
 
     def _unfrozen(self) -> Program:
         if self._open is None:
-            # What a step computes must not depend on how it is run, down to the last bit.
-            numerics: Numerics = "strict" if self._step else "standard"
             traced = self.traced
             donate: list[tuple[int, Any]] = (
                 []
-                if traced.fns
+                if self._is_recorded
                 else [
                     *((i, holder) for holder, i, _ in traced.writes),
                     *((i, slot) for slot, i in traced.slot_writes),
                 ]
             )
-            self._open = Program(traced.graph, traced.reads, numerics=numerics, donate=donate)
+            self._open = Program.optimised(
+                traced.graph, self._reads, numerics=self._numerics, donate=donate
+            )
         return self._open
 
     def _folded(self) -> Program:
@@ -161,12 +192,6 @@ class Entry:
             graph = self.traced.graph.copy()
             for v, t in zip(graph.params, reads, strict=True):
                 v.data = t._data
-            frozen = self._frozen = versions, Program(graph, reads, freeze=True)
+            program = Program.optimised(graph, self._reads, freeze=True)
+            frozen = self._frozen = versions, program
         return frozen[1]
-
-    def backward(self) -> Backward:
-        """The backward program, made when first needed."""
-        with self._lock:
-            if self._backward is None:
-                self._backward = Backward(self.traced)
-            return self._backward

@@ -1,8 +1,8 @@
-"""An optimised graph that is ready to run on the state tensors it was traced with."""
+"""A graph that is ready to run on the state tensors it was traced with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,36 +15,44 @@ from dualgraph_compiler.ops.base import array_module
 
 
 class Program:
-    """An optimised graph ready to run, and which state tensors are its params.
+    """A graph ready to run; `reads` says, by name, where its params come from.
 
     `donate` pairs an output that is the new value of some state with the argument's position or the
     read that state comes from. `shared` are outputs that may share memory with an operand or with
     another output.
+
+    `params` are those that the graph needs, in the order `run` takes them; `inputs` the numbers of
+    the inputs that it reads.
     """
 
     def __init__(
-        self,
+        self, graph: Graph, reads: Mapping[str, Any], donate: Sequence[tuple[int, Any]] = ()
+    ) -> None:
+        self.params = [reads[v.name] for v in graph.params]
+        needed = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
+        self.inputs = [i for i, v in enumerate(graph.inputs) if v in needed]
+        self.shared = shared_outputs(Aliases(graph))
+        target = {id(r): v for r, v in zip(self.params, graph.params, strict=True)}
+        self._donate = [
+            (i, graph.inputs[of] if type(of) is int else target[id(of)])
+            for i, of in donate
+            if type(of) is int or id(of) in target
+        ]
+        self.graph = graph
+        self._interpreters: dict[Any, Interpreter] = {}  # by array module
+
+    @classmethod
+    def optimised(
+        cls,
         graph: Graph,
-        reads: Sequence[Any],
+        reads: Mapping[str, Any],
         *,
         freeze: bool = False,
         numerics: Numerics = "standard",
         donate: Sequence[tuple[int, Any]] = (),
-    ) -> None:
-        by_name = {v.name: t for v, t in zip(graph.params, reads, strict=True)}
-        small = optimize(graph, freeze=freeze, numerics=numerics)
-        self.params = [by_name[v.name] for v in small.params]
-        needed = {v for node in small.nodes for v in node.inputs} | set(small.outputs)
-        self.inputs = [i for i, v in enumerate(small.inputs) if v in needed]
-        self.shared = shared_outputs(Aliases(small))
-        target = {id(r): v for r, v in zip(self.params, small.params, strict=True)}
-        self._donate = [
-            (i, small.inputs[of] if type(of) is int else target[id(of)])
-            for i, of in donate
-            if type(of) is int or id(of) in target
-        ]
-        self._graph = small
-        self._interpreters: dict[Any, Interpreter] = {}  # by array module
+    ) -> Program:
+        """The program of the optimised graph; `graph` itself stays as it is."""
+        return cls(optimize(graph, freeze=freeze, numerics=numerics), reads, donate)
 
     def run(
         self, arrays: Sequence[Any], params: Sequence[Any] | None = None, *, donate: bool = False
@@ -61,5 +69,5 @@ class Program:
                 break
         interpreter = self._interpreters.get(xp)
         if interpreter is None:
-            interpreter = self._interpreters[xp] = Interpreter(self._graph, xp, donate=self._donate)
+            interpreter = self._interpreters[xp] = Interpreter(self.graph, xp, donate=self._donate)
         return interpreter.run(arrays, params, donate=donate)

@@ -248,7 +248,7 @@ def _finish(
             shown = slots[id(value)], ()
         if shown is not None:
             traced.views[index] = shown
-        elif (fn := capture.edge(t)) is not None and not capture.differentiated:
+        elif (fn := capture.edge(t)) is not None:
             traced.fns[index] = fn
         known[id(t)] = OutputIndex(index)
         return known[id(t)]
@@ -268,7 +268,6 @@ def _finish(
 
     def write(holder: Holder, value: Value, name: str, fn: Any) -> None:
         index = declare(value, name)
-        fn = None if capture.differentiated else fn
         traced.writes.append((holder, index, fn is not None))
         if fn is not None:
             traced.fns[index] = fn
@@ -302,7 +301,10 @@ def _finish_slot(
         if grad is not slot.proxy:
             if grad is not None and (type(grad._data) is Value or id(grad._data) in capture.writes):
                 label = name if slot.value is None else f"{name}.new"
-                traced.grads.append((slot, declare(capture.value_of(grad), label)))
+                index = declare(capture.value_of(grad), label)
+                traced.grads.append((slot, index))
+                if grad._fn is not None:  # recorded by backward(create_graph=True)
+                    traced.fns[index] = grad._fn
             else:
                 traced.grads.append((slot, grad))
             return
@@ -346,6 +348,7 @@ def _symbolic(
     fn = t._fn if t._base is None else current_fn(t)
     if fn is not None:
         out._fn = Leaf() if type(fn) is Leaf else Source()
+        capture.outside[out._fn] = fn
     return out
 
 

@@ -123,6 +123,8 @@ class Sigmoid(FloatPointwise):
 class LogSigmoid(RealPointwise):
     """log(sigmoid(x)), accurate where sigmoid underflows. Source: PyTorch logsigmoid."""
 
+    is_costly = True
+
     def eager(self, xp: Any, x: Array) -> Array:
         return activations.log_sigmoid(xp, x)
 
@@ -141,6 +143,7 @@ class Softplus(RealPointwise):
     Source: PyTorch softplus; ONNX Softplus-22 (beta 1, no threshold).
     """
 
+    is_costly = True
     beta: float = 1.0
     threshold: float = 20.0
 
@@ -172,6 +175,7 @@ def _import_softplus(ctx: Import, x: Any) -> Any:
 class Elu(RealPointwise):
     """x where x > 0, else alpha (e**x - 1). Source: ONNX Elu-22."""
 
+    is_costly = True
     alpha: float = 1.0
     onnx: ClassVar[Onnx | None] = Onnx("Elu", 6)
 
@@ -194,6 +198,7 @@ class Elu(RealPointwise):
 class Celu(RealPointwise):
     """x where x > 0, else alpha (e**(x / alpha) - 1). Source: ONNX Celu-12."""
 
+    is_costly = True
     alpha: float = 1.0
 
     def eager(self, xp: Any, x: Array) -> Array:
@@ -226,6 +231,7 @@ def _import_celu(ctx: Import, x: Any) -> Any:
 class Selu(RealPointwise):
     """gamma times Elu(alpha). Source: ONNX Selu-22; PyTorch's constants to the last bit."""
 
+    is_costly = True
     alpha: float = 1.6732632423543772848170429916717
     gamma: float = 1.0507009873554804934193349852946
     onnx: ClassVar[Onnx | None] = Onnx("Selu", 6)

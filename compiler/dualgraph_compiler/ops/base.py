@@ -94,6 +94,9 @@ class Op:
     # Whether running it tells a size that nothing else does (see `graph.nested`).
     defines_sizes: ClassVar[bool] = False
 
+    # Whether an element of a POINTWISE op takes far more than an addition: exp, tanh.
+    is_costly: ClassVar[bool] = False
+
     # The attributes that are graphs, in order (see `graph.nested`).
     bodies: ClassVar[tuple[str, ...]] = ()
 

@@ -48,10 +48,11 @@ class Pointwise(Op):
 
 
 class FloatPointwise(Pointwise):
-    """A pointwise op on floating-point and complex operands only."""
+    """A pointwise op on floating-point and complex operands only: most are transcendental."""
 
     __slots__ = ()
     categories = (FLOAT, COMPLEX)
+    is_costly = True
 
 
 class RealPointwise(Pointwise):
@@ -152,6 +153,7 @@ class Neg(Pointwise):
 class Div(FloatPointwise):
     """a / b on floating-point operands. Source: ONNX Div-14."""
 
+    is_costly = False
     onnx = Onnx("Div", 7)
     ufunc = "true_divide"
 
@@ -170,6 +172,7 @@ class Div(FloatPointwise):
 class Reciprocal(FloatPointwise):
     """1 / x. Source: ONNX Reciprocal-13."""
 
+    is_costly = False
     onnx = Onnx("Reciprocal", 6)
     ufunc = "reciprocal"
 
@@ -190,6 +193,7 @@ class Pow(Pointwise):
     Source: ONNX Pow-15.
     """
 
+    is_costly = True
     categories = (INT, FLOAT, COMPLEX)
     onnx = Onnx("Pow", 7)
 

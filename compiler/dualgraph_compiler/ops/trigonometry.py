@@ -106,6 +106,7 @@ class Atan2(RealPointwise):
     """
 
     ufunc = "arctan2"
+    is_costly = True
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         return xp.arctan2(a, b)

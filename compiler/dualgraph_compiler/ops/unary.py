@@ -22,6 +22,7 @@ from .quotient import emit_trunc
 class Sqrt(FloatPointwise):
     """The square root; its gradient at 0 is infinite. Source: ONNX Sqrt-13."""
 
+    is_costly = False
     onnx = Onnx("Sqrt", 6)
     ufunc = "sqrt"
 
@@ -35,6 +36,8 @@ class Sqrt(FloatPointwise):
 @op
 class Rsqrt(FloatPointwise):
     """1 / sqrt(x). Source: PyTorch rsqrt; ONNX Sqrt-13 and Reciprocal-13."""
+
+    is_costly = False
 
     def eager(self, xp: Any, x: Array) -> Array:
         return narrow(xp.reciprocal(xp.sqrt(widen(x))), x.dtype)
@@ -175,6 +178,7 @@ class Log1p(FloatPointwise):
 class Erf(RealPointwise):
     """2/sqrt(pi) times the integral of exp(-t^2) from 0 to x. Source: ONNX Erf-13."""
 
+    is_costly = True
     onnx = Onnx("Erf", 9)
 
     def eager(self, xp: Any, x: Array) -> Array:
