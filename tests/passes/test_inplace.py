@@ -173,6 +173,42 @@ def test_what_cannot_be_donated_is_refused(pair, message):
         plan_in_place(graph, [(pair[0], values[pair[1]])])
 
 
+MANY = """\
+graph g(%g: f32[5], %h: f32[2, 3], %lr: f64[], %b1: f64[], %b2: f64[]):
+{params}
+  %1: f32[5], %2: f32[], %3: f32[5], %4: f32[5] = adam_update(%w0, %g, %t0, %m0, %v0, %lr, %b1, \
+%b2, eps=1e-08, weight_decay=0.1, amsgrad=False, maximize=False, decoupled=True)
+  %5: f32[2, 3], %6: f32[], %7: f32[2, 3], %8: f32[2, 3] = adam_update(%w1, %h, %t1, %m1, %v1, \
+%lr, %b1, %b2, eps=1e-08, weight_decay=0.1, amsgrad=False, maximize=False, decoupled=True)
+  return %1 as a, %2 as b, %3 as c, %4 as d, %5 as e, %6 as f, %7 as g, %8 as h"""
+
+
+@pytest.mark.parametrize("counts", [(3, 3), (3, 4)])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_small_parameters_step_together_with_the_bits_of_single_steps(counts, transposed):
+    types = [("w", "f32[5]"), ("t", "f32[]"), ("m", "f32[5]"), ("v", "f32[5]")]
+    lines = [f"  param %{n}0: {t}" for n, t in types]
+    lines += [f"  param %{n}1: {t.replace('5', '2, 3')}" for n, t in types]
+    graph = parse_graph(MANY.replace("{params}", "\n".join(lines)))
+    rng = np.random.default_rng(0)
+
+    def array(*shape):
+        x = np.abs(rng.normal(size=shape)).astype(np.float32)
+        return np.asfortranarray(x) if transposed else x
+
+    inputs = [array(5), array(2, 3), np.asarray(1e-3), np.asarray(0.9), np.asarray(0.999)]
+    params = []
+    for count, shape in zip(counts, ((5,), (2, 3)), strict=True):
+        params += [array(*shape), np.float32(count) * np.ones((), np.float32), array(*shape)]
+        params.append(array(*shape))
+    params = [np.asarray(p) for p in params]
+    expected = Interpreter(graph).run(inputs, [p.copy() for p in params])
+    got = Interpreter(graph, donate=list(enumerate(graph.params))).run(inputs, params, donate=True)
+    for x, target, want in zip(got, params, expected, strict=True):
+        assert x is target
+        assert x.tobytes() == want.tobytes()
+
+
 # -- the checker ----------------------------------------------------------------------------------
 
 

@@ -2,31 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..memory.inplace import InPlacePlan
-from .core import Value
+from ..ops.optimizer import OptimizerUpdate
+from .alias import Aliases
+from .core import Node, Value
+
+# Parameters of up to this many elements take their optimizer's step together: one by one, starting
+# a dozen small kernels each would take longer than the arithmetic.
+_SMALL = 4096
 
 
 class Donations:
-    """The nodes of a plan that write to donated memory."""
+    """The nodes of a plan that write to donated memory.
 
-    def __init__(self, plan: InPlacePlan, slots: Mapping[Value, int]) -> None:
-        graph = plan.graph
-        homes = {graph.outputs[i]: slots[v] for i, v in plan.donated.items()}
+    Args:
+        plan: which nodes, and where their results go.
+        aliases: of the graph, in the plan's order.
+        slots: the numbers of values in a run.
+        modules: what each of the nodes runs on, NumPy or CuPy.
+    """
+
+    def __init__(
+        self,
+        plan: InPlacePlan,
+        aliases: Aliases,
+        slots: Mapping[Value, int],
+        modules: Sequence[Any],
+    ) -> None:
+        self._homes = {plan.graph.outputs[i]: v for i, v in plan.donated.items()}
+        self._slots = slots
         self._targets = {slots[v]: (v.dtype.np, v.shape) for v in plan.donated.values()}
-        self._steps = [
-            (
-                node.op,
-                tuple(slots[v] for v in node.inputs),
-                slots[node.outputs[0]],
-                tuple(homes.get(v) for v in node.outputs),
-            )
-            for node in plan.order[plan.first_write :]
-        ]
+        writers = plan.order[plan.first_write :]
+        groups: dict[Any, list[Node]] = {}
+        self._steps: list[Callable[[list[Any]], None]] = []
+        independent = all(self._is_independent(n, aliases) for n in writers)
+        for node, xp in zip(writers, modules, strict=True):
+            if independent and xp is np and self._is_small(node):
+                numbers = node.inputs[2 + len(node.op.state) :]  # type: ignore[attr-defined]
+                key = (node.op, node.inputs[0].dtype, tuple(slots[v] for v in numbers))
+                groups.setdefault(key, []).append(node)
+            else:
+                self._steps.append(self._single(node, xp))
+        for (op, _, numbers), nodes in groups.items():
+            self._steps.append(self._together(op, nodes, numbers))
+
+    def _is_independent(self, node: Node, aliases: Aliases) -> bool:
+        """Whether `node` reads no state that another node overwrites."""
+        own = {self._homes.get(v) for v in node.outputs}
+        others = {v for v in self._homes.values() if v not in own}
+        return all(others.isdisjoint(aliases.storages[v]) for v in node.inputs)
+
+    def _is_small(self, node: Node) -> bool:
+        """Whether `node` steps a small parameter, all in place."""
+        if not isinstance(node.op, OptimizerUpdate):
+            return False
+        size = node.inputs[0].size
+        operands = (node.inputs[0], *node.inputs[2 : 1 + len(node.outputs)])
+        homes = tuple(self._homes.get(v) for v in node.outputs)
+        return isinstance(size, int) and 0 < size <= _SMALL and homes == operands
 
     def are_safe(self, slots: Sequence[Any], n_operands: int) -> bool:
         """Whether every target is memory of its own that can be written to.
@@ -55,23 +93,56 @@ class Donations:
                     return False
         return True
 
-    def run(self, modules: Sequence[Any], slots: list[Any]) -> None:
-        """Run the nodes, each result in the memory promised to it, on NumPy or CuPy as given."""
-        for (op, operands, result, homes), xp in zip(self._steps, modules, strict=True):
+    def run(self, slots: list[Any]) -> None:
+        """Run the nodes, each result in the memory promised to it."""
+        for step in self._steps:
+            step(slots)
+
+    def _single(self, node: Node, xp: Any) -> Callable[[list[Any]], None]:
+        """How to run one node."""
+        op = node.op
+        operands = [self._slots[v] for v in node.inputs]
+        first = self._slots[node.outputs[0]]
+        targets = [self._homes.get(v) for v in node.outputs]
+        homes = [None if v is None else self._slots[v] for v in targets]
+        several = op.n_outputs > 1
+
+        def step(slots: list[Any]) -> None:
             inputs = [slots[i] for i in operands]
-            if len(homes) > 1:
-                out = tuple(None if i is None else slots[i] for i in homes)
-                op.eager_into(xp, out, *inputs)
-                slots[result : result + len(homes)] = out
-                continue
-            (home,) = homes
-            assert home is not None
-            out = slots[home]
-            if all(x.flags.c_contiguous for x in (out, *inputs) if x.ndim):
-                op.eager_into(xp, out, *inputs)
+            out: list[Any] = [None if i is None else slots[i] for i in homes]
+            if several:
+                op.eager_into(xp, tuple(out), *inputs)
+            elif all(x.flags.c_contiguous for x in (out[0], *inputs) if x.ndim):
+                op.eager_into(xp, out[0], *inputs)
             else:  # kernels may round otherwise where layouts differ
-                out[...] = op.eager(xp, *inputs)
-            slots[result] = out
+                out[0][...] = op.eager(xp, *inputs)
+            slots[first : first + len(out)] = out
+
+        return step
+
+    def _together(
+        self, op: OptimizerUpdate, nodes: Sequence[Node], numbers: Sequence[int]
+    ) -> Callable[[list[Any]], None]:
+        """How to take the steps of several small parameters at once."""
+        n = 2 + len(op.state)
+        sets = [[self._slots[v] for v in node.inputs[:n]] for node in nodes]
+        results = [[self._slots[v] for v in node.outputs] for node in nodes]
+        counter = 2 + op.state.index("step") if "step" in op.state else None
+        singles = [self._single(node, np) for node in nodes]
+
+        def step(slots: list[Any]) -> None:
+            arrays = [[slots[i] for i in operands] for operands in sets]
+            counts = {0.0} if counter is None else {float(a[counter]) for a in arrays}
+            if len(counts) > 1 or not all(x.flags.c_contiguous for a in arrays for x in a):
+                for single in singles:
+                    single(slots)
+                return
+            op.update_together(np, arrays, [float(slots[i]) for i in numbers])
+            for places, new in zip(results, arrays, strict=True):
+                for place, x in zip(places, (new[0], *new[2:]), strict=True):
+                    slots[place] = x
+
+        return step if len(nodes) > 1 else singles[0]
 
 
 def _is_writable(x: Any) -> bool:

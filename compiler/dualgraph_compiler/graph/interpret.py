@@ -70,7 +70,7 @@ class Interpreter:
         self._ops: list[Op] = [node.op for node in nodes]
         self._wiring = _wire(aliases, {*graph.outputs, *self._in_place.donated.values()}, slots)
         self._body = self._in_place.first_write
-        self._donations = Donations(self._in_place, slots)
+        self._donations = Donations(self._in_place, aliases, slots, self._modules[self._body :])
         defined = definitions(graph)
         # Ops whose attributes depend on sizes that only running other nodes tells.
         self._late = {
@@ -121,7 +121,7 @@ class Interpreter:
             else:
                 self._run_body(slots, env)
             if donate:
-                self._donations.run(self._modules[self._body :], slots)
+                self._donations.run(slots)
             elif self._body < len(self._ops):
                 self._run(self._ops, slots, self._body, len(self._ops))
         xp = self.xp

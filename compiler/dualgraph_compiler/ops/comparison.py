@@ -9,6 +9,7 @@ import numpy as np
 
 from ..dtypes import BOOL, FLOAT, INT, bool_, float32
 from ..errors import DTypeError, OnnxError
+from ..kernels.select import where
 from ..types import TensorType
 from . import f
 from .base import Array, Grad, Kind, Onnx, Op, broadcast_shapes, op, require_same_dtype
@@ -250,12 +251,10 @@ class Where(Op):
         return TensorType(dtype, broadcast_shapes("where", cond.shape, a.shape, b.shape))
 
     def eager(self, xp: Any, cond: Array, a: Array, b: Array) -> Array:
-        return xp.where(cond, a, b)
+        return where(xp, cond, a, b)
 
     def eager_into(self, xp: Any, out: Array, cond: Array, a: Array, b: Array) -> None:
-        if out is not b:
-            xp.copyto(out, b)
-        xp.copyto(out, a, where=cond)
+        where(xp, cond, a, b, out)
 
     def reusable(self, output: int, n_inputs: int) -> Sequence[int]:
         return (2,)

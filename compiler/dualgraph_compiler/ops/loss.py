@@ -142,9 +142,12 @@ class NllLossGrad(Op):
         if self.reduction == "mean":
             scale = xp.true_divide(scale, w.sum())
         scale = xp.where(w == 0, w.dtype.type(0), scale)
-        index, scale = xp.expand_dims(index, axis), xp.expand_dims(scale, axis)
         shape = (*target.shape[:1], self.classes, *target.shape[1:])
         out = xp.zeros(shape, scale.dtype)
+        if xp is np and target.ndim == 1:
+            out[np.arange(len(index)), index] = scale
+            return narrow(out, g.dtype)
+        index, scale = xp.expand_dims(index, axis), xp.expand_dims(scale, axis)
         # Places differ for every target, so nothing is written twice; ignored ones write 0.
         if xp is np:
             np.put_along_axis(out, index, scale, axis)

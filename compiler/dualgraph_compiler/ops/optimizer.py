@@ -100,6 +100,34 @@ class OptimizerUpdate(Op):
         """Take the step in place: `param` and `state` are overwritten."""
         raise NotImplementedError
 
+    def update_together(
+        self, xp: Any, sets: Sequence[Sequence[Array]], numbers: Sequence[float]
+    ) -> None:
+        """The step of several small parameters at once, in place, with the bits of single steps.
+
+        Each of `sets` is a parameter, its gradient and its state, all of one dtype and in rows;
+        their "step" counters have the same value.
+        """
+        names = ("", "", *self.state)
+        joined = [
+            xp.array(arrays[0])
+            if name == "step"
+            else xp.concatenate([a.reshape(-1) for a in arrays])
+            for name, arrays in zip(names, zip(*sets, strict=True), strict=True)
+        ]
+        workspace = kernels.borrow()
+        try:
+            self.update(xp, workspace, joined[0], joined[1], joined[2:], numbers)
+        finally:
+            kernels.give_back(workspace)
+        start = 0
+        for arrays in sets:
+            stop = start + arrays[0].size
+            for i, (name, array, new) in enumerate(zip(names, arrays, joined, strict=True)):
+                if i != 1:
+                    array[...] = new if name == "step" else new[start:stop].reshape(array.shape)
+            start = stop
+
     def decompose(self, param: Array, grad: Array, *rest: Array) -> Any:
         """The step in pointwise ops, of real parameters; half precision is rounded once."""
         dtype = dtype_of(param)
