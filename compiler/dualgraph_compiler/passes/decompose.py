@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..errors import GraphError
+from ..errors import GraphError, ShapeError
 from ..graph import Graph, Value
 from ..ops.base import Kind
 from .rewrite import Worklist
@@ -26,8 +26,11 @@ class Decompose:
         for node in work:
             if node.op.kind is not Kind.COMPOSITE:
                 continue
-            with graph.inserting_before(node):
-                made = node.op.decompose(*node.inputs)
+            try:
+                with graph.inserting_before(node):
+                    made = node.op.decompose(*node.inputs)
+            except ShapeError:
+                continue  # its formula needs a size that is symbolic: it stays whole
             values: tuple[Value, ...] = (made,) if node.op.n_outputs == 1 else tuple(made)
             for old, new in zip(node.outputs, values, strict=True):
                 if new.type != old.type:

@@ -1,0 +1,456 @@
+"""Partition of a graph into steps: fused kernels, library calls, interpreted nodes.
+
+A fused kernel is a set of loops over a space of *axes*, over some of which it may fold. Each value
+in it has a *place*: for each of its dimensions the axis that counts it, or -1 where it does not
+vary. So a row's maximum, the row minus it, and their quotient are all values of one kernel, and
+transposing or adding dimensions of size 1 costs nothing. Ops that move elements have no kernel
+unless memory is needed: their readers read through them.
+
+Steps are kept in the order in which they will run. A node joins the step of the producer that comes
+last, so that everything else it reads is there already and steps can never wait for each other in
+a circle; afterwards a step with a single reader is joined to that.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..dims import DimLike
+from ..graph import Graph, Node, Value
+from ..ops.base import Kind
+from .lower import library, movement, pointwise, reduction
+
+
+class StepKind(enum.Enum):
+    """What a step is made of."""
+
+    FUSED = "fused"
+    LIBRARY = "library"
+    CONCAT = "concat"
+    INTERPRETED = "interpreted"
+
+
+Place = tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Step:
+    """Nodes computed together. `reason`: why it was not joined to what it reads."""
+
+    kind: StepKind
+    nodes: list[Node]
+    order: int
+    axes: list[DimLike] = field(default_factory=list)
+    reduced: frozenset[int] | None = None
+    place: dict[Value, Place] = field(default_factory=dict)
+    reason: str = ""
+    stores: list[Value] = field(default_factory=list)
+
+
+@dataclass
+class Partition:
+    """The steps in the order they run, and where values are.
+
+    `virtual`: nodes that have no memory of their own, and are read through. `aliases`: reshapes of
+    a value that share its memory.
+    """
+
+    graph: Graph
+    steps: list[Step]
+    virtual: set[Node]
+    aliases: dict[Value, Value]
+
+
+def classify(node: Node) -> tuple[str, str]:
+    """How a node is lowered: a class, and for interpreted ones the reason."""
+    op = node.op
+    if not op.is_pure:
+        return "interpreted", f"{op.name} is not a pure function"
+    if op.kind is Kind.POINTWISE:
+        why = pointwise.why_not(node)
+        return ("pointwise", "") if why is None else ("interpreted", why)
+    if op.kind is Kind.REDUCTION:
+        why = reduction.why_not(node)
+        return ("reduction", "") if why is None else ("interpreted", why)
+    if op.name == "concat":
+        complex_ = node.output.dtype.is_complex
+        return (
+            ("interpreted", "complex numbers have no native form yet")
+            if complex_
+            else (
+                "concat",
+                "",
+            )
+        )
+    if type(op) in movement.RULES:
+        why = movement.why_not(node)
+        return ("virtual", "") if why is None else ("interpreted", why)
+    why = library.why_not(node)
+    return ("library", "") if why is None else ("interpreted", why)
+
+
+def partition(graph: Graph) -> Partition:
+    """Partition `graph`."""
+    return _Partitioner(graph).run()
+
+
+class _Partitioner:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.classes = {node: classify(node) for node in graph.nodes}
+        self.virtual = {n for n, (c, _) in self.classes.items() if c == "virtual"}
+        self.number = {n: i for i, n in enumerate(graph.nodes)}
+        self.step_of: dict[Node, Step] = {}
+        self.aliases: dict[Value, Value] = {}
+        self._sources: dict[Value, frozenset[Value]] = {}
+        self._readers: dict[Value, set[Step | None]] = {}
+        self.outputs = set(graph.outputs)
+
+    def run(self) -> Partition:
+        steps = self._grow()
+        steps = self._join_single_readers(steps)
+        for step in steps:
+            step.nodes.sort(key=lambda n: self.number[n])
+            for node in step.nodes:
+                step.stores += [v for v in node.outputs if self.is_stored(v, step)]
+        return Partition(self.graph, steps, self.virtual, self.aliases)
+
+    # -- growing ----------------------------------------------------------------------------------
+
+    def _grow(self) -> list[Step]:
+        steps: list[Step] = []
+        for node in self.graph.nodes:
+            kind, reason = self.classes[node]
+            if kind == "virtual":
+                if not self._needs_memory(node.output) or self._is_alias(node.output):
+                    continue
+                kind = "copy"
+            latest = self._latest(node)
+            if kind in ("pointwise", "reduction", "copy"):
+                if latest is not None and latest.kind is StepKind.FUSED:
+                    why = self._join(latest, node, kind)
+                    if why is None:
+                        self.step_of[node] = latest
+                        continue
+                    reason = why
+                elif latest is not None:
+                    reason = f"reads a {latest.kind.value} step"
+                step = self._new(node, kind, len(steps))
+            else:
+                step = Step(StepKind(kind), [node], len(steps))
+            step.reason = reason
+            self.step_of[node] = step
+            steps.append(step)
+        return steps
+
+    def _latest(self, node: Node) -> Step | None:
+        """The last of the steps that a node reads from."""
+        steps = [self.step_of[s.node] for v in node.inputs for s in self.sources(v) if s.node]
+        return max(steps, key=lambda s: s.order, default=None)
+
+    def _new(self, node: Node, kind: str, order: int) -> Step:
+        shape = node.inputs[0].shape if kind == "reduction" else node.output.shape
+        step = Step(StepKind.FUSED, [node], order, list(shape))
+        whole = tuple(i if d != 1 else -1 for i, d in enumerate(shape))
+        if kind == "reduction":
+            step.place[node.inputs[0]] = whole
+            self._reduce(step, node, whole)
+        else:
+            self._set_places(step, node, list(whole), kind)
+        return step
+
+    def _join(self, step: Step, node: Node, kind: str) -> str | None:
+        """Add a node to a step, if it fits; else the reason why it does not."""
+        if kind == "copy":
+            place = self.place(step, node.output)
+            shape = node.output.shape
+            if place is None or any(p < 0 for p, d in zip(place, shape, strict=True) if d != 1):
+                return f"{node.op.name} needs memory"
+            step.place[node.output] = place
+        elif kind == "reduction":
+            place = self.place(step, node.inputs[0])
+            shape = node.inputs[0].shape
+            if place is None or any(p < 0 for p, d in zip(place, shape, strict=True) if d != 1):
+                return "reads its operand through a change of shape"
+            if not self._reduce(step, node, place):
+                return "folds other axes"
+        else:
+            axes = self._axes_in(step, node)
+            if isinstance(axes, str):
+                return axes
+            self._set_places(step, node, axes, kind)
+        step.nodes.append(node)
+        return None
+
+    def _reduce(self, step: Step, node: Node, place: Place) -> bool:
+        axes = node.op.attributes()["axes"]
+        keepdims = node.op.attributes()["keepdims"]
+        folded = frozenset(place[a] for a in axes if place[a] >= 0)
+        if folded:
+            covers = {p for p in place if p >= 0} == _real(step)
+            if step.reduced is None and covers:
+                step.reduced = folded
+            elif step.reduced != folded:
+                return False
+        kept = [-1 if i in axes else p for i, p in enumerate(place)]
+        step.place[node.output] = tuple(p for i, p in enumerate(kept) if keepdims or i not in axes)
+        return True
+
+    def _axes_in(self, step: Step, node: Node) -> list[int] | str:
+        """The axes of `step` that count a pointwise node's dimensions, or why there are none."""
+        shape = node.output.shape
+        axes = [-1] * len(shape)
+        hints: list[tuple[Value, Place]] = []
+        for v in node.inputs:
+            place = self.place(step, v)
+            if any(s.node and self.step_of[s.node] is step for s in self.sources(v)):
+                if place is None:
+                    return "reads what another kernel must have finished"
+                if not _fill(axes, place):
+                    return "reads one value in two orders"
+            elif place is not None:
+                hints.append((v, place))
+        for _, place in hints:
+            _fill(axes, place)
+        self._guess(step, axes, shape)
+        if any(a < 0 for a, d in zip(axes, shape, strict=True) if d != 1):
+            return "has another shape"
+        used = [a for a in axes if a >= 0]
+        if len(set(used)) != len(used):
+            return "reads one value in two orders"
+        if step.reduced is None and set(used) != _real(step):
+            return "has another shape"
+        return axes
+
+    def _guess(self, step: Step, axes: list[int], shape: tuple[DimLike, ...]) -> None:
+        """Count what is left by free axes of its size, where the order stays that of the axes."""
+        for i, d in enumerate(shape):
+            if d == 1 or axes[i] >= 0:
+                continue
+            low = max((a for a in axes[:i]), default=-1)
+            high = min((a for a in axes[i + 1 :] if a >= 0), default=len(step.axes))
+            free = [a for a in range(low + 1, high) if step.axes[a] == d]
+            if len(free) == 1:
+                axes[i] = free[0]
+
+    def _set_places(self, step: Step, node: Node, axes: list[int], kind: str) -> None:
+        step.place[node.output] = tuple(axes)
+        for v in node.inputs if kind == "pointwise" else ():
+            if self.place(step, v) is None:
+                lead = len(axes) - v.ndim
+                step.place[v] = tuple(
+                    axes[lead + i] if d != 1 else -1 for i, d in enumerate(v.shape)
+                )
+
+    # -- values -----------------------------------------------------------------------------------
+
+    def place(self, step: Step, value: Value) -> Place | None:
+        """The place of a value in a step, found through ops that only rename dimensions."""
+        chain: list[Node] = []
+        v = value
+        while v not in step.place:
+            if v.node is None or v.node not in self.virtual or v.node in self.step_of:
+                return None
+            if v.node.op.name not in ("reshape", "permute", "expand"):
+                return None
+            chain.append(v.node)
+            v = v.node.inputs[0]
+        place: Place | None = step.place[v]
+        for node in reversed(chain):
+            assert place is not None
+            place = renamed(node, place)
+            if place is None:
+                return None
+        return place
+
+    def sources(self, value: Value) -> frozenset[Value]:
+        """The values in memory that `value` is read from."""
+        found = self._sources.get(value)
+        if found is None:
+            node = value.node
+            if node is None or node not in self.virtual or node in self.step_of:
+                found = frozenset((value,))
+            elif len(node.inputs) == 1:
+                found = self.sources(node.inputs[0])
+            else:
+                found = frozenset[Value]().union(*(self.sources(v) for v in node.inputs))
+            self._sources[value] = found
+        return found
+
+    def _needs_memory(self, value: Value) -> bool:
+        needing = ("interpreted", "library")
+        return value in self.outputs or any(self.classes[n][0] in needing for n in value.uses)
+
+    def _is_alias(self, value: Value) -> bool:
+        """Whether a reshape can share the memory of what it reshapes; then it will."""
+        root = value
+        while root.node in self.virtual and root.node not in self.step_of:
+            assert root.node is not None
+            if root.node.op.name != "reshape":
+                return False
+            root = root.node.inputs[0]
+        root = self.aliases.get(root, root)
+        if value in self.outputs:
+            shown = {self.aliases.get(v, v) for v in self.outputs if v is not value}
+            if root.node is None or root in shown:
+                return False
+            if any(root is r for v, r in self.aliases.items() if v in self.outputs):
+                return False
+        if root.node is None and root in self.outputs:
+            return False
+        self.aliases[value] = root
+        return True
+
+    def readers(self, value: Value) -> set[Step | None]:
+        """The steps that read a value, directly or through what has no memory; None: the caller."""
+        found = self._readers.get(value)
+        if found is None:
+            found = {None} if value in self.outputs else set()
+            for user in value.uses:
+                step = self.step_of.get(user)
+                found |= {step} if step is not None else self.readers(user.output)
+            self._readers[value] = found
+        return found
+
+    def is_stored(self, value: Value, step: Step) -> bool:
+        """Whether a value of a step must be written to memory."""
+        if step.kind is not StepKind.FUSED:
+            return True
+        return bool(self.readers(value) - {step})
+
+    # -- joining ----------------------------------------------------------------------------------
+
+    def _join_single_readers(self, steps: list[Step]) -> list[Step]:
+        gone: set[Step] = set()
+        for step in reversed(steps):
+            if step.kind is not StepKind.FUSED or step.reduced is not None:
+                continue
+            readers: set[Step | None] = set()
+            for node in step.nodes:
+                readers |= self.readers(node.output) - {step}
+            reader = readers.pop() if len(readers) == 1 else None
+            if reader is None or reader.kind is not StepKind.FUSED:
+                continue
+            if self._merge(step, reader):
+                gone.add(step)
+                self._readers.clear()
+        return [s for s in steps if s not in gone]
+
+    def _merge(self, step: Step, reader: Step) -> bool:
+        """Move the nodes of `step` into the only step that reads them, if they fit there."""
+        axis_of: dict[int, int] = {}
+        for node in step.nodes:
+            if not self.readers(node.output) - {step}:
+                continue
+            if not self._maps(step, reader, node.output, axis_of):
+                return False
+        used = set(axis_of.values())
+        rows = _real(reader) - reader.reduced if reader.reduced is not None else None
+        if len(used) != len(axis_of) or used not in (set(), _real(reader), rows):
+            return False
+        if set(axis_of) != _real(step):
+            return False
+        for v, place in step.place.items():
+            moved = tuple(axis_of[p] if p >= 0 else -1 for p in place)
+            if v.node in self.step_of and self.step_of[v.node] is step:
+                reader.place[v] = moved
+            else:
+                reader.place.setdefault(v, moved)
+        for node in step.nodes:
+            self.step_of[node] = reader
+        reader.nodes += step.nodes
+        return True
+
+    def _maps(self, step: Step, reader: Step, value: Value, axis_of: dict[int, int]) -> bool:
+        """Whether all reads of `value` in `reader` are at one place; notes what axes become."""
+        pending: list[Value] = [value]
+        seen: set[tuple[int, ...]] = set()
+        while pending:
+            v = pending.pop()
+            for user in v.uses:
+                if self.step_of.get(user) is step:
+                    continue
+                if user not in self.step_of:
+                    if user.op.name not in ("reshape", "permute", "expand"):
+                        return False
+                    pending.append(user.output)
+                    continue
+                base = self._place_of_base(v, value, self._read_place(reader, user, v))
+                if base is None:
+                    return False
+                seen.add(base)
+        if len(seen) != 1:
+            return False
+        for own, theirs in zip(step.place[value], seen.pop(), strict=True):
+            if own >= 0 and axis_of.setdefault(own, theirs) != theirs:
+                return False
+        return all(a >= 0 for a in axis_of.values())
+
+    def _read_place(self, reader: Step, user: Node, value: Value) -> Place | None:
+        """Where a node of `reader` reads a value that comes from another step."""
+        kind = self.classes[user][0]
+        if kind == "reduction":
+            return reader.place.get(value)
+        if kind != "pointwise":
+            return None
+        out = reader.place[user.output]
+        lead = len(out) - value.ndim
+        return tuple(out[lead + i] if d != 1 else -1 for i, d in enumerate(value.shape))
+
+    def _place_of_base(self, v: Value, base: Value, place: Place | None) -> Place | None:
+        """The place of `base` such that `v`, reached from it by renaming, has `place`."""
+        if place is None:
+            return None
+        trial = tuple(range(base.ndim))
+        chain: list[Node] = []
+        u = v
+        while u is not base:
+            assert u.node is not None
+            chain.append(u.node)
+            u = u.node.inputs[0]
+        current: Place | None = tuple(i if d != 1 else -1 for i, d in zip(trial, base.shape))
+        for node in reversed(chain):
+            current = renamed(node, current) if current is not None else None
+        if current is None:
+            return None
+        found = [-1] * base.ndim
+        for dim, axis in zip(current, place, strict=True):
+            if dim >= 0:
+                found[dim] = axis
+        return tuple(found)
+
+
+def _real(step: Step) -> set[int]:
+    """The axes that are not of size 1."""
+    return {i for i, d in enumerate(step.axes) if d != 1}
+
+
+def _fill(axes: list[int], place: Place) -> bool:
+    """Enter the place of an operand, aligned at the last dimension; false where it disagrees."""
+    lead = len(axes) - len(place)
+    agrees = True
+    for i, p in enumerate(place):
+        if p >= 0:
+            if axes[lead + i] not in (-1, p):
+                agrees = False
+            elif axes[lead + i] < 0 and p not in axes:
+                axes[lead + i] = p
+            elif axes[lead + i] < 0:
+                agrees = False
+    return agrees
+
+
+def renamed(node: Node, place: Place) -> Place | None:
+    """The place of a reshape's, permute's or expand's result; None where dimensions are mixed."""
+    old, new = node.inputs[0].shape, node.output.shape
+    if node.op.name == "permute":
+        axes: Iterable[int] = node.op.attributes()["axes"]
+        return tuple(place[a] for a in axes)
+    if node.op.name == "expand":
+        return (-1,) * (len(new) - len(old)) + place
+    if [d for d in old if d != 1] != [d for d in new if d != 1]:
+        return None
+    rest = iter(p for p, d in zip(place, old, strict=True) if d != 1)
+    return tuple(-1 if d == 1 else next(rest) for d in new)

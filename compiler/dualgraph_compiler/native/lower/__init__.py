@@ -1,0 +1,1 @@
+"""From ops to loops: one file for each kind of op."""

@@ -1,0 +1,282 @@
+"""Pointwise ops as scalar expressions.
+
+A rule takes the op and its operands as scalars and gives the result as a scalar. Narrow floats come
+widened to float32, and the result is rounded back. An op without a rule, or with complex operands,
+is left to the interpreter.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from ...dtypes import BOOL, DType, bool_
+from ...graph import Node
+from ...ops.base import REGISTRY, Op
+from ...ops.extremum import in_range
+from ..loops import Call, Const, Expr, walk
+from ..scalars import NARROW, call, cast, const, is_float, like, test, truth, where, widen
+
+Rule: TypeAlias = Callable[..., Expr]
+RULES: dict[type[Op], Rule] = {}
+
+
+def lower_pointwise(op: Op, args: list[Expr], dtype: DType) -> Expr:
+    """The result of `op` on scalars, of `dtype`."""
+    rule = RULES[type(op)]
+    if op.name == "cast":
+        return cast(args[0], dtype)
+    out = rule(op, *(widen(a) for a in args))
+    return cast(out, dtype) if dtype in NARROW else out
+
+
+def why_not(node: Node) -> str | None:
+    """Why a pointwise node cannot be lowered; None where it can."""
+    if type(node.op) not in RULES:
+        return f"{node.op.name} has no native form yet"
+    if any(v.dtype.is_complex for v in [*node.inputs, *node.outputs]):
+        return "complex numbers have no native form yet"
+    return None
+
+
+def _rule(*names: str) -> Callable[[Rule], Rule]:
+    def add(rule: Rule) -> Rule:
+        for name in names:
+            RULES[REGISTRY[name]] = rule
+        return rule
+
+    return add
+
+
+def _simple(primitives: dict[str, str]) -> None:
+    """Ops that are a primitive on floats; on integers, where they take them, nothing happens."""
+    for name, primitive in primitives.items():
+        RULES[REGISTRY[name]] = functools.partial(_primitive, primitive)
+
+
+def _primitive(primitive: str, op: Op, *xs: Expr) -> Expr:
+    return call(primitive, *xs) if is_float(xs[0]) else xs[0]
+
+
+# fmt: off
+_simple({
+    **{name: name for name in (
+        "sqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "erf", "floor", "ceil",
+        "trunc", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh",
+        "asinh", "acosh", "atanh", "sigmoid", "div", "conj",
+    )},
+    "round": "rint",
+})
+# fmt: on
+
+
+# -- arithmetic -----------------------------------------------------------------------------------
+
+
+def _logical_on_bool(number: str, logical: str) -> Rule:
+    return lambda op, a, b: call(logical if a.dtype.category == BOOL else number, a, b)
+
+
+for _name, _number, _logical in (
+    ("add", "add", "or"),
+    ("mul", "mul", "and"),
+    ("sub", "sub", "sub"),
+    ("maximum", "max", "or"),
+    ("minimum", "min", "and"),
+    ("bitwise_and", "band", "and"),
+    ("bitwise_or", "bor", "or"),
+    ("bitwise_xor", "bxor", "xor"),
+):
+    RULES[REGISTRY[_name]] = _logical_on_bool(_number, _logical)
+
+
+@_rule("bitwise_not")
+def _bitwise_not(op: Op, x: Expr) -> Expr:
+    return call("not" if x.dtype.category == BOOL else "bnot", x)
+
+
+@_rule("neg")
+def _neg(op: Op, x: Expr) -> Expr:
+    return call("neg", x)
+
+
+@_rule("reciprocal")
+def _reciprocal(op: Op, x: Expr) -> Expr:
+    return call("div", like(x, 1), x)
+
+
+@_rule("rsqrt")
+def _rsqrt(op: Op, x: Expr) -> Expr:
+    return call("div", like(x, 1), call("sqrt", x))
+
+
+@_rule("abs")
+def _abs(op: Op, x: Expr) -> Expr:
+    return call("abs", x) if x.dtype.is_signed else x
+
+
+@_rule("sign")
+def _sign(op: Op, x: Expr) -> Expr:
+    if x.dtype.category == BOOL:
+        return x
+    positive = where(test("gt", x, like(x, 0)), like(x, 1), like(x, 0))
+    return (
+        where(test("lt", x, like(x, 0)), like(x, -1), positive) if x.dtype.is_signed else positive
+    )
+
+
+@_rule("pow")
+def _pow(op: Op, a: Expr, b: Expr) -> Expr:
+    if not is_float(a):
+        return call("ipow", a, b)
+    if isinstance(b, Const):
+        if b.value == 1.0:
+            return a
+        if b.value == 2.0:
+            return call("mul", a, a)
+        if b.value == 0.5:
+            return call("sqrt", a)
+        if b.value == 3.0:
+            return call("mul", call("mul", a, a), a)
+    return call("pow", a, b)
+
+
+@_rule("floor_div", "trunc_div", "remainder", "fmod")
+def _divide(op: Op, a: Expr, b: Expr) -> Expr:
+    if not is_float(a):
+        return call("i" + op.name, a, b)
+    if op.name == "trunc_div":
+        return call("trunc", call("div", a, b))
+    return call(op.name, a, b)
+
+
+@_rule("shift_left", "shift_right")
+def _shift(op: Op, a: Expr, b: Expr) -> Expr:
+    bits = a.dtype.itemsize * 8
+    fits = test("lt", b, like(b, bits))
+    if b.dtype.is_signed:
+        fits = test("and", fits, test("ge", b, like(b, 0)))
+    amount = where(fits, b, like(b, 0))
+    if op.name == "shift_left":
+        return where(fits, call("shl", a, amount), like(a, 0))
+    empty: Expr = like(a, 0)
+    if a.dtype.is_signed:
+        empty = where(test("lt", a, like(a, 0)), like(a, -1), empty)
+    return where(fits, call("shr", a, amount), empty)
+
+
+# -- comparison, logic, choice --------------------------------------------------------------------
+
+for _name, _test in (
+    ("greater", "gt"),
+    ("greater_equal", "ge"),
+    ("less", "lt"),
+    ("less_equal", "le"),
+    ("equal", "eq"),
+    ("not_equal", "ne"),
+):
+    RULES[REGISTRY[_name]] = lambda op, a, b, p=_test: test(p, a, b)
+
+for _name in ("and", "or", "xor"):
+    RULES[REGISTRY[f"logical_{_name}"]] = lambda op, a, b, p=_name: test(p, truth(a), truth(b))
+
+
+@_rule("logical_not")
+def _logical_not(op: Op, x: Expr) -> Expr:
+    return test("not", truth(x))
+
+
+@_rule("isnan", "isinf", "isfinite")
+def _classify(op: Op, x: Expr) -> Expr:
+    if not is_float(x):
+        return Const(op.name == "isfinite", bool_)
+    if op.name == "isnan":
+        return test("ne", x, x)
+    infinity = like(x, math.inf)
+    return test("eq" if op.name == "isinf" else "lt", call("abs", x), infinity)
+
+
+@_rule("where")
+def _where(op: Op, cond: Expr, a: Expr, b: Expr) -> Expr:
+    return where(cond, a, b)
+
+
+@_rule("cast")
+def _cast(op: Any, x: Expr) -> Expr:
+    return cast(x, op.dtype)
+
+
+# -- activations ----------------------------------------------------------------------------------
+
+
+@_rule("relu")
+def _relu(op: Op, x: Expr) -> Expr:
+    return call("max", x, like(x, 0))
+
+
+@_rule("clip", "hardtanh")
+def _clip(op: Any, x: Expr) -> Expr:
+    if op.min is not None:
+        x = call("max", x, like(x, in_range(x.dtype, op.min)))
+    if op.max is not None:
+        x = call("min", x, like(x, in_range(x.dtype, op.max)))
+    return x
+
+
+@_rule("leaky_relu")
+def _leaky_relu(op: Any, x: Expr) -> Expr:
+    return where(test("gt", x, like(x, 0)), x, call("mul", x, like(x, op.alpha)))
+
+
+@_rule("prelu")
+def _prelu(op: Op, x: Expr, slope: Expr) -> Expr:
+    return where(test("gt", x, like(x, 0)), x, call("mul", x, slope))
+
+
+def _log1p_exp(x: Expr) -> Expr:
+    """log(1 + exp(-|x|))."""
+    return call("log1p", call("exp", call("neg", call("abs", x))))
+
+
+@_rule("log_sigmoid")
+def _log_sigmoid(op: Op, x: Expr) -> Expr:
+    return call("sub", call("min", x, like(x, 0)), _log1p_exp(x))
+
+
+@_rule("softplus")
+def _softplus(op: Any, x: Expr) -> Expr:
+    scaled = x if op.beta == 1.0 else call("mul", x, like(x, op.beta))
+    y: Expr = call("add", _log1p_exp(scaled), call("max", scaled, like(x, 0)))
+    y = y if op.beta == 1.0 else call("div", y, like(x, op.beta))
+    return where(test("gt", scaled, like(x, op.threshold)), x, y)
+
+
+@_rule("elu", "selu")
+def _elu(op: Any, x: Expr) -> Expr:
+    low = call("mul", call("expm1", call("min", x, like(x, 0))), like(x, op.alpha))
+    y = where(test("gt", x, like(x, 0)), x, low)
+    return y if op.name == "elu" else call("mul", y, like(x, op.gamma))
+
+
+@_rule("celu")
+def _celu(op: Any, x: Expr) -> Expr:
+    alpha = like(x, op.alpha)
+    low = call("mul", call("expm1", call("div", call("min", x, like(x, 0)), alpha)), alpha)
+    return where(test("gt", x, like(x, 0)), x, low)
+
+
+@_rule("hard_sigmoid")
+def _hard_sigmoid(op: Any, x: Expr) -> Expr:
+    line = call("add", call("mul", x, like(x, op.alpha)), like(x, op.beta))
+    return call("min", call("max", line, const(0, x.dtype)), const(1, x.dtype))
+
+
+_CHEAP = {"add", "sub", "mul", "neg", "abs", "max", "min", "where", "cast", "and", "or", "not"}
+_CHEAP |= {"lt", "le", "gt", "ge", "eq", "ne", "band", "bor", "bxor", "bnot"}
+
+
+def is_costly(expr: Expr) -> bool:
+    """Whether computing it again costs more than reading it back."""
+    return any(isinstance(e, Call) and e.fn not in _CHEAP for e in walk(expr))

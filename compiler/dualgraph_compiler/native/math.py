@@ -1,0 +1,244 @@
+"""Functions on vectors of float32: polynomials that the compiler turns into straight-line code.
+
+Each entry is C for any number of lanes: `V` is the float vector type, `I` the integer vector of the
+same lanes, `_S` the suffix that both have in names of helpers, so one text serves every width, and
+scalars too: an element's result does not depend on where in an array it stands. Stated errors are
+the largest found over the float32 range (tests/native/test_math.py), in units in the last place.
+
+Helpers used: `splat` (one number in all lanes), `sel` (choice by mask), `bits` and `from_bits`
+(reinterpretation), `fma` (a*b + c, rounded once where the machine can).
+
+Sources: argument reductions after Cody and Waite, Software Manual for the Elementary Functions
+(1980); polynomials are least-squares fits of our own in the Chebyshev sense unless stated.
+"""
+
+from __future__ import annotations
+
+# Each: the functions it needs, and its text.
+FUNCTIONS: dict[str, tuple[tuple[str, ...], str]] = {}
+
+
+def _define(name: str, text: str, *needs: str) -> None:
+    FUNCTIONS[name] = (needs, text)
+
+
+# 2**n for whole n within [-126, 127].
+_define(
+    "pow2",
+    """
+static inline V pow2_S(V n) {
+  return from_bits_S((to_int_S(n) + 127) << 23);
+}""",
+)
+
+# 2**n * p, in two steps, so that results below the normal range and 2**128 * 0.5 come out right.
+_define(
+    "scale",
+    """
+static inline V scale_S(V p, V n) {
+  const V half = nearest_S(n * splat_S(0.5f));
+  return p * pow2_S(half) * pow2_S(n - half);
+}""",
+    "pow2",
+    "nearest",
+)
+
+# The nearest whole number of |x| < 2**22.
+_define(
+    "nearest",
+    """
+static inline V nearest_S(V x) {
+  const V magic = splat_S(12582912.0f);
+  return (x + magic) - magic;
+}""",
+)
+
+# exp(r) - 1 for |r| <= ln(2)/2.
+_define(
+    "expm1_core",
+    """
+static inline V expm1_core_S(V r) {
+  V p = splat_S(1.9875691500e-4f);
+  p = fma_S(p, r, splat_S(1.3981999507e-3f));
+  p = fma_S(p, r, splat_S(8.3334519073e-3f));
+  p = fma_S(p, r, splat_S(4.1665795894e-2f));
+  p = fma_S(p, r, splat_S(1.6666665459e-1f));
+  p = fma_S(p, r, splat_S(5.0000001201e-1f));
+  return fma_S(p, r * r, r);
+}""",
+)
+
+_define(
+    "exp",
+    """
+// e**x, within 1.1 ulp; 0 and inf beyond the range.
+static inline V exp_S(V x) {
+  x = sel_S(x > splat_S(89.0f), splat_S(89.0f), x);
+  x = sel_S(x < splat_S(-104.0f), splat_S(-104.0f), x);
+  const V n = nearest_S(x * splat_S(1.44269504f));
+  V r = fma_S(n, splat_S(-0.693359375f), x);
+  r = fma_S(n, splat_S(2.12194440e-4f), r);
+  return scale_S(expm1_core_S(r) + splat_S(1.0f), n);
+}""",
+    "nearest",
+    "expm1_core",
+    "scale",
+)
+
+_define(
+    "exp2",
+    """
+// 2**x, within 1.5 ulp.
+static inline V exp2_S(V x) {
+  x = sel_S(x > splat_S(129.0f), splat_S(129.0f), x);
+  x = sel_S(x < splat_S(-151.0f), splat_S(-151.0f), x);
+  const V n = nearest_S(x);
+  const V r = (x - n) * splat_S(0.693147181f);
+  return scale_S(expm1_core_S(r) + splat_S(1.0f), n);
+}""",
+    "nearest",
+    "expm1_core",
+    "scale",
+)
+
+_define(
+    "expm1",
+    """
+// e**x - 1, within 2 ulp.
+static inline V expm1_S(V x) {
+  V y = sel_S(x > splat_S(89.0f), splat_S(89.0f), x);
+  y = sel_S(y < splat_S(-20.0f), splat_S(-20.0f), y);
+  const V n = nearest_S(y * splat_S(1.44269504f));
+  V r = fma_S(n, splat_S(-0.693359375f), y);
+  r = fma_S(n, splat_S(2.12194440e-4f), r);
+  const V p = expm1_core_S(r);
+  const V s = pow2_S(n - splat_S(1.0f));
+  const V z = fma_S(s, p, s - splat_S(0.5f));
+  return sel_S(x == splat_S(0.0f), x, z + z);
+}""",
+    "nearest",
+    "expm1_core",
+    "pow2",
+)
+
+# Cephes logf (S. Moshier), with fused steps.
+_define(
+    "log",
+    """
+// The natural logarithm, within 1 ulp; -inf at 0, NaN below.
+static inline V log_S(V x) {
+  const V tiny = sel_S(x < splat_S(1.17549435e-38f), splat_S(8388608.0f), splat_S(1.0f));
+  const V shift = sel_S(x < splat_S(1.17549435e-38f), splat_S(-23.0f), splat_S(0.0f));
+  const I bits = bits_S(x * tiny);
+  V e = to_float_S(((bits >> 23) & 0xff) - 126) + shift;
+  V m = from_bits_S((bits & 0x007fffff) | 0x3f000000);
+  const V low = sel_S(m < splat_S(0.707106781f), splat_S(1.0f), splat_S(0.0f));
+  e = e - low;
+  m = fma_S(low, m, m) - splat_S(1.0f);
+  const V z = m * m;
+  V p = splat_S(7.0376836292e-2f);
+  p = fma_S(p, m, splat_S(-1.1514610310e-1f));
+  p = fma_S(p, m, splat_S(1.1676998740e-1f));
+  p = fma_S(p, m, splat_S(-1.2420140846e-1f));
+  p = fma_S(p, m, splat_S(1.4249322787e-1f));
+  p = fma_S(p, m, splat_S(-1.6668057665e-1f));
+  p = fma_S(p, m, splat_S(2.0000714765e-1f));
+  p = fma_S(p, m, splat_S(-2.4999993993e-1f));
+  p = fma_S(p, m, splat_S(3.3333331174e-1f));
+  V y = p * m * z;
+  y = fma_S(e, splat_S(-2.12194440e-4f), y);
+  y = fma_S(z, splat_S(-0.5f), y);
+  y = fma_S(e, splat_S(0.693359375f), m + y);
+  y = sel_S(x == splat_S(__builtin_inff()), x, y);
+  y = sel_S(x == splat_S(0.0f), splat_S(-__builtin_inff()), y);
+  return sel_S(x >= splat_S(0.0f), y, splat_S(__builtin_nanf("")));
+}""",
+)
+
+_define(
+    "log2",
+    """
+// The logarithm to base 2, within 2 ulp.
+static inline V log2_S(V x) { return log_S(x) * splat_S(1.44269504f); }""",
+    "log",
+)
+
+_define(
+    "log10",
+    """
+// The logarithm to base 10, within 2 ulp.
+static inline V log10_S(V x) { return log_S(x) * splat_S(0.434294482f); }""",
+    "log",
+)
+
+# With u = fl(1 + x), log1p(x) = log(u) + (x - (u - 1)) / u to second order in the rounding of u.
+_define(
+    "log1p",
+    """
+// log(1 + x), within 2 ulp.
+static inline V log1p_S(V x) {
+  const V u = x + splat_S(1.0f);
+  const V y = log_S(u) + (x - (u - splat_S(1.0f))) / u;
+  const V ends = sel_S(u == splat_S(__builtin_inff()), u, y);
+  const V edge = sel_S(u == splat_S(0.0f), splat_S(-__builtin_inff()), ends);
+  return sel_S(u == splat_S(1.0f), x, edge);
+}""",
+    "log",
+)
+
+# Near 0, Cephes tanhf's polynomial; beyond, 1 - 2 / (exp(2|x|) + 1).
+_define(
+    "tanh",
+    """
+// The hyperbolic tangent, within 2 ulp.
+static inline V tanh_S(V x) {
+  const V a = abs_S(x);
+  const V z = x * x;
+  V p = splat_S(-5.70498872745e-3f);
+  p = fma_S(p, z, splat_S(2.06390887954e-2f));
+  p = fma_S(p, z, splat_S(-5.37397155531e-2f));
+  p = fma_S(p, z, splat_S(1.33314422036e-1f));
+  p = fma_S(p, z, splat_S(-3.33332819422e-1f));
+  const V near = fma_S(p * z, x, x);
+  const V b = sel_S(a > splat_S(10.0f), splat_S(10.0f), a);
+  const V far = splat_S(1.0f) - splat_S(2.0f) / (exp_S(b + b) + splat_S(1.0f));
+  const V y = sel_S(x < splat_S(0.0f), -far, far);
+  return sel_S(a < splat_S(0.625f), near, sel_S(x != x, x, y));
+}""",
+    "exp",
+)
+
+_define(
+    "sigmoid",
+    """
+// 1 / (1 + e**-x), within 3 ulp.
+static inline V sigmoid_S(V x) { return splat_S(1.0f) / (splat_S(1.0f) + exp_S(-x)); }""",
+    "exp",
+)
+
+# erf(x)/x = P(x^2)/Q(x^2) on |x| <= 3.92, beyond which erf rounds to 1: kernels/special.py's fit.
+_define(
+    "erf",
+    """
+// The error function, within 5 ulp.
+static inline V erf_S(V x) {
+  V v = sel_S(x > splat_S(3.92f), splat_S(3.92f), x);
+  v = sel_S(v < splat_S(-3.92f), splat_S(-3.92f), v);
+  const V t = v * v;
+  V p = splat_S(2.050083680135396e-06f);
+  p = fma_S(p, t, splat_S(0.00028488058765979555f));
+  p = fma_S(p, t, splat_S(0.003765562957839928f));
+  p = fma_S(p, t, splat_S(0.05274855160192593f));
+  p = fma_S(p, t, splat_S(0.1904053427606773f));
+  p = fma_S(p, t, splat_S(1.128379146167463f));
+  V q = splat_S(3.8091566130772915e-05f);
+  q = fma_S(q, t, splat_S(0.0011625207271543751f));
+  q = fma_S(q, t, splat_S(0.01496910848577679f));
+  q = fma_S(q, t, splat_S(0.11410862667602155f));
+  q = fma_S(q, t, splat_S(0.5020750827261657f));
+  q = fma_S(q, t, splat_S(1.0f));
+  const V y = v * p / q;
+  const V one = sel_S(y > splat_S(1.0f), splat_S(1.0f), y);
+  return sel_S(one < splat_S(-1.0f), splat_S(-1.0f), one);
+}""",
+)

@@ -1,0 +1,46 @@
+"""The graph as the code generator wants it: composites taken apart, some reductions spelled out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..compile import optimize
+from ..graph import Graph, Value
+from ..ops import f
+from ..ops.base import REGISTRY
+from ..passes.rewrite import Worklist
+
+
+def prepare(graph: Graph) -> Graph:
+    """An optimised copy in which composite ops are made of simpler ones."""
+    out = optimize(graph, decompose=True)
+    work = Worklist(out)
+    for node in work:
+        if node.op.name == "log_sum_exp":
+            with out.inserting_before(node):
+                work.replace(node, (_log_sum_exp(node.op, node.inputs[0]),))
+    return out
+
+
+def _log_sum_exp(op: Any, x: Value) -> Value:
+    """log(sum(exp(x - top))) + top, where top is the maximum, or 0 where that is infinite."""
+    if not op.axes:
+        return x
+    wide = f.cast(x, _wide(x))
+    if any(x.shape[a] == 0 for a in op.axes):
+        zeros = f.sum(wide, op.axes, op.keepdims)
+        return f.cast(zeros + f.like(zeros, -math.inf), x.dtype)  # type: ignore[no-any-return]
+    top = f.max(wide, op.axes, True)
+    top = f.where(REGISTRY["isinf"]()(top), 0, top)
+    total = f.log(f.sum(f.exp(wide - top), op.axes, True)) + top
+    if not op.keepdims:
+        kept = tuple(d for i, d in enumerate(total.shape) if i not in op.axes)
+        total = f.reshape(total, kept)
+    return f.cast(total, x.dtype)  # type: ignore[no-any-return]
+
+
+def _wide(x: Value) -> Any:
+    from ..ops.norm import wide_dtype
+
+    return wide_dtype(x.dtype)

@@ -1,0 +1,378 @@
+"""A graph compiled: C text, the buffers it works on, and the order of what is not C.
+
+Given the same graph, the same program comes out, byte for byte.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..dims import DimLike, Shape, product, symbols
+from ..dtypes import DType
+from ..errors import ArgumentError, DualGraphError
+from ..graph import Graph, Node, Value
+from ..graph.nested import definitions
+from ..graph.text import Namer, node_text
+from ..ops.base import Op
+from .fuse import Partition, Step, StepKind, partition
+from .loops import Buffer, Kernel
+from .prepare import prepare
+from .render.kernel import KernelText, comment
+from .render.prelude import Prelude
+from .render.types import SIZES
+from .schedule import Reading, kernel_of
+from .target import Target
+
+# What a kernel's status says went wrong.
+ERRORS: dict[int, tuple[type[DualGraphError], str]] = {
+    1: (ArgumentError, "floor_div: integer division by zero"),
+    2: (ArgumentError, "trunc_div: integer division by zero"),
+    3: (ArgumentError, "remainder: integer division by zero"),
+    4: (ArgumentError, "fmod: integer division by zero"),
+}
+
+
+class Home(enum.Enum):
+    """Whose memory a slot is."""
+
+    INPUT = "input"
+    PARAM = "param"
+    CONSTANT = "constant"
+    OUTPUT = "output"  # made for each call, given to the caller
+    ARENA = "arena"  # shared by values whose lives do not overlap
+    HOST = "host"  # the result of an interpreted node
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An entry of the table of buffers: `number` counts the slots of one home.
+
+    Arena slots are alive from step `first` to step `last`.
+    """
+
+    home: Home
+    number: int
+    dtype: DType
+    shape: Shape
+    first: int = 0
+    last: int = 0
+
+    @property
+    def elements(self) -> DimLike:
+        return product(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A function of the text: one call runs several steps."""
+
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreted:
+    """A node run by its op's eager kernel, on arrays over slots."""
+
+    op: Op
+    operands: tuple[tuple[int, Shape], ...]
+    results: tuple[int, ...]
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a runtime needs to run a graph.
+
+    `symbols` are the sizes passed to the text, in order. `outputs` gives for each output its slot
+    and shape; an output whose slot is not of home OUTPUT, or was given before, is copied from it.
+    """
+
+    text: str
+    symbols: tuple[str, ...]
+    slots: tuple[Slot, ...]
+    steps: tuple[Segment | Interpreted, ...]
+    inputs: tuple[tuple[str, Any], ...]
+    params: tuple[tuple[str, Any], ...]
+    constants: tuple[Any, ...]
+    outputs: tuple[tuple[int, Shape, DType], ...]
+    kernels: tuple[str, ...] = ()
+    boundaries: tuple[str, ...] = field(default=())
+
+    def report(self) -> str:
+        """What is fused, what is interpreted, and why."""
+        lines = [f"{len(self.kernels)} kernels"]
+        lines += [f"  {k}" for k in self.kernels]
+        interpreted = [s for s in self.steps if isinstance(s, Interpreted)]
+        if interpreted:
+            lines.append(f"{len(interpreted)} interpreted nodes")
+            lines += [f"  {s.text}: {s.reason}" for s in interpreted]
+        if self.boundaries:
+            lines.append("boundaries between kernels")
+            lines += [f"  {b}" for b in self.boundaries]
+        return "\n".join(lines)
+
+
+def why_not(graph: Graph) -> str | None:
+    """Why a graph cannot be compiled as a whole; None where it can."""
+    if definitions(graph):
+        return "sizes that only a run tells have no native form yet"
+    return None
+
+
+def build(graph: Graph, target: Target | None = None) -> Program:
+    """Compile `graph`, which stays as it is."""
+    prepared = prepare(graph)
+    return _Builder(prepared, partition(prepared), target or Target()).build()
+
+
+class _Builder:
+    def __init__(self, graph: Graph, parts: Partition, target: Target) -> None:
+        self.graph = graph
+        self.parts = parts
+        self.names = Namer(graph)
+        self.prelude = Prelude(target.vector_bytes)
+        self.symbols = _symbols(graph)
+        self.steps = _clustered(parts.steps)
+        self.buffers: dict[Value, Buffer] = {}
+        self.homes: dict[Value, tuple[Home, int]] = {}
+        self.extra: list[tuple[Buffer, int]] = []  # scratch memory and the step it serves
+        in_memory = {n for s in self.steps for n in s.nodes}
+        self.reading = Reading(parts.virtual, in_memory, self.buffer)
+
+    def root(self, value: Value) -> Value:
+        return self.parts.aliases.get(value, value)
+
+    def buffer(self, value: Value) -> Buffer:
+        """The buffer of a value that is in memory."""
+        root = self.root(value)
+        if root not in self.buffers:
+            name = comment(self.names[root])
+            self.buffers[root] = Buffer(root.dtype, root.size, name)
+        return self.buffers[root]
+
+    def build(self) -> Program:
+        kernels = [
+            kernel_of(s, self.reading, self.buffer, self.names)
+            if s.kind in (StepKind.FUSED, StepKind.CONCAT)
+            else None
+            for s in self.steps
+        ]
+        for i, k in enumerate(kernels):
+            self.extra += [(b, i) for b in (k.scratch if k is not None else ())]
+        self._find_homes()
+        slots, number = self._slots(kernels)
+        functions, bodies = self._functions(kernels, number)
+        steps, entries = self._entries(bodies, number)
+        sizes = [SIZES] if self.symbols else []
+        text = "\n".join([self.prelude.text(), *sizes, *functions, *entries])
+        return Program(
+            text=text,
+            symbols=tuple(self.symbols),
+            slots=tuple(slots),
+            steps=tuple(steps),
+            inputs=tuple((v.name, v.type) for v in self.graph.inputs),
+            params=tuple((v.name, v.type) for v in self.graph.params),
+            constants=tuple(v.data for v in self._constants()),
+            outputs=tuple((number[self.buffer(v)], v.shape, v.dtype) for v in self.graph.outputs),
+            kernels=tuple(
+                self._kernel_line(s) for s in self.steps if s.kind is not StepKind.INTERPRETED
+            ),
+            boundaries=tuple(
+                f"{node_text(s.nodes[0], self.names)}: {s.reason}"
+                for s in self.steps
+                if s.reason and s.kind is StepKind.FUSED
+            ),
+        )
+
+    def _kernel_line(self, step: Step) -> str:
+        return "; ".join(node_text(n, self.names) for n in step.nodes)
+
+    # -- memory -----------------------------------------------------------------------------------
+
+    def _constants(self) -> list[Value]:
+        return [v for v in self.graph.constants if v in self.buffers]
+
+    def _find_homes(self) -> None:
+        for i, v in enumerate(self.graph.inputs):
+            self.homes[v] = (Home.INPUT, i)
+            self.buffer(v)
+        for i, v in enumerate(self.graph.params):
+            self.homes[v] = (Home.PARAM, i)
+            self.buffer(v)
+        for v in self.graph.outputs:
+            self.buffer(v)
+        for step in self.steps:
+            if step.kind is StepKind.INTERPRETED:
+                for v in (*step.nodes[0].inputs, *step.nodes[0].outputs):
+                    self.buffer(v)
+                for v in step.nodes[0].outputs:
+                    self.homes[v] = (Home.HOST, 0)
+        for i, v in enumerate(self._constants()):
+            self.homes[v] = (Home.CONSTANT, i)
+        for i, v in enumerate(self.graph.outputs):
+            self.homes.setdefault(self.root(v), (Home.OUTPUT, i))
+
+    def _slots(self, kernels: Sequence[Kernel | None]) -> tuple[list[Slot], dict[Buffer, int]]:
+        """The table of buffers, and where each buffer is in it."""
+        first: dict[Buffer, int] = {}
+        last: dict[Buffer, int] = {}
+        for i, (step, kernel) in enumerate(zip(self.steps, kernels, strict=True)):
+            if kernel is not None:
+                used = [*kernel.reads, *kernel.writes]
+            else:
+                node = step.nodes[0]
+                used = [self.buffer(v) for v in (*node.inputs, *node.outputs)]
+            for b in used:
+                first.setdefault(b, i)
+                last[b] = i
+        for v in self.graph.outputs:  # those that are copied when all is done
+            last[self.buffer(v)] = len(self.steps)
+        slots: list[Slot] = []
+        number: dict[Buffer, int] = {}
+        shapes = {self.root(v): v.shape for v in reversed(self.graph.outputs)}
+        for root, b in self.buffers.items():
+            home, position = self.homes.get(root, (Home.ARENA, 0))
+            shape = shapes.get(root, root.shape) if home is Home.OUTPUT else root.shape
+            number[b] = len(slots)
+            slots.append(Slot(home, position, b.dtype, shape, first.get(b, 0), last.get(b, 0)))
+        for b, i in self.extra:
+            number[b] = len(slots)
+            slots.append(Slot(Home.ARENA, 0, b.dtype, (b.size,), i, i))
+        return slots, number
+
+    # -- text -------------------------------------------------------------------------------------
+
+    def _functions(
+        self, kernels: Sequence[Kernel | None], number: dict[Buffer, int]
+    ) -> tuple[list[str], list[list[str]]]:
+        """The kernels as functions, equal ones once; and for each step the lines that run it."""
+        known: dict[str, str] = {}
+        functions: list[str] = []
+        bodies: list[list[str]] = []
+        for kernel in kernels:
+            if kernel is None:
+                bodies.append([])
+                continue
+            text = KernelText(kernel, self.prelude, self.symbols)
+            anonymous = text.text("?")
+            if anonymous not in known:
+                known[anonymous] = f"kernel{len(known)}"
+                functions.append(text.text(known[anonymous]) + "\n")
+            buffers = [*kernel.reads, *kernel.writes, *kernel.scratch]
+            args = [f"b[{number[b]}]" for b in buffers] + list(text.sizes.used)
+            call = f"{known[anonymous]}({', '.join(args)});"
+            lines = [f"  // {comment(n)}" for n in kernel.notes]
+            lines.append(
+                f"  if ((status = {call[:-1]})) return status;" if text.checked else f"  {call}"
+            )
+            bodies.append(lines)
+        return functions, bodies
+
+    def _entries(
+        self, bodies: Sequence[list[str]], number: dict[Buffer, int]
+    ) -> tuple[list[Segment | Interpreted], list[str]]:
+        """The order of everything, and the functions that the runtime calls."""
+        steps: list[Segment | Interpreted] = []
+        entries: list[str] = []
+        lines: list[str] = []
+
+        def finish() -> None:
+            if lines:
+                name = f"run{len(entries)}"
+                entries.append(self._entry(name, lines))
+                steps.append(Segment(name))
+                lines.clear()
+
+        for step, body in zip(self.steps, bodies, strict=True):
+            if step.kind is not StepKind.INTERPRETED:
+                lines += body
+                continue
+            finish()
+            node = step.nodes[0]
+            steps.append(self._interpreted(node, step.reason, number))
+        finish()
+        return steps, entries
+
+    def _entry(self, name: str, lines: Sequence[str]) -> str:
+        body = "\n".join(lines)
+        head = [f"  const i64 n{i} = dims[{i}];" for i in self.symbols.values() if f"n{i}" in body]
+        head += ["  int status;"] if "status" in body else []
+        inside = "\n".join([*head, body])
+        return (
+            f"int {name}(void *const *b, const i64 *dims) {{\n"
+            f"  (void)b, (void)dims;\n{inside}\n  return 0;\n}}\n"
+        )
+
+    def _interpreted(self, node: Node, reason: str, number: dict[Buffer, int]) -> Interpreted:
+        return Interpreted(
+            node.op,
+            tuple((number[self.buffer(v)], v.shape) for v in node.inputs),
+            tuple(number[self.buffer(v)] for v in node.outputs),
+            reason,
+            node_text(node, self.names),
+        )
+
+
+def _symbols(graph: Graph) -> dict[str, int]:
+    """The symbolic sizes of a graph, numbered by name."""
+    found = {s.name for v in [*graph.inputs, *graph.params] for d in v.shape for s in symbols(d)}
+    for node in graph.nodes:
+        found |= {s.name for v in node.outputs for d in v.shape for s in symbols(d)}
+        found |= {s.name for s in node.op.symbols()}
+    return {name: i for i, name in enumerate(sorted(found))}
+
+
+def _clustered(steps: Sequence[Step]) -> list[Step]:
+    """Steps in an order in which interpreted ones interrupt the others as rarely as they can."""
+    writer = {v: s for s in steps for n in s.nodes for v in n.outputs}
+    waits: dict[Step, set[Step]] = {}
+    for s in steps:
+        waits[s] = _needed(s, writer)
+    readers: dict[Step, list[Step]] = {s: [] for s in steps}
+    for s, needed in waits.items():
+        for other in needed:
+            readers[other].append(s)
+    import heapq
+
+    rank = {s: i for i, s in enumerate(steps)}
+    native: list[int] = []
+    foreign: list[int] = []
+
+    def ready(s: Step) -> None:
+        heapq.heappush(foreign if s.kind is StepKind.INTERPRETED else native, rank[s])
+
+    for s in steps:
+        if not waits[s]:
+            ready(s)
+    out: list[Step] = []
+    while native or foreign:
+        s = steps[heapq.heappop(native or foreign)]
+        out.append(s)
+        for reader in readers[s]:
+            waits[reader].discard(s)
+            if not waits[reader]:
+                ready(reader)
+    assert len(out) == len(steps), "steps wait for each other in a circle"
+    return out
+
+
+def _needed(step: Step, writer: dict[Value, Step]) -> set[Step]:
+    """The steps that must have run before."""
+    found: set[Step] = set()
+    seen: set[Value] = set()
+    pending = [v for n in step.nodes for v in n.inputs]
+    while pending:
+        v = pending.pop()
+        if v in seen:
+            continue
+        seen.add(v)
+        if v in writer:
+            found.add(writer[v])
+        elif v.node is not None:
+            pending += v.node.inputs
+    found.discard(step)
+    return found

@@ -1,0 +1,109 @@
+"""Conversions between element types, on registers and between registers and memory."""
+
+from __future__ import annotations
+
+from ...dtypes import DType, bfloat16, float16
+from .prelude import _BYTES, Prelude
+
+_HALF = {float16: "f16", bfloat16: "bf16"}
+
+
+def narrow_name(dtype: DType) -> str | None:
+    """ "f16" or "bf16" for the dtypes whose memory and register types differ."""
+    return _HALF.get(dtype)
+
+
+def from_narrow(prelude: Prelude, kind: str, lanes: int) -> str:
+    """The function that makes float32 of the bits of narrow floats."""
+    if lanes == 1:
+        return prelude.once(f"from_{kind}_1", _FROM[kind])
+    scalar = from_narrow(prelude, kind, 1)
+    if kind == "bf16":
+        u16, u32 = prelude.vector("u16", lanes), prelude.vector("u32", lanes)
+        f32 = prelude.vector("f32", lanes)
+        body = f"return ({f32})(__builtin_convertvector(a, {u32}) << 16);"
+        name = f"from_bf16_{lanes}"
+        return prelude.once(name, f"static inline {f32} {name}({u16} a) {{ {body} }}")
+    return prelude.lanewise(f"from_{kind}_{lanes}", scalar, "f32", "u16", lanes)
+
+
+def to_narrow(prelude: Prelude, kind: str, lanes: int) -> str:
+    """The function that rounds float32 to the bits of narrow floats."""
+    if lanes == 1:
+        return prelude.once(f"to_{kind}_1", _TO[kind])
+    scalar = to_narrow(prelude, kind, 1)
+    return prelude.lanewise(f"to_{kind}_{lanes}", scalar, "u16", "f32", lanes)
+
+
+def rounded(prelude: Prelude, kind: str, lanes: int, x: str) -> str:
+    """A float32 rounded to what the narrow type holds."""
+    return f"{from_narrow(prelude, kind, lanes)}({to_narrow(prelude, kind, lanes)}({x}))"
+
+
+def convert(prelude: Prelude, x: str, old: str, new: str, lanes: int) -> str:
+    """A register of type `old` as one of type `new`; neither is a mask."""
+    if old == new:
+        return x
+    if lanes == 1:
+        if old[0] == "f" and new[0] in "iu" and _BYTES[new] < 4:
+            return f"({new})(i32)({x})"  # as NumPy: by way of a wider integer
+        if old[0] == "f" and new == "u32":
+            return f"(u32)(i64)({x})"
+        return f"({new})({x})"
+    if old[0] == "f" and new[0] in "iu":
+        if new == "u64":
+            cast = prelude.once(
+                f"u64_of_{old}", f"static inline u64 u64_of_{old}({old} x) {{ return (u64)x; }}"
+            )
+            name = f"to_u64_{old}x{lanes}"
+            return f"{prelude.lanewise(name, cast, 'u64', old, lanes)}({x})"
+        middle = "i64" if new == "u32" else "i32"
+        if _BYTES[new] < 4 or new == "u32":
+            x = f"__builtin_convertvector({x}, {prelude.vector(middle, lanes)})"
+    return f"__builtin_convertvector({x}, {prelude.vector(new, lanes)})"
+
+
+_FROM = {
+    "bf16": """
+static inline f32 from_bf16_1(u16 a) {
+  union { u32 i; f32 f; } u = {(u32)a << 16};
+  return u.f;
+}""",
+    "f16": """
+static inline f32 from_f16_1(u16 a) {
+  union { u32 i; f32 f; } u;
+  const u32 sign = (u32)(a & 0x8000) << 16, rest = a & 0x7fff;
+  if (rest >= 0x7c00) {
+    u.i = sign | 0x7f800000 | (rest & 0x3ff) << 13;
+  } else if (rest >= 0x0400) {
+    u.i = sign | ((rest << 13) + 0x38000000);
+  } else {
+    u.f = (f32)rest * 0x1p-24f;
+    u.i |= sign;
+  }
+  return u.f;
+}""",
+}
+
+# Rounding to the nearest, halves to the even neighbour.
+_TO = {
+    "bf16": """
+static inline u16 to_bf16_1(f32 a) {
+  union { f32 f; u32 i; } u = {a};
+  if (a != a) return (u16)(u.i >> 16 | 0x40);
+  return (u16)((u.i + 0x7fff + (u.i >> 16 & 1)) >> 16);
+}""",
+    "f16": """
+static inline u16 to_f16_1(f32 a) {
+  union { f32 f; u32 i; } u = {a};
+  const u32 sign = u.i >> 16 & 0x8000;
+  u.i &= 0x7fffffff;
+  if (u.i > 0x7f800000) return (u16)(sign | 0x7e00);
+  if (u.i >= 0x477ff000) return (u16)(sign | 0x7c00);
+  if (u.i < 0x38800000) {  // below the normal range: let a float addition round
+    u.f += 0.5f;
+    return (u16)(sign | (u.i - 0x3f000000));
+  }
+  return (u16)(sign | ((u.i - 0x38000000 + 0xfff + (u.i >> 13 & 1)) >> 13));
+}""",
+}

@@ -1,0 +1,342 @@
+"""Scalar expressions as C, for one element or for several lanes at a time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from ...dtypes import DType, bool_
+from ..index import Axis, Index
+from ..loops import Call, Const, Expr, Guard, Holds, Load, Position, Ref
+from .convert import convert, from_narrow, narrow_name, rounded
+from .integers import CHECKED, integer_function
+from .prelude import Prelude
+from .types import Sizes, index_text, literal, memory, register
+
+LANE_AXIS = -1  # the number of the axis that counts lanes within a group
+
+_SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "band": "&", "bor": "|", "bxor": "^"}
+_SIGNS |= {"shl": "<<", "shr": ">>"}
+_TESTS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+_LOGIC = {"and": "&", "or": "|", "xor": "^"}
+
+
+@dataclass
+class Lanes:
+    """How many elements are computed at a time, along which axis, and where the group stands.
+
+    `offset` is that of the group from the counter; `rest` is the variable with the number of lanes
+    that exist, "" where all do.
+    """
+
+    count: int = 1
+    axis: Axis | None = None
+    offset: int = 0
+    rest: str = ""
+    suffix: str = ""
+
+
+@dataclass
+class Scope:
+    """What a kernel's text refers to."""
+
+    prelude: Prelude
+    sizes: Sizes
+    buffers: dict[int, str] = field(default_factory=dict)  # by id of the buffer
+    varying: dict[str, bool] = field(default_factory=dict)  # of names: whether one per lane
+    mask_bytes: int = 1
+
+
+class Writer:
+    """Writes expressions in a scope, for a group of lanes."""
+
+    def __init__(self, scope: Scope, lanes: Lanes) -> None:
+        self.scope = scope
+        self.prelude = scope.prelude
+        self.lanes = lanes
+
+    # -- what varies ------------------------------------------------------------------------------
+
+    def varies(self, e: Expr) -> bool:
+        """Whether lanes have different values."""
+        if self.lanes.axis is None:
+            return False
+        if isinstance(e, Call):
+            return any(self.varies(a) for a in e.args)
+        if isinstance(e, Ref):
+            return self.scope.varying[e.name]
+        if isinstance(e, Load):
+            return self.moves(e.at) or any(self.moves(g.index) for g in e.guards)
+        if isinstance(e, Position):
+            return self.moves(e.at)
+        return isinstance(e, Holds) and any(self.moves(g.index) for g in e.guards)
+
+    def moves(self, index: Index) -> bool:
+        return any(a == self.lanes.axis or a.number == LANE_AXIS for a in index.axes())
+
+    # -- types ------------------------------------------------------------------------------------
+
+    def type_of(self, dtype: DType, lanes: int) -> str:
+        """The C type of a register."""
+        if dtype is bool_:
+            return "int" if lanes == 1 else self.prelude.vector(self.mask_type(), lanes)
+        return register(dtype) if lanes == 1 else self.prelude.vector(register(dtype), lanes)
+
+    def mask_type(self) -> str:
+        return f"i{self.scope.mask_bytes * 8}"
+
+    # -- expressions ------------------------------------------------------------------------------
+
+    def vector(self, e: Expr) -> str:
+        """`e` in all lanes, whether it varies or not."""
+        text = self.write(e)
+        return text if self.varies(e) or self.lanes.count == 1 else self.spread(text, e.dtype)
+
+    def spread(self, text: str, dtype: DType) -> str:
+        """A scalar in all lanes."""
+        if dtype is bool_:
+            kind = self.mask_type()
+            return f"{self.prelude.splat(kind, self.lanes.count)}(({kind})-({text}))"
+        return f"{self.prelude.splat(register(dtype), self.lanes.count)}({text})"
+
+    def write(self, e: Expr) -> str:
+        """`e`: a vector where it varies, else a scalar."""
+        lanes = self.lanes.count if self.varies(e) else 1
+        if isinstance(e, Const):
+            return literal(e.value, e.dtype)
+        if isinstance(e, Ref):
+            return e.name + (self.lanes.suffix if self.scope.varying[e.name] else "")
+        if isinstance(e, Load):
+            return self._load(e, lanes)
+        if isinstance(e, Position):
+            return self._position(e, lanes)
+        if isinstance(e, Holds):
+            return self._holds(e, lanes)
+        return self._call(e, lanes)
+
+    # -- places -----------------------------------------------------------------------------------
+
+    def index(self, index: Index, lane: str = "") -> str:
+        """An index as C, of the group's first lane or of the lane that a variable says."""
+        names: dict[Axis, str] = {}
+        axis = self.lanes.axis
+        if axis is not None:
+            parts = [str(axis)]
+            parts += [str(self.lanes.offset)] if self.lanes.offset else []
+            parts += [lane] if lane else []
+            names[axis] = f"({' + '.join(parts)})" if len(parts) > 1 else parts[0]
+        local = " + ".join(
+            p for p in (str(self.lanes.offset) if self.lanes.offset else "", lane) if p
+        )
+        for a in index.axes():
+            if a.number == LANE_AXIS:
+                names[a] = f"({local})" if local else "0"
+        return index_text(index, self.scope.sizes, names)
+
+    def step(self, index: Index) -> int | str | None:
+        """How far a lane moves in memory: a number, C text, or None where it is irregular."""
+        total = 0
+        for a in index.axes():
+            if a == self.lanes.axis or a.number == LANE_AXIS:
+                found = index.stride(a)
+                if found is None:
+                    return None
+                if not isinstance(found, int):
+                    return self.scope.sizes(found)
+                total += found
+        return total
+
+    def condition(self, guards: tuple[Guard, ...], lane: str = "") -> str:
+        """Guards as a C condition on scalars."""
+        parts = []
+        for g in guards:
+            at = self.index(g.index, lane)
+            if g.low is not None:
+                parts.append(f"{at} >= {self.scope.sizes(g.low)}")
+            if g.high is not None:
+                parts.append(f"{at} < {self.scope.sizes(g.high)}")
+        return " && ".join(parts) or "1"
+
+    def _load(self, e: Load, lanes: int) -> str:
+        """An element, or elements, from memory into a register."""
+        kind = memory(e.dtype)
+        base = self.scope.buffers[id(e.buffer)]
+        if lanes == 1:
+            text = f"{base}[{self.index(e.at)}]"
+            text = self._loaded(text, e.dtype, 1)
+            return f"({self.condition(e.guards)} ? {text} : 0)" if e.guards else text
+        uniform = not any(self.moves(g.index) for g in e.guards)
+        if self.step(e.at) == 1 and uniform:
+            place = f"{base} + {self.index(e.at)}"
+            if self.lanes.rest:
+                text = f"{self.prelude.load_some(kind, lanes)}({place}, {self.lanes.rest})"
+            else:
+                text = f"{self.prelude.load(kind, lanes)}({place})"
+            if e.guards:
+                zero = f"({self.prelude.vector(kind, lanes)}){{0}}"
+                text = f"({self.condition(e.guards)} ? {text} : {zero})"
+            return self._loaded(text, e.dtype, lanes)
+        return self._loaded(self._gathered(e, kind, base, lanes), e.dtype, lanes)
+
+    def _gathered(self, e: Load, kind: str, base: str, lanes: int) -> str:
+        """Elements that are not adjacent, one by one."""
+        v = self.prelude.vector(kind, lanes)
+        element = f"{base}[{self.index(e.at, 'l')}]"
+        if e.guards:
+            element = f"{self.condition(e.guards, 'l')} ? {element} : 0"
+        limit = self.lanes.rest or str(lanes)
+        loop = f"for (i64 l = 0; l < {limit}; l++) x_[l] = {element};"
+        return f"({{ {v} x_ = {{0}}; {loop} x_; }})"
+
+    def _loaded(self, text: str, dtype: DType, lanes: int) -> str:
+        """What memory holds, as a register."""
+        narrow = narrow_name(dtype)
+        if narrow is not None:
+            return f"{from_narrow(self.prelude, narrow, lanes)}({text})"
+        if dtype is bool_ and lanes > 1:
+            mask = self.prelude.vector(self.mask_type(), lanes)
+            return f"(__builtin_convertvector({text}, {mask}) != 0)"
+        return f"({text} != 0)" if dtype is bool_ else text
+
+    def _position(self, e: Position, lanes: int) -> str:
+        if lanes == 1:
+            return f"(i64)({self.index(e.at)})"
+        v = self.prelude.vector("i64", lanes)
+        loop = f"for (i64 l = 0; l < {lanes}; l++) x_[l] = {self.index(e.at, 'l')};"
+        return f"({{ {v} x_; {loop} x_; }})"
+
+    def _holds(self, e: Holds, lanes: int) -> str:
+        if lanes == 1:
+            return f"({self.condition(e.guards)})"
+        v = self.prelude.vector(self.mask_type(), lanes)
+        loop = f"for (i64 l = 0; l < {lanes}; l++) x_[l] = -({self.condition(e.guards, 'l')});"
+        return f"({{ {v} x_; {loop} x_; }})"
+
+    # -- calls ------------------------------------------------------------------------------------
+
+    def _call(self, e: Call, lanes: int) -> str:
+        operand = e.args[0].dtype
+        args = [self.vector(a) if lanes > 1 else self.write(a) for a in e.args]
+        if e.fn == "cast":
+            return self._cast(args[0], operand, e.dtype, lanes)
+        if e.fn == "where":
+            return self._where(args, e.dtype, lanes)
+        kind = register(operand)
+        if e.fn in _TESTS:
+            if operand is bool_:
+                return self._test_bools(e.fn, args, lanes)
+            text = f"({args[0]} {_TESTS[e.fn]} {args[1]})"
+            return self.fit_mask(text, operand, lanes)
+        if e.fn in _LOGIC:
+            return f"({args[0]} {_LOGIC[e.fn]} {args[1]})"
+        if e.fn == "not":
+            return f"(!{args[0]})" if lanes == 1 else f"(~{args[0]})"
+        return self._number(e, args, kind, lanes)
+
+    def _number(self, e: Call, args: list[str], kind: str, lanes: int) -> str:
+        integer = kind[0] != "f"
+        if e.fn in _SIGNS:
+            text = f"({args[0]} {_SIGNS[e.fn]} {args[1]})"
+            return f"(({kind}){text})" if integer and lanes == 1 else text
+        if e.fn == "conj":
+            return args[0]
+        if e.fn in ("neg", "bnot"):
+            text = f"({'-' if e.fn == 'neg' else '~'}{args[0]})"
+            return f"(({kind}){text})" if integer and lanes == 1 else text
+        if e.fn in ("max", "min"):
+            other = e.args[1]
+            number = isinstance(other, Const) and not (
+                isinstance(other.value, float) and math.isnan(other.value)
+            )
+            if number and not integer:
+                return f"{self.prelude.bound(e.fn, kind, lanes)}({args[0]}, {args[1]})"
+            return f"{self.prelude.extremum(e.fn, kind, lanes)}({args[0]}, {args[1]})"
+        if e.fn == "abs":
+            return f"{self.prelude.abs(kind, lanes)}({args[0]})"
+        if e.fn in CHECKED:
+            return f"{integer_function(self.prelude, e.fn, kind)}({', '.join(args)}, &status)"
+        if e.fn == "ipow":
+            return f"{integer_function(self.prelude, e.fn, kind)}({', '.join(args)})"
+        return f"{self.prelude.math(e.fn, kind, lanes)}({', '.join(args)})"
+
+    def _test_bools(self, fn: str, args: list[str], lanes: int) -> str:
+        """Comparisons of bools, false before true."""
+        a, b = args
+        if lanes == 1:
+            return f"({a} {_TESTS[fn]} {b})"
+        if fn in ("eq", "ne"):
+            return f"({'~' if fn == 'eq' else ''}({a} ^ {b}))"
+        # In a vector true is -1: the order is turned round.
+        turned = {"lt": ">", "le": ">=", "gt": "<", "ge": "<="}[fn]
+        return f"({a} {turned} {b})"
+
+    def fit_mask(self, text: str, operand: DType, lanes: int) -> str:
+        """A comparison's result as the kernel's masks are."""
+        from .types import register_bytes
+
+        if lanes == 1 or register_bytes(operand) == self.scope.mask_bytes:
+            return text
+        return f"__builtin_convertvector({text}, {self.prelude.vector(self.mask_type(), lanes)})"
+
+    def _where(self, args: list[str], dtype: DType, lanes: int) -> str:
+        from .types import register_bytes
+
+        cond, a, b = args
+        if lanes == 1:
+            return f"({cond} ? {a} : {b})"
+        if dtype is bool_:
+            return f"(({cond} & {a}) | (~{cond} & {b}))"
+        size = register_bytes(dtype)
+        if size != self.scope.mask_bytes:
+            mask = self.prelude.vector(f"i{size * 8}", lanes)
+            cond = f"__builtin_convertvector({cond}, {mask})"
+        return f"{self.prelude.sel(register(dtype), lanes)}({cond}, {a}, {b})"
+
+    def _cast(self, x: str, old: DType, new: DType, lanes: int) -> str:
+        narrow = narrow_name(new)
+        if narrow is not None:
+            x = self._cast_number(x, old, "f32", lanes)
+            return rounded(self.prelude, narrow, lanes, x)
+        if new is bool_:
+            return self.fit_mask(f"({x} != 0)", old, lanes)
+        return self._cast_number(x, old, register(new), lanes)
+
+    def _cast_number(self, x: str, old: DType, new: str, lanes: int) -> str:
+        if old is not bool_:
+            return convert(self.prelude, x, register(old), new, lanes)
+        if lanes == 1:
+            return f"({new})({x})"
+        return f"__builtin_convertvector(-({x}), {self.prelude.vector(new, lanes)})"
+
+    # -- stores -----------------------------------------------------------------------------------
+
+    def store(self, base: str, at: Index, e: Expr) -> str:
+        """A statement that writes `e` to memory."""
+        dtype = e.dtype
+        kind = memory(dtype)
+        if self.lanes.count == 1 or not self.moves(at):
+            assert self.lanes.count == 1 or not self.varies(e)
+            return f"{base}[{self.index(at)}] = {self._stored(self.write(e), dtype, 1)};"
+        lanes = self.lanes.count
+        text = self._stored(self.vector(e), dtype, lanes)
+        if self.step(at) == 1:
+            place = f"{base} + {self.index(at)}"
+            if self.lanes.rest:
+                some = self.prelude.store_some(kind, lanes)
+                return f"{some}({place}, {text}, {self.lanes.rest});"
+            return f"{self.prelude.store(kind, lanes)}({place}, {text});"
+        v = self.prelude.vector(kind, lanes)
+        limit = self.lanes.rest or str(lanes)
+        loop = f"for (i64 l = 0; l < {limit}; l++) {base}[{self.index(at, 'l')}] = x_[l];"
+        return f"{{ const {v} x_ = {text}; {loop} }}"
+
+    def _stored(self, text: str, dtype: DType, lanes: int) -> str:
+        """A register as memory holds it."""
+        from .convert import to_narrow
+
+        narrow = narrow_name(dtype)
+        if narrow is not None:
+            return f"{to_narrow(self.prelude, narrow, lanes)}({text})"
+        if dtype is bool_ and lanes > 1:
+            return f"__builtin_convertvector(-({text}), {self.prelude.vector('u8', lanes)})"
+        return text

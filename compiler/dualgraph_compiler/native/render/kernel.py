@@ -1,0 +1,284 @@
+"""Kernels as C functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ...dtypes import DType, bool_
+from ..index import Axis
+from ..loops import (
+    Call,
+    Declare,
+    Finish,
+    Kernel,
+    Let,
+    Loop,
+    Stmt,
+    Store,
+    Update,
+    expressions,
+)
+from ..lower.pointwise import is_costly
+from .expressions import Lanes, Scope, Writer
+from .integers import CHECKED
+from .prelude import Prelude
+from .types import Sizes, literal, memory, register, register_bytes
+
+_MAX_GROUP = 64  # lanes taken together at most; rows of scratch memory have as many places
+
+
+class KernelText:
+    """Renders one kernel: `body` is the function's text, `sizes` the symbolic sizes it needs."""
+
+    def __init__(self, kernel: Kernel, prelude: Prelude, symbols: dict[str, int]) -> None:
+        self.kernel = kernel
+        self.prelude = prelude
+        self.sizes = Sizes(symbols)
+        self.scope = Scope(prelude, self.sizes)
+        buffers = [*kernel.reads, *kernel.writes, *kernel.scratch]
+        self.scope.buffers = {id(b): f"b{i}" for i, b in enumerate(buffers)}
+        self.checked = any(
+            isinstance(e, Call) and e.fn in CHECKED for e in expressions(kernel.body)
+        )
+        self.lanes = self._lane_count()
+        self.scope.mask_bytes = max(1, self._widest())
+        self._vector_sums: dict[str, int] = {}  # accumulators with lanes: how many groups
+        self._lines: list[str] = []
+        self._block(kernel.body, [Lanes()], 1)
+
+    def text(self, name: str) -> str:
+        """The function under a name."""
+        inside = "\n".join(self._lines)
+        parameters = [
+            f"{'const ' if b in self.kernel.reads else ''}{memory(b.dtype)} *restrict "
+            f"{self.scope.buffers[id(b)]}"
+            for b in (*self.kernel.reads, *self.kernel.writes, *self.kernel.scratch)
+        ]
+        parameters += [f"i64 {n}" for n in self.sizes.used]
+        result = "int" if self.checked else "void"
+        head = f"static {result} {name}({', '.join(parameters) or 'void'})"
+        if self.checked:
+            inside = f"  int status = 0;\n{inside}\n  return status;"
+        return f"{head} {{\n{inside}\n}}"
+
+    # -- lanes ------------------------------------------------------------------------------------
+
+    def _widest(self) -> int:
+        dtypes: list[DType] = []
+        for e in expressions(self.kernel.body):
+            dtypes.append(e.dtype)
+        return max((register_bytes(d) for d in dtypes if d is not bool_), default=1)
+
+    def _lane_count(self) -> int:
+        """How many elements a vector holds, by the widest number in the kernel."""
+        axes = [s.axis for s in _loops(self.kernel.body) if s.lanes]
+        names = {e.fn for e in expressions(self.kernel.body) if isinstance(e, Call)}
+        if self.checked or "ipow" in names or not axes:
+            return 1
+        lanes = max(2, self.prelude.vector_bytes // max(1, self._widest()))
+        if all(isinstance(a.extent, int) and a.extent < min(4, lanes) for a in axes):
+            return 1
+        return min(lanes, _MAX_GROUP)
+
+    def _groups(self, loop: Loop) -> int:
+        """How many vectors the main loop takes at a time: more where sums would wait."""
+        updates = [s for s in _statements(loop.body) if isinstance(s, Update)]
+        if not updates:
+            return 1
+        costly = any(is_costly(s.expr) for s in _statements(loop.body) if isinstance(s, Let))
+        groups = 2 if costly or len(updates) > 2 else 4
+        groups = min(groups, _MAX_GROUP // self.lanes)
+        extent = loop.axis.extent
+        if isinstance(extent, int) and extent < 2 * groups * self.lanes:
+            return 1
+        return groups
+
+    # -- statements -------------------------------------------------------------------------------
+
+    def _line(self, depth: int, text: str) -> None:
+        self._lines.append("  " * depth + text)
+
+    def _block(self, body: Iterable[Stmt], groups: list[Lanes], depth: int) -> None:
+        stmts = list(body)
+        for s in stmts:
+            if isinstance(s, Let):
+                self._let(s, groups, depth)
+            elif isinstance(s, Store):
+                self._store(s, groups, depth)
+            elif isinstance(s, Declare):
+                self._declare(s, stmts, groups, depth)
+            elif isinstance(s, Update):
+                self._update(s, groups, depth)
+            elif isinstance(s, Finish):
+                self._finish(s, groups, depth)
+            elif s.lanes and self.lanes > 1:
+                self._vector_loop(s, depth)
+            else:
+                self._loop(s, groups, depth)
+
+    def _let(self, s: Let, groups: list[Lanes], depth: int) -> None:
+        first = Writer(self.scope, groups[0])
+        varies = first.varies(s.expr)
+        self.scope.varying[s.name] = varies
+        note = f"  // {comment(s.note)}" if s.note else ""
+        for g in groups if varies else groups[:1]:
+            w = Writer(self.scope, g)
+            type_ = w.type_of(s.expr.dtype, g.count if varies else 1)
+            suffix = g.suffix if varies else ""
+            self._line(depth, f"const {type_} {s.name}{suffix} = {w.write(s.expr)};{note}")
+            note = ""
+
+    def _store(self, s: Store, groups: list[Lanes], depth: int) -> None:
+        base = self.scope.buffers[id(s.buffer)]
+        moves = Writer(self.scope, groups[0]).moves(s.at)
+        for g in groups if moves else groups[:1]:
+            self._line(depth, Writer(self.scope, g).store(base, s.at, s.expr))
+
+    def _loop(self, s: Loop, groups: list[Lanes], depth: int) -> None:
+        i, n = str(s.axis), self.sizes(s.axis.extent)
+        self._line(depth, f"for (i64 {i} = 0; {i} < {n}; {i}++) {{")
+        self._block(s.body, groups, depth + 1)
+        self._line(depth, "}")
+
+    def _vector_loop(self, s: Loop, depth: int) -> None:
+        """Groups of vectors, then single vectors, then what is left."""
+        i, n, w = str(s.axis), self.sizes(s.axis.extent), self.lanes
+        groups = self._groups(s)
+        extent = s.axis.extent
+        known = extent if isinstance(extent, int) else None
+        self._line(depth, "{")
+        depth += 1
+        self._line(depth, f"i64 {i} = 0;")
+        for count in (groups, 1) if groups > 1 else (1,):
+            step = w * count
+            left = known % (w * groups) if known is not None and count < groups else known
+            if left is not None and left < step:
+                continue
+            self._line(depth, f"for (; {i} + {step} <= {n}; {i} += {step}) {{")
+            self._block(
+                s.body, self._lane_groups(s.axis, count, count > 1 or groups > 1), depth + 1
+            )
+            self._line(depth, "}")
+        if known is None or known % w:
+            self._line(depth, f"if ({i} < {n}) {{")
+            self._line(depth + 1, f"const i64 rest = {n} - {i};")
+            tail = Lanes(w, s.axis, 0, "rest", "_0" if groups > 1 else "")
+            self._block(s.body, [tail], depth + 1)
+            self._line(depth, "}")
+        self._line(depth - 1, "}")
+
+    def _lane_groups(self, axis: Axis, count: int, numbered: bool) -> list[Lanes]:
+        w = self.lanes
+        return [Lanes(w, axis, u * w, "", f"_{u}" if numbered else "") for u in range(count)]
+
+    # -- folds ------------------------------------------------------------------------------------
+
+    def _declare(self, s: Declare, block: list[Stmt], groups: list[Lanes], depth: int) -> None:
+        """Accumulators: one for each group of lanes inside the loop that has lanes."""
+        ident = _identity(s.fold, s.dtype)
+        inside = [b for b in _loops(block) if b.lanes and _updates(b, s.name)]
+        outer = groups[0].axis is not None
+        self.scope.varying[s.name] = outer or bool(inside)
+        if self.lanes == 1 or not (outer or inside):
+            self._line(
+                depth, f"{Writer(self.scope, Lanes()).type_of(s.dtype, 1)} {s.name} = {ident};"
+            )
+            return
+        w = Writer(self.scope, Lanes(self.lanes))
+        type_, value = w.type_of(s.dtype, self.lanes), w.spread(ident, s.dtype)
+        if outer:
+            for g in groups:
+                self._line(depth, f"{type_} {s.name}{g.suffix} = {value};")
+            return
+        count = max(self._groups(b) for b in inside)
+        self._vector_sums[s.name] = count
+        for u in range(count):
+            self._line(depth, f"{type_} {s.name}{f'_{u}' if count > 1 else ''} = {value};")
+
+    def _update(self, s: Update, groups: list[Lanes], depth: int) -> None:
+        lanes = self.lanes if self.scope.varying[s.name] and self.lanes > 1 else 1
+        for g in groups:
+            w = Writer(self.scope, g)
+            name = s.name + (g.suffix if lanes > 1 else "")
+            x = w.vector(s.expr) if lanes > 1 else w.write(s.expr)
+            if g.rest and s.name in self._vector_sums:
+                x = self._masked(w, s, x)
+            self._line(depth, f"{name} = {self._folded(w, s.fold, s.expr.dtype, lanes, name, x)};")
+
+    def _masked(self, w: Writer, s: Update, x: str) -> str:
+        """`x` in the lanes that exist, else what changes nothing."""
+        dtype = s.expr.dtype
+        ident = w.spread(_identity(s.fold, dtype), dtype)
+        if dtype is bool_:
+            first = f"{self.prelude.first(w.mask_type(), self.lanes)}(rest)"
+            return f"(({first} & {x}) | (~{first} & {ident}))"
+        bits = f"i{register_bytes(dtype) * 8}"
+        first = f"{self.prelude.first(bits, self.lanes)}(rest)"
+        return f"{self.prelude.sel(register(dtype), self.lanes)}({first}, {x}, {ident})"
+
+    def _folded(self, w: Writer, fold: str, dtype: DType, lanes: int, a: str, b: str) -> str:
+        kind = w.mask_type() if dtype is bool_ and lanes > 1 else register(dtype)
+        if dtype is bool_:
+            return f"{a} {'|' if fold == 'any' else '&'} {b}"
+        return self.prelude.folded(fold, kind, lanes, a, b)
+
+    def _finish(self, s: Finish, groups: list[Lanes], depth: int) -> None:
+        vector = self.scope.varying[s.accumulator] and self.lanes > 1
+        if groups[0].axis is not None and vector:  # each lane has folded for itself
+            self.scope.varying[s.name] = True
+            for g in groups:
+                type_ = Writer(self.scope, g).type_of(s.dtype, self.lanes)
+                self._line(depth, f"const {type_} {s.name}{g.suffix} = {s.accumulator}{g.suffix};")
+            return
+        self.scope.varying[s.name] = False
+        w = Writer(self.scope, Lanes(self.lanes if vector else 1))
+        total = s.accumulator
+        if vector:
+            count = self._vector_sums[s.accumulator]
+            names = [f"{s.accumulator}_{u}" for u in range(count)] if count > 1 else [total]
+            while len(names) > 1:
+                pairs = [
+                    f"({self._folded(w, s.fold, s.dtype, self.lanes, a, b)})"
+                    for a, b in zip(names[::2], names[1::2], strict=True)
+                ]
+                names = pairs
+            kind = w.mask_type() if s.dtype is bool_ else register(s.dtype)
+            total = f"{self.prelude.fold_lanes(s.fold, kind, self.lanes)}({names[0]})"
+            total = f"({total} != 0)" if s.dtype is bool_ else total
+        self._line(depth, f"const {w.type_of(s.dtype, 1)} {s.name} = {total};")
+
+
+def comment(text: str) -> str:
+    """Text made safe for a comment: names may come from a file."""
+    return re.sub(r"[^A-Za-z0-9_ ,.=()\[\]:%*+<>-]", "_", text)[:200]
+
+
+def _identity(fold: str, dtype: DType) -> str:
+    import math
+
+    import numpy as np
+
+    if dtype is bool_:
+        return "0" if fold in ("any", "sum") else "1"
+    if fold in ("sum", "prod"):
+        return literal(0 if fold == "sum" else 1, dtype)
+    if dtype.is_floating_point:
+        return literal(-math.inf if fold == "max" else math.inf, dtype)
+    info = np.iinfo(dtype.np)
+    return literal(int(info.min if fold == "max" else info.max), dtype)
+
+
+def _statements(body: Iterable[Stmt]) -> Iterable[Stmt]:
+    for s in body:
+        yield s
+        if isinstance(s, Loop):
+            yield from _statements(s.body)
+
+
+def _loops(body: Iterable[Stmt]) -> list[Loop]:
+    return [s for s in _statements(body) if isinstance(s, Loop)]
+
+
+def _updates(loop: Loop, name: str) -> bool:
+    return any(isinstance(s, Update) and s.name == name for s in _statements(loop.body))

@@ -1,0 +1,359 @@
+"""Helper functions of a program's text, emitted as they are asked for, each once.
+
+A helper is named ``<what>_<type>x<lanes>``; one lane means a plain scalar. Bool values are masks:
+in vectors an integer of all ones or zeros per lane, as wide as the widest number beside it; alone
+an int, 0 or 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..math import FUNCTIONS
+from .types import TYPEDEFS
+
+HEADER = """\
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+"""
+
+_BYTES = {"f32": 4, "f64": 8, **{f"{s}{b}": b // 8 for s in "iu" for b in (8, 16, 32, 64)}}
+
+# Functions of the C library: float64 and those that have no vector form of their own.
+_LIBM = {"rint", "floor", "ceil", "trunc", "sqrt", "exp", "exp2", "expm1", "log", "log2", "log10"}
+_LIBM |= {"log1p", "erf", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh"}
+_LIBM |= {"asinh", "acosh", "atanh", "atan2", "pow", "fmod"}
+_BINARY = {"atan2", "pow", "fmod", "floor_div", "remainder"}
+
+
+class Prelude:
+    """Collects types and helpers."""
+
+    def __init__(self, vector_bytes: int) -> None:
+        self.vector_bytes = vector_bytes
+        self._types: dict[str, str] = {}
+        self._functions: dict[str, str] = {}
+
+    def text(self) -> str:
+        """Everything asked for so far."""
+        parts = [HEADER, TYPEDEFS, *self._types.values(), *self._functions.values()]
+        return "\n".join(parts)
+
+    # -- types ------------------------------------------------------------------------------------
+
+    def vector(self, type: str, lanes: int) -> str:
+        """A vector type; the scalar itself for one lane."""
+        name = f"{type}x{lanes}"
+        if name not in self._types:
+            size = _BYTES[type] * lanes
+            self._types[name] = (
+                f"typedef {type} {name};"
+                if lanes == 1
+                else f"typedef {type} {name} __attribute__((vector_size({size})));"
+            )
+        return name
+
+    # -- functions --------------------------------------------------------------------------------
+
+    def _add(self, name: str, text: str) -> str:
+        self._functions.setdefault(name, text.strip() + "\n")
+        return name
+
+    def splat(self, type: str, lanes: int) -> str:
+        """One number in all lanes."""
+        v = self.vector(type, lanes)
+        if lanes == 1:
+            return self._add(f"splat_{v}", f"static inline {v} splat_{v}({type} s) {{ return s; }}")
+        row = ", ".join(["s"] * lanes)
+        text = f"static inline {v} splat_{v}({type} s) {{ return ({v}){{{row}}}; }}"
+        return self._add(f"splat_{v}", text)
+
+    def load(self, type: str, lanes: int) -> str:
+        """Adjacent elements from memory of any alignment."""
+        v = self.vector(type, lanes)
+        text = f"""
+static inline {v} load_{v}(const {type} *p) {{
+  {v} x;
+  memcpy(&x, p, sizeof x);
+  return x;
+}}"""
+        return self._add(f"load_{v}", text)
+
+    def load_some(self, type: str, lanes: int) -> str:
+        """The first `n` lanes from memory, zeros in the rest."""
+        v = self.vector(type, lanes)
+        text = f"""
+static inline {v} load_some_{v}(const {type} *p, i64 n) {{
+  {type} x[{lanes}] = {{0}};
+  for (i64 l = 0; l < n; l++) x[l] = p[l];
+  {v} y;
+  memcpy(&y, x, sizeof y);
+  return y;
+}}"""
+        return self._add(f"load_some_{v}", text)
+
+    def store(self, type: str, lanes: int) -> str:
+        """All lanes to memory."""
+        v = self.vector(type, lanes)
+        text = f"static inline void store_{v}({type} *p, {v} x) {{ memcpy(p, &x, sizeof x); }}"
+        return self._add(f"store_{v}", text)
+
+    def store_some(self, type: str, lanes: int) -> str:
+        """The first `n` lanes to memory."""
+        v = self.vector(type, lanes)
+        text = f"""
+static inline void store_some_{v}({type} *p, {v} x, i64 n) {{
+  {type} y[{lanes}];
+  memcpy(y, &x, sizeof x);
+  for (i64 l = 0; l < n; l++) p[l] = y[l];
+}}"""
+        return self._add(f"store_some_{v}", text)
+
+    def first(self, type: str, lanes: int) -> str:
+        """A mask of the first `n` lanes."""
+        v = self.vector(type, lanes)
+        row = ", ".join(str(i) for i in range(lanes))
+        text = f"""
+static inline {v} first_{v}(i64 n) {{
+  const {v} at = {{{row}}};
+  return at < {self.splat(type, lanes)}(({type})n);
+}}"""
+        return self._add(f"first_{v}", text)
+
+    def sel(self, type: str, lanes: int) -> str:
+        """`a` where the mask (of lanes as wide as the numbers) holds, else `b`."""
+        v = self.vector(type, lanes)
+        name = f"sel_{v}"
+        if lanes == 1:
+            return self._add(
+                name, f"static inline {v} {name}(int m, {v} a, {v} b) {{ return m ? a : b; }}"
+            )
+        i = self.vector(f"i{_BYTES[type] * 8}", lanes)
+        plain = f"return ({v})((m & ({i})a) | (~m & ({i})b));"
+        blend = {
+            ("f32", 8): ("__AVX__", "return __builtin_ia32_blendvps256(b, a, (f32x8)m);"),
+            ("f64", 4): ("__AVX__", "return __builtin_ia32_blendvpd256(b, a, (f64x4)m);"),
+            ("f32", 4): ("__SSE4_1__", "return __builtin_ia32_blendvps(b, a, (f32x4)m);"),
+        }.get((type, lanes))
+        return self._add(
+            name, f"static inline {v} {name}({i} m, {v} a, {v} b) {{{_either(blend, plain)}}}"
+        )
+
+    def extremum(self, which: str, type: str, lanes: int) -> str:
+        """The larger ("max") or smaller ("min") of two; NaN where either is."""
+        v = self.vector(type, lanes)
+        name = f"{which}_{v}"
+        sign = ">" if which == "max" else "<"
+        sel = self.sel(type, lanes)
+        if type[0] != "f":
+            text = f"return {sel}(a {sign} b, a, b);"
+            return self._add(name, f"static inline {v} {name}({v} a, {v} b) {{ {text} }}")
+        plain = f"return {sel}((a {sign} b) | (a != a), a, b);"
+        # The instruction gives its second operand where either is NaN.
+        builtin = {
+            ("f32", 8): ("__AVX__", f"__builtin_ia32_{which}ps256"),
+            ("f64", 4): ("__AVX__", f"__builtin_ia32_{which}pd256"),
+        }.get((type, lanes))
+        fast = (builtin[0], f"return {sel}(a != a, a, {builtin[1]}(a, b));") if builtin else None
+        return self._add(name, f"static inline {v} {name}({v} a, {v} b) {{{_either(fast, plain)}}}")
+
+    def bound(self, which: str, type: str, lanes: int) -> str:
+        """`extremum` of `a` and a `b` that is not NaN."""
+        v = self.vector(type, lanes)
+        name = f"{which}_number_{v}"
+        sign = ">" if which == "max" else "<"
+        plain = f"return {self.sel(type, lanes)}(b {sign} a, b, a);"
+        builtin = {
+            ("f32", 8): ("__AVX__", f"return __builtin_ia32_{which}ps256(b, a);"),
+            ("f64", 4): ("__AVX__", f"return __builtin_ia32_{which}pd256(b, a);"),
+        }.get((type, lanes))
+        return self._add(
+            name, f"static inline {v} {name}({v} a, {v} b) {{{_either(builtin, plain)}}}"
+        )
+
+    def abs(self, type: str, lanes: int) -> str:
+        """The magnitude."""
+        v = self.vector(type, lanes)
+        name = f"abs_{v}"
+        if type[0] == "f" and lanes == 1:
+            body = f"return __builtin_fabs{'f' if type == 'f32' else ''}(x);"
+        elif type[0] == "f":
+            bits = _BYTES[type] * 8
+            i = self.vector(f"i{bits}", lanes)
+            body = f"return ({v})(({i})x & {self.splat(f'i{bits}', lanes)}(INT{bits}_MAX));"
+        else:
+            body = f"return {self.sel(type, lanes)}(x < 0, ({v})-x, x);"
+        return self._add(name, f"static inline {v} {name}({v} x) {{ {body} }}")
+
+    def fold_lanes(self, fold: str, type: str, lanes: int) -> str:
+        """All lanes of an accumulator folded into one number."""
+        v = self.vector(type, lanes)
+        name = f"{fold}_lanes_{v}"
+        lines = []
+        half = lanes // 2
+        while half:
+            order = ", ".join(str((i + half) % lanes if i < half else i) for i in range(lanes))
+            i = self.vector(f"i{_BYTES[type] * 8}", lanes)
+            lines.append(f"  y = SHUFFLE({i}, x, {order});")
+            lines.append(f"  x = {self.folded(fold, type, lanes, 'x', 'y')};")
+            half //= 2
+        self._functions.setdefault("SHUFFLE", _SHUFFLE)
+        body = "\n".join(lines)
+        text = f"static inline {type} {name}({v} x) {{\n  {v} y;\n{body}\n  return x[0];\n}}"
+        return self._add(name, text)
+
+    def folded(self, fold: str, type: str, lanes: int, a: str, b: str) -> str:
+        """One step of a fold."""
+        if fold in ("max", "min"):
+            return f"{self.extremum(fold, type, lanes)}({a}, {b})"
+        sign = {"sum": "+", "prod": "*", "any": "|", "all": "&"}[fold]
+        text = f"{a} {sign} {b}"
+        return f"({type})({text})" if lanes == 1 and type[0] != "f" else text
+
+    def math(self, fn: str, type: str, lanes: int) -> str:
+        """A function of floats: our own vector code, or the C library's lane by lane."""
+        v = self.vector(type, lanes)
+        name = f"{fn}_{v}"
+        if name in self._functions:
+            return name
+        special = _ROUNDING.get((fn, type, lanes))
+        if type == "f32" and fn in FUNCTIONS:
+            needs, text = FUNCTIONS[fn]
+            for other in needs:
+                self.math(other, type, lanes)
+            self._math_helpers(lanes)
+            if "abs_S" in text:
+                self.abs(type, lanes)
+            for old, new in (("_S", f"_{v}"), ("V ", f"{v} "), ("I ", f"i32x{lanes} ")):
+                text = text.replace(old, new)
+            return self._add(name, text)
+        scalar = self._scalar_function(fn, type)
+        operands = ("a", "b") if fn in _BINARY else ("a",)
+        parameters = ", ".join(f"{v} {x}" for x in operands)
+        if lanes == 1:
+            body = f"return {scalar}({', '.join(operands)});"
+            return self._add(name, f"static inline {v} {name}({parameters}) {{ {body} }}")
+        lanewise = ", ".join(f"{x}[l]" for x in operands)
+        body = f"{v} y; for (int l = 0; l < {lanes}; l++) y[l] = {scalar}({lanewise}); return y;"
+        return self._add(
+            name, f"static inline {v} {name}({parameters}) {{{_either(special, body)}}}"
+        )
+
+    def _scalar_function(self, fn: str, type: str) -> str:
+        suffix = "f" if type == "f32" else ""
+        if fn in _LIBM:
+            return fn + suffix
+        text = _SCALAR_FUNCTIONS[fn].replace("FLOAT", type).replace("_F(", f"{suffix}(")
+        return self._add(f"{fn}_{type}", text.replace("NAME", f"{fn}_{type}"))
+
+    def _math_helpers(self, lanes: int) -> None:
+        v, i = self.vector("f32", lanes), self.vector("i32", lanes)
+        self.splat("f32", lanes)
+        self.sel("f32", lanes)
+        plain = "return a * b + c;"
+        fused = {
+            8: ("__FMA__", "return __builtin_ia32_vfmaddps256(a, b, c);"),
+            4: ("__FMA__", "return __builtin_ia32_vfmaddps(a, b, c);"),
+            1: ("__FMA__", "return __builtin_fmaf(a, b, c);"),
+            16: (
+                "__AVX512F__",
+                "return __builtin_ia32_vfmaddps512_mask(a, b, c, (short)-1, 4);",
+            ),
+        }.get(lanes)
+        self._add(
+            f"fma_{v}",
+            f"static inline {v} fma_{v}({v} a, {v} b, {v} c) {{{_either(fused, plain)}}}",
+        )
+        if lanes == 1:
+            bits = "union { f32 f; i32 i; } u; "
+            self._add(
+                "bits_f32x1",
+                f"static inline i32 bits_f32x1(f32 x) {{ {bits}u.f = x; return u.i; }}",
+            )
+            self._add(
+                "from_bits_f32x1",
+                f"static inline f32 from_bits_f32x1(i32 x) {{ {bits}u.i = x; return u.f; }}",
+            )
+            self._add("to_int_f32x1", "static inline i32 to_int_f32x1(f32 x) { return (i32)x; }")
+            self._add(
+                "to_float_f32x1", "static inline f32 to_float_f32x1(i32 x) { return (f32)x; }"
+            )
+            return
+        self._add(f"bits_{v}", f"static inline {i} bits_{v}({v} x) {{ return ({i})x; }}")
+        self._add(f"from_bits_{v}", f"static inline {v} from_bits_{v}({i} x) {{ return ({v})x; }}")
+        convert = "__builtin_convertvector"
+        self._add(
+            f"to_int_{v}", f"static inline {i} to_int_{v}({v} x) {{ return {convert}(x, {i}); }}"
+        )
+        self._add(
+            f"to_float_{v}",
+            f"static inline {v} to_float_{v}({i} x) {{ return {convert}(x, {v}); }}",
+        )
+
+    def once(self, name: str, text: str) -> str:
+        """A function with a text of its own."""
+        return self._add(name, text)
+
+    def lanewise(self, name: str, scalar: str, result: str, operand: str, lanes: int) -> str:
+        """`scalar` applied lane by lane."""
+        v, x = self.vector(result, lanes), self.vector(operand, lanes)
+        text = f"""
+static inline {v} {name}({x} a) {{
+  {v} y;
+  for (int l = 0; l < {lanes}; l++) y[l] = {scalar}(a[l]);
+  return y;
+}}"""
+        return self._add(name, text)
+
+
+def _either(fast: tuple[str, str] | None, plain: str) -> str:
+    """A body with another one for machines that have a feature."""
+    if fast is None:
+        return f" {plain} "
+    return f"\n#ifdef {fast[0]}\n  {fast[1]}\n#else\n  {plain}\n#endif\n"
+
+
+_SHUFFLE = """\
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(I, x, ...) __builtin_shufflevector(x, x, __VA_ARGS__)
+#else
+#define SHUFFLE(I, x, ...) __builtin_shuffle(x, (I){__VA_ARGS__})
+#endif"""
+
+_ROUNDING: dict[tuple[str, str, int], tuple[str, str]] = {
+    **{
+        (fn, "f32", 8): ("__AVX__", f"return __builtin_ia32_roundps256(a, {mode});")
+        for fn, mode in (("rint", 8), ("floor", 9), ("ceil", 10), ("trunc", 11))
+    },
+    **{
+        (fn, "f64", 4): ("__AVX__", f"return __builtin_ia32_roundpd256(a, {mode});")
+        for fn, mode in (("rint", 8), ("floor", 9), ("ceil", 10), ("trunc", 11))
+    },
+    ("sqrt", "f32", 8): ("__AVX__", "return __builtin_ia32_sqrtps256(a);"),
+    ("sqrt", "f64", 4): ("__AVX__", "return __builtin_ia32_sqrtpd256(a);"),
+}
+
+# NumPy's definitions: the remainder has the sign of the divisor, and the quotient goes with it.
+_SCALAR_FUNCTIONS: dict[str, str] = {
+    "sigmoid": "static FLOAT NAME(FLOAT a) { return 1 / (1 + exp_F(-a)); }",
+    "remainder": """
+static FLOAT NAME(FLOAT a, FLOAT b) {
+  FLOAT r = fmod_F(a, b);
+  if (b == 0) return r;
+  if (r != 0) return (b < 0) != (r < 0) ? r + b : r;
+  return copysign_F(0, b);
+}""",
+    "floor_div": """
+static FLOAT NAME(FLOAT a, FLOAT b) {
+  if (b == 0) return a / b;
+  const FLOAT r = fmod_F(a, b);
+  FLOAT q = (a - r) / b;
+  if (r != 0 && (b < 0) != (r < 0)) q -= 1;
+  if (q == 0) return copysign_F(0, a / b);
+  const FLOAT whole = floor_F(q);
+  return q - whole > (FLOAT)0.5 ? whole + 1 : whole;
+}""",
+}
+
+Function = Callable[[str, int], str]

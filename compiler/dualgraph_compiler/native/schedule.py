@@ -1,0 +1,432 @@
+"""From a fused step to its loops.
+
+The axes of a step become loops: those kept outside, those folded inside. What depends on folded
+axes lives in *stages*: a reduction reads what its stage has computed, and what reads its total
+belongs to the next stage, which runs over the folded axes again. A value of an earlier stage that
+is needed again is computed again where that is cheap and read back from a row of scratch memory
+where it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..dims import DimLike, product
+from ..graph import Node, Value
+from ..graph.text import Namer, node_text
+from .fuse import Place, Step, StepKind
+from .index import Axis, Index, flatten, of_axis, row_major
+from .loops import (
+    Buffer,
+    Declare,
+    Expr,
+    Finish,
+    Guard,
+    Holds,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Position,
+    Ref,
+    Stmt,
+    Store,
+    Update,
+    expressions,
+    walk,
+)
+from .lower import movement, pointwise, reduction
+from .scalars import const
+
+_INLINE = 1  # constants of up to this many elements are written into the code
+
+BufferOf = Callable[[Value], Buffer]
+
+
+class Reading:
+    """Reads values through the ops that move elements, down to memory."""
+
+    def __init__(self, virtual: set[Node], in_memory: set[Node], buffer: BufferOf) -> None:
+        self.virtual = virtual
+        self.in_memory = in_memory
+        self.buffer = buffer
+
+    def __call__(self, value: Value, at: Sequence[Index], guards: tuple[Guard, ...] = ()) -> Expr:
+        """The element of `value` at coordinates `at`."""
+        node = value.node
+        if node is not None and node in self.virtual and node not in self.in_memory:
+            return self.through(node, at, guards)
+        if value.is_constant and value.data.size == _INLINE:
+            return const(value.data.reshape(()), value.dtype)
+        where = [Index() if d == 1 else c for c, d in zip(at, value.shape, strict=True)]
+        return Load(self.buffer(value), flatten(where, value.shape), guards, value.dtype)
+
+    def through(self, node: Node, at: Sequence[Index], guards: tuple[Guard, ...] = ()) -> Expr:
+        """The element of a moving op's result."""
+
+        def read(operand: int, coords: Sequence[Index], guards: tuple[Guard, ...] = ()) -> Expr:
+            return self(node.inputs[operand], coords, (*outer, *guards))
+
+        outer = guards
+        return movement.RULES[type(node.op)](node.op, node, at, read)
+
+
+@dataclass
+class _Nest:
+    """The loops of a step: coordinates of its axes, and the counters outside and inside."""
+
+    coords: list[Index]
+    outer: list[Axis]
+    inner: list[Axis]
+    lanes: Axis | None
+
+
+def kernel_of(step: Step, reading: Reading, buffer: BufferOf, names: Namer) -> Kernel:
+    """The kernel of a fused or concat step."""
+    if step.kind is StepKind.CONCAT:
+        return _concat(step.nodes[0], reading, buffer, names)
+    return _Scheduler(step, reading, buffer, names).kernel()
+
+
+class _Scheduler:
+    def __init__(self, step: Step, reading: Reading, buffer: BufferOf, names: Namer) -> None:
+        self.step = step
+        self.reading = reading
+        self.buffer = buffer
+        self.names = names
+        self.members = {v for n in step.nodes for v in n.outputs}
+        self.number = {n: i for i, n in enumerate(step.nodes)}
+        self.folds = [n for n in step.nodes if self._is_fold(n)]
+        self.nest = self._plain_nest()
+        self.nest = self._collapsed(self._all_indices())
+        inner = set(self.nest.inner)
+        self.full = {v for v in self.members if self._axes(v) & inner}
+        self.stage = self._stages()
+        self.scratch: dict[Value, Buffer] = {}
+
+    def _is_fold(self, node: Node) -> bool:
+        """Whether a reduction has anything to fold."""
+        if node.op.name not in reduction._FOLDS:
+            return False
+        return set(self._place(node.inputs[0])) != set(self._place(node.output))
+
+    # -- places -----------------------------------------------------------------------------------
+
+    def _place(self, value: Value) -> Place:
+        """Axes of a value; of one from outside, as the node reads it."""
+        step = self.step
+        v, chain = value, []
+        while v not in step.place:
+            assert v.node is not None
+            chain.append(v.node)
+            v = v.node.inputs[0]
+        place = step.place[v]
+        from .fuse import renamed
+
+        for node in reversed(chain):
+            found = renamed(node, place)
+            assert found is not None
+            place = found
+        return place
+
+    def _at(self, place: Sequence[int]) -> list[Index]:
+        return [self.nest.coords[p] if p >= 0 else Index() for p in place]
+
+    def _axes(self, value: Value) -> set[Axis]:
+        """The counters that a value of the step depends on."""
+        found: set[Axis] = set()
+        for c in self._at(self.step.place[value]):
+            found |= c.axes()
+        return found
+
+    def _base(self, value: Value) -> Value | None:
+        """The value of this step that `value` renames, if it is one."""
+        v = value
+        while v not in self.members:
+            node = v.node
+            if node is None or node not in self.reading.virtual or node in self.reading.in_memory:
+                return None
+            if not node.inputs:
+                return None
+            v = node.inputs[0]
+        return v
+
+    # -- scalars ----------------------------------------------------------------------------------
+
+    def _operand(self, node: Node, value: Value, get: Callable[[Value], Expr]) -> Expr:
+        base = self._base(value)
+        if base is not None:
+            return get(base)
+        if node.op.name in reduction._FOLDS:
+            return self.reading(value, self._at(self._place(value)))
+        out = self.step.place[node.output]
+        lead = len(out) - value.ndim
+        place = [out[lead + i] if d != 1 else -1 for i, d in enumerate(value.shape)]
+        return self.reading(value, self._at(place))
+
+    def _scalar(self, node: Node, get: Callable[[Value], Expr]) -> Expr:
+        """What a node computes, for one element; of a fold, what is folded."""
+        if node in self.reading.virtual:
+            base = self._base(node.inputs[0]) if node.inputs else None
+            if base is not None:
+                return get(base)
+            return self.reading.through(node, self._at(self.step.place[node.output]))
+        args = [self._operand(node, v, get) for v in node.inputs]
+        if node.op.name in reduction._FOLDS:
+            x = reduction.before(node, args[0])
+            return x if node in self.folds else reduction.after(node, x)
+        return pointwise.lower_pointwise(node.op, args, node.output.dtype)
+
+    # -- loops ------------------------------------------------------------------------------------
+
+    def _plain_nest(self) -> _Nest:
+        """A loop for each axis."""
+        axes = [Axis(i, d) for i, d in enumerate(self.step.axes)]
+        real = [a for a in axes if a.extent != 1]
+        folded = self.step.reduced or frozenset()
+        return self._arranged([of_axis(a) for a in axes], real, folded)
+
+    def _arranged(self, coords: list[Index], real: list[Axis], folded: frozenset[int]) -> _Nest:
+        outer = [a for a in real if a.number not in folded]
+        inner = [a for a in real if a.number in folded]
+        if not inner:  # no fold: the last loop is the inner one
+            outer, inner = outer[:-1], outer[-1:]
+            return _Nest(coords, outer, inner, inner[-1] if inner else None)
+        return _Nest(coords, outer, inner, real[-1])
+
+    def _all_indices(self) -> list[Index]:
+        """Every index that the loops would use, with a counter for each axis."""
+        found: list[Index] = []
+        for node in self.step.nodes:
+            expr = self._scalar(node, lambda v: Ref("", v.dtype))
+            for e in walk(expr):
+                if isinstance(e, Load | Position):
+                    found.append(e.at)
+                if isinstance(e, Load | Holds):
+                    found += [g.index for g in e.guards]
+        for v in self.step.stores:
+            found.append(flatten(self._at(self.step.place[v]), v.shape))
+        return found
+
+    def _collapsed(self, indices: list[Index]) -> _Nest:
+        """Neighbouring loops as one where every index walks on from one to the next."""
+        nest = self.nest
+        folded = self.step.reduced or frozenset()
+        real = [Axis(i, d) for i, d in enumerate(self.step.axes) if d != 1]
+        groups: list[list[Axis]] = []
+        for axis in real:
+            if groups and self._walks_on(groups[-1][-1], axis, indices, folded):
+                groups[-1].append(axis)
+            else:
+                groups.append([axis])
+        coords = list(nest.coords)
+        axes: list[Axis] = []
+        for group in groups:
+            joined = Axis(group[0].number, product(tuple(a.extent for a in group)))
+            axes.append(joined)
+            if len(group) == 1:
+                continue
+            at = of_axis(joined)
+            for axis, step in zip(group, row_major(tuple(a.extent for a in group)), strict=True):
+                at_axis = at // step
+                coords[axis.number] = at_axis if axis is group[0] else at_axis % axis.extent
+        return self._arranged(coords, axes, folded)
+
+    def _walks_on(self, a: Axis, b: Axis, indices: list[Index], folded: frozenset[int]) -> bool:
+        if (a.number in folded) != (b.number in folded):
+            return False
+        for index in indices:
+            first, second = index.stride(a), index.stride(b)
+            if first is None or second is None or first != second * b.extent:
+                return False
+        return True
+
+    # -- stages -----------------------------------------------------------------------------------
+
+    def _stages(self) -> dict[Value, int]:
+        """For values that depend on inner counters, the stage they can be computed in."""
+        stage: dict[Value, int] = {}
+        for node in self.step.nodes:
+            bases = [b for v in node.inputs if (b := self._base(v)) is not None]
+            at = max((stage[b] for b in bases), default=0)
+            stage[node.output] = at + 1 if node in self.folds else at
+        return stage
+
+    def kernel(self) -> Kernel:
+        """The loops, put together."""
+        rows = [n for n in self.step.nodes if n.output not in self.full and n not in self.folds]
+        last = max(self.stage.values(), default=0)
+        body: list[Stmt] = []
+        for stage in range(last + 1):
+            body += [self._let(n) for n in rows if self.stage[n.output] == stage]
+            body += self._pass(stage)
+        body += [self._store(v) for v in self.step.stores if v not in self.full]
+        for axis in reversed(self.nest.outer):
+            body = [Loop(axis, tuple(body), axis == self.nest.lanes)]
+        return self._finished(tuple(body))
+
+    def _name(self, value: Value) -> str:
+        assert value.node is not None
+        return f"v{self.number[value.node]}"
+
+    def _get(self, value: Value) -> Expr:
+        return Ref(self._name(value), value.dtype)
+
+    def _let(self, node: Node) -> Stmt:
+        return Let(self._name(node.output), self._scalar(node, self._get), self._note(node))
+
+    def _note(self, node: Node) -> str:
+        return str(node.op)  # without names, so that equal kernels have equal texts
+
+    def _store(self, value: Value) -> Stmt:
+        at = flatten(self._at(self.step.place[value]), value.shape)
+        return Store(self.buffer(value), at, self._get(value))
+
+    def _pass(self, stage: int) -> list[Stmt]:
+        """One run over the inner loops: what is stored and what is folded in a stage."""
+        folds = [n for n in self.folds if self.stage[n.output] == stage + 1]
+        stores = [v for v in self.step.stores if v in self.full and self.stage[v] == stage]
+        if not folds and not stores:
+            return []
+        wanted: list[Node] = [v.node for v in stores if v.node is not None] + folds
+        body: list[Stmt] = []
+        for node in self._needed(wanted, stage):
+            if node in self.folds:
+                update = self._scalar(node, self._get)
+                body.append(Update(self._accumulator(node), reduction.fold_of(node).fold, update))
+                continue
+            v = node.output
+            if self.stage[v] < stage and v in self.scratch:
+                body.append(Let(self._name(v), self._reload(v), self._note(node)))
+                continue
+            body.append(self._let(node))
+            if v in stores:
+                body.append(self._store(v))
+            elif self.stage[v] == stage and self._is_kept(v):
+                body.append(Store(self.scratch[v], self._row_index(), self._get(v)))
+        stmts: list[Stmt] = []
+        for n in folds:
+            fold = reduction.fold_of(n)
+            stmts.append(Declare(self._accumulator(n), fold.fold, fold.dtype))
+        for axis in reversed(self.nest.inner):
+            body = [Loop(axis, tuple(body), axis == self.nest.lanes)]
+        stmts += body
+        for n in folds:
+            fold = reduction.fold_of(n)
+            total = f"t{self._name(n.output)}"
+            stmts.append(Finish(total, self._accumulator(n), fold.fold, fold.dtype))
+            y = reduction.after(n, Ref(total, fold.dtype))
+            stmts.append(Let(self._name(n.output), y, self._note(n)))
+        return stmts
+
+    def _accumulator(self, node: Node) -> str:
+        return f"a{self._name(node.output)}"
+
+    def _needed(self, wanted: list[Node], stage: int) -> list[Node]:
+        """The nodes that a pass must compute or read back, in order."""
+        found: set[Node] = set()
+        pending = list(wanted)
+        while pending:
+            node = pending.pop()
+            if node in found:
+                continue
+            found.add(node)
+            v = node.output
+            if node not in self.folds and self.stage[v] < stage and v in self.scratch:
+                continue
+            for operand in node.inputs:
+                base = self._base(operand)
+                if base is not None and base in self.full:
+                    assert base.node is not None
+                    pending.append(base.node)
+        return [n for n in self.step.nodes if n in found]
+
+    # -- rows kept between stages -----------------------------------------------------------------
+
+    def _is_kept(self, value: Value) -> bool:
+        """Whether a value is needed in a later stage and dear to compute; then it has a row."""
+        if value in self.scratch:
+            return True
+        node = value.node
+        assert node is not None
+        if not any(self._serves_later(value, u) for u in self._users(value)):
+            return False
+        if not pointwise.is_costly(self._scalar(node, self._get)):
+            return False
+        size = product(tuple(a.extent for a in self.nest.inner))
+        if self.nest.lanes in self.nest.outer:
+            size = size * LANES_OF_A_ROW
+        self.scratch[value] = Buffer(value.dtype, size, f"a row of {self.names[value]}")
+        return True
+
+    def _users(self, value: Value) -> list[Node]:
+        return [n for n in self.step.nodes if any(self._base(v) is value for v in n.inputs)]
+
+    def _serves_later(self, value: Value, user: Node) -> bool:
+        """Whether `user`, or what it leads to within its stage, runs in a later pass."""
+        seen: set[Node] = set()
+        pending = [user]
+        while pending:
+            n = pending.pop()
+            if n in seen:
+                continue
+            seen.add(n)
+            own = self.stage[n.output] - (1 if n in self.folds else 0)
+            if own > self.stage[value]:
+                return True
+            if n not in self.folds:
+                pending += self._users(n.output)
+        return False
+
+    def _row_index(self) -> Index:
+        sizes: list[DimLike] = [a.extent for a in self.nest.inner]
+        at = flatten([of_axis(a) for a in self.nest.inner], tuple(sizes))
+        if self.nest.lanes in self.nest.outer:
+            lane = Index(((LANE, 1),))
+            return at * LANES_OF_A_ROW + lane
+        return at
+
+    def _reload(self, value: Value) -> Expr:
+        return Load(self.scratch[value], self._row_index(), (), value.dtype)
+
+    # -- the whole --------------------------------------------------------------------------------
+
+    def _finished(self, body: tuple[Stmt, ...]) -> Kernel:
+        own = set(self.scratch.values())
+        writes = tuple(dict.fromkeys(self.buffer(v) for v in self.step.stores))
+        reads = dict.fromkeys(
+            e.buffer
+            for e in expressions(body)
+            if isinstance(e, Load) and e.buffer not in own and e.buffer not in writes
+        )
+        notes = tuple(node_text(n, self.names) for n in self.step.nodes)
+        return Kernel(body, tuple(reads), writes, tuple(self.scratch.values()), notes)
+
+
+# The counter of steps taken together, in rows of a kernel whose lanes run over a kept axis.
+LANE = Axis(-1, 64)
+LANES_OF_A_ROW = 64
+
+
+def _concat(node: Node, reading: Reading, buffer: BufferOf, names: Namer) -> Kernel:
+    """A nest of loops for each operand, which copies it to its part of the result."""
+    out = node.output
+    joined: int = node.op.attributes()["axis"]
+    body: list[Stmt] = []
+    start: DimLike = 0
+    number = 0
+    for v in node.inputs:
+        axes = [Axis(number + i, d) for i, d in enumerate(v.shape)]
+        number += len(axes)
+        at = [of_axis(a) for a in axes]
+        target = [c + start if i == joined else c for i, c in enumerate(at)]
+        stmts: list[Stmt] = [Store(buffer(out), flatten(target, out.shape), reading(v, at))]
+        real = [a for a in axes if a.extent != 1]
+        for axis in reversed(real):
+            stmts = [Loop(axis, tuple(stmts), axis is real[-1])]
+        body += stmts
+        start = start + v.shape[joined]
+    writes = (buffer(out),)
+    reads = dict.fromkeys(e.buffer for e in expressions(tuple(body)) if isinstance(e, Load))
+    return Kernel(tuple(body), tuple(reads), writes, (), (node_text(node, names),))

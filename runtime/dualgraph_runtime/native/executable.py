@@ -1,0 +1,278 @@
+"""Compiled programs, made ready to run."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dualgraph_compiler.dims import evaluate
+from dualgraph_compiler.dtypes import DType
+from dualgraph_compiler.errors import DeviceError
+from dualgraph_compiler.graph import Graph
+from dualgraph_compiler.graph.interpret import bind_shapes
+from dualgraph_compiler.native import ERRORS, Home, Interpreted, Program, Segment, build
+from dualgraph_compiler.native.plan import Lifetime, place
+
+from . import cache
+from .launcher import frame_type
+from .toolchain import Compiler, find_compiler
+
+# Programs that touch fewer bytes than this are done before letting go of the GIL pays.
+_SHORT = 64 * 1024
+_MAX_FRAMES = 64  # shapes come from callers: bounded
+
+
+def compile_graph(graph: Graph, compiler: Compiler | None = None) -> Executable:
+    """Compile a graph for this machine.
+
+    Raises:
+        DeviceError: there is no C compiler.
+    """
+    compiler = compiler or find_compiler()
+    if compiler is None:
+        raise DeviceError("no C compiler found; see the log for how to get one")
+    return Executable(build(graph, compiler.target), compiler)
+
+
+@dataclass(slots=True)
+class _Layout:
+    """A program for known sizes: shapes of slots, places in the arena, values of the symbols."""
+
+    shapes: list[tuple[int, ...]]
+    offsets: dict[int, int]
+    arena_bytes: int
+    dims: tuple[int, ...]
+    outputs: list[tuple[int, ...]]
+    ops: list[Any]  # of interpreted nodes: the op and its operands' shapes
+    frame: Any = None
+
+
+class Executable:
+    """A program with its code loaded. Safe to call from several threads at once.
+
+    `program` is the program; `report()` says what became of each node.
+    """
+
+    def __init__(self, program: Program, compiler: Compiler) -> None:
+        self.program = program
+        self._compiler = compiler
+        self._entries = _load(program, compiler) if _has_code(program) else {}
+        self._constants = [np.ascontiguousarray(c) for c in program.constants]
+        self._types = [*program.inputs, *program.params]
+        self._layouts: dict[Any, _Layout] = {}
+        self._last: Any = None  # the frame of the last call
+        self._lock = threading.Lock()
+        self._frame_type: Any = frame_type(compiler) if self._is_direct() else None
+
+    def report(self) -> str:
+        """Which nodes are compiled into which kernels, which are interpreted, and why."""
+        return self.program.report()
+
+    def run(
+        self, inputs: Sequence[np.ndarray[Any, Any]], params: Sequence[Any] = ()
+    ) -> list[np.ndarray[Any, Any]]:
+        """The outputs for positional inputs and params.
+
+        Raises:
+            FeedError: an array has another dtype, rank or size than declared.
+            ArgumentError, IndexOutOfRange: an operation refuses the numbers it got.
+        """
+        frame = self._last
+        if frame is not None:
+            found = frame(*inputs, *params)
+            if type(found) is tuple:
+                return list(found)
+            if found is not NotImplemented:
+                self._raise(found)
+        return self._run([_native_order(a) for a in (*inputs, *params)])
+
+    # -- the general way --------------------------------------------------------------------------
+
+    def _run(self, arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        layout = self._layout(arrays)
+        arrays = [np.require(a, requirements=("C", "A")) for a in arrays]
+        if layout.frame is not None:
+            self._last = layout.frame
+            found = layout.frame(*arrays)
+            if type(found) is tuple:
+                return list(found)
+            if found is not NotImplemented:
+                self._raise(found)
+        return self._run_steps(layout, arrays)
+
+    def _run_steps(
+        self, layout: _Layout, arrays: list[np.ndarray[Any, Any]]
+    ) -> list[np.ndarray[Any, Any]]:
+        """Step by step, in buffers of this call alone."""
+        program = self.program
+        arena = np.empty(layout.arena_bytes + 64, np.uint8)
+        start = -arena.ctypes.data % 64
+        buffers: list[Any] = [None] * len(program.slots)
+        n_inputs = len(program.inputs)
+        for i, slot in enumerate(program.slots):
+            if slot.home is Home.INPUT:
+                buffers[i] = arrays[slot.number]
+            elif slot.home is Home.PARAM:
+                buffers[i] = arrays[n_inputs + slot.number]
+            elif slot.home is Home.CONSTANT:
+                buffers[i] = self._constants[slot.number]
+            elif slot.home is Home.OUTPUT:
+                buffers[i] = np.empty(layout.shapes[i], slot.dtype.np)
+            elif slot.home is Home.ARENA:
+                at = start + layout.offsets[i]
+                size = _bytes(slot.dtype, layout.shapes[i])
+                buffers[i] = arena[at : at + size].view(slot.dtype.np).reshape(layout.shapes[i])
+        dims = (ctypes.c_int64 * (len(layout.dims) + 1))(*layout.dims)
+        for step, op in zip(program.steps, layout.ops, strict=True):
+            if isinstance(step, Segment):
+                self._call(step, buffers, dims)
+            else:
+                _interpret(step, op, buffers)
+        return self._outputs(layout, buffers)
+
+    def _call(self, step: Segment, buffers: list[Any], dims: Any) -> None:
+        table = (ctypes.c_void_p * (len(buffers) + 1))(
+            *(None if b is None else b.ctypes.data for b in buffers)
+        )
+        status = self._entries[step.entry](table, dims)
+        if status:
+            self._raise(status)
+
+    def _outputs(self, layout: _Layout, buffers: list[Any]) -> list[np.ndarray[Any, Any]]:
+        given: set[int] = set()
+        results = []
+        for (slot, _, _), shape in zip(self.program.outputs, layout.outputs, strict=True):
+            own = self.program.slots[slot].home is Home.OUTPUT and slot not in given
+            given.add(slot)
+            results.append(buffers[slot] if own else np.array(buffers[slot]).reshape(shape))
+        return results
+
+    def _raise(self, status: int) -> None:
+        error, message = ERRORS[status]
+        raise error(message)
+
+    # -- preparing --------------------------------------------------------------------------------
+
+    def _is_direct(self) -> bool:
+        """Whether one call of compiled code is all there is to a run."""
+        steps, slots = self.program.steps, self.program.slots
+        homes = [slots[i].home for i, _, _ in self.program.outputs]
+        distinct = len({i for i, _, _ in self.program.outputs}) == len(homes)
+        whole = len(steps) == 1 and isinstance(steps[0], Segment)
+        return whole and distinct and all(h is Home.OUTPUT for h in homes)
+
+    def _layout(self, arrays: Sequence[np.ndarray[Any, Any]]) -> _Layout:
+        key = tuple((a.dtype, a.shape) for a in arrays)
+        layout = self._layouts.get(key)
+        if layout is None:
+            layout = self._make_layout(bind_shapes(self._types, arrays))
+            with self._lock:
+                if len(self._layouts) >= _MAX_FRAMES:
+                    self._layouts.clear()
+                self._layouts[key] = layout
+        return layout
+
+    def _make_layout(self, env: dict[str, int]) -> _Layout:
+        program = self.program
+        shapes = [tuple(evaluate(d, env) for d in s.shape) for s in program.slots]
+        arena = [i for i, s in enumerate(program.slots) if s.home is Home.ARENA]
+        lives = [
+            Lifetime(_bytes(s.dtype, shapes[i]), s.first, s.last)
+            for i in arena
+            for s in (program.slots[i],)
+        ]
+        offsets, total = place(lives)
+        layout = _Layout(
+            shapes=shapes,
+            offsets=dict(zip(arena, offsets, strict=True)),
+            arena_bytes=total,
+            dims=tuple(env.get(name, 0) for name in program.symbols),
+            outputs=[tuple(evaluate(d, env) for d in shape) for _, shape, _ in program.outputs],
+            ops=[_resolved(s, env) for s in program.steps],
+        )
+        if self._frame_type is not None:
+            layout.frame = self._make_frame(layout)
+        return layout
+
+    def _make_frame(self, layout: _Layout) -> Any:
+        program = self.program
+        (step,) = program.steps
+        assert isinstance(step, Segment)
+        entry = ctypes.cast(self._entries[step.entry], ctypes.c_void_p).value
+        operands: dict[tuple[Home, int], tuple[Any, tuple[int, ...], int]] = {}
+        fixed: list[int] = []
+        total = 0
+        for i, slot in enumerate(program.slots):
+            operands[slot.home, slot.number] = (slot.dtype.np, layout.shapes[i], i)
+            total += _bytes(slot.dtype, layout.shapes[i])
+            if slot.home is Home.CONSTANT:
+                fixed += [i, self._constants[slot.number].ctypes.data]
+        inputs = [operands[Home.INPUT, i] for i in range(len(program.inputs))]
+        inputs += [operands[Home.PARAM, i] for i in range(len(program.params))]
+        outputs = [
+            (program.slots[i].dtype.np, shape, i)
+            for (i, _, _), shape in zip(program.outputs, layout.outputs, strict=True)
+        ]
+        places = tuple(n for pair in layout.offsets.items() for n in pair)
+        return self._frame_type(
+            entry,
+            tuple(inputs),
+            tuple(outputs),
+            len(program.slots),
+            places,
+            layout.arena_bytes,
+            tuple(fixed),
+            layout.dims,
+            total > _SHORT,
+        )
+
+
+def _native_order(array: Any) -> np.ndarray[Any, Any]:
+    """An array whose numbers have this machine's byte order."""
+    given: np.ndarray[Any, Any] = np.asarray(array)
+    return given if given.dtype.isnative else given.astype(given.dtype.newbyteorder("="))
+
+
+def _has_code(program: Program) -> bool:
+    return any(isinstance(s, Segment) for s in program.steps)
+
+
+def _load(program: Program, compiler: Compiler) -> dict[str, Any]:
+    """The functions of a program's text, built unless the cache has them."""
+    key = cache.key_of(program.text, *compiler.flags, compiler.identity)
+    path = cache.cached(key, lambda to: compiler.build(program.text, to))
+    library = ctypes.CDLL(str(path))
+    return {s.entry: library[s.entry] for s in program.steps if isinstance(s, Segment)}
+
+
+def _resolved(step: Segment | Interpreted, env: dict[str, int]) -> Any:
+    """An interpreted op, and the shapes of its operands, for known sizes."""
+    if isinstance(step, Segment):
+        return None
+    op = step.op.resolve(env) if step.op.symbols() else step.op
+    return op, [tuple(evaluate(d, env) for d in shape) for _, shape in step.operands]
+
+
+def _bytes(dtype: DType, shape: tuple[int, ...]) -> int:
+    return int(dtype.itemsize * math.prod(shape))
+
+
+def _interpret(
+    step: Interpreted, op: tuple[Any, list[tuple[int, ...]]], buffers: list[Any]
+) -> None:
+    """Run a node through its op's eager kernel."""
+    kernel, shapes = op
+    arrays = [buffers[i].reshape(s) for (i, _), s in zip(step.operands, shapes, strict=True)]
+    with np.errstate(all="ignore"):
+        found = kernel.eager(np, *arrays)
+    results = found if isinstance(found, tuple | list) else (found,)
+    for slot, y in zip(step.results, results, strict=True):
+        y = np.asarray(y)
+        shared = any(np.may_share_memory(y, a) for a in arrays)
+        buffers[slot] = np.array(y, order="C") if shared else np.require(y, requirements=("C", "A"))

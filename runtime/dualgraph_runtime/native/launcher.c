@@ -1,0 +1,261 @@
+// Calls compiled programs on NumPy arrays: one generic type, no glue per program.
+//
+// A Frame is a program made ready for inputs of fixed shapes. Calling it with arrays checks them,
+// allocates the outputs, runs the program, and returns a tuple of the outputs; or NotImplemented
+// where an array is not what the frame is for, or the program's status where that is not zero.
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
+#include <numpy/arrayobject.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <structmember.h>
+
+enum { MAX_IDLE = 4 };  // contexts kept for the next calls
+
+typedef struct {
+  PyArray_Descr *dtype;
+  int ndim, slot;
+  npy_intp shape[NPY_MAXDIMS];
+} Operand;
+
+// What one call works on: the table of buffers and the memory they share.
+typedef struct Context {
+  struct Context *next;
+  void *arena;
+  void *table[];
+} Context;
+
+typedef int (*Entry)(void *const *, const int64_t *);
+
+typedef struct {
+  PyObject_HEAD
+  vectorcallfunc call;
+  Entry entry;
+  Py_ssize_t n_inputs, n_outputs, n_slots, n_arena, n_fixed;
+  Operand *operands;    // inputs, then outputs
+  int64_t *arena_slots; // pairs: slot, offset
+  int64_t *fixed_slots; // pairs: slot, address
+  int64_t *dims;
+  size_t arena_bytes;
+  int releases_gil, idle;
+  Context *contexts;
+} Frame;
+
+static Context *take_context(Frame *f) {
+  Context *c = f->contexts;
+  if (c) {
+    f->contexts = c->next;
+    f->idle--;
+    return c;
+  }
+  c = calloc(1, sizeof(Context) + (size_t)f->n_slots * sizeof(void *));
+  if (!c) return NULL;
+  if (f->arena_bytes && posix_memalign(&c->arena, 64, f->arena_bytes)) {
+    free(c);
+    return NULL;
+  }
+  for (Py_ssize_t i = 0; i < f->n_arena; i++)
+    c->table[f->arena_slots[2 * i]] = (char *)c->arena + f->arena_slots[2 * i + 1];
+  for (Py_ssize_t i = 0; i < f->n_fixed; i++)
+    c->table[f->fixed_slots[2 * i]] = (void *)(intptr_t)f->fixed_slots[2 * i + 1];
+  return c;
+}
+
+static void free_context(Context *c) {
+  free(c->arena);
+  free(c);
+}
+
+static void give_back(Frame *f, Context *c) {
+  if (f->idle >= MAX_IDLE) {
+    free_context(c);
+    return;
+  }
+  c->next = f->contexts;
+  f->contexts = c;
+  f->idle++;
+}
+
+static int fits(PyObject *object, const Operand *o) {
+  if (!PyArray_CheckExact(object)) return 0;
+  PyArrayObject *a = (PyArrayObject *)object;
+  if (PyArray_DESCR(a)->type_num != o->dtype->type_num || PyArray_NDIM(a) != o->ndim) return 0;
+  if (!PyArray_IS_C_CONTIGUOUS(a) || !PyArray_ISBEHAVED_RO(a)) return 0;
+  const npy_intp *shape = PyArray_DIMS(a);
+  for (int i = 0; i < o->ndim; i++)
+    if (shape[i] != o->shape[i]) return 0;
+  return 1;
+}
+
+static PyObject *frame_call(PyObject *self, PyObject *const *args, size_t flags, PyObject *names) {
+  Frame *f = (Frame *)self;
+  if (PyVectorcall_NARGS(flags) != f->n_inputs || names) Py_RETURN_NOTIMPLEMENTED;
+  for (Py_ssize_t i = 0; i < f->n_inputs; i++)
+    if (!fits(args[i], &f->operands[i])) Py_RETURN_NOTIMPLEMENTED;
+  PyObject *outputs = PyTuple_New(f->n_outputs);
+  if (!outputs) return NULL;
+  Context *c = take_context(f);
+  if (!c) {
+    Py_DECREF(outputs);
+    return PyErr_NoMemory();
+  }
+  for (Py_ssize_t i = 0; i < f->n_inputs; i++)
+    c->table[f->operands[i].slot] = PyArray_DATA((PyArrayObject *)args[i]);
+  for (Py_ssize_t i = 0; i < f->n_outputs; i++) {
+    const Operand *o = &f->operands[f->n_inputs + i];
+    Py_INCREF(o->dtype);
+    PyObject *y = PyArray_NewFromDescr(&PyArray_Type, o->dtype, o->ndim, (npy_intp *)o->shape, NULL,
+                                       NULL, 0, NULL);
+    if (!y) {
+      Py_DECREF(outputs);
+      give_back(f, c);
+      return NULL;
+    }
+    PyTuple_SET_ITEM(outputs, i, y);
+    c->table[o->slot] = PyArray_DATA((PyArrayObject *)y);
+  }
+  int status;
+  if (f->releases_gil) {
+    Py_BEGIN_ALLOW_THREADS
+    status = f->entry(c->table, f->dims);
+    Py_END_ALLOW_THREADS
+  } else {
+    status = f->entry(c->table, f->dims);
+  }
+  give_back(f, c);
+  if (status) {
+    Py_DECREF(outputs);
+    return PyLong_FromLong(status);
+  }
+  return outputs;
+}
+
+// -- making ----------------------------------------------------------------------------------------
+
+// One (dtype, shape, slot).
+static int read_operand(PyObject *spec, Operand *o) {
+  PyObject *shape;
+  if (!PyArg_ParseTuple(spec, "O&O!i", PyArray_DescrConverter, &o->dtype, &PyTuple_Type, &shape,
+                        &o->slot))
+    return -1;
+  o->ndim = (int)PyTuple_GET_SIZE(shape);
+  if (o->ndim > NPY_MAXDIMS) {
+    PyErr_SetString(PyExc_ValueError, "too many dimensions");
+    return -1;
+  }
+  for (int i = 0; i < o->ndim; i++) {
+    o->shape[i] = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, i));
+    if (o->shape[i] == -1 && PyErr_Occurred()) return -1;
+  }
+  return 0;
+}
+
+static int64_t *read_numbers(PyObject *numbers) {
+  Py_ssize_t n = PyTuple_GET_SIZE(numbers);
+  int64_t *out = malloc(sizeof(int64_t) * (size_t)(n + 1));
+  if (!out) {
+    PyErr_NoMemory();
+    return NULL;
+  }
+  for (Py_ssize_t i = 0; i < n; i++) {
+    out[i] = PyLong_AsLongLong(PyTuple_GET_ITEM(numbers, i));
+    if (out[i] == -1 && PyErr_Occurred()) {
+      free(out);
+      return NULL;
+    }
+  }
+  return out;
+}
+
+// Frame(entry, inputs, outputs, n_slots, arena, arena_bytes, fixed, dims, releases_gil)
+static PyObject *frame_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+  long long entry;
+  PyObject *inputs, *outputs, *arena, *fixed, *dims;
+  Py_ssize_t n_slots, arena_bytes;
+  int releases_gil;
+  if (keywords && PyDict_GET_SIZE(keywords)) {
+    PyErr_SetString(PyExc_TypeError, "Frame takes no keywords");
+    return NULL;
+  }
+  if (!PyArg_ParseTuple(args, "LO!O!nO!nO!O!p", &entry, &PyTuple_Type, &inputs, &PyTuple_Type,
+                        &outputs, &n_slots, &PyTuple_Type, &arena, &arena_bytes, &PyTuple_Type,
+                        &fixed, &PyTuple_Type, &dims, &releases_gil))
+    return NULL;
+  Frame *f = (Frame *)type->tp_alloc(type, 0);
+  if (!f) return NULL;
+  f->call = frame_call;
+  f->entry = (Entry)(intptr_t)entry;
+  f->n_slots = n_slots;
+  f->arena_bytes = (size_t)arena_bytes;
+  f->releases_gil = releases_gil;
+  f->n_arena = PyTuple_GET_SIZE(arena) / 2;
+  f->n_fixed = PyTuple_GET_SIZE(fixed) / 2;
+  Py_ssize_t n_in = PyTuple_GET_SIZE(inputs), n_out = PyTuple_GET_SIZE(outputs);
+  f->operands = calloc((size_t)(n_in + n_out + 1), sizeof(Operand));
+  f->arena_slots = read_numbers(arena);
+  f->fixed_slots = read_numbers(fixed);
+  f->dims = read_numbers(dims);
+  if (!f->operands || !f->arena_slots || !f->fixed_slots || !f->dims) {
+    if (!PyErr_Occurred()) PyErr_NoMemory();
+    Py_DECREF(f);
+    return NULL;
+  }
+  for (Py_ssize_t i = 0; i < n_in + n_out; i++) {
+    PyObject *spec = i < n_in ? PyTuple_GET_ITEM(inputs, i) : PyTuple_GET_ITEM(outputs, i - n_in);
+    if (read_operand(spec, &f->operands[i])) {
+      f->n_inputs = i + 1;  // what has been read so far is let go again
+      Py_DECREF(f);
+      return NULL;
+    }
+  }
+  f->n_inputs = n_in;
+  f->n_outputs = n_out;
+  return (PyObject *)f;
+}
+
+static void frame_dealloc(PyObject *self) {
+  Frame *f = (Frame *)self;
+  PyTypeObject *type = Py_TYPE(self);
+  for (Py_ssize_t i = 0; i < f->n_inputs + f->n_outputs; i++) Py_XDECREF(f->operands[i].dtype);
+  for (Context *c = f->contexts, *next; c; c = next) {
+    next = c->next;
+    free_context(c);
+  }
+  free(f->operands);
+  free(f->arena_slots);
+  free(f->fixed_slots);
+  free(f->dims);
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+static PyMemberDef members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Frame, call), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL}};
+
+static PyType_Slot slots[] = {{Py_tp_new, frame_new},
+                              {Py_tp_dealloc, frame_dealloc},
+                              {Py_tp_call, PyVectorcall_Call},
+                              {Py_tp_members, members},
+                              {0, NULL}};
+
+static PyType_Spec spec = {"dualgraph_launcher.Frame", sizeof(Frame), 0,
+                           Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL, slots};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "dualgraph_launcher", NULL, -1, NULL,
+                                    NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit_dualgraph_launcher(void) {
+  import_array();
+  PyObject *m = PyModule_Create(&module);
+  if (!m) return NULL;
+  PyObject *type = PyType_FromSpec(&spec);
+  if (!type || PyModule_AddObject(m, "Frame", type)) {
+    Py_XDECREF(type);
+    Py_DECREF(m);
+    return NULL;
+  }
+  return m;
+}

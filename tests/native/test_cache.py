@@ -1,0 +1,120 @@
+"""Compiled code on disk: kept, shared, repaired, bounded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dualgraph_compiler.graph import Graph, parse_graph
+from dualgraph_runtime.native import cache, compile_graph, find_compiler
+
+TEXT = """
+graph g(%x: f32[4]):
+  %1: f32[4] = add(%x, %x)
+  return %1 as output
+"""
+
+
+def graph() -> Graph:
+    return parse_graph(TEXT)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DUALGRAPH_CACHE_DIR", str(tmp_path))
+    return tmp_path / "native"
+
+
+def put(data: bytes) -> object:
+    return lambda path: path.write_bytes(data)
+
+
+def test_an_entry_is_built_once(folder: Path) -> None:
+    built = []
+
+    def build(path: Path) -> None:
+        built.append(path)
+        path.write_bytes(b"code")
+
+    first = cache.cached("k", build)
+    assert cache.cached("k", build) == first
+    assert first.parent == folder
+    assert len(built) == 1
+    assert first.read_bytes().startswith(b"code")
+    assert os.listdir(folder) == ["k.so"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "gone"])
+def test_a_damaged_entry_is_built_again(folder: Path, damage: str) -> None:
+    path = cache.cached("k", lambda p: p.write_bytes(b"code" * 100) and None)
+    whole = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": whole[:-50], "changed": b"C" + whole[1:], "empty": b""}[damage])
+    assert cache.cached("k", lambda p: p.write_bytes(b"new") and None).read_bytes()[:3] == b"new"
+
+
+def test_a_failed_build_leaves_nothing(folder: Path) -> None:
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        cache.cached("k", fail)
+    assert os.listdir(folder) == []
+
+
+def test_what_was_used_least_recently_goes_first(folder: Path) -> None:
+    paths = [cache.cached(k, lambda p: p.write_bytes(bytes(1000)) and None) for k in "abc"]
+    for age, path in zip((30, 10, 20), paths, strict=True):
+        os.utime(path, (1e9 - age, 1e9 - age))
+    cache.prune(folder, keep=paths[0], limit=2200)
+    assert sorted(os.listdir(folder)) == ["a.so", "b.so"]
+
+
+def test_keys_tell_parts_apart() -> None:
+    assert cache.key_of("ab", "c") != cache.key_of("a", "bc")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_folder_that_others_write_to_is_not_used(folder: Path) -> None:
+    folder.mkdir()
+    folder.chmod(0o777)
+    assert cache.folder() != folder
+
+
+needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+
+
+@needs_compiler
+def test_a_program_survives_damage_of_its_file(folder: Path) -> None:
+    x = np.arange(4, dtype=np.float32)
+    compile_graph(graph()).run([x])
+    assert list(folder.glob("*.so"))
+    for path in folder.glob("*.so"):
+        half = path.read_bytes()[:100]
+        path.unlink()  # the code that is loaded keeps the file it came from
+        path.write_bytes(half)
+    (y,) = compile_graph(graph()).run([x])
+    np.testing.assert_array_equal(y, x + x)
+
+
+@needs_compiler
+def test_processes_share_a_cache(folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import numpy as np\n"
+        "from dualgraph_compiler.graph import parse_graph\n"
+        "from dualgraph_runtime.native import compile_graph\n"
+        f"(y,) = compile_graph(parse_graph({TEXT!r})).run([np.ones(4, np.float32)])\n"
+        "assert (y == 2).all()\n"
+    )
+    env = dict(os.environ, DUALGRAPH_CACHE_DIR=str(tmp_path), PYTHONPATH=os.pathsep.join(sys.path))
+    running = [subprocess.Popen([sys.executable, "-c", code], env=env) for _ in range(3)]
+    assert [p.wait(60) for p in running] == [0, 0, 0]
+    assert not list(folder.glob(".new-*"))
