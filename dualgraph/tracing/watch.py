@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import importlib
 import os
 import sys
 import sysconfig
@@ -60,6 +61,7 @@ _OPAQUE = frozenset(
     )
 )
 _MOST_OBJECTS = 5000
+_IMPORT = importlib._bootstrap._find_and_load.__code__  # type: ignore[attr-defined]
 
 
 @functools.cache
@@ -122,6 +124,7 @@ class Watch:
         self._variables: dict[tuple[CodeType, str], Cell] = {}
         self._entered: set[Any] = set()
         self._previous: Any = None
+        self._importing: FrameType | None = None
 
     def __enter__(self) -> Watch:
         self._random_before = global_random_state()
@@ -138,9 +141,14 @@ class Watch:
         self.random = global_random_state() != self._random_before
 
     def _event(self, frame: FrameType, event: str, arg: Any) -> None:
-        if event == "call":
+        if self._importing is not None:
+            if event == "return" and frame is self._importing:
+                self._importing = None
+        elif event == "call":
             code = frame.f_code
-            if is_users(code.co_filename) and captures.current is not None:
+            if code is _IMPORT:  # what import hooks and the new module do happens once only
+                self._importing = frame
+            elif is_users(code.co_filename) and captures.current is not None:
                 self._enter(frame, code)
         if self._previous is not None:
             self._previous(frame, event, arg)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import random
+import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -387,3 +388,30 @@ def test_members_that_a_module_does_not_have() -> None:
     for _ in range(3):
         step(dg.ones(4, 1, 2))
     assert len(step.graphs) == 1
+
+
+def test_imports_inside_are_not_watched(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Import hooks change their own state, which is none of the traced function's."""
+
+    class Hook:
+        asked = 0
+
+        def find_spec(self, *args: Any) -> None:
+            self.asked += 1
+
+    (tmp_path / "imported_while_tracing.py").write_text("factor = 3.0\nmade = []\nmade.append(1)\n")
+    hook = Hook()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", [hook, *sys.meta_path])
+
+    @dg.compile
+    def f(x: Any) -> Any:
+        import imported_while_tracing
+
+        return x * imported_while_tracing.factor
+
+    for _ in range(3):
+        assert f(dg.ones(1)).item() == 3.0
+        hook.asked += 1
+    assert len(f.graphs) == 1
+    monkeypatch.delitem(sys.modules, "imported_while_tracing")
