@@ -22,7 +22,7 @@ from dualgraph_models.running import options, progress
 PADDING = 0  # also the target of positions that do not count
 END = ord("\n")
 # For dg.compile of a step, and for the export of the model: what may vary.
-DYNAMIC = {"tokens": {0: "batch", 1: dg.Dim("steps", min=2)}, "lengths": {0: "batch"}}
+DYNAMIC = {"tokens": {0: "batch", 1: "steps"}, "lengths": {0: "batch"}}
 
 
 class CharLSTM(nn.Module):
