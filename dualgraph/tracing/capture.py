@@ -31,6 +31,7 @@ from dualgraph_compiler.types import TensorType
 
 from .._dispatch import captures, current_fn, make, symbolic
 from ..autograd.tape import CustomNode, Leaf
+from . import questions as questions
 from .failure import CaptureFailure, current_place, user_frame
 from .notes import Note, NoteKind
 from .replay import Call, Effect, EntrySlot, GradSlot, Guarded, Number, Slot

@@ -223,3 +223,28 @@ def test_bounds_given_once_hold_everywhere() -> None:
     spec = {"x": {0: "n"}, "y": {0: Dim("n", max=40)}}
     graph = dg.trace(lambda x, y: y + TABLE[0, : x.shape[0]], dg.ones(3), dg.ones(3, 4), dynamic_shapes=spec)  # noqa: E501  # fmt: skip
     assert str(graph.outputs[0].type) == "f32[n, 4]"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x if x.shape[0] == 1 else -x,
+        lambda x: x if x.shape[0] != 4 else -x,
+        lambda x: x if x.shape[0] % 2 == 0 else -x,
+        lambda x: x if x.shape == (3, 4) else -x,
+        lambda x: x if x.shape[0] in (1, 2) else -x,
+    ],
+)
+def test_user_code_does_not_branch_on_an_open_equality(function: Any) -> None:
+    with pytest.raises(UndecidedSize, match=rf"whether .* == .* not known \(at {__file__}:\d+"):
+        graph_of(function, "n 4")
+
+
+def test_equalities_that_bounds_decide() -> None:
+    def f(x):
+        wide, odd = x.shape[1] == x.shape[0] + 1, x.shape[0] % 2 == 1
+        return x if x.shape[0] != 1 and wide and odd and x.shape[1:] != (0,) else None
+
+    k = Dim("k", min=1)
+    spec = {"x": {0: 2 * k + 1, 1: 2 * k + 2}}
+    assert len(dg.trace(f, dg.ones(3, 4), dynamic_shapes=spec).outputs) == 1

@@ -8,15 +8,16 @@ else is written with these two: ``mod(a, b)`` is ``a - b*floordiv(a, b)``, ``max
 ``max(0, n - 1)`` are one. Printing brings `mod`, `max` and `min` back.
 
 Comparison: ``==`` is true when both sides are provably the same expression and false otherwise, so
-a declared-dynamic size never silently becomes "equal to 1". ``<`` and its kin are decided from
-bounds and raise :class:`~dualgraph_compiler.errors.UndecidedSize` where the bounds do not decide.
+a declared-dynamic size never silently becomes "equal to 1" (see `Dim.doubt` for user code). ``<``
+and its kin are decided from bounds and raise :class:`~dualgraph_compiler.errors.UndecidedSize`
+where the bounds do not decide.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, Union
 
 from ..errors import ShapeError, UndecidedSize
 
@@ -94,6 +95,10 @@ class Dim:
     terms: tuple[tuple[Monomial, int], ...]
     _low: float | None  # what `decide.lower` found
     _text: str | None
+
+    # Called before `==` says no. The front end raises here where the answer would steer user code
+    # and is not known; everything else asks for "provably equal".
+    doubt: ClassVar[Callable[[Dim, object], None] | None] = None
 
     def __init__(self, name: str, *, min: int = 0, max: int | None = None) -> None:
         if not name.isidentifier():
@@ -230,7 +235,11 @@ class Dim:
     # -- comparison -----------------------------------------------------------------------------
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Dim) and self._hash == other._hash and self.terms == other.terms
+        if isinstance(other, Dim) and self._hash == other._hash and self.terms == other.terms:
+            return True
+        if Dim.doubt is not None:
+            Dim.doubt(self, other)
+        return False
 
     def __hash__(self) -> int:
         return self._hash
