@@ -212,7 +212,10 @@ _define(
     "sigmoid",
     """
 // 1 / (1 + e**-x), within 3 ulp.
-static inline V sigmoid_S(V x) { return splat_S(1.0f) / (splat_S(1.0f) + exp_S(-x)); }""",
+static inline V sigmoid_S(V x) {
+  const V e = exp_S(-abs_S(x));  // which never overflows
+  return sel_S(x < splat_S(0.0f), e, splat_S(1.0f)) / (splat_S(1.0f) + e);
+}""",
     "exp",
 )
 
