@@ -6,6 +6,8 @@ import enum
 import os
 from typing import Any
 
+from dualgraph_compiler.errors import ArgumentError
+
 
 class GraphOptimizationLevel(enum.IntEnum):
     """How far the graph may be changed before it runs.
@@ -20,6 +22,9 @@ class GraphOptimizationLevel(enum.IntEnum):
     ORT_ENABLE_LAYOUT = 3
     ORT_ENABLE_ALL = 99
 
+
+_KNOWN = ("graph_optimization_level", "optimized_model_filepath", "free_dimensions", "execution")
+_EXECUTIONS = ("native", "interpreter")
 
 # ONNX Runtime's options about speed and logging. Programs set them as a matter of course and no
 # result depends on them, so they may be set here too; nothing reads them.
@@ -43,6 +48,10 @@ class SessionOptions:
     Attributes:
         graph_optimization_level: see :class:`GraphOptimizationLevel`.
         optimized_model_filepath: where to write the optimised graph, as ONNX.
+        execution: "native" compiles the graph to C, on a CPU, where a C compiler is found and
+            `graph_optimization_level` lets results differ by rounding; "interpreter" runs it node
+            by node. The default is what the variable ``DUALGRAPH_EXECUTION`` says, else
+            "interpreter".
 
     ONNX Runtime's hints about threads, memory and logging can be set and have no effect.
     """
@@ -51,17 +60,19 @@ class SessionOptions:
         self.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_ALL
         self.optimized_model_filepath: str | os.PathLike[str] = ""
         self.free_dimensions: dict[str, int] = {}
+        self.execution = os.environ.get("DUALGRAPH_EXECUTION") or "interpreter"
 
     def add_free_dimension_override_by_name(self, dim_name: str, dim_value: int) -> None:
         """Fix a symbolic size of the inputs, so that the graph is optimised for it."""
         self.free_dimensions[dim_name] = dim_value
 
     def __setattr__(self, name: str, value: Any) -> None:
-        known = ("graph_optimization_level", "optimized_model_filepath", "free_dimensions")
-        if name not in known + _HINTS:
+        if name not in _KNOWN + _HINTS:
             raise AttributeError(
-                f"SessionOptions has no option {name!r}; there are {', '.join(known + _HINTS)}"
+                f"SessionOptions has no option {name!r}; there are {', '.join(_KNOWN + _HINTS)}"
             )
+        if name == "execution" and value not in _EXECUTIONS:
+            raise ArgumentError(f"execution must be one of {_EXECUTIONS}, got {value!r}")
         if name == "graph_optimization_level":
             value = GraphOptimizationLevel(value)
         object.__setattr__(self, name, value)

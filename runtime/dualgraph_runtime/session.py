@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from dualgraph_compiler.onnx.load import ModelSource
 
+    from .native import Executable
+
 # Where ONNX Runtime's names of element types differ from ours.
 _TYPE_NAMES = {"float32": "float", "float64": "double"}
 
@@ -84,8 +86,23 @@ class InferenceSession:
         graph = _optimized(graph, self._options)
         # Results that a caller could otherwise use to change a constant, or that are an input.
         self._shared = [v.node is None for v in graph.outputs]
+        self._runner = self._made_ready(graph)
+
+    def _made_ready(self, graph: Graph) -> Interpreter | Executable:
+        """The graph compiled, where that is asked for and possible, else its interpreter."""
+        level = self._options.graph_optimization_level
+        if (
+            self._options.execution == "native"
+            and self._device.type == "cpu"
+            and level > GraphOptimizationLevel.ORT_ENABLE_BASIC
+        ):
+            from .native import try_compile
+
+            compiled = try_compile(graph)
+            if compiled is not None:
+                return compiled
         with self._device.active():
-            self._interpreter = Interpreter(graph, self._device.xp)
+            return Interpreter(graph, self._device.xp)
 
     # -- looking ----------------------------------------------------------------------------------
 
@@ -134,10 +151,10 @@ class InferenceSession:
         wanted = self._positions(output_names)
         arrays = self._feeds(input_feed)
         if self._device.type == "cpu":
-            results = self._interpreter.run(arrays)
+            results = self._runner.run(arrays)
         else:
             with self._device.active():
-                results = self._interpreter.run([to_device(a, self._device) for a in arrays])
+                results = self._runner.run([to_device(a, self._device) for a in arrays])
         return [_own(results[i], self._shared[i]) for i in wanted]
 
     def _positions(self, names: Sequence[str] | None) -> Sequence[int]:

@@ -67,7 +67,9 @@ graph g(%x: f32[n]):
         want = reference(x.astype(np.float64))
         error = ulps(y, want)
     worst = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
-    assert error[worst] <= bound, f"{error[worst]} ulp at {x[worst]!r}: {y[worst]!r}, {want[worst]!r}"
+    assert error[worst] <= bound, (
+        f"{error[worst]} ulp at {x[worst]!r}: {y[worst]!r}, {want[worst]!r}"
+    )
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

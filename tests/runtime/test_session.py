@@ -14,7 +14,8 @@ import pytest
 from onnx import TensorProto, helper
 
 import dualgraph_runtime as rt
-from dualgraph_compiler.onnx import save_model
+from dualgraph_compiler.graph import parse_graph
+from dualgraph_compiler.onnx import export_graph, save_model
 from tests.conftest import cuda_is_available
 from tests.onnx.helpers import make_model, real_model
 
@@ -350,3 +351,33 @@ def compare_on(path: Path, provider: str) -> None:
             feed[arg.name] = rng.integers(0, 257, shape).astype(np.int32)
     for got, wanted in zip(session.run(None, feed), other.run(None, feed), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+# -- compiled sessions -----------------------------------------------------------------------------
+
+
+def test_a_compiled_session_gives_the_same_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dualgraph_runtime.native import Executable, find_compiler
+
+    if find_compiler() is None:
+        pytest.skip("needs a C compiler")
+    graph = parse_graph("""
+graph g(%x: f32[n, 8]):
+  %1: f32[n, 8] = softmax(%x, axis=1)
+  %2: f32[n, 8] = cumsum(%1, axis=1, exclusive=False, reverse=False)
+  return %2 as y
+""")
+    model = export_graph(graph)
+    x = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+    (want,) = rt.InferenceSession(model).run(None, {"x": x})
+    options = rt.SessionOptions()
+    options.execution = "native"
+    session = rt.InferenceSession(model, options)
+    assert isinstance(session._runner, Executable)
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], want, rtol=1e-5)
+    monkeypatch.setenv("DUALGRAPH_EXECUTION", "native")
+    assert rt.SessionOptions().execution == "native"
+    options.graph_optimization_level = rt.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    assert not isinstance(rt.InferenceSession(model, options)._runner, Executable)
+    with pytest.raises(ValueError, match="execution must be one of"):
+        options.execution = "fast"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
 import threading
 from collections.abc import Sequence
@@ -16,12 +17,14 @@ from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.errors import DeviceError
 from dualgraph_compiler.graph import Graph
 from dualgraph_compiler.graph.interpret import bind_shapes
-from dualgraph_compiler.native import ERRORS, Home, Interpreted, Program, Segment, build
+from dualgraph_compiler.native import ERRORS, Home, Interpreted, Program, Segment, build, why_not
 from dualgraph_compiler.native.plan import Lifetime, place
 
 from . import cache
 from .launcher import frame_type
 from .toolchain import Compiler, find_compiler
+
+_log = logging.getLogger("dualgraph")
 
 # Programs that touch fewer bytes than this are done before letting go of the GIL pays.
 _SHORT = 64 * 1024
@@ -38,6 +41,18 @@ def compile_graph(graph: Graph, compiler: Compiler | None = None) -> Executable:
     if compiler is None:
         raise DeviceError("no C compiler found; see the log for how to get one")
     return Executable(build(graph, compiler.target), compiler)
+
+
+def try_compile(graph: Graph) -> Executable | None:
+    """`compile_graph`, or None, with a word in the log, where that cannot be done."""
+    compiler = find_compiler()
+    if compiler is None:
+        return None
+    reason = why_not(graph)
+    if reason is not None:
+        _log.info("graph %r is interpreted: %s", graph.name, reason)
+        return None
+    return compile_graph(graph, compiler)
 
 
 @dataclass(slots=True)
