@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,10 +15,14 @@ from ..memory.inplace import plan_in_place
 from ..ops.base import Op
 from .alias import Aliases
 from .assumptions import check_assumptions
+from .calls import Call, Wiring, call, run_calls
 from .core import Graph, Value
 from .donation import Donations
 from .nested import definitions
-from .planned import Layout, Planner, Wiring, layout_of
+from .planned import Arena, Planner, layout_of
+
+# The ops of a graph with sizes put in, and the calls of their kernels.
+Resolved: TypeAlias = tuple[list[Op], list[Call]]
 
 
 class Interpreter:
@@ -79,11 +83,12 @@ class Interpreter:
         self._symbolic_ops = [
             i for i, op in enumerate(self._ops) if i not in self._late and op.symbols()
         ]
+        self._symbolic = bool(self._symbolic_ops) or self.symbolic
         self._defining: dict[int, list[tuple[str, int, int]]] = {}  # name, slot, axis; by node
         for name, (v, axis) in defined.items():
             assert v.node is not None
             self._defining.setdefault(aliases.position[v.node], []).append((name, slots[v], axis))
-        self._resolved: dict[tuple[tuple[str, int], ...], list[Op]] = {(): self._ops}
+        self._resolved: dict[tuple[tuple[str, int], ...], Resolved] = {}
         self.planner: Planner | None = None
         if xp is np and not defined:
             self.planner = Planner(self._in_place, slots, self._wiring)
@@ -109,69 +114,62 @@ class Interpreter:
         slots[stored : stored + len(self._stored)] = self._stored
         if params is not None:
             slots[stored : stored + self._n_params] = params
+        slots += np, self.xp
         operands = stored + self._n_params
         if self.xp is not np:
             self._check_places(slots[: stored + len(self._stored)], stored)
         donate = donate and self._donations.are_safe(slots, operands)
-        with np.errstate(all="ignore"):
-            if self._defining:
-                self._run_defining(self._ops_for(env), slots, env)
-            elif self.planner is None:
-                self._run(self._ops_for(env), slots, 0, self._body)
-            else:
-                self._run_body(slots, env)
-            if donate:
-                self._donations.run(slots)
-            elif self._body < len(self._ops):
-                self._run(self._ops, slots, self._body, len(self._ops))
-        xp = self.xp
-        results = [(np if i in self._host else xp).asarray(slots[i]) for i in self._outputs]
-        for i in self._copied:  # the caller may write into what it gets
-            results[i] = results[i].copy()
-        return results
+        key = tuple(sorted(env.items())) if env and self._symbolic else ()
+        ops, calls = self._resolved.get(key) or self._resolve(key, env)
+        arena = None
+        try:
+            with np.errstate(all="ignore"):
+                if self._defining:
+                    self._run_defining(ops, slots, env)
+                elif self.planner is None:
+                    run_calls(calls[: self._body], slots)
+                else:
+                    arena = self._run_planned(key, ops, calls, slots)
+                if donate:
+                    self._donations.run(slots)
+                elif self._body < len(calls):
+                    run_calls(calls[self._body :], slots)
+            xp = self.xp
+            results = [(np if i in self._host else xp).asarray(slots[i]) for i in self._outputs]
+            for i in self._copied:  # the caller may write into what it gets
+                results[i] = results[i].copy()
+            return results
+        finally:
+            if arena is not None:
+                self.planner.give_back(arena)  # type: ignore[union-attr]
 
-    def _run_body(self, slots: list[Any], env: dict[str, int]) -> None:
-        """Run the nodes that write to no state, by a plan if there is one for these sizes."""
+    def _run_planned(
+        self, key: Any, ops: list[Op], calls: list[Call], slots: list[Any]
+    ) -> Arena | None:
+        """Run the nodes that write to no state, by a plan if there is one for these sizes.
+
+        Returns the arena in use, which values may lie in to the end of the run.
+        """
         assert self.planner is not None
-        key = tuple(sorted(env.items())) if env else ()
         bound = self.planner.find(key)
         if bound == "plain":
-            self._run(self._ops_for(env), slots, 0, self._body)
-        elif bound == "learn":
-            ops = self._ops_for(env)
+            run_calls(calls[: self._body], slots)
+            return None
+        if bound == "learn":
             layouts = [layout_of(x) for x in slots]
-            self._run(ops, slots, 0, self._body, layouts)
+            for call in calls[: self._body]:
+                run_calls((call,), slots, keep=True)
+                first, count, dead = call[2:]
+                layouts[first : first + count] = map(layout_of, slots[first : first + count])
+                for i in dead:
+                    slots[i] = None
             self.planner.learn(key, ops, layouts)
-        else:
-            done = self.planner.run(bound, slots)
-            if done < self._body:
-                self.planner.missed(key)
-                self._run(self._ops_for(env), slots, done, self._body)
-
-    def _run(
-        self,
-        ops: list[Op],
-        slots: list[Any],
-        start: int,
-        stop: int,
-        layouts: list[Layout | None] | None = None,
-    ) -> None:
-        """Run nodes one after the other, each into memory of its own."""
-        xp = self.xp
-        mixed = bool(self._host)
-        for n in range(start, stop):
-            operands, result, count, dead = self._wiring[n]
-            module = self._modules[n] if mixed else xp
-            out = ops[n].eager(module, *[slots[i] for i in operands])
-            if count == 1:
-                slots[result] = out
-            else:
-                slots[result : result + count] = out
-            if layouts is not None:
-                for i in range(result, result + count):
-                    layouts[i] = layout_of(slots[i])
-            for i in dead:
-                slots[i] = None
+            return None
+        arena, done = self.planner.run(bound, slots)
+        if done < self._body:
+            self.planner.missed(key)
+            run_calls(calls[done : self._body], slots)
+        return arena
 
     def _run_defining(self, ops: list[Op], slots: list[Any], env: dict[str, int]) -> None:
         """`_run` for a graph in which nodes define sizes that other ops need: see `nested`."""
@@ -207,20 +205,20 @@ class Interpreter:
             check_assumptions(self._assumptions, env)
         return env
 
-    def _ops_for(self, env: dict[str, int]) -> list[Op]:
+    def _resolve(self, key: Any, env: dict[str, int]) -> Resolved:
         """The ops with symbolic attributes replaced by their values for these sizes."""
-        if not self._symbolic_ops:
-            return self._ops
-        key = tuple(sorted(env.items()))
-        found = self._resolved.get(key)
-        if found is None:
-            found = list(self._ops)
-            for i in self._symbolic_ops:
-                found[i] = found[i].resolve(env)
-            if len(self._resolved) >= 64:  # bounded: sizes come from callers
-                self._resolved.clear()
-            self._resolved[key] = found
-        return found
+        ops = list(self._ops)
+        for i in self._symbolic_ops:
+            ops[i] = ops[i].resolve(env)
+        host, device = self._size, self._size + 1
+        calls = [
+            call(op, wiring, xp, host if xp is np else device)
+            for op, wiring, xp in zip(ops, self._wiring, self._modules, strict=True)
+        ]
+        if len(self._resolved) >= 64:  # bounded: sizes come from callers
+            self._resolved.clear()
+        self._resolved[key] = ops, calls
+        return ops, calls
 
 
 def _read_by_host(graph: Graph) -> set[Value]:

@@ -17,10 +17,8 @@ import numpy as np
 from ..memory.inplace import InPlacePlan
 from ..memory.plan import ALIGNMENT, MemoryPlan, Placement, place, plan_memory
 from ..ops.base import Op
+from .calls import Pick, Wiring, call, call_into
 from .core import Value
-
-# Of one node: operand slots, first result slot, number of results, slots dead afterwards.
-Wiring: TypeAlias = tuple[tuple[int, ...], int, int, tuple[int, ...]]
 
 # Smaller results are left to NumPy, whose allocator is as fast as a lookup for them.
 MIN_BYTES = 1 << 14
@@ -60,12 +58,11 @@ def _is_dense(x: Any) -> bool:
     return True
 
 
-# How to run one node: `run(xp, *operands)`, or into a slot: `run(xp, slots[out], *operands)`. In
-# order: run, operands, first result, number of results, dead afterwards, out or None, and checks:
-# slots and the strides that the arrays there must have for `out` to be right.
+# A call as in `calls`; then the slot of the array written to, or None, and checks: slots and the
+# strides that the arrays there must have for that array to be right.
 Step: TypeAlias = tuple[
     Callable[..., Any],
-    tuple[int, ...],
+    Pick,
     int,
     int,
     tuple[int, ...],
@@ -119,6 +116,7 @@ def bind(
     all slots in a run.
     """
     graph = in_place.graph
+    module = len(layouts) - 1  # the slot of `xp`
     fixed = {slots[v] for v in graph.constants}
 
     def large(v: Value) -> Layout | None:
@@ -161,7 +159,7 @@ def bind(
                 if out in in_arena:
                     in_arena.add(result)
         if out is None:
-            bound.steps.append((op.eager, operands, result, count, dead, None, ()))
+            bound.steps.append((*call(op, wiring[at], np, module), None, ()))
             continue
         gained = True
         checks = []
@@ -169,27 +167,25 @@ def bind(
             y = layouts[i]
             if y is not None and i not in fixed and i not in in_arena:
                 checks.append((i, y.strides))
-        bound.steps.append((op.eager_into, operands, result, count, dead, out, tuple(checks)))
+        into = call_into(op, operands, out, module)
+        bound.steps.append((*into, result, count, dead, out, tuple(checks)))
     return bound if gained else None
 
 
 def _steps(bound: Bound, slots: list[Any], start: int = 0, stop: int | None = None) -> int:
     """Take these steps; returns how many were taken before operands came in other layouts."""
     done = 0
-    for run, operands, result, count, dead, target, checks in bound.steps[start:stop]:
-        if target is None:
-            out = run(np, *[slots[i] for i in operands])
-            if count == 1:
-                slots[result] = out
-            else:
-                slots[result : result + count] = out
-        else:
-            for i, strides in checks:
-                if slots[i].strides != strides:
-                    return done
-            out = slots[target]
-            run(np, out, *[slots[i] for i in operands])
+    for function, arguments, result, count, dead, target, checks in bound.steps[start:stop]:
+        for i, strides in checks:
+            if slots[i].strides != strides:
+                return done
+        out = function(*arguments(slots))
+        if target is not None:
+            slots[result] = slots[target]
+        elif count == 1:
             slots[result] = out
+        else:
+            slots[result : result + count] = out
         for i in dead:
             slots[i] = None
         done += 1
@@ -248,14 +244,16 @@ class Planner:
             self._bound.pop(key, None)
         self._arenas.clear()
 
-    def run(self, bound: Bound, slots: list[Any]) -> int:
-        """Take the steps of a plan; returns how many fitted, all but for unforeseen layouts."""
+    def run(self, bound: Bound, slots: list[Any]) -> tuple[Arena, int]:
+        """Take the steps of a plan.
+
+        Returns the arena used, to be given back when nothing of the run is read any longer, and how
+        many steps fitted: all, but for unforeseen layouts.
+        """
         arena = self.take(bound.placement.arena_bytes)
         slots += bound.views(arena)
-        try:
-            return self._poisoned(bound, slots, arena) if self.poison else _steps(bound, slots)
-        finally:
-            self.give_back(arena)
+        done = self._poisoned(bound, slots, arena) if self.poison else _steps(bound, slots)
+        return arena, done
 
     def _poisoned(self, bound: Bound, slots: list[Any], arena: Arena) -> int:
         """`run`, with every byte of the arena spoilt while nobody is to read it."""
@@ -278,4 +276,6 @@ class Planner:
 
     def give_back(self, arena: Arena) -> None:
         """Let later runs have an arena from `take`."""
+        if self.poison:
+            arena.memory[:] = _POISON
         self._arenas.append(arena)

@@ -109,6 +109,7 @@ class _Donations:
             if v.node is not None
             and v.node.op.writes_into
             and v.node.op.is_pure
+            and not v.node.op.symbols()  # sizes are put into the other nodes only
             and aliases.owns(v)
             and times[v] == 1
             and taken.count(target) == 1
