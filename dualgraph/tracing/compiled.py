@@ -11,6 +11,7 @@ import functools
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from types import FunctionType, MethodType
 from typing import Any
 
 from dualgraph_compiler.errors import TraceError
@@ -23,10 +24,11 @@ from ..autograd.grad_mode import local
 from . import tree
 from .capture import Capture
 from .entry import Entry
-from .failure import CaptureFailure, EagerFallbackWarning
+from .failure import CaptureFailure, EagerFallbackWarning, current_place
 from .guards import Guards, guards_of
+from .keys import CallForm, Unkeyed, key_of
 from .replay import Call
-from .trace import trace_call
+from .trace import target_of, trace_call
 
 # Traces kept for one kind of call whose guards differ (a module trained and evaluated in turn).
 _KEPT = 8
@@ -69,16 +71,22 @@ class CompiledFunction:
         # An entry of None: calls of this kind run eagerly.
         self._entries: dict[Any, list[tuple[Guards, Entry | None]]] = {}
         self._warned: set[Any] = set()
+        self._form = CallForm()
         self._lock = threading.Lock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if captures.current is not None:  # being captured itself: inline
             return self._function(*args, **kwargs)
-        key, tensors = self._key(args, kwargs)
+        if kwargs:
+            ordered = self._form.ordered(target_of(self._function), args, kwargs)
+            if ordered is None:
+                return self._function(*args, **kwargs)  # which says what is wrong with them
+            args, kwargs = ordered
         try:
+            key, tensors = self._key(args, kwargs)
             found = self._entries.get(key)
-        except TypeError as error:
-            return self._eagerly(error, args, kwargs)
+        except Unkeyed as reason:
+            return self._eagerly(reason, args, kwargs)
         for guard, entry in reversed(found or ()):
             if guard.hold():
                 if entry is None:
@@ -110,7 +118,11 @@ class CompiledFunction:
                         return entry, call
             try:
                 traced = trace_call(
-                    self._function, args, kwargs, dynamic_shapes=self._dynamic_shapes
+                    self._function,
+                    args,
+                    kwargs,
+                    dynamic_shapes=self._dynamic_shapes,
+                    aliases=True,
                 )
             except CaptureFailure as failure:
                 if self._fullgraph or failure.capture is None:
@@ -133,16 +145,13 @@ class CompiledFunction:
             self._warned.add(failure.place)
             warnings.warn(EagerFallbackWarning(f"{self!r} runs eagerly: {failure}"), stacklevel=4)
 
-    def _eagerly(self, error: TypeError, args: Any, kwargs: Any) -> Any:
-        leaves = [leaf for _, leaf in tree.flatten((args, kwargs))]
-        kinds = sorted({type(x).__name__ for x in leaves if not _hashable(x)})
-        if not kinds:
-            raise error
-        warnings.warn(
-            f"{self!r} runs eagerly: an argument of type {', '.join(kinds)} cannot be compared "
-            "with those of earlier calls. Pass a tensor or something hashable.",
-            stacklevel=3,
+    def _eagerly(self, reason: Unkeyed, args: Any, kwargs: Any) -> Any:
+        failure = CaptureFailure(
+            f"an argument is {reason}", current_place(), "Pass a tensor, or something immutable."
         )
+        if self._fullgraph:
+            raise failure
+        self._warn(failure)
         return self._function(*args, **kwargs)
 
     def _key(self, args: Any, kwargs: Any) -> tuple[Any, list[Tensor]]:
@@ -161,7 +170,11 @@ class CompiledFunction:
                     wants = "non-leaf"  # in-place operations on it are legal
                 parts.append((data.dtype, data.ndim if dynamic else data.shape, wants))
             else:
-                parts.append((type(leaf), leaf))
+                parts.append(key_of(leaf))
+        if len(tensors) > 1 and len(met := {id(t): i for i, t in enumerate(tensors)}) < len(
+            tensors
+        ):
+            parts.append(tuple([met[id(t)] for t in tensors]))  # which are one tensor
         return tuple(parts), tensors
 
     @property
@@ -169,6 +182,12 @@ class CompiledFunction:
         """The traced graphs, one for each kind of call so far."""
         entries = [entry for kept in self._entries.values() for _, entry in kept]
         return [entry.traced.graph for entry in entries if entry is not None]
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """As a function in a class is: the method of `instance`."""
+        if instance is None or not isinstance(self._function, FunctionType):
+            return self
+        return MethodType(self, instance)
 
     def __getattr__(self, name: str) -> Any:
         if name == "_function":  # not there yet: while being copied or unpickled
@@ -179,16 +198,8 @@ class CompiledFunction:
         return f"compiled({self._function!r})"
 
 
-def _hashable(x: Any) -> bool:
-    try:
-        hash(x)
-    except TypeError:
-        return False
-    return True
-
-
 def _overlapping(tensors: Sequence[Tensor]) -> bool:
-    arrays = [t._data for t in tensors]
+    arrays = [t._data for t in {id(t): t for t in tensors}.values()]
     return any(
         type(a) is type(b) and array_module(a).may_share_memory(a, b)
         for i, a in enumerate(arrays)

@@ -22,6 +22,7 @@ from .compiled_node import CompiledNode, Operands, producer, resolved, separate
 from .derivative import Plan, Taped
 from .program import Program
 from .replay import Call
+from .results import renewed
 from .trace import OutputIndex, Read, Traced
 
 
@@ -117,7 +118,7 @@ class Entry:
 
         def fill(result: Any) -> Any:
             return tree.map_leaves(
-                lambda x: outputs[x.index] if isinstance(x, OutputIndex) else x, result
+                lambda x: outputs[x.index] if isinstance(x, OutputIndex) else renewed(x), result
             )
 
         for change in traced.changes:

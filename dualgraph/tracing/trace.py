@@ -18,6 +18,7 @@ from dualgraph_compiler.types import TensorType
 
 from .._dispatch import current_fn, make
 from .._tensor import Tensor
+from ..autograd.grad_mode import local
 from ..autograd.tape import Leaf
 from ..functions import linalg
 from . import tree
@@ -25,6 +26,7 @@ from .attributes import Change, Held, changes_of, hold, restore
 from .capture import Capture, Source
 from .declared import DeclaredDims
 from .replay import GradSlot, Slot
+from .results import holds_traced
 from .snapshots import Snapshot
 from .watch import Watch
 
@@ -129,9 +131,11 @@ def trace_call(
     dynamic_shapes: Mapping[str, Any] | Sequence[Any] | None = None,
     name: str | None = None,
     looked_up: Set[Any] = frozenset(),
+    aliases: bool = False,
 ) -> Traced:
     """`trace`, with everything the trace found.
 
+    With `aliases`, one tensor given for two parameters is one tensor in the trace, too.
     `looked_up` are places of state (see ``attributes.described``) where another tensor may be at
     every call.
 
@@ -146,6 +150,7 @@ def trace_call(
     symbolic_args = {}
     inputs: list[Tensor] = []
     examples: list[Any] = []
+    met: dict[int, Tensor] = {}
     for key, value in bound.items():
         counter = itertools.count()
         paths = iter([p for p, _ in tree.flatten(value, key)])
@@ -158,6 +163,9 @@ def trace_call(
             made = _symbolic(capture, leaf, path, dims, declared)
             inputs.append(made)
             examples.append(leaf._data)
+            if aliases and id(leaf) in met:
+                return met[id(leaf)]
+            met[id(leaf)] = made
             if type(made._fn) is Leaf:
                 made._fn.grad = leaf.grad
                 capture.track(made._fn, leaf, len(inputs) - 1)
@@ -170,10 +178,17 @@ def trace_call(
     sources = [(i, t._fn) for i, t in enumerate(inputs) if t._fn is not None]
     given = Snapshot(symbolic_args)
     watch = capture.watch = Watch(function)
+    recording = local.grad
     with capture:
         try:
             with watch:
                 result = function(*call_args, **call_kwargs)
+            if local.grad is not recording:
+                raise capture.failure(
+                    "the compiled function leaves gradient recording switched "
+                    f"{'on' if local.grad else 'off'}",
+                    "Use `with dg.no_grad():` or `with dg.enable_grad():`.",
+                )
             if not capture.failures:
                 watch.resolve()
                 _refuse_random(capture, watch)
@@ -187,6 +202,7 @@ def trace_call(
                 raise
             raise capture.failures[0] from error
         finally:
+            local.grad = recording
             watch.resolve()
             restore(watch)
             watch.add_loose()
@@ -256,7 +272,15 @@ def _finish(
     def fill(result: Any, labels: Iterator[str]) -> Any:
         def leaf(x: Any) -> Any:
             label = next(labels)
-            return take(x, label) if isinstance(x, Tensor) else x
+            if isinstance(x, Tensor):
+                return take(x, label)
+            if holds_traced(x, graph):
+                raise capture.failure(
+                    f"the compiled function returns a {type(x).__name__} that holds tensors "
+                    "computed in it",
+                    "Return the tensors in tuples, lists, dicts or dataclasses.",
+                )
+            return x
 
         return tree.map_leaves(leaf, result)
 
@@ -389,16 +413,20 @@ def _dynamic(
     return spec
 
 
-def _target(function: Any) -> Any:
+def target_of(function: Any) -> Any:
+    """What has the parameters: a module's forward, or the function itself."""
     return function.forward if hasattr(function, "named_parameters") else function
 
 
 def _bind(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments by parameter name; positional-only and unnamed ones as arg0, arg1, ..."""
+    target = target_of(function)
     try:
-        bound = inspect.signature(_target(function)).bind(*args, **kwargs)
+        bound = inspect.signature(target).bind(*args, **kwargs)
     except ValueError:  # a builtin without a signature
         return {**{f"arg{i}": a for i, a in enumerate(args)}, **kwargs}
+    except TypeError:  # a decorator may take other arguments than what it wraps
+        bound = inspect.signature(target, follow_wrapped=False).bind(*args, **kwargs)
     out: dict[str, Any] = {}
     for key, value in bound.arguments.items():
         kind = bound.signature.parameters[key].kind

@@ -5,6 +5,7 @@ Tuples, named tuples, lists, dicts and dataclasses are structure; everything els
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,7 +26,11 @@ def structure(tree: Any) -> Any:
     children = _children(tree)
     if children is None:
         return None
-    return (type(tree), tuple((key, structure(child)) for key, child in children))
+    return (type(tree), tuple((_key(key), structure(child)) for key, child in children))
+
+
+def _key(key: Any) -> Any:
+    return key if type(key) is str else (type(key), key)  # 1, 1.0 and True are equal
 
 
 def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
@@ -34,12 +39,20 @@ def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
     if children is None:
         return function(tree)
     new = [(key, map_leaves(function, child)) for key, child in children]
+    if type(tree) is dict:
+        return dict(new)
     if isinstance(tree, dict):
-        return type(tree)(new)
+        made: Any = copy.copy(tree)  # keeps what else it has, such as a default
+        for key, value in new:
+            made[key] = value
+        return made
     if dataclasses.is_dataclass(tree):
-        return dataclasses.replace(tree, **dict(new))  # type: ignore[type-var]
+        made = copy.copy(tree)
+        for key, value in new:
+            object.__setattr__(made, key, value)  # frozen ones, too
+        return made
     values = [v for _, v in new]
-    return type(tree)(*values) if hasattr(tree, "_fields") else type(tree)(values)
+    return tree._make(values) if hasattr(tree, "_fields") else type(tree)(values)
 
 
 def _children(tree: Any) -> list[tuple[Any, Any]] | None:

@@ -242,7 +242,7 @@ def test_parameters_that_are_replaced_frozen_or_converted() -> None:
 
 def test_arguments_that_cannot_be_looked_up_run_eagerly() -> None:
     f = dg.compile(lambda x, a: x + float(a.sum()))
-    with pytest.warns(UserWarning, match="runs eagerly: an argument of type ndarray"):
+    with pytest.warns(UserWarning, match="runs eagerly: an argument is a ndarray"):
         assert f(dg.ones(2), np.ones(3)).tolist() == [4, 4]
 
 
