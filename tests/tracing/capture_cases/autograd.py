@@ -201,6 +201,38 @@ def expanded_arguments(dg, compile):
 
 
 @cases()
+def double_backward_from_outside(dg, compile):
+    w = data(dg, 3, low=2, grad=True)
+    f = compile(lambda x: (x * x * w).sin())
+    x = data(dg, 3, grad=True)
+    (g,) = dg.autograd.grad(f(x).sum(), [x], create_graph=True)
+    yield g
+    (g * g).sum().backward()
+    yield x, w
+
+
+@cases()
+def a_gradient_penalty_from_outside(dg, compile):
+    model = filled(dg, dg.nn.Sequential(dg.nn.Linear(3, 4), dg.nn.Tanh(), dg.nn.Linear(4, 1)))
+    f = compile(model)
+    for n in (4, 2):
+        x = data(dg, n, 3, grad=True)
+        (g,) = dg.autograd.grad(f(x).sum(), [x], create_graph=True)
+        (g.norm(dim=1) - 1).square().mean().backward()
+        yield model
+
+
+@cases()
+def third_derivatives_from_outside(dg, compile):
+    f = compile(lambda x: x**4)
+    x = data(dg, 3, low=1, grad=True)
+    g = f(x).sum()
+    for _ in range(3):
+        (g,) = dg.autograd.grad(g.sum(), [x], create_graph=True)
+        yield g
+
+
+@cases()
 def derivatives_inside(dg, compile):
     @compile
     def f(x):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 
-from .harness import Cases, data, error_of
+from .harness import Cases, data, error_of, filled
 
 cases = Cases()
 
@@ -41,6 +41,36 @@ def numbers_in_a_tuple_that_are_equal_but_of_other_types(dg, compile):
 
 
 @cases()
+def minus_zero_is_not_zero(dg, compile):
+    f = compile(lambda x, k: 1 / (x * k))
+    x = dg.ones(2)
+    yield f(x, 0.0)
+    yield f(x, -0.0)
+    yield f(x, 0.0)
+
+
+@cases(graphs=1)
+def nan_is_the_same_number_each_time(dg, compile):
+    f = compile(lambda x, k: dg.where(x > 0, x, k))
+    for _ in range(4):
+        yield f(data(dg, 3), float("nan"))
+
+
+@cases()
+def strings_and_flags_choose_the_branch(dg, compile):
+    @compile
+    def f(x, mode="relu", double=False):
+        y = x.relu() if mode == "relu" else x.tanh()
+        return y * 2 if double else y
+
+    x = data(dg, 4)
+    yield f(x)
+    yield f(x, mode="tanh", double=True)
+    yield f(x, "relu")
+    yield f(x, double=False, mode="relu")
+
+
+@cases()
 def none_or_a_tensor(dg, compile):
     @compile
     def f(x, bias=None, *, scale=None):
@@ -62,7 +92,47 @@ class Mode(enum.Enum):
     MEAN = 2
 
 
+@cases()
+def enums_slices_dtypes_and_functions(dg, compile):
+    @compile
+    def f(x, mode, part, dtype, activation):
+        x = activation(x[part]).to(dtype)
+        return x.sum() if mode is Mode.SUM else x.mean()
+
+    x = data(dg, 6)
+    yield f(x, Mode.SUM, slice(0, 3), dg.float64, dg.relu)
+    yield f(x, Mode.MEAN, slice(0, 3), dg.float64, dg.relu)
+    yield f(x, Mode.SUM, slice(2, None, 2), dg.float32, dg.tanh)
+    yield f(x, Mode.SUM, slice(0, 3), dg.float64, dg.relu)
+
+
+@cases()
+def an_object_argument_whose_attribute_changes(dg, compile):
+    class Config:
+        scale = 2
+        bias = 0.5
+
+    f = compile(lambda x, config: x * config.scale + config.bias)
+    config = Config()
+    x = data(dg, 3)
+    yield f(x, config)
+    config.scale = 5
+    yield f(x, config)
+    config.bias = 1.5
+    yield f(x, config)
+
+
 # -- signatures ------------------------------------------------------------------------------------
+
+
+@cases()
+def keywords_in_any_order(dg, compile):
+    f = compile(lambda x, y, z: x - 2 * y + 3 * z)
+    x, y, z = data(dg, 2), data(dg, 2, low=3), data(dg, 2, low=5)
+    yield f(x, y, z)
+    yield f(x, z=z, y=y)
+    yield f(z=z, y=y, x=x)
+    yield f(y=x, z=y, x=z)
 
 
 @cases()
@@ -119,6 +189,75 @@ def wrong_arguments_are_type_errors(dg, compile):
 
 
 @cases()
+def bound_methods(dg, compile):
+    class Scaler:
+        def __init__(self, scale):
+            self.scale = scale
+
+        def run(self, x):
+            return x * self.scale
+
+    two, three = Scaler(2), Scaler(data(dg, 3, low=3))
+    f, g = compile(two.run), compile(three.run)
+    yield f(data(dg, 3)), g(data(dg, 3))
+    two.scale = 7
+    yield f(data(dg, 3))
+
+
+@cases(mixed="the stand-in is no descriptor")
+def methods_compiled_in_the_class(dg, compile):
+    class Scaler:
+        def __init__(self, scale):
+            self.scale = scale
+
+        @compile
+        def run(self, x):
+            return x * self.scale
+
+    two, three = Scaler(2), Scaler(3)
+    for _ in range(2):
+        yield two.run(data(dg, 3)), three.run(data(dg, 3))
+    two.scale = 5
+    yield two.run(data(dg, 3))
+
+
+@cases(mixed="the stand-in is no descriptor")
+def a_forward_compiled_in_its_module(dg, compile):
+    class Net(dg.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = dg.nn.Linear(3, 2)
+
+        @compile
+        def forward(self, x):
+            return self.linear(x).relu()
+
+    net, other = filled(dg, Net()), filled(dg, Net())
+    with dg.no_grad():
+        other.linear.weight.mul_(2)
+    yield net(data(dg, 4, 3)), other(data(dg, 4, 3)), net(data(dg, 4, 3))
+
+
+@cases()
+def class_and_static_methods(dg, compile):
+    class Maths:
+        offset = 2
+
+        @classmethod
+        def shifted(cls, x):
+            return x + cls.offset
+
+        @staticmethod
+        def doubled(x):
+            return x * 2
+
+    f, g = compile(Maths.shifted), compile(Maths.doubled)
+    yield f(data(dg, 3)), g(data(dg, 3)), compile(Maths().doubled)(data(dg, 2))
+    Maths.offset = 5
+    yield f(data(dg, 3))
+
+
+@cases()
 def partial_functions(dg, compile):
     def affine(x, scale, bias=0):
         return x * scale + bias
@@ -128,6 +267,26 @@ def partial_functions(dg, compile):
     first = functools.partial(affine, data(dg, 3, low=4))
     yield compile(half)(data(dg, 3)), compile(half)(data(dg, 3), bias=1)
     yield compile(shifted)(data(dg, 3)), compile(first)(3)
+
+
+@cases()
+def callable_objects(dg, compile):
+    class Power:
+        def __init__(self, n):
+            self.n = n
+            self.weight = data(dg, 2)
+
+        def __call__(self, x):
+            return x**self.n * self.weight
+
+    power = Power(2)
+    f = compile(power)
+    yield f(data(dg, 2))
+    power.n = 3
+    yield f(data(dg, 2))
+    power.weight = data(dg, 2, low=5)
+    yield f(data(dg, 2))
+    yield f.n
 
 
 @cases()

@@ -12,6 +12,85 @@ cases = Cases()
 # -- closures and globals --------------------------------------------------------------------------
 
 
+@cases()
+def a_captured_number_changes(dg, compile):
+    k = 2
+
+    @compile
+    def f(x):
+        return x * k
+
+    yield f(data(dg, 3))
+    k = 5
+    yield f(data(dg, 3))
+    k = 0.5
+    yield f(data(dg, 3))
+    k = 2
+    yield f(data(dg, 3))
+
+
+@cases()
+def a_captured_tensor_is_rebound(dg, compile):
+    w = data(dg, 3)
+
+    @compile
+    def f(x):
+        return x * w
+
+    x = data(dg, 3, low=2)
+    yield f(x)
+    w = data(dg, 3, low=7)
+    yield f(x)
+    w.mul_(2)
+    yield f(x)
+    w = data(dg, 1, low=4)
+    yield f(x)
+    w = 3
+    yield f(x)
+
+
+@cases()
+def a_captured_list_grows(dg, compile):
+    scales = [2.0]
+
+    @compile
+    def f(x):
+        for s in scales:
+            x = x * s
+        return x
+
+    yield f(data(dg, 3))
+    scales.append(3.0)
+    yield f(data(dg, 3))
+    scales[0] = 7.0
+    yield f(data(dg, 3))
+    scales.clear()
+    yield f(data(dg, 3))
+
+
+@cases()
+def a_captured_dict_changes(dg, compile):
+    options = {"scale": 2, "weights": [data(dg, 3)]}
+
+    @compile
+    def f(x):
+        y = x * options["scale"]
+        for w in options["weights"]:
+            y = y + w
+        return y if options.get("bias") is None else y + options["bias"]
+
+    yield f(data(dg, 3))
+    options["scale"] = 4
+    yield f(data(dg, 3))
+    options["weights"].append(data(dg, 3, low=3))
+    yield f(data(dg, 3))
+    options["bias"] = 1.5
+    yield f(data(dg, 3))
+    del options["bias"]
+    options["weights"][0] = data(dg, 3, low=9)
+    yield f(data(dg, 3))
+
+
 SCALE = 2
 TABLE = {"bias": 1.0}
 WEIGHT: Any = None
@@ -20,6 +99,42 @@ WEIGHT: Any = None
 def scaled(x):
     """Reads globals."""
     return x * SCALE + TABLE["bias"] if WEIGHT is None else x * WEIGHT
+
+
+@cases()
+def globals_change(dg, compile):
+    global SCALE, WEIGHT
+    f = compile(scaled)
+    try:
+        yield f(data(dg, 3))
+        SCALE = 5
+        yield f(data(dg, 3))
+        TABLE["bias"] = 3.0
+        yield f(data(dg, 3))
+        WEIGHT = data(dg, 3, low=4)
+        yield f(data(dg, 3))
+        WEIGHT = data(dg, 3, low=8)
+        yield f(data(dg, 3))
+        WEIGHT = None
+        yield f(data(dg, 3))
+    finally:
+        SCALE, WEIGHT, TABLE["bias"] = 2, None, 1.0
+
+
+@cases()
+def globals_of_a_called_function_change(dg, compile):
+    global SCALE
+
+    @compile
+    def f(x):
+        return [scaled(x), scaled(x * 2)]
+
+    try:
+        yield f(data(dg, 3))
+        SCALE = 9
+        yield f(data(dg, 3))
+    finally:
+        SCALE = 2
 
 
 # -- nesting, recursion, threads -------------------------------------------------------------------
@@ -118,3 +233,20 @@ def grad_modes_inside(dg, compile):
     yield f(data(dg, 3))
     with dg.no_grad():
         yield f(data(dg, 3))
+
+
+@cases(may_warn=True)
+def the_grad_mode_that_a_function_leaves_on(dg, compile):
+    @compile
+    def f(x, flag):
+        dg.set_grad_enabled(flag)
+        return x * 2
+
+    x = data(dg, 2, grad=True)
+    yield f(x, True), dg.is_grad_enabled()
+    try:
+        yield f(x, False), dg.is_grad_enabled()
+        yield f(x, True), dg.is_grad_enabled()
+        yield f(x, False), dg.is_grad_enabled()
+    finally:
+        dg.set_grad_enabled(True)

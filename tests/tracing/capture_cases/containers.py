@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from typing import Any, NamedTuple
 
-from .harness import Cases, data, filled
+import numpy as np
+
+from .harness import Cases, data, error_of, filled
 
 cases = Cases()
 
@@ -67,6 +70,45 @@ def dataclasses_in_and_out(dg, compile):
 
 
 @cases()
+def frozen_dataclasses(dg, compile):
+    f = compile(lambda b: Frozen(b.x * b.n * b.doubled, b.n + 1))
+    yield f(Frozen(data(dg, 2)))
+    yield f(Frozen(data(dg, 2), 3))
+
+
+@cases()
+def dicts_of_other_kinds(dg, compile):
+    @compile
+    def f(named):
+        out = type(named)() if type(named) is not collections.defaultdict else {}
+        for key, x in named.items():
+            out[key] = x * 2
+        return out
+
+    x = data(dg, 2)
+    yield f(collections.OrderedDict(b=x, a=x + 1))
+    yield f({"b": x, "a": x + 1})
+    yield f(collections.defaultdict(list, {"a": x}))
+    yield f({})
+
+
+@cases(may_warn=True)
+def results_of_other_kinds(dg, compile):
+    @compile
+    def f(x):
+        found = collections.defaultdict(list)
+        found["a"].append(x + 1)
+        queue = collections.deque([x * 2])
+        return found, queue, frozenset(["a"]), range(3), x.shape, x.dtype
+
+    out = f(data(dg, 2, 3))
+    yield out[0], list(out[1]), sorted(out[2]), list(out[3]), tuple(out[4]), str(out[5])[-7:]
+    out[0]["b"].append(1)
+    out = f(data(dg, 2, 3))
+    yield out[0], list(out[1])
+
+
+@cases()
 def dict_keys_in_another_order(dg, compile):
     @compile
     def f(named):
@@ -77,6 +119,13 @@ def dict_keys_in_another_order(dg, compile):
 
     yield f({"a": data(dg, 2), "b": data(dg, 2, low=4)})
     yield f({"b": data(dg, 2, low=4), "a": data(dg, 2)})
+
+
+@cases()
+def dict_keys_that_are_equal_but_of_other_types(dg, compile):
+    f = compile(lambda named: [x * k for k, x in named.items()])
+    for key in (1, 1.0, True):
+        yield f({key: dg.tensor([2, 3])})
 
 
 @cases()
@@ -92,6 +141,31 @@ def lists_that_change_between_calls(dg, compile):
     yield f(xs, ks)
 
 
+@cases(may_warn=True)
+def an_argument_list_that_the_function_changes(dg, compile):
+    @compile
+    def f(x, out):
+        out.append(x * 2)
+        return len(out)
+
+    out = []
+    yield f(data(dg, 2), out), out
+    yield f(data(dg, 2), out), out
+    yield f(data(dg, 2, low=5), out), out
+
+
+@cases(may_warn=True)
+def an_argument_dict_that_the_function_changes(dg, compile):
+    @compile
+    def f(named):
+        named["y"] = named["x"] + 1
+        return named.pop("z", None)
+
+    for _ in range(2):
+        named = {"x": data(dg, 2), "z": 3}
+        yield f(named), named
+
+
 @cases()
 def very_deep_nesting(dg, compile):
     f = compile(lambda tree: tree)
@@ -105,7 +179,20 @@ def very_deep_nesting(dg, compile):
     yield depth, found
 
 
-@cases()
+@cases(may_warn=True)
+def iterators_are_used_up(dg, compile):
+    @compile
+    def f(xs):
+        return next(xs) * 2
+
+    xs = iter([data(dg, 2), data(dg, 2, low=3), data(dg, 2, low=7)])
+    yield f(xs)
+    yield f(xs)
+    yield f(xs)
+    yield error_of(lambda: f(xs))
+
+
+@cases(may_warn=True)
 def generators_as_arguments(dg, compile):
     f = compile(lambda xs: sum(x * x for x in xs))
     for n in (2, 3, 2):
@@ -124,11 +211,48 @@ def zip_map_enumerate_and_reversed(dg, compile):
     yield f([data(dg, 2), data(dg, 2, low=2)], [data(dg, 2, low=4), data(dg, 2)])
 
 
+@cases()
+def sets_and_ranges_as_arguments(dg, compile):
+    @compile
+    def f(x, sizes, flags):
+        for k in sizes:
+            x = x + k
+        return x * 2 if "double" in flags else x
+
+    yield f(data(dg, 2), range(3), {"double"})
+    yield f(data(dg, 2), range(4), frozenset())
+    yield f(data(dg, 2), range(3), {"single"})
+
+
 @cases(mixed="the list is an argument once")
 def a_shape_as_an_argument(dg, compile):
     f = compile(lambda x, shape: x.reshape(shape))
     x = data(dg, 2, 3)
     yield f(x, (3, 2)), f(x, [6]), f(x, dg.zeros(6, 1).shape)
+
+
+@cases(may_warn=True)
+def numpy_arrays_as_arguments(dg, compile):
+    f = compile(lambda x, a: x * dg.tensor(a))
+    a = np.array([1.0, 2.0], np.float32)
+    yield f(data(dg, 2), a)
+    a[0] = 7
+    yield f(data(dg, 2), a)
+    yield f(data(dg, 2), np.float32(3.0))
+    yield f(data(dg, 2), np.int64(3))
+
+
+@cases()
+def captured_numpy_arrays_change(dg, compile):
+    a = np.array([1.0, 2.0], np.float32)
+
+    @compile
+    def f(x):
+        return x * dg.tensor(a)
+
+    yield f(data(dg, 2))
+    a[0] = 7
+    yield f(data(dg, 2))
 
 
 @cases()

@@ -38,6 +38,15 @@ def a_view_of_an_argument(dg, compile):
 
 
 @cases()
+def the_same_tensor_for_two_parameters(dg, compile):
+    f = compile(lambda x, y: (x * y, x is y))
+    x, y = data(dg, 3), data(dg, 3, low=2)
+    yield f(x, y)
+    yield f(x, x)
+    yield f(y, x)
+
+
+@cases()
 def the_same_tensor_for_two_parameters_and_gradients(dg, compile):
     f = compile(lambda x, y: (x * y.sin()).sum())
     x = data(dg, 3, grad=True)
@@ -46,6 +55,68 @@ def the_same_tensor_for_two_parameters_and_gradients(dg, compile):
     y = data(dg, 3, grad=True)
     f(x, y).backward()
     yield x, y
+
+
+@cases(may_warn=True)
+def the_same_list_twice(dg, compile):
+    @compile
+    def f(xs, ys):
+        xs.append(xs[0] * 2)
+        return len(ys), ys[-1], xs is ys
+
+    for _ in range(2):
+        xs = [data(dg, 2)]
+        yield f(xs, xs), xs
+        yield f([data(dg, 2)], [data(dg, 2, low=4)])
+
+
+@cases(may_warn=True)
+def objects_that_hold_results(dg, compile):
+    class Box:
+        def __init__(self, value):
+            self.value = value
+
+    @compile
+    def f(x):
+        return Box(x * 2)
+
+    one, two = f(data(dg, 2)), f(data(dg, 2, low=3))
+    yield one.value, two.value, one is two
+
+
+@cases(may_warn=True)
+def generators_as_results(dg, compile):
+    @compile
+    def f(x):
+        return (x * i for i in range(3))
+
+    yield list(f(data(dg, 2)))
+    yield list(f(data(dg, 2, low=3)))
+
+
+@cases(may_warn=True)
+def functions_as_results(dg, compile):
+    @compile
+    def f(x):
+        y = x * 2
+        return lambda z: y + z
+
+    yield f(data(dg, 2))(1)
+    yield f(data(dg, 2, low=3))(data(dg, 2))
+
+
+@cases()
+def results_are_not_shared_between_calls(dg, compile):
+    @compile
+    def f(x):
+        return {"y": x + 1, "notes": [], "seen": set()}
+
+    one = f(data(dg, 2))
+    one["notes"].append("mine")
+    one["seen"].add(1)
+    one["y"].zero_()
+    two = f(data(dg, 2))
+    yield two["y"], two["notes"], len(two["seen"])
 
 
 @cases()

@@ -116,6 +116,7 @@ def one_tensor_for_two_parameters(dg, compile):
     x, y = data(dg, 3), data(dg, 3, low=2)
     yield f(x, y), x, y
     yield f(x, x), x
+    yield f(x, x), x
     yield f(y, x), x, y
 
 
@@ -289,6 +290,21 @@ def in_place_operators_on_captured_tensors(dg, compile):
     first = total
     for _ in range(3):
         yield f(data(dg, 3)), total, first is total
+
+
+@cases()
+def rebinding_is_not_writing(dg, compile):
+    total = dg.zeros(3)
+
+    @compile
+    def f(x):
+        nonlocal total
+        total = total + x
+        return total * 2
+
+    first = total
+    for _ in range(3):
+        yield f(data(dg, 3)), total, first
 
 
 @cases()

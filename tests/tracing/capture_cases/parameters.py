@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
+
 from .harness import Cases, data, filled
 
 cases = Cases()
@@ -101,6 +103,38 @@ def a_state_dict_is_loaded_by_assignment(dg, compile):
 
 
 @cases()
+def a_module_is_replaced(dg, compile):
+    model = filled(dg, dg.nn.Sequential(dg.nn.Linear(3, 3), dg.nn.ReLU(), dg.nn.Linear(3, 2)))
+    f = compile(model)
+    x = data(dg, 2, 3)
+    yield f(x)
+    model[1] = dg.nn.Tanh()
+    yield f(x)
+    model[1] = dg.nn.Identity()
+    yield f(x)
+    model.append(dg.nn.Sigmoid())
+    yield f(x)
+    del model[0]
+    yield f(x)
+
+
+@cases()
+def hooks_come_and_go(dg, compile):
+    model = filled(dg, dg.nn.Linear(3, 3))
+    f = compile(model)
+    x = data(dg, 2, 3)
+    yield f(x)
+    hook = model.register_forward_hook(lambda m, args, out: out * 2)
+    yield f(x)
+    pre = model.register_forward_pre_hook(lambda m, args: (args[0] + 1,))
+    yield f(x)
+    hook.remove()
+    yield f(x)
+    pre.remove()
+    yield f(x)
+
+
+@cases()
 def backward_hooks_come_and_go(dg, compile):
     model = filled(dg, dg.nn.Linear(3, 2))
     f = compile(model)
@@ -167,6 +201,54 @@ def a_deep_copy_of_a_compiled_model(dg, compile):
 
 
 @cases()
+def lists_of_tensors_as_state(dg, compile):
+    weights = [data(dg, 3, grad=True), data(dg, 3, low=2, grad=True)]
+
+    @compile
+    def f(x):
+        for w in weights:
+            x = x * w
+        return x.sum()
+
+    f(data(dg, 3)).backward()
+    yield weights
+    weights.append(data(dg, 3, low=5, grad=True))
+    f(data(dg, 3)).backward()
+    yield weights
+    weights.reverse()
+    weights.pop()
+    f(data(dg, 3)).backward()
+    yield weights
+
+
+@cases()
+def parameter_lists_and_dicts_grow(dg, compile):
+    class Net(dg.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.ws = dg.nn.ParameterList([dg.nn.Parameter(data(dg, 3))])
+            self.named = dg.nn.ModuleDict({"a": filled(dg, dg.nn.Linear(3, 3))})
+
+        def forward(self, x):
+            for w in self.ws:
+                x = x * w
+            for name in self.named:
+                x = self.named[name](x)
+            return x
+
+    model = Net()
+    f = compile(model)
+    x = data(dg, 2, 3)
+    yield f(x)
+    model.ws.append(dg.nn.Parameter(data(dg, 3, low=3)))
+    yield f(x)
+    model.named["b"] = filled(dg, dg.nn.Linear(3, 2))
+    yield f(x)
+    del model.named["a"]
+    yield f(x)
+
+
+@cases()
 def kinds_of_captured_tensors_change(dg, compile):
     w = data(dg, 3)
     f = compile(lambda x: x * w)
@@ -196,6 +278,43 @@ def the_gradient_as_state(dg, compile):
     yield f(x)
     w.grad = None
     yield f(x)
+
+
+@cases()
+def captured_arrays_and_numbers_of_numpy(dg, compile):
+    scale = np.float32(2)
+    sizes = np.array([1, 2])
+
+    @compile
+    def f(x):
+        return x * scale + int(sizes.sum())
+
+    yield f(data(dg, 3))
+    scale = np.float32(5)
+    yield f(data(dg, 3))
+    sizes[0] = 10
+    yield f(data(dg, 3))
+
+
+@cases()
+def a_class_attribute_changes(dg, compile):
+    class Net(dg.nn.Module):
+        scale = 2
+
+        @property
+        def factor(self):
+            return self.scale * 10
+
+        def forward(self, x):
+            return x * self.factor
+
+    model = Net()
+    f = compile(model)
+    yield f(data(dg, 2))
+    Net.scale = 3
+    yield f(data(dg, 2))
+    model.scale = 4
+    yield f(data(dg, 2))
 
 
 @cases()

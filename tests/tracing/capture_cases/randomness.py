@@ -49,6 +49,20 @@ def dropout_in_training_and_evaluation(dg, compile):
 
 
 @cases(torch=OTHER_NUMBERS)
+def the_probability_of_a_dropout_changes(dg, compile):
+    model = dg.nn.Dropout(0.5)
+    f = compile(model)
+    x = dg.ones(20)
+    yield f(x)
+    model.p = 0.1
+    yield f(x)
+    model.p = 0.0
+    yield f(x)
+    model.p = 1.0
+    yield f(x)
+
+
+@cases(torch=OTHER_NUMBERS)
 def the_probability_of_functional_dropout_changes(dg, compile):
     f = compile(lambda x, p: dg.nn.functional.dropout(x, p))
     for p in (0.5, 0.1, 0.9, 0.0):
@@ -83,6 +97,20 @@ def random_state_saved_and_set_again(dg, compile):
     yield f(dg.zeros(2))
     dg.set_rng_state(state)
     yield f(dg.zeros(2))
+
+
+@cases(torch=OTHER_NUMBERS)
+def a_captured_generator(dg, compile):
+    generator = dg.Generator()
+    generator.manual_seed(3)
+    f = compile(lambda x: x + dg.rand(2, generator=generator))
+    for _ in range(3):
+        yield f(dg.zeros(2)), dg.rand(1), dg.rand(1, generator=generator)
+    generator.manual_seed(3)
+    yield f(dg.zeros(2))
+    generator = dg.Generator()
+    generator.manual_seed(4)
+    yield f(dg.zeros(2)), f(dg.zeros(2))
 
 
 @cases(torch=OTHER_NUMBERS)

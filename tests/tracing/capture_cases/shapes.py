@@ -363,3 +363,12 @@ def attention_over_other_lengths(dg, compile):
 
     for n, m, k in ((2, 4, 4), (2, 5, 6), (3, 6, 2)):
         yield f(data(dg, n, 2, m, 4), data(dg, n, 2, k, 4))
+
+
+@cases()
+def state_of_another_size(dg, compile):
+    w = [data(dg, 3)]
+    f = compile(lambda x: x * w[0])
+    for n in (3, 4, 5, 1):
+        w[0] = data(dg, n)
+        yield f(data(dg, n)), f(data(dg, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 from .harness import Cases, data, filled
-from .optimizers import batches, mlp
+from .optimizers import batches, mlp, trained
 
 cases = Cases()
 
@@ -32,6 +32,26 @@ def gradients_accumulate_over_calls(dg, compile):
         if i % 2:
             update()
             yield model, opt
+
+
+@cases()
+def accumulation_that_counts_in_python(dg, compile):
+    model = mlp(dg)
+    opt = dg.optim.SGD(model.parameters(), lr=0.1)
+    state = {"calls": 0}
+
+    @compile
+    def step(x, y):
+        loss = dg.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        state["calls"] += 1
+        if state["calls"] % 2 == 0:
+            opt.step()
+            opt.zero_grad()
+        return loss.detach()
+
+    for x, y in batches(dg, 5):
+        yield step(x, y), model, state
 
 
 @cases()
@@ -305,6 +325,41 @@ def several_steps_in_one_call(dg, compile):
 
 
 @cases()
+def hooks_of_parameters_in_a_step(dg, compile):
+    model = mlp(dg)
+    model[0].weight.register_hook(lambda g: g.clamp(-0.01, 0.01))
+    norms = []
+    model[2].weight.register_hook(lambda g: norms.append(1))
+    yield from trained(dg, compile, dg.optim.SGD(model.parameters(), lr=0.1), model)
+    yield len(norms)
+
+
+@cases()
+def the_step_as_a_method(dg, compile):
+    class Trainer:
+        def __init__(self):
+            self.model = mlp(dg)
+            self.opt = dg.optim.SGD(self.model.parameters(), lr=0.1)
+            self.steps, self.best, self.scale = 0, None, 1.0
+
+        def step(self, x, y):
+            self.opt.zero_grad()
+            loss = dg.nn.functional.cross_entropy(self.model(x), y) * self.scale
+            loss.backward()
+            self.opt.step()
+            self.steps += 1
+            self.best = loss.detach() if self.best is None else self.best.minimum(loss.detach())
+            return self.steps
+
+    trainer = Trainer()
+    step = compile(trainer.step)
+    for i, (x, y) in enumerate(batches(dg, 5)):
+        yield step(x, y), trainer.model, trainer.best, trainer.steps
+        if i == 2:
+            trainer.scale = 0.5
+
+
+@cases()
 def only_some_parameters_have_gradients(dg, compile):
     a, b = filled(dg, dg.nn.Linear(3, 2)), filled(dg, dg.nn.Linear(3, 2))
     opt = dg.optim.Adam([*a.parameters(), *b.parameters()], lr=0.1)
@@ -318,3 +373,25 @@ def only_some_parameters_have_gradients(dg, compile):
     for which in (True, True, False, True, False):
         step(data(dg, 2, 3), which)
         yield a, b, opt
+
+
+@cases()
+def label_smoothing_and_weights_change(dg, compile):
+    model = mlp(dg)
+    loss_of = dg.nn.CrossEntropyLoss()
+    opt = dg.optim.SGD(model.parameters(), lr=0.1)
+
+    @compile
+    def step(x, y):
+        opt.zero_grad()
+        loss = loss_of(model(x), y)
+        loss.backward()
+        opt.step()
+        return loss.detach()
+
+    for i, (x, y) in enumerate(batches(dg)):
+        yield step(x, y), model
+        if i == 1:
+            loss_of.label_smoothing = 0.2
+        if i == 2:
+            loss_of.reduction = "sum"

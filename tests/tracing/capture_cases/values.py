@@ -29,12 +29,22 @@ def int_index_and_bool(dg, compile):
         yield f(data(dg, 6), dg.tensor(n))
 
 
-@cases(warns="numpy|tolist", may_warn=True)
+@cases(warns="numpy|tolist")
 def numpy_and_tolist(dg, compile):
     @compile
     def f(x):
         a = x.detach().numpy() * 2
         return dg.tensor(a), x.tolist(), sum(x.tolist())
+
+    for low in (-3.0, 2.0):
+        yield f(data(dg, 3, low=low))
+
+
+@cases(may_warn=True)
+def text_of_a_tensor(dg, compile):
+    @compile
+    def f(x):
+        return f"{x.sum().item():.2f}", x * 2, f"{x.sum():.1f}"
 
     for low in (-3.0, 2.0):
         yield f(data(dg, 3, low=low))

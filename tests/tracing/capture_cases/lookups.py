@@ -1,0 +1,272 @@
+"""State that a function reaches in roundabout ways, changed between calls."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from .harness import Cases, data, filled
+
+cases = Cases()
+
+
+class Settings:
+    """Something with attributes."""
+
+    def __init__(self, **values: Any) -> None:
+        vars(self).update(values)
+
+
+def lookup(read: Any) -> Any:
+    """A case of `read`, which is called with x and with settings whose `scale` changes."""
+
+    def run(dg, compile):
+        settings = Settings(scale=2)
+        f = compile(lambda x: read(x, settings))
+        for scale in (2, 3, 3, 0.5, 2):
+            settings.scale = scale
+            yield f(data(dg, 3))
+
+    run.__name__ = read.__name__
+    return cases()(run)
+
+
+@lookup
+def by_getattr(x, settings):
+    return x * getattr(settings, "sca" + "le")
+
+
+@lookup
+def by_vars(x, settings):
+    return x * vars(settings)["scale"]
+
+
+@lookup
+def by_the_dict_of_the_object(x, settings):
+    return x * next(v for k, v in settings.__dict__.items() if k == "scale")
+
+
+@lookup
+def by_attrgetter(x, settings):
+    return x * operator.attrgetter("scale")(settings)
+
+
+@lookup
+def in_an_inner_function(x, settings):
+    def outer():
+        def inner():
+            return settings.scale
+
+        return inner
+
+    return x * outer()()
+
+
+@lookup
+def in_a_comprehension(x, settings):
+    return sum([x * settings.scale for _ in range(2)]) + sum(settings.scale for _ in range(2))
+
+
+@lookup
+def in_a_generator_function(x, settings):
+    def pieces():
+        yield x
+        yield x * settings.scale
+
+    first, second = pieces()
+    return first + second
+
+
+@lookup
+def in_a_sort_key(x, settings):
+    order = sorted([1, 2, 3], key=lambda i: abs(i - settings.scale))
+    return x * order[0]
+
+
+@lookup
+def in_text(x, settings):
+    return x * len(f"{settings.scale}" + "{}".format(settings.scale))  # noqa: UP032 - both ways
+
+
+@lookup
+def in_an_exception(x, settings):
+    try:
+        raise ValueError(settings.scale)
+    except ValueError as error:
+        return x * error.args[0]
+
+
+@lookup
+def in_a_context_manager(x, settings):
+    class Scaled:
+        def __enter__(self):
+            return settings.scale
+
+        def __exit__(self, *exception):
+            return False
+
+    with Scaled() as scale:
+        return x * scale
+
+
+@lookup
+def as_a_truth_value(x, settings):
+    return x * 2 if settings.scale > 1 and settings.scale != 3 else -x
+
+
+@lookup
+def as_a_slice_and_an_index(x, settings):
+    return (
+        x[: int(settings.scale)].sum()
+        + x[int(settings.scale) - 1] * [1, 5, 7][int(settings.scale) - 1]
+    )
+
+
+@lookup
+def by_match(x, settings):
+    match settings.scale:
+        case 2:
+            return x * 2
+        case int(n):
+            return x + n
+        case _:
+            return -x
+
+
+@cases()
+def what_is_not_there_yet(dg, compile):
+    state, table, names = Settings(), {}, set()
+
+    @compile
+    def f(x):
+        if hasattr(state, "scale"):
+            x = x * state.scale
+        if "bias" in table:
+            x = x + table["bias"]
+        try:
+            x = x + table["other"]
+        except KeyError:
+            x = x - 1
+        return x * getattr(state, "last", 2) * (3 if "three" in names else 1) + table.get("end", 0)
+
+    yield f(data(dg, 2))
+    state.scale = 5
+    yield f(data(dg, 2))
+    table["bias"] = 4
+    yield f(data(dg, 2))
+    table["other"] = data(dg, 2)
+    yield f(data(dg, 2))
+    state.last = 7
+    yield f(data(dg, 2))
+    names.add("three")
+    yield f(data(dg, 2))
+    table["end"] = 10
+    yield f(data(dg, 2))
+    del state.scale, state.last
+    table.clear()
+    yield f(data(dg, 2))
+
+
+@cases()
+def lists_sorted_reversed_and_of_equal_items(dg, compile):
+    items = [1, 2, 3]
+    f = compile(lambda x: x * items[0] + sum(i * k for i, k in enumerate(items)) / len(items))
+    yield f(data(dg, 2))
+    items.reverse()
+    yield f(data(dg, 2))
+    items[:] = [True, 2.0, 3]
+    yield f(data(dg, 2).long())
+    items[:] = [1, 2, 3]
+    yield f(data(dg, 2).long())
+
+
+@cases()
+def a_list_that_is_shared_by_two_names(dg, compile):
+    one = [1, 2]
+    two = one
+    f = compile(lambda x: x * sum(one) + len(two))
+    yield f(data(dg, 2))
+    two = [1, 2]
+    yield f(data(dg, 2))
+    two.append(5)
+    yield f(data(dg, 2))
+    one.append(7)
+    yield f(data(dg, 2))
+
+
+@cases()
+def tensors_in_nested_containers(dg, compile):
+    state = Settings(layers=[{"w": data(dg, 2), "k": 1}, {"w": data(dg, 2, low=3), "k": 2}])
+
+    @compile
+    def f(x):
+        for layer in state.layers:
+            x = x * layer["w"] + layer["k"]
+        return x
+
+    yield f(data(dg, 2))
+    state.layers[0]["w"] = data(dg, 2, low=8)
+    yield f(data(dg, 2))
+    state.layers[1]["k"] = 5
+    yield f(data(dg, 2))
+    state.layers[1]["w"].mul_(2)
+    yield f(data(dg, 2))
+    state.layers = state.layers[::-1]
+    yield f(data(dg, 2))
+    state.layers.append({"w": data(dg, 1), "k": 0})
+    yield f(data(dg, 2))
+
+
+@cases()
+def one_of_several_modules_is_chosen_by_state(dg, compile):
+    experts = dg.nn.ModuleDict({k: filled(dg, dg.nn.Linear(2, 2)) for k in "abc"})
+    with dg.no_grad():
+        for i, p in enumerate(experts.parameters()):
+            p.add_(i)
+    state = Settings(route=["a", "b"])
+
+    @compile
+    def f(x):
+        for name in state.route:
+            x = experts[name](x)
+        return x
+
+    yield f(data(dg, 2))
+    state.route[0] = "c"
+    yield f(data(dg, 2))
+    state.route = ["b"]
+    yield f(data(dg, 2))
+
+
+@cases()
+def two_instances_of_one_class(dg, compile):
+    class Net(dg.nn.Module):
+        def __init__(self, k):
+            super().__init__()
+            self.linear = filled(dg, dg.nn.Linear(2, 2))
+            self.k = k
+
+        def forward(self, x):
+            return self.linear(x) * self.k
+
+    nets = [Net(2), Net(3)]
+    f = compile(lambda x, i: nets[i](x))
+    for i in (0, 1, 0, 1):
+        yield f(data(dg, 2), i)
+    nets.reverse()
+    for i in (0, 1):
+        yield f(data(dg, 2), i)
+    g = compile(lambda net, x: net(x))
+    for net in (*nets, *nets):
+        yield g(net, data(dg, 2))
+
+
+@cases()
+def modules_that_come_and_go(dg, compile):
+    f = compile(lambda net, x: net(x))
+    for i in range(6):  # the memory of one may be that of the next
+        net = filled(dg, dg.nn.Linear(2, 2))
+        with dg.no_grad():
+            net.weight.add_(i)
+        yield f(net, data(dg, 2))
+        del net
