@@ -124,3 +124,25 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\x00garbage")
     with pytest.raises(OnnxError, match=r"m\.onnx"):
         dg.onnx.load(path)
+
+
+def test_a_size_that_is_a_function_of_a_dim() -> None:
+    """Frames of 3 numbers and two more: the model reads from the size how many there are."""
+    ort = pytest.importorskip("onnxruntime")
+
+    def means(x: dg.Tensor) -> dg.Tensor:
+        frames = x[2:].reshape(-1, 3)
+        return frames.mean(1) + dg.arange(frames.shape[0]) * x[0]
+
+    shapes = {"x": {0: 3 * dg.Dim("frames") + 2}}
+    proto = dg.onnx.export(means, (dg.randn(8),), dynamic_shapes=shapes)
+    assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "3*frames + 2"
+    ours = InferenceSession(proto.SerializeToString())
+    theirs = ort.InferenceSession(proto.SerializeToString())
+    for n in (2, 5, 20):
+        x = dg.randn(n)
+        for session in (ours, theirs):
+            (got,) = session.run(None, {"x": x.numpy()})
+            np.testing.assert_allclose(got, means(x).numpy(), rtol=1e-5, atol=1e-6)
+    with pytest.raises(FeedError, match="frames"):
+        ours.run(None, {"x": np.zeros(6, np.float32)})

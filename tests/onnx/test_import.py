@@ -74,10 +74,10 @@ def test_sizes_that_differ_only_in_odd_characters_stay_different() -> None:
 
 
 def test_arithmetic_in_sizes() -> None:
-    model = make_model([node("Neg", ["x"], ["y"])], {"x": ["n", "2*n + 1", "m + 1"]}, ["y"])
+    model = make_model([node("Neg", ["x"], ["y"])], {"x": ["n", "2*n + 1", "m + 1", "k*k"]}, ["y"])
     (x,) = import_model(model).inputs
-    # m is the size of nothing, so "m + 1" is a size of its own.
-    assert x.shape == (Dim("n"), 2 * Dim("n") + 1, Dim("m___1"))
+    # "m + 1" tells m; k is the size of nothing, so "k*k" is a size of its own.
+    assert x.shape == (Dim("n"), 2 * Dim("n") + 1, Dim("m") + 1, Dim("k_k"))
 
 
 def test_input_shapes_can_be_given() -> None:

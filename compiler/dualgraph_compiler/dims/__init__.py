@@ -22,7 +22,7 @@ from .expressions import (
     product,
 )
 from .numbers import SizeNumber, ceiling, floor
-from .values import evaluate, parse_dim, solve, substitute, symbols
+from .values import as_linear, evaluate, parse_dim, solve, substitute, symbols
 
 __all__ = [
     "Apply",
@@ -33,6 +33,7 @@ __all__ = [
     "Shape",
     "SizeNumber",
     "Symbol",
+    "as_linear",
     "bounds",
     "ceiling",
     "differ",

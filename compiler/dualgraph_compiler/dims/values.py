@@ -103,15 +103,20 @@ def solve(sizes: Iterable[tuple[DimLike, int]]) -> dict[str, int]:
 
 
 def _solve_linear(d: Dim, n: int, name: str, env: Mapping[str, int]) -> dict[str, int] | None:
-    rest = substitute(d, env) - n
-    if not isinstance(rest, Dim):
+    found = as_linear(substitute(d, env) - n)
+    return None if found is None else {name: -found[2] // found[1]}
+
+
+def as_linear(d: DimLike) -> tuple[Symbol, int, int] | None:
+    """Symbol, factor and constant of a size ``factor * symbol + constant``; None for others."""
+    if not isinstance(d, Dim):
         return None
-    (monomial, c), *_ = rest.terms
-    if len(rest.terms) > 2 or len(monomial) != 1 or not isinstance(monomial[0], Symbol):
+    (monomial, c), *_ = d.terms
+    if len(d.terms) > 2 or len(monomial) != 1 or not isinstance(monomial[0], Symbol):
         return None
-    if len(rest.terms) == 2 and not rest.constant:
+    if len(d.terms) == 2 and not d.constant:
         return None
-    return {name: -rest.constant // c}
+    return monomial[0], c, d.constant
 
 
 def parse_dim(text: str, named: Mapping[str, Dim] | None = None) -> DimLike:

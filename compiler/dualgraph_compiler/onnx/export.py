@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..dims import DimLike, Shape
+from ..dims import DimLike, Shape, as_linear
 from ..dtypes import ALL, DType, as_dtype
 from ..errors import OnnxError
 from ..graph import Graph, Node, Value
@@ -192,12 +192,16 @@ class Exporter:
         return {v: self._names.claim(v.name) for v in results if v.name and v not in outputs}
 
     def _size_sources(self) -> dict[str, tuple[Value, int]]:
-        """For every symbol, an input (or result) and the axis whose size it is."""
+        """For every symbol, an input (or result) and the axis whose size tells it."""
         found = definitions(self.graph)
         for v in self.graph.inputs:
             for axis, d in enumerate(v.shape):
                 if not isinstance(d, int) and d.name is not None:
                     found.setdefault(d.name, (v, axis))
+        for v in self.graph.inputs:
+            for axis, d in enumerate(v.shape):
+                if (linear := as_linear(d)) is not None:
+                    found.setdefault(linear[0].name, (v, axis))
         return found
 
     def _initializer(self, name: str, data: Any) -> str:

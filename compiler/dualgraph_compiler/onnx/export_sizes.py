@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ..dims import Dim, DimLike, Monomial, Shape, Symbol, bounds
+from ..dims import Dim, DimLike, Monomial, Shape, Symbol, as_linear, bounds
 from ..errors import OnnxError
 from ..graph import Value
 
@@ -22,8 +22,8 @@ class _Writer(Protocol):
 class SizeWriter:
     """Emits each size once, however often it is asked for.
 
-    `sources` says of which value and axis each symbol is the size; symbols it does not have are
-    asked of `outer`, the writer of the graph around.
+    `sources` says of which value and axis each symbol is the size, or a linear function of it is;
+    symbols it does not have are asked of `outer`, the writer of the graph around.
     """
 
     def __init__(
@@ -110,13 +110,20 @@ class SizeWriter:
                 return self._outer._symbol(name)
             raise OnnxError(
                 f"the symbolic size {name!r} is the size of no input, so the exported model could "
-                "not know it; give some input a dimension that is exactly this size"
+                f"not know it; give some input a dimension of this size, or of one like 2*{name}"
             )
         dim = Dim(name)
         if dim not in self._dims:
             value, axis = self._sources[name]
             index = self._out.constant(axis, "int64")
             size = self._out.emit("Gather", self._shape_of(value), index, axis=0)
+            linear = as_linear(value.shape[axis])
+            assert linear is not None
+            _, factor, constant = linear
+            if constant:
+                size = self._out.emit("Sub", size, self._out.constant(constant, "int64"))
+            if factor != 1:
+                size = self._out.emit("Div", size, self._out.constant(factor, "int64"))
             self._dims[dim] = self._out.share(size)
         return self._dims[dim]
 

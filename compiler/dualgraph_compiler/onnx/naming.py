@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 
-from ..dims import Dim, DimLike, parse_dim, substitute, symbols
+from ..dims import Dim, DimLike, as_linear, parse_dim, substitute, symbols
 from ..errors import ShapeError
 from ..graph import Location
 
@@ -60,9 +60,13 @@ class DimNames:
 
     def _read(self, text: str) -> DimLike:
         if not text.isidentifier() and len(text) <= _LONGEST_EXPRESSION:
-            # Arithmetic only over sizes seen by name: others would have no value at run time.
+            # Arithmetic only over sizes seen by name, or on one that it tells: others would have no
+            # value at run time.
             try:
                 dim = parse_dim(text)
+                linear = as_linear(dim)
+                if linear is not None and linear[1] > 0:
+                    self.symbol(linear[0].name)
                 if isinstance(dim, Dim) and all(s.name in self._dims for s in symbols(dim)):
                     return substitute(dim, self._dims)
             except (ShapeError, ValueError, RecursionError, MemoryError):
