@@ -27,9 +27,12 @@ WORDS = ("-", "rise", "fall", "warble")
 RATE = 1000  # samples a second
 FRAME = 16  # samples a frame: the product of the convolutions' strides
 UNKNOWN = -100  # the label of frames in which a word has only begun
-# For the export of a spotter with its state: what may vary.
+# What may vary: in a training step, in a chunk of a stream, and in an exported spotter.
+SAMPLES = FRAME * dg.Dim("frames")
+DYNAMIC_STEP = {"sound": {0: "batch", 1: SAMPLES}, "labels": {0: "batch", 1: "frames"}}
+DYNAMIC_CHUNK = {"chunk": {1: SAMPLES}}
 DYNAMIC = {
-    "sound": {0: "batch", 1: "samples"},
+    "sound": {0: "batch", 1: SAMPLES},
     "state": ({0: "batch"}, {0: "batch"}, {1: "batch"}),
 }
 INPUTS = ("sound", "before1", "before2", "hidden")
@@ -196,11 +199,11 @@ def training_step(
 
 
 def heard(words: npt.NDArray[Any]) -> list[str]:
-    """The words in the best scores of each frame [frames]: those that last three frames or more."""
+    """The words in the best scores of each frame [frames]: those that last five frames or more."""
     found = []
     starts = np.flatnonzero(np.diff(words, prepend=-1))
     for start, end in zip(starts, [*starts[1:], len(words)], strict=True):
-        if words[start] > 0 and end - start >= 3:
+        if words[start] > 0 and end - start >= 5:
             found.append(f"{WORDS[words[start]]} at {start * FRAME / RATE:.2f} s")
     return found
 
@@ -217,7 +220,7 @@ def main() -> None:
     step: Any = training_step(model, optim.Adam(model.parameters(), lr=5e-3))
     stream: Any = BufferedStream(model)
     if not args.eager:
-        step, stream = dg.compile(step), dg.compile(stream)
+        step, stream = dg.compile(step, dynamic_shapes=DYNAMIC_STEP), dg.compile(stream)
     began = time.perf_counter()
     with progress(args.steps) as report:
         for sound, labels in batches(args.batch, args.steps, seed=args.seed):
