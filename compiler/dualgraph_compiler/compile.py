@@ -13,6 +13,7 @@ import numpy as np
 
 from .errors import ArgumentError
 from .graph import Graph
+from .memory import Placement, plan_memory
 from .passes import (
     Decompose,
     FoldBatchNorm,
@@ -94,7 +95,8 @@ def optimize_with_report(
     out, records = _optimize(graph, freeze, passes, verify, snapshots)
     frozen = tuple(v.name for v in graph.params) if freeze else ()
     before = group_pointwise(graph)
-    return out, Report(records, frozen, len(graph), len(before.kernels), group_pointwise(out))
+    grouping = group_pointwise(out)
+    return out, Report(records, frozen, len(graph), len(before.kernels), grouping, _memory(out))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,9 @@ class Report:
     """What compilation did. Prints as a table.
 
     `passes` in the order they ran; `frozen`, the names of params that became constants; `nodes`
-    and `kernels` of the input graph; `grouping`, which nodes of the result one kernel computes.
+    and `kernels` of the input graph; `grouping`, which nodes of the result one kernel computes;
+    `memory`, where intermediate values of the result would lie if each node ran by itself (None
+    where sizes are symbolic).
     """
 
     passes: list[PassRecord]
@@ -110,6 +114,7 @@ class Report:
     nodes: int
     kernels: int
     grouping: Grouping
+    memory: Placement | None = None
 
     @property
     def seconds(self) -> float:
@@ -127,6 +132,8 @@ class Report:
         if self.frozen:
             lines.append(f"{len(self.frozen)} params taken as constants")
         lines.append(f"kernels: {self.kernels} before, {self.grouping.summary()} after")
+        if self.memory is not None:
+            lines.append(f"memory: {self.memory}")
         return "\n".join(lines)
 
 
@@ -144,6 +151,12 @@ def _optimize(
         out.freeze({v.name: _host_copy(v.data) for v in out.params if v.data is not None})
     records = PassManager(passes, verify=verify, snapshots=snapshots).run(out)
     return out, records
+
+
+def _memory(graph: Graph) -> Placement | None:
+    """Where values lie, kernels writing their results in rows; None where sizes are symbolic."""
+    plan = plan_memory(graph, row_major=True)
+    return plan.place() if all(isinstance(s.size, int) for s in plan.storages) else None
 
 
 def _host_copy(data: Any) -> np.ndarray[Any, Any]:

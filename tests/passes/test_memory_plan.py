@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from dualgraph_compiler import parse_graph
 from dualgraph_compiler.errors import GraphError
 from dualgraph_compiler.graph import Interpreter, interpret
-from dualgraph_compiler.memory import check_plan, plan, plan_memory
-from dualgraph_compiler.memory.plan import Storage, place
+from dualgraph_compiler.memory import arena, check_plan, plan_memory
+from dualgraph_compiler.memory.arena import Lifetime, peak, place
 
 from .test_random_graphs import SIZES, graphs
 
@@ -80,28 +80,27 @@ def test_the_checker_finds_overlapping_buffers():
 )
 @settings(max_examples=100)
 def test_buffers_alive_together_do_not_overlap(drawn, many):
-    sizes = {Storage((), 0, at, at + time, False): size for at, time, size in drawn}
-    saved, plan._MANY = plan._MANY, many
+    lifetimes = [Lifetime(size, at, at + time) for at, time, size in drawn]
+    saved, arena._MANY = arena._MANY, many
     try:
-        placed = place(sizes)
+        offsets, total = place(lifetimes)
     finally:
-        plan._MANY = saved
-    spans = [(s, placed.offsets[s], placed.offsets[s] + n) for s, n in sizes.items()]
+        arena._MANY = saved
+    spans = [(t, o, o + t.size) for t, o in zip(lifetimes, offsets, strict=True)]
     for i, (s, a, b) in enumerate(spans):
         assert a % 64 == 0
-        assert b <= placed.arena_bytes
+        assert b <= total
         for t, c, d in spans[:i]:
             apart = s.last < t.first or t.last < s.first
             assert apart or b <= c or d <= a or a == b or c == d
-    assert placed.peak_bytes <= placed.arena_bytes <= sum(n + 63 for n in sizes.values())
+    assert peak(lifetimes) <= total <= sum(t.size + 63 for t in lifetimes)
 
 
 @pytest.mark.parametrize("many", [0, 2000])
 def test_the_arena_of_a_chain_is_no_larger_than_it_must_be(many, monkeypatch):
-    monkeypatch.setattr(plan, "_MANY", many)
-    sizes = {Storage((), 0, i, i + 1, False): 1000 * (i % 3 + 1) for i in range(300)}
-    placed = place(sizes)
-    assert placed.arena_bytes <= 1.5 * placed.peak_bytes
+    monkeypatch.setattr(arena, "_MANY", many)
+    lifetimes = [Lifetime(1000 * (i % 3 + 1), i, i + 1) for i in range(300)]
+    assert place(lifetimes)[1] <= 1.5 * peak(lifetimes)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

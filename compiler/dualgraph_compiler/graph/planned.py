@@ -14,8 +14,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ..memory.arena import ALIGNMENT
 from ..memory.inplace import InPlacePlan
-from ..memory.plan import ALIGNMENT, MemoryPlan, Placement, place, plan_memory
+from ..memory.plan import MemoryPlan, Placement, place_storages, plan_memory
 from ..ops.base import Op
 from .calls import Pick, Wiring, call, call_into
 from .core import Value
@@ -136,7 +137,7 @@ def bind(
             assert x is not None
             sizes[storage] = x.nbytes
             home[v] = storage
-    placement = place(sizes)
+    placement = place_storages(sizes)
     bound = Bound(plan, placement, [])
     in_arena: set[int] = set()
     gained = False

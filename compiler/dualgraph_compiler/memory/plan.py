@@ -6,20 +6,14 @@ symbolic. ``MemoryPlan.place`` gives every buffer an offset, once the sizes are 
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..dims import DimLike, evaluate
 from ..graph.alias import Aliases
 from ..graph.core import Graph, Value
+from .arena import Lifetime, peak, place
 from .inplace import InPlacePlan, plan_in_place
-
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector
-
-# Up to this many buffers, the largest is placed first; beyond, they are placed as they come, which
-# takes time that grows with their number rather than with its square.
-_MANY = 2000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +43,7 @@ class MemoryPlan:
     def place(self, sizes: Mapping[str, int] | None = None) -> Placement:
         """Offsets of the buffers that do not escape, for these sizes of the symbolic dims."""
         env = sizes or {}
-        return place({s: evaluate(s.size, env) for s in self.storages if not s.escapes}, self)
+        return place_storages({s: evaluate(s.size, env) for s in self.storages if not s.escapes})
 
     def __str__(self) -> str:
         kept = sum(s.escapes for s in self.storages)
@@ -117,90 +111,18 @@ def _storage(aliases: Aliases, values: Sequence[Value]) -> Storage:
     )
 
 
-def place(sizes: Mapping[Storage, int], plan: MemoryPlan | None = None) -> Placement:
+def place_storages(sizes: Mapping[Storage, int]) -> Placement:
     """Give each of these buffers an offset, so that those alive at the same time do not overlap."""
-    padded = {s: -(-n // ALIGNMENT) * ALIGNMENT for s, n in sizes.items()}
-    offsets = _by_time(padded) if len(padded) > _MANY else _by_size(padded)
+    lifetimes = [Lifetime(n, s.first, s.last) for s, n in sizes.items()]
+    offsets, total = place(lifetimes)
     return Placement(
-        offsets,
+        dict(zip(sizes, offsets, strict=True)),
         dict(sizes),
-        max((offsets[s] + padded[s] for s in padded), default=0),
-        _peak(padded),
+        total,
+        peak(lifetimes),
         sum(sizes.values()),
         sum(n * len(s.values) for s, n in sizes.items()),
     )
-
-
-def _by_size(sizes: Mapping[Storage, int]) -> dict[Storage, int]:
-    """Largest first, each into the tightest gap between those alive with it."""
-    offsets: dict[Storage, int] = {}
-    placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last; sorted
-    for storage in sorted(sizes, key=lambda s: (-sizes[s], s.first)):
-        size, first, last = sizes[storage], storage.first, storage.last
-        best, room, end = -1, 0, 0
-        for start, stop, a, b in placed:
-            if a > last or b < first:
-                continue
-            gap = start - end
-            if gap >= size and (best < 0 or gap < room):
-                best, room = end, gap
-            end = max(end, stop)
-        offset = best if best >= 0 else end
-        offsets[storage] = offset
-        bisect.insort(placed, (offset, offset + size, first, last))
-    return offsets
-
-
-def _by_time(sizes: Mapping[Storage, int]) -> dict[Storage, int]:
-    """In the order of first use, each into the tightest free block."""
-    offsets: dict[Storage, int] = {}
-    free: list[tuple[int, int]] = []  # start, end; sorted, no two adjacent
-    top = 0
-    ending = sorted(sizes, key=lambda s: s.last)
-    gone = 0
-    for storage in sorted(sizes, key=lambda s: s.first):
-        while ending[gone].last < storage.first:
-            dead = ending[gone]
-            _release(free, offsets[dead], offsets[dead] + sizes[dead])
-            gone += 1
-        size = sizes[storage]
-        fitting = [(b - a, i) for i, (a, b) in enumerate(free) if b - a >= size]
-        if fitting:
-            i = min(fitting)[1]
-            start, end = free.pop(i)
-            if start + size < end:
-                free.insert(i, (start + size, end))
-        else:
-            start = free.pop()[0] if free and free[-1][1] == top else top
-            top = start + size
-        offsets[storage] = start
-    return offsets
-
-
-def _release(free: list[tuple[int, int]], start: int, end: int) -> None:
-    """Add a block to the free ones, joined with its neighbours."""
-    if start == end:
-        return
-    i = bisect.bisect(free, (start, end))
-    if i < len(free) and free[i][0] == end:
-        end = free.pop(i)[1]
-    if i and free[i - 1][1] == start:
-        i -= 1
-        start = free.pop(i)[0]
-    free.insert(i, (start, end))
-
-
-def _peak(sizes: Mapping[Storage, int]) -> int:
-    """The most bytes alive at any node."""
-    changes: dict[int, int] = {}
-    for s, n in sizes.items():
-        changes[s.first] = changes.get(s.first, 0) + n
-        changes[s.last + 1] = changes.get(s.last + 1, 0) - n
-    now = most = 0
-    for at in sorted(changes):
-        now += changes[at]
-        most = max(most, now)
-    return most
 
 
 def _label(v: Value) -> str:

@@ -17,8 +17,8 @@ from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.errors import DeviceError
 from dualgraph_compiler.graph import Graph
 from dualgraph_compiler.graph.interpret import bind_shapes
+from dualgraph_compiler.memory.arena import Lifetime, place
 from dualgraph_compiler.native import ERRORS, Home, Interpreted, Program, Segment, build, why_not
-from dualgraph_compiler.native.plan import Lifetime, place
 
 from . import cache
 from .launcher import frame_type
