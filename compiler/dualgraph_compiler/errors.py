@@ -10,6 +10,7 @@
     |- ArgumentError(ValueError)        any other bad argument of a public function
     |- DeviceError                      a device that is absent, or operands on different devices
     |- AutogradError                    misuse of the tape: stale saved values, second backward
+    |  `- CheckpointError               a checkpointed function did other things when run again
     |- TraceError                       Python that cannot be captured in a graph
     |- GraphError(ValueError)           a graph that breaks an invariant, text that does not parse
     |- FeedError(ValueError)            inputs of a graph or session: wrong name, dtype or shape
@@ -75,6 +76,10 @@ class DeviceError(DualGraphError):
 
 class AutogradError(DualGraphError):
     """Misuse of the autograd tape."""
+
+
+class CheckpointError(AutogradError):
+    """A checkpointed function did other things when it was run again."""
 
 
 class TraceError(DualGraphError):

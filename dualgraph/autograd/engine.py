@@ -131,7 +131,7 @@ def _propagate(
                 continue
         if kind is Node:
             if create_graph or fn.inputs is None or type(g) is list:
-                gs = _node_gradients(fn, g, create_graph)
+                gs = node_gradients(fn, g, create_graph)
             else:
                 version = fn.version
                 for cell in fn.cells:
@@ -198,8 +198,11 @@ def _quietly(function: Any, *args: Any) -> Any:
         return function(*args)
 
 
-def _node_gradients(node: Node, g: Any, create_graph: bool) -> Any:
-    """The gradients of a node's operands, from its op's rule: the general case."""
+def node_gradients(node: Node, g: Any, create_graph: bool, entry: Any = None) -> Any:
+    """The gradients of a node's operands, from its op's rule: the general case.
+
+    `entry` is what stands for the node on the tape, if it is not there itself.
+    """
     inputs = node.inputs
     op = node.op
     if inputs is None:
@@ -210,11 +213,11 @@ def _node_gradients(node: Node, g: Any, create_graph: bool) -> Any:
         g = tuple(g)
     if not create_graph:
         return _quietly(lambda: op.vjp(g, node.output, *inputs))
-    wrapped, output = _as_tensors(node, inputs)
+    wrapped, output = _as_tensors(node, inputs, entry or node)
     return op.vjp(g, output, *wrapped)
 
 
-def _as_tensors(node: Node, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
+def _as_tensors(node: Node, inputs: Sequence[Any], entry: Any) -> tuple[list[Any], Any]:
     """A node's saved operands and output as tensors, for rules that are recorded in turn.
 
     They get back their places on the tape, and their version cells: overwriting one later must be
@@ -225,7 +228,7 @@ def _as_tensors(node: Node, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
     flags += (op.saves_rest,) * (len(inputs) - len(flags))
     cells = iter(node.cells)
     wrapped: list[Any] = []
-    for x, edge, saved in zip(inputs, node.edges, flags, strict=True):
+    for x, edge, saved in zip(inputs, entry.edges, flags, strict=True):
         t: Any = x if type(x) is Shaped else make(x, edge)
         if saved:
             cell = next(cells)
@@ -235,9 +238,9 @@ def _as_tensors(node: Node, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
     output = node.output
     if op.saves_output:
         if type(output) is tuple:
-            output = tuple(make(y, Pick(node, i)) for i, y in enumerate(output))
+            output = tuple(make(y, Pick(entry, i)) for i, y in enumerate(output))
         else:
-            output = make(output, node)
+            output = make(output, entry)
         for t, cell in zip(output if type(output) is tuple else (output,), cells, strict=False):
             t._ver = cell
     return wrapped, output

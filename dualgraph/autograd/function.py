@@ -17,7 +17,7 @@ from .._dispatch import current_fn, make
 from .._promote import cast
 from .._tensor import Tensor
 from .grad_mode import is_grad_enabled, local, no_grad
-from .tape import CustomNode, Leaf, Pick
+from .tape import CustomNode, Leaf, Pick, seen, watchers
 
 
 class FunctionContext:
@@ -232,6 +232,8 @@ class Function:
         tensors = [o for o in outputs if isinstance(o, Tensor)]
         node = FunctionNode(cls, ctx, args, edges, len(tensors))
         node.shapes = [t.detach() for t in tensors]
+        if watchers.count:
+            node = seen(node)
         producers: dict[int, Any] = {}
         fresh: list[Any] = []
         for o in outputs:

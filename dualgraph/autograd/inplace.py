@@ -26,6 +26,7 @@ from dualgraph_compiler.ops.movement import Expand, Reshape
 from .._changes import changes
 from .._dispatch import apply, capture_for, captures, current_fn, make, symbolic
 from .grad_mode import local
+from .recompute import StandIn
 from .tape import Leaf, Node, Overwritten
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def assign(target: Tensor, result: Tensor) -> Tensor:
     tape = local.grad and (result._fn is not None or base._fn is not None)
     if tape and type(result._fn) is Node:
         _keep_operands(result._fn, target._ver)
+    elif tape and type(result._fn) is StandIn:
+        result._fn.keep_operands(target._ver)
     if target._base is not None and (capture is not None or tape):
         _write_through(target, base, result, capture)
     elif capture is not None:

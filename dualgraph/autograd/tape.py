@@ -14,6 +14,7 @@ descending `seq`, which is a reverse topological order without any sorting pass 
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -212,6 +213,32 @@ class Overwritten(CustomNode):
         return (lambda: zeros_like(g),)
 
 
+class Regions(threading.local):
+    """Who in this thread must see every entry that is recorded; see :mod:`.recompute`."""
+
+    seers: Sequence[Any] = ()
+
+
+regions = Regions()
+
+
+class Watchers:
+    """How many threads have seers: while zero, recording looks no further."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+watchers = Watchers()
+
+
+def seen(entry: Any) -> Any:
+    """The tape entry that takes the place of a new one."""
+    for seer in reversed(regions.seers):
+        entry = seer.see(entry)
+    return entry
+
+
 # A value of at most this many bytes is kept whole where its shape would do: cheaper than a Shaped.
 _SMALL = 1024
 
@@ -263,7 +290,7 @@ def record(
         node.output = None
     node.cells = watched
     node.version = version
-    return node
+    return seen(node) if watchers.count else node
 
 
 # Stands for the version cell of an operand whose values are not needed.

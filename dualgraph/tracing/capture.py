@@ -25,6 +25,7 @@ from dualgraph_compiler.dtypes import DType, float64
 from dualgraph_compiler.errors import TraceError
 from dualgraph_compiler.graph import Assumption, Graph, Location, Value
 from dualgraph_compiler.ops import REGISTRY, Op
+from dualgraph_compiler.ops.barrier import Barrier
 from dualgraph_compiler.ops.base import array_module
 from dualgraph_compiler.ops.convert import Cast
 from dualgraph_compiler.types import TensorType
@@ -56,7 +57,7 @@ class Source(CustomNode):
 
 @dataclass
 class Later:
-    """State that was read and written in a later phase, and where its tape begins (`sources`)."""
+    """State that was read and written in one phase, and where its tape begins (`sources`)."""
 
     reads: dict[int, tuple[Tensor, Value]] = field(default_factory=dict)
     writes: dict[int, Written] = field(default_factory=dict)
@@ -71,6 +72,26 @@ class Written:
     value: Value
     fn: Any
     version: int
+
+
+class _Repeat:
+    """What is recorded again: values `made` by it, and barriers for those from before."""
+
+    def __init__(self, after: tuple[Value, ...]) -> None:
+        self.made: set[Value] = set()
+        self._after = after
+        self._barriers: dict[Value, Value] = {}
+
+    def value(self, capture: Capture, value: Value) -> Value:
+        """`value`, through a barrier if it is from before and not a param or constant."""
+        if value in self.made or (value.node is None and value not in capture.graph.inputs):
+            return value
+        found = self._barriers.get(value)
+        if found is None:
+            found = capture.graph.call(Barrier(), (value, *self._after))
+            self._barriers[value] = found
+            self.made.add(found)
+        return found
 
 
 class Capture:
@@ -102,6 +123,8 @@ class Capture:
         self.notes: list[Note] = []
         self.failures: list[CaptureFailure] = []
         self.watch: Watch | None = None  # of the Python data read meanwhile
+        self._repeat: _Repeat | None = None
+        self._earlier = Later()  # while in a later phase: what was read and written before
         self._gradients: dict[Leaf, Tensor | None] = {}  # as slots are, of a graph that is built
         self._numbers: dict[Any, Tensor] = {}
         self._held: dict[int, Slot] = {}  # by the identity of what a slot holds
@@ -115,6 +138,10 @@ class Capture:
 
     def value_of(self, t: Tensor) -> Value:
         """The graph value that stands for `t`."""
+        value = self._value_of(t)
+        return value if self._repeat is None else self._repeat.value(self, value)
+
+    def _value_of(self, t: Tensor) -> Value:
         data = t._data
         info = t._base
         if type(data) is Value:
@@ -141,6 +168,8 @@ class Capture:
         if type(t._fn) is Leaf:
             self.track(t._fn, t)
         found = self.reads.get(id(data))
+        if found is None and self._repeat is not None and id(data) not in self._earlier.writes:
+            found = self._earlier.reads.get(id(data))  # what is repeated reads what it read then
         if found is None:
             slot = self._held.get(id(t))
             if slot is not None and slot.proxy is not None:
@@ -307,9 +336,12 @@ class Capture:
         """Append `op`, noting the user's line; returns its output Value or the tuple of them."""
         saved, self.graph.loc = self.graph.loc, self.location()
         try:
-            return self.graph.call(op, values)
+            made = self.graph.call(op, values)
         finally:
             self.graph.loc = saved
+        if self._repeat is not None:
+            self._repeat.made.update(made if isinstance(made, tuple) else (made,))
+        return made
 
     def scalar(self, value: Any, dtype: DType) -> Tensor:
         """A number, or symbolic size, as a 0-d tensor of the graph."""
@@ -393,6 +425,7 @@ class Capture:
             TraceError: gradients kept in leaves, or Python data, are read or changed.
         """
         before = self.reads, self.writes, self.sources, self.slots
+        self._earlier = Later(self.reads, self.writes)
         count = len(self.replay)
         later = Later()
         self.reads, self.writes = later.reads, later.writes
@@ -415,9 +448,42 @@ class Capture:
                 w.tensor._fn = w.fn
                 w.tensor._ver[0] = w.version
             self.reads, self.writes, self.sources, self.slots = before
+            self._earlier = Later()
             self.outside.clear()
             del self.replay[count:]
             self.close()
+
+    def state_value(self, t: Tensor) -> Value | None:
+        """The value that state tensor `t` has now; None while it was not read."""
+        written = self.writes.get(id(t._data))
+        if written is not None:
+            return written.value
+        found = self.reads.get(id(t._data))
+        return None if found is None else found[1]
+
+    @contextmanager
+    def repeating(self, after: Sequence[Value], state: Mapping[Tensor, Value]) -> Iterator[None]:
+        """Record again what was recorded before, with nodes that no pass merges with those.
+
+        They read values from before through barriers, which follow `after`; state has the values
+        `state`, and afterwards those it had.
+        """
+        outer, self._repeat = self._repeat, _Repeat(tuple(after))
+        before = {id(t._data): self.writes.get(id(t._data)) for t in state}
+        for t, value in state.items():
+            again = self.graph.call(Barrier(), (value,))
+            self._repeat.made.add(again)
+            self.writes[id(t._data)] = Written(t, again, t._fn, t._ver[0])
+        try:
+            yield
+        finally:
+            self._repeat = outer
+            for t in state:
+                written = before[id(t._data)]
+                now = self.writes.pop(id(t._data))
+                t._ver[0] = now.version
+                if written is not None:
+                    self.writes[id(t._data)] = written
 
     # -- being current ----------------------------------------------------------------------------
 

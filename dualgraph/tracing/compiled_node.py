@@ -15,7 +15,7 @@ from .._tensor import Tensor
 from ..autograd.grad_mode import no_grad
 from ..autograd.inplace import assign
 from ..autograd.tape import CustomNode, Pick, used_up
-from .derivative import Gradients, Plan, Taped
+from .derivative import Now, Plan, Taped
 from .replay import Call
 from .trace import Holder, Read, Traced
 
@@ -57,9 +57,9 @@ class Operands:
         self.cells[key] = t._ver, t._ver[0]
         return t._data
 
-    def params(self, reads: Iterable[Read]) -> list[Any]:
+    def params(self, reads: Iterable[Read | Now]) -> list[Any]:
         """Arrays for the params of a program: those kept, or else what is there now."""
-        return [self.state[r] if r in self.state else r._data for r in reads]  # type: ignore[union-attr]  # noqa: SIM401
+        return [r.tensor._data if isinstance(r, Now) else self.state[r] for r in reads]
 
     def check(self, keys: Iterable[Any]) -> None:
         """Raise AutogradError if one of these operands was overwritten since."""
@@ -160,7 +160,7 @@ class CompiledNode(CustomNode):
                 if not count <= i < count + len(fed)]  # fmt: skip
         operands.check([*keys, *program.params])
         arrays = program.run(feeds, operands.params(program.params))
-        _write(part, arrays[len(part.found) :])
+        _write(part.written, arrays[len(part.found) :])
         return dict(zip(part.found, arrays, strict=False))
 
     def _taped_gradients(self, given: tuple[int, ...], fed: list[Tensor]) -> dict[int, Any]:
@@ -172,7 +172,8 @@ class CompiledNode(CustomNode):
         edges = [*self.edges, *(producer(holder, Call(())) for holder, _ in sources)]
         edges += [_entry(t) for t in fed]
         outputs = run_taped(taped, edges, operands)
-        return dict(zip(taped.found, outputs, strict=True))
+        _write(taped.written, [t._data for t in outputs[len(taped.found) :]])
+        return dict(zip(taped.found, outputs, strict=False))
 
     @property
     def is_used_up(self) -> bool:
@@ -238,10 +239,10 @@ def _owner(a: Any) -> Any:
     return a
 
 
-def _write(part: Gradients, arrays: Sequence[Any]) -> None:
+def _write(written: Iterable[Tensor], arrays: Iterable[Any]) -> None:
     """What the backward pass itself overwrites, in hooks for example."""
     with no_grad():
-        for t, array in zip(part.written, arrays, strict=True):
+        for t, array in zip(written, arrays, strict=True):
             assign(t, make(array))
 
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dualgraph_compiler.compile import Numerics, optimize
-from dualgraph_compiler.errors import TraceError
 from dualgraph_compiler.graph import Graph, Value, prune
 from dualgraph_compiler.passes.partition import partition
 
@@ -33,6 +32,13 @@ from .trace import Holder, Read
 Given = tuple[int, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Now:
+    """A param that is read when the backward runs."""
+
+    tensor: Tensor
+
+
 @dataclass
 class Taped:
     """Outputs of a graph, and the tape that leads to them from `sources`.
@@ -40,19 +46,20 @@ class Taped:
     `inputs` are the graph inputs they are computed from, `reads` where params come from, by name.
     `fns` are the tape entries of those outputs that have one; `private` those whose arrays nobody
     else sees. Where the outputs are gradients, `found` says which source each is of, and `ends`
-    which sources it leads to in turn. Outputs that are `spent` were differentiated while tracing,
-    and what that needed was freed.
+    which sources it leads to in turn; the last ones are what `written` becomes. Outputs that are
+    `spent` were differentiated while tracing, and what that needed was freed.
     """
 
     capture: Capture
     numerics: Numerics
     inputs: Sequence[Value]
     outputs: Sequence[Value]
-    reads: dict[str, Read]
+    reads: dict[str, Read | Now]
     fns: dict[int, Any]
     sources: Sequence[tuple[Holder, Any]]
     private: Collection[int] = ()
     found: Sequence[int] = ()
+    written: Sequence[Tensor] = ()
     ends: dict[int, frozenset[int]] = field(default_factory=dict)
     # Calls are expected to be differentiated as the last one was.
     expected: Given = ()
@@ -141,24 +148,21 @@ class Taped:
 
     def _differentiated(self, given: Given) -> Taped:
         walk = _Walk(self, given, create_graph=True)
-        if walk.later.writes:
-            raise TraceError(
-                "the backward pass of a compiled function writes to tensors from outside (in a "
-                "hook, or the backward of a custom Function); this cannot be captured under "
-                "create_graph=True"
-            )
         found = [i for i, g in enumerate(walk.gradients) if g is not None]
         arrived = [walk.gradients[i] for i in found]
+        state = list(walk.later.writes.values())
         roots = [(len(self.inputs) + i, fn) for i, fn in enumerate(walk.roots)]
         made = Taped(
             self.capture,
             self.numerics,
             [*self.inputs, *walk.given],
-            [g._data for g in arrived],
+            [*(g._data for g in arrived), *(w.value for w in state)],
             walk.reads(self.reads),
             {i: g._fn for i, g in enumerate(arrived) if g._fn is not None},
             [*self.sources, *walk.later.sources, *roots],
+            private=range(len(found), len(found) + len(state)),
             found=found,
+            written=[w.tensor for w in state],
         )
         made.ends = reached(made.fns, [fn for _, fn in made.sources])
         return made
@@ -206,9 +210,9 @@ class _Walk:
                 break
             self.read.update(node.inputs)
 
-    def reads(self, before: dict[str, Read]) -> dict[str, Read]:
+    def reads(self, before: dict[str, Read | Now]) -> dict[str, Read | Now]:
         """Where params come from, those that were new in this walk too."""
-        return {**before, **{v.name: t for t, v in self.later.reads.values()}}
+        return {**before, **{v.name: Now(t) for t, v in self.later.reads.values()}}
 
 
 @dataclass
@@ -223,7 +227,7 @@ class Joint:
     results: int
     late: set[Value]
     free: set[Value]
-    reads: dict[str, Read]
+    reads: dict[str, Read | Now]
     found: tuple[int, ...]
     written: tuple[Tensor, ...]
     _whole: Gradients | None = None
@@ -266,7 +270,7 @@ class Gradients:
     """A graph for gradients of the sources numbered `found`, and what `written` becomes."""
 
     def __init__(
-        self, graph: Graph, reads: dict[str, Read], found: Given, written: tuple[Tensor, ...]
+        self, graph: Graph, reads: dict[str, Read | Now], found: Given, written: tuple[Tensor, ...]
     ) -> None:
         self.program = Program(graph, reads)
         self.found = found

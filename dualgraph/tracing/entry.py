@@ -16,10 +16,10 @@ from .._dispatch import apply, make, symbolic
 from .._tensor import Tensor
 from ..autograd.grad_mode import set_grad_enabled
 from ..autograd.inplace import assign
-from ..autograd.tape import Pick
+from ..autograd.tape import Pick, seen, watchers
 from . import tree
 from .compiled_node import CompiledNode, Operands, producer, resolved, separate
-from .derivative import Plan, Taped
+from .derivative import Now, Plan, Taped
 from .program import Program
 from .replay import Call
 from .results import renewed
@@ -41,7 +41,7 @@ class Entry:
         # What a step computes must not depend on how it is run, down to the last bit.
         self._numerics: Numerics = "strict" if self._step else "standard"
         params = traced.graph.params
-        self._reads: dict[str, Read] = {
+        self._reads: dict[str, Read | Now] = {
             v.name: r for v, r in zip(params, traced.reads, strict=True)
         }
         self._symbolic = [(v.name, v.type) for v in traced.graph.inputs]
@@ -97,6 +97,7 @@ class Entry:
         if taped is not None:
             node = self._node(taped, plan, call, results)
             node.watch(outputs)
+            node = seen(node) if watchers.count else node
             for i in traced.fns:
                 outputs[i]._fn = Pick(node, i)
         for holder, index, recorded in traced.writes:

@@ -1,5 +1,5 @@
-"""Utilities around training: so far, loading of data."""
+"""Utilities around training: loading of data, and checkpointing of activations."""
 
-from dualgraph.utils import data
+from dualgraph.utils import checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]

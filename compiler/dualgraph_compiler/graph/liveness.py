@@ -34,7 +34,7 @@ def live_bytes(graph: Graph) -> list[int]:
     count = 0
     for i, node in enumerate(graph.nodes):
         count = i + 1
-        view = node.op.is_view
+        view = node.op.is_view or node.op.may_alias
         for v in node.inputs:
             last[owner.get(v, v)] = i
         for v in node.outputs:
