@@ -20,7 +20,10 @@ from dataclasses import dataclass, field
 from ..dims import DimLike
 from ..graph import Graph, Node, Value
 from ..ops.base import Kind
+from .index import Axis, Index, of_axis
+from .loops import Buffer, Load
 from .lower import library, movement, pointwise, reduction
+from .reading import Reading
 
 
 class StepKind(enum.Enum):
@@ -129,7 +132,7 @@ class _Partitioner:
                 kind = "copy"
             latest = self._latest(node)
             if kind in ("pointwise", "reduction", "copy"):
-                if latest is not None and latest.kind is StepKind.FUSED:
+                if latest is not None and self._may_join(latest, kind):
                     why = self._join(latest, node, kind)
                     if why is None:
                         self.step_of[node] = latest
@@ -140,10 +143,19 @@ class _Partitioner:
                 step = self._new(node, kind, len(steps))
             else:
                 step = Step(StepKind(kind), [node], len(steps))
+                if kind == "library":
+                    step.axes = list(node.output.shape)
+                    whole = tuple(i if d != 1 else -1 for i, d in enumerate(step.axes))
+                    step.place[node.output] = whole
             step.reason = reason
             self.step_of[node] = step
             steps.append(step)
         return steps
+
+    def _may_join(self, step: Step, kind: str) -> bool:
+        """Behind a library step what is pointwise is computed as it stores."""
+        fused = step.kind is StepKind.FUSED
+        return fused or (step.kind is StepKind.LIBRARY and kind == "pointwise")
 
     def _latest(self, node: Node) -> Step | None:
         """The last of the steps that a node reads from."""
@@ -280,8 +292,26 @@ class _Partitioner:
         return found
 
     def _needs_memory(self, value: Value) -> bool:
-        needing = ("interpreted", "library")
-        return value in self.outputs or any(self.classes[n][0] in needing for n in value.uses)
+        if value in self.outputs:
+            return True
+        kinds = {self.classes[n][0] for n in value.uses}
+        return "interpreted" in kinds or ("library" in kinds and not self._is_strided(value))
+
+    def _is_strided(self, value: Value) -> bool:
+        """Whether a value can be read from memory as it is, under strides."""
+        v = value
+        while v.node in self.virtual and v.node not in self.step_of:
+            assert v.node is not None
+            if v.node.op.name not in ("permute", "expand", "slice", "reshape"):
+                return False
+            v = v.node.inputs[0]
+        axes = [Axis(i, d) for i, d in enumerate(value.shape)]
+        at = [of_axis(a) for a in axes]
+        for i, d in enumerate(value.shape[:-2]):
+            if d == 1:
+                at[i] = Index()
+        expr = Reading(self.virtual, set(self.step_of), _anonymous)(value, at)
+        return isinstance(expr, Load) and all(expr.at.stride(a) is not None for a in axes)
 
     def _is_alias(self, value: Value) -> bool:
         """Whether a reshape can share the memory of what it reshapes; then it will."""
@@ -316,7 +346,7 @@ class _Partitioner:
 
     def is_stored(self, value: Value, step: Step) -> bool:
         """Whether a value of a step must be written to memory."""
-        if step.kind is not StepKind.FUSED:
+        if step.kind not in (StepKind.FUSED, StepKind.LIBRARY):
             return True
         return bool(self.readers(value) - {step})
 
@@ -420,6 +450,10 @@ class _Partitioner:
             if dim >= 0:
                 found[dim] = axis
         return tuple(found)
+
+
+def _anonymous(value: Value) -> Buffer:
+    return Buffer(value.dtype, value.size, "")
 
 
 def _real(step: Step) -> set[int]:

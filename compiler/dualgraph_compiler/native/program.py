@@ -18,12 +18,15 @@ from ..graph.nested import definitions
 from ..graph.text import Namer, node_text
 from ..ops.base import Op
 from .fuse import Partition, Step, StepKind, partition
-from .loops import Buffer, Kernel
+from .loops import Buffer
+from .lower import library
+from .lower.library import Pack, Routine
 from .prepare import prepare
+from .reading import Reading
 from .render.kernel import KernelText, comment
 from .render.prelude import Prelude
 from .render.types import SIZES
-from .schedule import Reading, kernel_of
+from .schedule import Context, kernel_of
 from .target import Target
 
 # What a kernel's status says went wrong.
@@ -44,6 +47,7 @@ class Home(enum.Enum):
     OUTPUT = "output"  # made for each call, given to the caller
     ARENA = "arena"  # shared by values whose lives do not overlap
     HOST = "host"  # the result of an interpreted node
+    PACKED = "packed"  # a constant in another order, made when the program is loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ class Program:
     params: tuple[tuple[str, Any], ...]
     constants: tuple[Any, ...]
     outputs: tuple[tuple[int, Shape, DType], ...]
+    packs: str = ""  # the function that fills the packed slots; "" where there are none
     kernels: tuple[str, ...] = ()
     boundaries: tuple[str, ...] = field(default=())
 
@@ -140,6 +145,7 @@ class _Builder:
         self.buffers: dict[Value, Buffer] = {}
         self.homes: dict[Value, tuple[Home, int]] = {}
         self.extra: list[tuple[Buffer, int]] = []  # scratch memory and the step it serves
+        self.packed: dict[Buffer, Pack] = {}
         in_memory = {n for s in self.steps for n in s.nodes}
         self.reading = Reading(parts.virtual, in_memory, self.buffer)
 
@@ -155,20 +161,17 @@ class _Builder:
         return self.buffers[root]
 
     def build(self) -> Program:
-        kernels = [
-            kernel_of(s, self.reading, self.buffer, self.names)
-            if s.kind in (StepKind.FUSED, StepKind.CONCAT)
-            else None
-            for s in self.steps
-        ]
+        kernels = [self._routine(s) for s in self.steps]
         for i, k in enumerate(kernels):
             self.extra += [(b, i) for b in (k.scratch if k is not None else ())]
+            self.packed.update({p.packed: p for p in (k.packs if k is not None else ())})
         self._find_homes()
         slots, number = self._slots(kernels)
         functions, bodies = self._functions(kernels, number)
         steps, entries = self._entries(bodies, number)
         sizes = [SIZES] if self.symbols else []
-        text = "\n".join([self.prelude.text(), *sizes, *functions, *entries])
+        packs = self._packing(number)
+        text = "\n".join([self.prelude.text(), *sizes, *functions, *entries, *packs])
         return Program(
             text=text,
             symbols=tuple(self.symbols),
@@ -178,6 +181,7 @@ class _Builder:
             params=tuple((v.name, v.type) for v in self.graph.params),
             constants=tuple(v.data for v in self._constants()),
             outputs=tuple((number[self.buffer(v)], v.shape, v.dtype) for v in self.graph.outputs),
+            packs="pack" if packs else "",
             kernels=tuple(
                 self._kernel_line(s) for s in self.steps if s.kind is not StepKind.INTERPRETED
             ),
@@ -187,6 +191,17 @@ class _Builder:
                 if s.reason and s.kind is StepKind.FUSED
             ),
         )
+
+    def _routine(self, step: Step) -> Routine | None:
+        """The function that computes a step; None for an interpreted one."""
+        if step.kind is StepKind.INTERPRETED:
+            return None
+        if step.kind is StepKind.LIBRARY:
+            context = Context(self.reading, self.buffer, self.names)
+            rule = library.RULES[type(step.nodes[0].op)]
+            return rule.routine(step, context, self.prelude, self.symbols)
+        kernel = kernel_of(step, self.reading, self.buffer, self.names)
+        return KernelText(kernel, self.prelude, self.symbols)
 
     def _kernel_line(self, step: Step) -> str:
         return "; ".join(node_text(n, self.names) for n in step.nodes)
@@ -216,7 +231,7 @@ class _Builder:
         for i, v in enumerate(self.graph.outputs):
             self.homes.setdefault(self.root(v), (Home.OUTPUT, i))
 
-    def _slots(self, kernels: Sequence[Kernel | None]) -> tuple[list[Slot], dict[Buffer, int]]:
+    def _slots(self, kernels: Sequence[Routine | None]) -> tuple[list[Slot], dict[Buffer, int]]:
         """The table of buffers, and where each buffer is in it."""
         first: dict[Buffer, int] = {}
         last: dict[Buffer, int] = {}
@@ -239,6 +254,9 @@ class _Builder:
             shape = shapes.get(root, root.shape) if home is Home.OUTPUT else root.shape
             number[b] = len(slots)
             slots.append(Slot(home, position, b.dtype, shape, first.get(b, 0), last.get(b, 0)))
+        for i, b in enumerate(self.packed):
+            number[b] = len(slots)
+            slots.append(Slot(Home.PACKED, i, b.dtype, (b.size,)))
         for b, i in self.extra:
             number[b] = len(slots)
             slots.append(Slot(Home.ARENA, 0, b.dtype, (b.size,), i, i))
@@ -247,7 +265,7 @@ class _Builder:
     # -- text -------------------------------------------------------------------------------------
 
     def _functions(
-        self, kernels: Sequence[Kernel | None], number: dict[Buffer, int]
+        self, kernels: Sequence[Routine | None], number: dict[Buffer, int]
     ) -> tuple[list[str], list[list[str]]]:
         """The kernels as functions, equal ones once; and for each step the lines that run it."""
         known: dict[str, str] = {}
@@ -257,17 +275,16 @@ class _Builder:
             if kernel is None:
                 bodies.append([])
                 continue
-            text = KernelText(kernel, self.prelude, self.symbols)
-            anonymous = text.text("?")
+            anonymous = kernel.text("?")
             if anonymous not in known:
                 known[anonymous] = f"kernel{len(known)}"
-                functions.append(text.text(known[anonymous]) + "\n")
+                functions.append(kernel.text(known[anonymous]) + "\n")
             buffers = [*kernel.reads, *kernel.writes, *kernel.scratch]
-            args = [f"b[{number[b]}]" for b in buffers] + list(text.sizes.used)
+            args = [f"b[{number[b]}]" for b in buffers] + list(kernel.arguments)
             call = f"{known[anonymous]}({', '.join(args)});"
             lines = [f"  // {comment(n)}" for n in kernel.notes]
             lines.append(
-                f"  if ((status = {call[:-1]})) return status;" if text.checked else f"  {call}"
+                f"  if ((status = {call[:-1]})) return status;" if kernel.checked else f"  {call}"
             )
             bodies.append(lines)
         return functions, bodies
@@ -296,6 +313,16 @@ class _Builder:
             steps.append(self._interpreted(node, step.reason, number))
         finish()
         return steps, entries
+
+    def _packing(self, number: dict[Buffer, int]) -> list[str]:
+        """The function that packs constants."""
+        if not self.packed:
+            return []
+        calls = [
+            f"  {p.function}(b[{number[p.source]}], b[{number[b]}]);"
+            for b, p in self.packed.items()
+        ]
+        return ["void pack(void *const *b) {\n" + "\n".join(calls) + "\n}\n"]
 
     def _entry(self, name: str, lines: Sequence[str]) -> str:
         body = "\n".join(lines)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..dims import DimLike, product
+from ..dims import Dim, DimLike, product
 from ..graph import Node, Value
 from ..graph.text import Namer, node_text
 from .fuse import Place, Step, StepKind
@@ -22,7 +22,6 @@ from .loops import (
     Declare,
     Expr,
     Finish,
-    Guard,
     Holds,
     Kernel,
     Let,
@@ -36,40 +35,52 @@ from .loops import (
     expressions,
     walk,
 )
-from .lower import movement, pointwise, reduction
-from .scalars import const
-
-_INLINE = 1  # constants of up to this many elements are written into the code
-
-BufferOf = Callable[[Value], Buffer]
+from .lower import pointwise, reduction
+from .reading import BufferOf, Reading
 
 
-class Reading:
-    """Reads values through the ops that move elements, down to memory."""
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a routine is made from beside its step."""
 
-    def __init__(self, virtual: set[Node], in_memory: set[Node], buffer: BufferOf) -> None:
-        self.virtual = virtual
-        self.in_memory = in_memory
-        self.buffer = buffer
+    reading: Reading
+    buffer: BufferOf
+    names: Namer
 
-    def __call__(self, value: Value, at: Sequence[Index], guards: tuple[Guard, ...] = ()) -> Expr:
-        """The element of `value` at coordinates `at`."""
-        node = value.node
-        if node is not None and node in self.virtual and node not in self.in_memory:
-            return self.through(node, at, guards)
-        if value.is_constant and value.data.size == _INLINE:
-            return const(value.data.reshape(()), value.dtype)
-        where = [Index() if d == 1 else c for c, d in zip(at, value.shape, strict=True)]
-        return Load(self.buffer(value), flatten(where, value.shape), guards, value.dtype)
 
-    def through(self, node: Node, at: Sequence[Index], guards: tuple[Guard, ...] = ()) -> Expr:
-        """The element of a moving op's result."""
+@dataclass(frozen=True, slots=True)
+class View:
+    """Memory seen under strides: `at` is where it begins, for the counters of outer loops.
 
-        def read(operand: int, coords: Sequence[Index], guards: tuple[Guard, ...] = ()) -> Expr:
-            return self(node.inputs[operand], coords, (*outer, *guards))
+    `buffer_value` is the value whose memory it is.
+    """
 
-        outer = guards
-        return movement.RULES[type(node.op)](node.op, node, at, read)
+    buffer: Buffer
+    buffer_value: Value | None
+    at: Index
+
+
+def strided(
+    value: Value, batch: Sequence[Axis], context: Context
+) -> tuple[View, tuple[DimLike, DimLike]]:
+    """A matrix operand as a view, and the strides of its last two axes.
+
+    `batch` are the counters of the result's leading axes, which the operand's broadcast against.
+    """
+    rows, columns = (Axis(1000 + i, d) for i, d in enumerate(value.shape[-2:]))
+    lead = len(batch) - (value.ndim - 2)
+    at = [Index() if d == 1 else of_axis(batch[lead + i]) for i, d in enumerate(value.shape[:-2])]
+    expr = context.reading(value, [*at, of_axis(rows), of_axis(columns)])
+    assert isinstance(expr, Load), f"{value!r} is not in memory"
+    steps = (expr.at.stride(rows), expr.at.stride(columns))
+    assert steps[0] is not None
+    assert steps[1] is not None
+    begin = expr.at.substitute({rows: Index(), columns: Index()})
+    base = value
+    while base.node in context.reading.virtual and base.node not in context.reading.in_memory:
+        assert base.node is not None
+        base = base.node.inputs[0]
+    return View(expr.buffer, base, begin), (steps[0], steps[1])
 
 
 @dataclass
@@ -86,7 +97,7 @@ def kernel_of(step: Step, reading: Reading, buffer: BufferOf, names: Namer) -> K
     """The kernel of a fused or concat step."""
     if step.kind is StepKind.CONCAT:
         return _concat(step.nodes[0], reading, buffer, names)
-    return _Scheduler(step, reading, buffer, names).kernel()
+    return _Scheduler(step, reading, buffer, names).made()
 
 
 class _Scheduler:
@@ -253,7 +264,7 @@ class _Scheduler:
             stage[node.output] = at + 1 if node in self.folds else at
         return stage
 
-    def kernel(self) -> Kernel:
+    def made(self) -> Kernel:
         """The loops, put together."""
         rows = [n for n in self.step.nodes if n.output not in self.full and n not in self.folds]
         last = max(self.stage.values(), default=0)
@@ -402,6 +413,44 @@ class _Scheduler:
         )
         notes = tuple(node_text(n, self.names) for n in self.step.nodes)
         return Kernel(body, tuple(reads), writes, tuple(self.scratch.values()), notes)
+
+
+class Epilogue(_Scheduler):
+    """What a library step does with a tile of its result: the nodes fused behind it, and stores.
+
+    `kernel` has loops over the rows and columns of a tile, whose numbers are the symbols ``rows``
+    and ``columns``. `counters` are the counters it reads: of the leading axes, of the tile's first
+    row and of its first column.
+    """
+
+    def __init__(
+        self, step: Step, context: Context, tile: Buffer, width: int, batch: Sequence[Axis]
+    ) -> None:
+        n = len(batch)
+        self._rows, self._columns = Axis(n + 2, Dim("rows")), Axis(n + 3, Dim("columns"))
+        self._first = Axis(n, step.axes[n]), Axis(n + 1, step.axes[n + 1])
+        self.counters = (*batch, *self._first)
+        self._tile, self._width = tile, width
+        super().__init__(step, context.reading, context.buffer, context.names)
+        self.full = set(self.members)
+        self.kernel = self.made()
+
+    def _plain_nest(self) -> _Nest:
+        first, second = self._first
+        row = Index(((first, 1), (self._rows, 1)))
+        column = Index(((second, 1), (self._columns, 1)))
+        coords = [of_axis(a) for a in self.counters[:-2]]
+        lanes = None if second.extent == 1 else self._columns
+        return _Nest([*coords, row, column], [self._rows], [self._columns], lanes)
+
+    def _collapsed(self, indices: list[Index]) -> _Nest:
+        return self.nest
+
+    def _scalar(self, node: Node, get: Callable[[Value], Expr]) -> Expr:
+        if node is not self.step.nodes[0]:
+            return super()._scalar(node, get)
+        at = Index(((self._rows, self._width), (self._columns, 1)))
+        return Load(self._tile, at, (), node.output.dtype)
 
 
 # The counter of steps taken together, in rows of a kernel whose lanes run over a kept axis.

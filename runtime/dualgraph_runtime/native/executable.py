@@ -77,8 +77,16 @@ class Executable:
     def __init__(self, program: Program, compiler: Compiler) -> None:
         self.program = program
         self._compiler = compiler
-        self._entries = _load(program, compiler) if _has_code(program) else {}
         self._constants = [np.ascontiguousarray(c) for c in program.constants]
+        self._packed: list[np.ndarray[Any, Any]] = []
+        self._entries: dict[str, Any] = {}
+        if _has_code(program):
+            library = _load(program, compiler)
+            self._entries = {
+                s.entry: library[s.entry] for s in program.steps if isinstance(s, Segment)
+            }
+            if program.packs:
+                self._pack(library[program.packs])
         self._types = [*program.inputs, *program.params]
         self._layouts: dict[Any, _Layout] = {}
         self._last: Any = None  # the frame of the last call
@@ -137,6 +145,8 @@ class Executable:
                 buffers[i] = arrays[n_inputs + slot.number]
             elif slot.home is Home.CONSTANT:
                 buffers[i] = self._constants[slot.number]
+            elif slot.home is Home.PACKED:
+                buffers[i] = self._packed[slot.number]
             elif slot.home is Home.OUTPUT:
                 buffers[i] = np.empty(layout.shapes[i], slot.dtype.np)
             elif slot.home is Home.ARENA:
@@ -171,6 +181,19 @@ class Executable:
     def _raise(self, status: int) -> None:
         error, message = ERRORS[status]
         raise error(message)
+
+    def _pack(self, function: Any) -> None:
+        """Bring constants into the order that kernels read them in."""
+        slots = self.program.slots
+        table = (ctypes.c_void_p * len(slots))()
+        for i, slot in enumerate(slots):
+            if slot.home is Home.CONSTANT:
+                table[i] = self._constants[slot.number].ctypes.data
+            elif slot.home is Home.PACKED:
+                made = np.empty(evaluate(slot.elements, {}), slot.dtype.np)
+                self._packed.append(made)
+                table[i] = made.ctypes.data
+        function(table)
 
     # -- preparing --------------------------------------------------------------------------------
 
@@ -228,6 +251,8 @@ class Executable:
             total += _bytes(slot.dtype, layout.shapes[i])
             if slot.home is Home.CONSTANT:
                 fixed += [i, self._constants[slot.number].ctypes.data]
+            if slot.home is Home.PACKED:
+                fixed += [i, self._packed[slot.number].ctypes.data]
         inputs = [operands[Home.INPUT, i] for i in range(len(program.inputs))]
         inputs += [operands[Home.PARAM, i] for i in range(len(program.params))]
         outputs = [
@@ -258,12 +283,11 @@ def _has_code(program: Program) -> bool:
     return any(isinstance(s, Segment) for s in program.steps)
 
 
-def _load(program: Program, compiler: Compiler) -> dict[str, Any]:
-    """The functions of a program's text, built unless the cache has them."""
+def _load(program: Program, compiler: Compiler) -> ctypes.CDLL:
+    """A program's code, built unless the cache has it."""
     key = cache.key_of(program.text, *compiler.flags, compiler.identity)
     path = cache.cached(key, lambda to: compiler.build(program.text, to))
-    library = ctypes.CDLL(str(path))
-    return {s.entry: library[s.entry] for s in program.steps if isinstance(s, Segment)}
+    return ctypes.CDLL(str(path))
 
 
 def _resolved(step: Segment | Interpreted, env: dict[str, int]) -> Any:

@@ -1,21 +1,103 @@
 """Library steps: ops with a kernel of their own, such as matrix products and convolutions.
 
-A library op registers a `LibraryRule` for its class in `RULES`. The rule says whether it takes a
-node, and renders its call. Nothing is registered yet: such ops are interpreted.
+A `LibraryRule`, registered in `RULES` for the class of an op, says whether it takes a node and
+makes the routine that computes it. Pointwise nodes that read the result are computed as it is
+stored, by an epilogue that the rule gets as loops over a tile (`schedule.Epilogue`). Operands
+come as strided views of memory (`schedule.strided`); one that is constant can be packed once, when
+a program is loaded (`Routine.packs`).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
+from ...dims import DimLike
+from ...dtypes import float32
 from ...graph import Node
-from ...ops.base import Op
+from ...ops.base import REGISTRY, Op
+from ..loops import Buffer
 
-RULES: dict[type[Op], Any] = {}
+if TYPE_CHECKING:
+    from ..fuse import Step
+    from ..render.prelude import Prelude
+    from ..schedule import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Memory filled once from a constant: a function ``void f(const T *from, T *to)``."""
+
+    function: str
+    source: Buffer
+    packed: Buffer
+
+
+class Routine(Protocol):
+    """A function of the program's text: a fused kernel or a library step."""
+
+    reads: tuple[Buffer, ...]
+    writes: tuple[Buffer, ...]
+    scratch: tuple[Buffer, ...]
+    notes: tuple[str, ...]
+    packs: tuple[Pack, ...]
+    checked: bool
+
+    def text(self, name: str) -> str:
+        """The function under a name; its parameters are the buffers, then `arguments`."""
+        ...
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The symbolic sizes it takes."""
+        ...
+
+
+class LibraryRule(Protocol):
+    """How the nodes of one op become library steps."""
+
+    def why_not(self, node: Node) -> str | None:
+        """Why it does not take a node; None where it does."""
+        ...
+
+    def routine(
+        self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+    ) -> Routine:
+        """The function that computes a step: the node, and what is fused behind it."""
+        ...
+
+
+RULES: dict[type[Op], LibraryRule] = {}
 
 
 def why_not(node: Node) -> str | None:
     """Why a node is no library step; None where it is one."""
-    if type(node.op) not in RULES:
+    rule = RULES.get(type(node.op))
+    if rule is None:
         return f"{node.op.name} has no native form yet"
-    return None
+    return rule.why_not(node)
+
+
+class _Matmul:
+    """Matrix products of float32, over any number of leading axes."""
+
+    def why_not(self, node: Node) -> str | None:
+        if node.output.dtype is not float32:
+            return f"matmul of {node.output.dtype.name} has no native form yet"
+        return None
+
+    def routine(
+        self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+    ) -> Routine:
+        from ..render.gemm import Gemm
+
+        return Gemm(step, context, prelude, symbols)
+
+
+RULES[REGISTRY["matmul"]] = _Matmul()
+
+
+def known(*sizes: DimLike) -> bool:
+    """Whether all sizes are numbers."""
+    return all(isinstance(d, int) for d in sizes)

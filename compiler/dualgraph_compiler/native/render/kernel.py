@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from ...dtypes import DType, bool_
 from ..index import Axis
@@ -19,6 +19,7 @@ from ..loops import (
     Update,
     expressions,
 )
+from ..lower.library import Pack
 from ..lower.pointwise import is_costly
 from .expressions import Lanes, Scope, Writer
 from .integers import CHECKED
@@ -31,8 +32,11 @@ _MAX_GROUP = 64  # lanes taken together at most; rows of scratch memory have as 
 class KernelText:
     """Renders one kernel: `body` is the function's text, `sizes` the symbolic sizes it needs."""
 
-    def __init__(self, kernel: Kernel, prelude: Prelude, symbols: dict[str, int]) -> None:
+    def __init__(self, kernel: Kernel, prelude: Prelude, symbols: Mapping[str, int]) -> None:
         self.kernel = kernel
+        self.reads, self.writes, self.scratch = kernel.reads, kernel.writes, kernel.scratch
+        self.notes = kernel.notes
+        self.packs: tuple[Pack, ...] = ()
         self.prelude = prelude
         self.sizes = Sizes(symbols)
         self.scope = Scope(prelude, self.sizes)
@@ -47,15 +51,21 @@ class KernelText:
         self._lines: list[str] = []
         self._block(kernel.body, [Lanes()], 1)
 
-    def text(self, name: str) -> str:
-        """The function under a name."""
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The symbolic sizes that the function takes, behind its buffers."""
+        return tuple(self.sizes.used)
+
+    def text(self, name: str, counters: Sequence[str] = ()) -> str:
+        """The function under a name; `counters` are parameters that its indices begin from."""
         inside = "\n".join(self._lines)
         parameters = [
             f"{'const ' if b in self.kernel.reads else ''}{memory(b.dtype)} *restrict "
             f"{self.scope.buffers[id(b)]}"
             for b in (*self.kernel.reads, *self.kernel.writes, *self.kernel.scratch)
         ]
-        parameters += [f"i64 {n}" for n in self.sizes.used]
+        parameters += [f"i64 {n}" for n in self.sizes.used if n not in counters]
+        parameters += [f"i64 {n}" for n in counters]
         result = "int" if self.checked else "void"
         head = f"static {result} {name}({', '.join(parameters) or 'void'})"
         if self.checked:

@@ -251,6 +251,12 @@ static inline {v} first_{v}(i64 n) {{
         v, i = self.vector("f32", lanes), self.vector("i32", lanes)
         self.splat("f32", lanes)
         self.sel("f32", lanes)
+        self.fused_multiply_add(lanes)
+        self._reinterpretations(v, i, lanes)
+
+    def fused_multiply_add(self, lanes: int) -> str:
+        """a*b + c on float32, rounded once where the machine can."""
+        v = self.vector("f32", lanes)
         plain = "return a * b + c;"
         fused = {
             8: ("__FMA__", "return __builtin_ia32_vfmaddps256(a, b, c);"),
@@ -261,10 +267,12 @@ static inline {v} first_{v}(i64 n) {{
                 "return __builtin_ia32_vfmaddps512_mask(a, b, c, (short)-1, 4);",
             ),
         }.get(lanes)
-        self._add(
+        return self._add(
             f"fma_{v}",
             f"static inline {v} fma_{v}({v} a, {v} b, {v} c) {{{_either(fused, plain)}}}",
         )
+
+    def _reinterpretations(self, v: str, i: str, lanes: int) -> None:
         if lanes == 1:
             bits = "union { f32 f; i32 i; } u; "
             self._add(

@@ -88,7 +88,8 @@ class Sizes:
     """Symbolic sizes as C: the program's arguments ``n0``, ``n1``, ..."""
 
     def __init__(self, symbols: Mapping[str, int]) -> None:
-        self._names = {name: f"n{i}" for name, i in symbols.items()}
+        # A negative number says that the symbol is a C variable by itself.
+        self._names = {name: f"n{i}" if i >= 0 else name for name, i in symbols.items()}
         self.used: dict[str, None] = {}
 
     def __call__(self, d: DimLike) -> str:

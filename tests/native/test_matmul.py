@@ -1,0 +1,109 @@
+"""Matrix products: every height of tiles, views as operands, and what is fused behind them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dualgraph_compiler import Dim, Graph, TensorType
+from dualgraph_compiler.dtypes import float32
+from dualgraph_compiler.graph import interpret, parse_graph
+from dualgraph_compiler.native import build
+from dualgraph_compiler.ops import f
+from dualgraph_runtime.native import compile_graph, find_compiler
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+
+
+def rand(*shape: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def check(graph: Graph, arrays: list[Any]) -> None:
+    """Within 1e-5 of the largest output."""
+    for got, want in zip(compile_graph(graph).run(arrays), interpret(graph, arrays), strict=True):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, atol=1e-5 * max(1, np.abs(want).max(initial=0)))
+
+
+def test_every_height() -> None:
+    """Rows from 1 to more than two tiles, for one program of any number of rows."""
+    m = Dim("m")
+    graph = Graph()
+    x = graph.add_input(TensorType(float32, (m, 37)), "x")
+    w = graph.constant(rand(37, 43))
+    bias = graph.constant(rand(43))
+    graph.set_outputs([f.tanh(f.matmul(x, w) + bias)])
+    run = compile_graph(graph)
+    for rows in [*range(28), 100]:
+        x_ = rand(rows, 37, seed=rows)
+        np.testing.assert_allclose(run.run([x_])[0], interpret(graph, [x_])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(1, 1, 1), (5, 0, 3), (0, 4, 4), (3, 4, 0), (13, 300, 5)]
+)
+def test_odd_sizes(m: int, k: int, n: int) -> None:
+    graph = Graph()
+    a = graph.add_input(TensorType(float32, (m, k)), "a")
+    b = graph.add_input(TensorType(float32, (k, n)), "b")
+    graph.set_outputs([f.matmul(a, b)])
+    check(graph, [rand(m, k), rand(k, n)])
+
+
+def test_attention_reads_heads_where_they_are() -> None:
+    graph = parse_graph("""
+graph g(%q: f32[2, t, 24], %k: f32[2, t, 24], %v: f32[2, t, 24]):
+  %1: f32[2, t, 3, 8] = reshape(%q, shape=(2, t, 3, 8))
+  %2: f32[2, 3, t, 8] = permute(%1, axes=(0, 2, 1, 3))
+  %3: f32[2, t, 3, 8] = reshape(%k, shape=(2, t, 3, 8))
+  %4: f32[2, 3, 8, t] = permute(%3, axes=(0, 2, 3, 1))
+  %5: f32[2, t, 3, 8] = reshape(%v, shape=(2, t, 3, 8))
+  %6: f32[2, 3, t, 8] = permute(%5, axes=(0, 2, 1, 3))
+  %7: f32[2, 3, t, t] = matmul(%2, %4)
+  %8: f32[2, 3, t, t] = softmax(%7, axis=3)
+  %9: f32[2, 3, t, 8] = matmul(%8, %6)
+  %10: f32[2, t, 3, 8] = permute(%9, axes=(0, 2, 1, 3))
+  %11: f32[2, t, 24] = reshape(%10, shape=(2, t, 24))
+  return %11 as output
+""")
+    # Two products, the softmax, and the copy that brings the heads together.
+    assert len(build(graph).kernels) == 4
+    for t in (1, 5, 19):
+        check(graph, [rand(2, t, 24, seed=i) for i in range(3)])
+
+
+def test_what_follows_a_product_is_part_of_it() -> None:
+    graph = parse_graph("""
+graph g(%x: f32[20, 30], %w: f32[30, 40], %b: f32[40], %r: f32[20, 40]):
+  %1: f32[20, 40] = matmul(%x, %w)
+  %2: f32[20, 40] = add(%1, %b)
+  %3: f32[20, 40] = gelu(%2, approximate='none')
+  %4: f32[20, 40] = add(%3, %r)
+  %5: bool[20, 40] = greater(%1, %r)
+  return %4 as a, %1 as b, %5 as c
+""")
+    assert len(build(graph).kernels) == 1
+    check(graph, [rand(20, 30), rand(30, 40), rand(40), rand(20, 40)])
+
+
+def test_batches_broadcast() -> None:
+    graph = parse_graph("""
+graph g(%a: f32[2, 1, 7, 9], %b: f32[3, 9, 20], %c: f32[9, 5]):
+  %1: f32[2, 3, 7, 20] = matmul(%a, %b)
+  %2: f32[2, 1, 7, 5] = matmul(%a, %c)
+  return %1 as x, %2 as y
+""")
+    check(graph, [rand(2, 1, 7, 9), rand(3, 9, 20), rand(9, 5)])
+
+
+def test_constants_are_packed_once() -> None:
+    graph = Graph()
+    x = graph.add_input(TensorType(float32, (4, 6)), "x")
+    w = graph.constant(rand(10, 6))
+    graph.set_outputs([f.matmul(x, f.transpose(w))])
+    program = build(graph)
+    assert program.packs
+    check(graph, [rand(4, 6)])
