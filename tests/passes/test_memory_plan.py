@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import threading
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from dualgraph_compiler import parse_graph
 from dualgraph_compiler.errors import GraphError
 from dualgraph_compiler.graph import Interpreter, interpret
+from dualgraph_compiler.graph import planned as graph_planned
 from dualgraph_compiler.memory import arena, check_plan, plan_memory
 from dualgraph_compiler.memory.arena import Lifetime, peak, place
 
@@ -184,6 +186,25 @@ def test_threads_have_arenas_of_their_own():
     for t in threads:
         t.join()
     assert not wrong
+
+
+def test_graphs_that_take_turns_share_an_arena():
+    gc.collect()
+    before = live_arenas()
+    runs = [planned(parse_graph(CHAIN)) for _ in range(3)]
+    for _ in range(4):
+        for n, run in zip((10, 100, 50), runs, strict=True):
+            run.run(feed(n))
+    now = live_arenas()
+    assert len(now) == len(before) + 1
+    assert now[-1] >= 2 * 100 * 64
+    del runs, run
+    gc.collect()
+    assert live_arenas() == before
+
+
+def live_arenas():
+    return sorted(x.memory.size for r in graph_planned._free if (x := r()) is not None)
 
 
 def test_a_run_that_fails_writes_nothing():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
@@ -79,7 +80,32 @@ class Arena:
         raw = np.empty(size + ALIGNMENT, np.uint8)
         start = -raw.__array_interface__["data"][0] % ALIGNMENT
         self.memory = raw[start : start + size]
-        self.views: dict[Bound, list[Any]] = {}
+        self.views: WeakKeyDictionary[Bound, list[Any]] = WeakKeyDictionary()
+        self.me = ref(self, _forget)
+
+
+# Arenas that no run is using, of all graphs: graphs that take turns share the largest. An arena
+# lives as long as a planner that used it last.
+_free: list[ref[Arena]] = []
+
+
+def _forget(dead: ref[Arena]) -> None:
+    if dead in _free:
+        _free.remove(dead)
+
+
+def take_arena(size: int) -> Arena:
+    """An arena of at least `size` bytes that nobody else uses until it is given back."""
+    alive = [arena for r in list(_free) if (arena := r()) is not None]
+    for arena in sorted(alive, key=lambda a: -a.memory.size):
+        if arena.memory.size < size:
+            break
+        try:
+            _free.remove(arena.me)
+        except ValueError:  # another thread was quicker
+            continue
+        return arena
+    return Arena(size)
 
 
 class Bound:
@@ -205,7 +231,7 @@ class Planner:
         self._plan: MemoryPlan | None = None
         self._runs: dict[Any, int] = {}
         self._bound: dict[Any, Bound | None] = {}
-        self._arenas: list[Arena] = []
+        self._held: Arena | None = None
         self._misses = 0
         self.min_bytes = MIN_BYTES
         self.poison = False
@@ -225,7 +251,6 @@ class Planner:
             self._plan = plan_memory(self._in_place.graph, self._in_place)
         if len(self._bound) >= 64:
             self._bound.clear()
-            self._arenas.clear()
         self._bound[key] = bind(
             self._in_place,
             self._plan,
@@ -243,7 +268,6 @@ class Planner:
             self._bound[key] = None
         else:
             self._bound.pop(key, None)
-        self._arenas.clear()
 
     def run(self, bound: Bound, slots: list[Any]) -> tuple[Arena, int]:
         """Take the steps of a plan.
@@ -251,7 +275,7 @@ class Planner:
         Returns the arena used, to be given back when nothing of the run is read any longer, and how
         many steps fitted: all, but for unforeseen layouts.
         """
-        arena = self.take(bound.placement.arena_bytes)
+        arena = take_arena(bound.placement.arena_bytes)
         slots += bound.views(arena)
         done = self._poisoned(bound, slots, arena) if self.poison else _steps(bound, slots)
         return arena, done
@@ -267,16 +291,9 @@ class Planner:
                     arena.memory[start : start + bound.placement.sizes[storage]] = _POISON
         return len(bound.steps)
 
-    def take(self, size: int) -> Arena:
-        """An arena of at least `size` bytes that nobody else uses until it is given back."""
-        try:
-            arena = self._arenas.pop()
-        except IndexError:
-            return Arena(size)
-        return arena if arena.memory.size >= size else Arena(size)
-
     def give_back(self, arena: Arena) -> None:
-        """Let later runs have an arena from `take`."""
+        """Let later runs have an arena that a run has used."""
         if self.poison:
             arena.memory[:] = _POISON
-        self._arenas.append(arena)
+        self._held = arena
+        _free.append(arena.me)
