@@ -36,7 +36,7 @@ def command(model: str, graph: bool, optimized: bool, html: str | None) -> None:
         console.print()
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     if html is not None:
-        from dualgraph_compiler.graph.draw import to_html
+        from dualgraph_compiler.graph.page import to_html
 
         page = to_html(shown, original if optimized else None)
         with writing(html) as out:

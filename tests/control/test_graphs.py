@@ -19,8 +19,8 @@ from dualgraph_compiler.graph import (
     to_text,
     verify,
 )
-from dualgraph_compiler.graph.draw import to_html
 from dualgraph_compiler.graph.nested import definitions, free_symbols
+from dualgraph_compiler.graph.page import to_html
 from dualgraph_compiler.ops.loop import Loop
 from dualgraph_compiler.passes import PassManager, RemoveDeadCode, SimplifyControl
 from tests.passes.helpers import assert_same_results, check

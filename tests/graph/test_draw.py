@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import html.parser
 import itertools
 import xml.etree.ElementTree as ET
@@ -16,10 +19,15 @@ from hypothesis import strategies as st
 from dualgraph_compiler import Dim, Graph, TensorType, parse_graph
 from dualgraph_compiler.dtypes import float32
 from dualgraph_compiler.graph import Location
-from dualgraph_compiler.graph.draw import MAX_DRAWN, show, to_dot, to_html, to_svg
+from dualgraph_compiler.graph.draw import MAX_DRAWN, to_dot, to_svg
+from dualgraph_compiler.graph.groups import groups_of
 from dualgraph_compiler.graph.layout import layout
 from dualgraph_compiler.graph.networkx import to_networkx
+from dualgraph_compiler.graph.page import render, to_html
+from dualgraph_compiler.graph.page_assets import SCRIPT
+from dualgraph_compiler.graph.steps import steps_of
 from dualgraph_compiler.ops.base import Kind
+from dualgraph_compiler.ops.control import If
 from dualgraph_compiler.ops.pointwise import Add, Neg
 
 TEXT = """\
@@ -54,23 +62,37 @@ def chain(length: int) -> Graph:
 
 
 class Checker(html.parser.HTMLParser):
-    """Notes the tags and the addresses of everything a page would load."""
+    """Notes the tags, the scripts, and the addresses of everything a page would load."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.loads: list[str] = []
+        self.scripts: list[str] = []
+        self.handlers: list[str] = []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.loads += [v or "" for k, v in attrs if k in ("src", "href", "srcset", "data")]
+        self.handlers += [k for k, _ in attrs if k.startswith("on")]
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1] == "script":
+            self.scripts.append(data)
+
+    def handle_endtag(self, tag):
+        if tag == "script":
+            self.tags.append("/script")
 
 
 def check_page(page: str) -> Checker:
     checker = Checker()
     checker.feed(page)
     assert checker.loads == []
-    assert "script" not in checker.tags
+    assert checker.handlers == []
+    assert "".join(checker.scripts) == SCRIPT  # the page's own, which its policy names
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in page
     assert "url(" not in page
     assert "@import" not in page
     return checker
@@ -100,21 +122,73 @@ def test_everything_from_the_graph_is_escaped():
 def test_pages():
     graph = parse_graph(TEXT)
     page = to_html(graph)
-    assert check_page(page).tags.count("svg") == 1
-    assert page.count("<section>") == 1
+    checker = check_page(page)
+    assert checker.tags.count("svg") == checker.tags.count("section") == 1
+    assert "nav" not in checker.tags
     assert "4 nodes: mul ×2, add ×1, sum ×1" in page
     both = to_html(graph, before=graph, title="digits")
     assert check_page(both).tags.count("svg") == 2
     assert "<title>digits</title>" in both
-    assert both.index("Before") < both.index("After")
-    assert graph._repr_html_() == page
+    assert both.index(">before <em>4") < both.index(">after <em>4")
 
 
-def test_large_graphs_are_text():
-    page = to_html(chain(MAX_DRAWN + 1))
-    assert "svg" not in check_page(page).tags
-    assert len(page) < 200 * MAX_DRAWN
-    assert "svg" in check_page(to_html(chain(MAX_DRAWN))).tags
+def test_notebooks_get_the_page_in_a_frame():
+    frame = parse_graph(TEXT)._repr_html_()
+    assert frame.startswith("<iframe srcdoc=")
+    assert frame.count("<") == 2
+    page = html.unescape(frame.split('"')[1])
+    assert page == to_html(parse_graph(TEXT))
+
+
+STEPPED = """\
+graph work(%x: f32[n, 3]):
+  const %one: f32[] = 1.0
+  %1: f32[n, 3] = exp(%x)
+  %2: f32[n, 3] = mul(%x, %one)
+  %3: f32[n, 3] = neg(%2)
+  return %3 as y"""
+
+
+def test_passes_are_steps():
+    steps = steps_of(parse_graph(STEPPED))
+    shown = [s for s in steps if s.drawn is not None]
+    dead = "remove dead code"
+    assert [s.title for s in shown] == ["as traced", dead, "simplify", dead]
+    assert [s.nodes for s in shown] == [3, 2, 1, 1]
+    assert [s.count("going") for s in shown] == [1, 1, 0, 0]
+    assert [s.count("changed") for s in shown] == [0, 0, 1, 0]
+    assert shown[1].removed == ["%1: f32[n, 3] = exp(%x)"]
+    assert shown[2].removed == ["%2: f32[n, 3] = mul(%x, %one)"]
+    page = render(steps, "work")
+    checker = check_page(page)
+    assert checker.tags.count("svg") == 4
+    assert page.count('<g class="going">') == 2
+    assert page.count('<g class="changed">') == 1
+    assert page.count('<span class="idle"') == len(steps) - 4
+    assert 'max="3"' in page
+
+
+def test_large_graphs_are_drawn_by_module():
+    graph = chain(3 * MAX_DRAWN)
+    for i, node in enumerate(graph.nodes):
+        node.loc = Location("m.py", i, "forward", f"net.block{i // 100}.inner{i // 50}")
+    page = to_html(graph)
+    checker = check_page(page)
+    assert "svg" in checker.tags
+    assert checker.tags.count("g") <= MAX_DRAWN
+    assert "net.block11.inner23" in page
+    assert len(page) < 200_000
+    ET.fromstring(to_svg(graph))
+
+
+@pytest.mark.parametrize("scopes", [0, 2, 5000])
+def test_groups_are_few_and_in_order(scopes):
+    graph = chain(5000)
+    for i, node in enumerate(graph.nodes):
+        node.loc = Location("m.py", i, "", f"a.b{i * scopes // 5000}" if scopes else "")
+    groups = groups_of(list(graph.nodes), 100)
+    assert 50 <= len(groups) <= 100
+    assert [n for _, run in groups for n in run] == list(graph.nodes)
 
 
 def test_show_writes_the_page(tmp_path: Path, monkeypatch):
@@ -122,12 +196,42 @@ def test_show_writes_the_page(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("webbrowser.open", opened.append)
     graph = parse_graph(TEXT)
     path = tmp_path / "graph.html"
-    assert graph.show(str(path), open_browser=False) == str(path)
+    assert graph.show(str(path), passes=False) == str(path)
     assert path.read_text(encoding="utf-8") == to_html(graph)
-    assert opened == []
-    temporary = Path(show(graph))
+    assert opened == []  # nobody is at a prompt
+    temporary = Path(graph.show(open=True))
     assert opened == [temporary.as_uri()]
+    assert "as traced" in temporary.read_text(encoding="utf-8")
     temporary.unlink()
+    monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
+    graph.show(str(path))
+    assert opened[1:] == [path.as_uri()]
+
+
+def test_the_users_code_is_shown_where_it_has_run():
+    graph = chain(1)
+    (node,) = graph.nodes
+    node.loc = Location(__file__, STEPPED_LINE, "f")
+    page = to_html(graph)
+    assert f"<span class=here><i>{STEPPED_LINE}</i>STEPPED = &quot;&quot;&quot;" in page
+    assert "data-source=" in page
+    node.loc = Location("/etc/passwd", 1)  # what a model file might say
+    assert "root:" not in to_html(graph)
+
+
+_LINES = enumerate(Path(__file__).read_text().splitlines(), 1)
+STEPPED_LINE = next(n for n, line in _LINES if line.startswith("STEPPED ="))
+
+
+def test_nested_graphs_are_drawn():
+    body = chain(2)
+    graph = Graph("outer")
+    x = graph.add_input(TensorType(float32, (4,)), "x")
+    flag = graph.constant(np.array(True))
+    graph.set_outputs(list(graph.add_node(If(body, body.copy()), [flag, x]).outputs))
+    page = to_html(graph)
+    assert check_page(page).tags.count("svg") == 3
+    assert "%1 if, then_branch</summary>" in page
 
 
 def test_dot():

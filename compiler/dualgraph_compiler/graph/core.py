@@ -262,15 +262,26 @@ class Graph:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from .draw import to_html
+        from .page import notebook_html
 
-        return to_html(self)
+        return notebook_html(self)
 
-    def show(self, path: str | None = None, *, open_browser: bool = True) -> str:
-        """Write a self-contained HTML page with a drawing, open it, return its path."""
-        from .draw import show
+    def show(
+        self, path: str | None = None, *, open: bool | None = None, passes: bool = True
+    ) -> str:
+        """Write a self-contained HTML page about this graph; returns its path.
 
-        return show(self, path, open_browser=open_browser)
+        It shows a drawing, the user's code of every node, and the graph after each pass of the
+        compiler, to flip through.
+
+        Args:
+            path: where to write; default a temporary file.
+            open: whether to open it in a browser; default where Python is interactive.
+            passes: show what the passes make of the graph.
+        """
+        from .page import show
+
+        return show(self, path, open=open, passes=passes)
 
     def to_networkx(self) -> Any:
         """A ``networkx.MultiDiGraph`` of inputs, params, constants, nodes and outputs."""
