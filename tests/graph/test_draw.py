@@ -158,7 +158,7 @@ def test_passes_are_steps():
     assert [s.count("going") for s in shown] == [1, 1, 0, 0]
     assert [s.count("changed") for s in shown] == [0, 0, 1, 0]
     assert shown[1].removed == ["%1: f32[n, 3] = exp(%x)"]
-    assert shown[2].removed == ["%2: f32[n, 3] = mul(%x, %one)"]
+    assert shown[2].removed == ["%1: f32[n, 3] = mul(%x, %one)"]
     page = render(steps, "work")
     checker = check_page(page)
     assert checker.tags.count("svg") == 4

@@ -106,6 +106,15 @@ def test_wrong_arrays_are_refused(way: str) -> None:
         run.run([])
 
 
+def test_what_is_assumed_of_sizes_is_checked(way: str) -> None:
+    text = SOFTMAX.replace("  %1", "  assume mod(n, 2) == 0, 'an even size'\n  %1", 1)
+    run = compile_graph(parse_graph(text))
+    for n in (2, 4):
+        assert run.run([rand(n, 10)])[0].shape == (n, 10)
+        with pytest.raises(FeedError, match="an even size: the graph needs .* but n = 3"):
+            run.run([rand(3, 10)])
+
+
 def test_division_by_zero_is_an_error(way: str) -> None:
     graph = parse_graph("""
 graph g(%x: i32[4], %y: i32[4]):

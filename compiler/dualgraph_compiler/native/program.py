@@ -13,7 +13,7 @@ from typing import Any
 from ..dims import DimLike, Shape, product, symbols
 from ..dtypes import DType
 from ..errors import ArgumentError, DualGraphError
-from ..graph import Graph, Node, Value
+from ..graph import Assumption, Graph, Node, Value
 from ..graph.nested import definitions
 from ..graph.text import Namer, node_text
 from ..ops.base import Op
@@ -106,6 +106,7 @@ class Program:
     packs: str = ""  # the function that fills the packed slots; "" where there are none
     kernels: tuple[str, ...] = ()
     boundaries: tuple[str, ...] = field(default=())
+    assumptions: tuple[Assumption, ...] = ()
 
     def report(self) -> str:
         """What is fused, what is interpreted, and why."""
@@ -190,6 +191,7 @@ class _Builder:
                 for s in self.steps
                 if s.reason and s.kind is StepKind.FUSED
             ),
+            assumptions=tuple(self.graph.assumptions),
         )
 
     def _routine(self, step: Step) -> Routine | None:

@@ -15,7 +15,7 @@ import numpy as np
 from dualgraph_compiler.dims import evaluate
 from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.errors import DeviceError
-from dualgraph_compiler.graph import Graph
+from dualgraph_compiler.graph import Graph, check_assumptions
 from dualgraph_compiler.graph.interpret import bind_shapes
 from dualgraph_compiler.memory.arena import Lifetime, place
 from dualgraph_compiler.native import ERRORS, Home, Interpreted, Program, Segment, build, why_not
@@ -209,7 +209,9 @@ class Executable:
         key = tuple((a.dtype, a.shape) for a in arrays)
         layout = self._layouts.get(key)
         if layout is None:
-            layout = self._make_layout(bind_shapes(self._types, arrays))
+            env = bind_shapes(self._types, arrays)
+            check_assumptions(self.program.assumptions, env)
+            layout = self._make_layout(env)
             with self._lock:
                 if len(self._layouts) >= _MAX_FRAMES:
                     self._layouts.clear()
