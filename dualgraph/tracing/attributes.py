@@ -7,21 +7,19 @@ graph. Where such a place is read as well, what it holds is looked up at each ca
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph_compiler.graph import Value
-
 from .._tensor import Tensor
 from . import tree
-from .bytecode import INCREMENT, STORE
-from .guards import BLIND, is_plain, same
-from .places import COMPUTED, MISSING, Attribute, Element, Place
+from .bytecode import INCREMENT, STORE, VALUE
+from .guards import BLIND, described, is_plain, same
+from .places import COMPUTED, MISSING, Element, Place
 from .replay import Call, Slot
-from .watch import Seen, Watch, has_symbolic
+from .watch import Seen, Watch, has_symbolic, root_of
 
 if TYPE_CHECKING:
     from .capture import Capture
@@ -201,30 +199,29 @@ def restore(watch: Watch) -> None:
 
 def hold(watch: Watch, changes: Sequence[Change], capture: Capture, looked_up: Set[Any]) -> None:
     """Let slots stand for tensors in places that are assigned to, or that are in `looked_up`."""
-    places: dict[int, list[Seen]] = {}
+    found: dict[int, list[tuple[Place, Tensor]]] = {}
     for seen in watch.seen.values():
-        if isinstance(seen.before.value, Tensor):
-            places.setdefault(id(seen.before.value), []).append(seen)
+        for place, t in _tensors(seen.place, seen.before.value, seen):
+            found.setdefault(id(t), []).append((place, t))
     assigned = {c.place.key for c in changes if c.how == "assign"}
-    for found in places.values():
-        (seen, *others) = found
-        t = seen.before.value
+    for (place, t), *others in found.values():
         read = capture.reads.get(id(t._data))
         if others or read is None or read[0] is not t or t.requires_grad:
             continue
-        if id(t._data) in capture.writes or type(t._data) is Value:
+        if id(t._data) in capture.writes:
             continue
-        if seen.place.key in assigned or described(seen.place) in looked_up:
-            slot = Held(seen.place, t)
+        if root_of(place).key in assigned or described(place) in looked_up:
+            slot = Held(place, t)
             slot.value = read[1]
             del capture.reads[id(t._data)]
-            capture.slots[seen.place.key] = slot
+            capture.slots[place.key] = slot
 
 
-def described(place: Place) -> Any:
-    """What identifies a place in another trace of the same function."""
-    if isinstance(place, Element):
-        return (described(place.parent), place.index)
-    if isinstance(place, Attribute):
-        return (id(place.owner), place.attribute)
-    return place.key
+def _tensors(place: Place, value: Any, seen: Seen) -> Iterator[tuple[Place, Tensor]]:
+    """The tensors in a place, or in the containers there, as they were when first seen."""
+    if isinstance(value, Tensor):
+        yield place, value
+    elif isinstance(value, list | tuple | dict) and VALUE in seen.uses:
+        content = value if isinstance(value, tuple) else seen.before.content(value)
+        for key, x in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from _tensors(Element(place, key), x, seen)

@@ -1,78 +1,91 @@
 """``dg.compile``: the same call, run as an optimised static graph.
 
 A call is looked up by what the graph depends on: the structure of the arguments, the dtypes and
-shapes of their tensors, the values of everything else, and grad mode. What was traced is used as
-long as its guard holds (see :class:`Guard`); a call not seen before is traced and optimised.
+sizes of their tensors, the values of everything else, grad mode (`arguments`), and the Python data
+and state that the code reads (`guards`). A call not seen before is traced and optimised (`cache`).
 """
 
 from __future__ import annotations
 
 import functools
-import threading
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from types import FunctionType, MethodType
 from typing import Any
 
-from dualgraph_compiler.errors import TraceError
+from dualgraph_compiler.compile import Numerics
+from dualgraph_compiler.errors import ArgumentError, TraceError
 from dualgraph_compiler.graph import Graph
 from dualgraph_compiler.ops.base import array_module
 
 from .._dispatch import captures
 from .._tensor import Tensor
-from ..autograd.grad_mode import local
 from . import tree
+from .arguments import taken_apart
+from .cache import Cached, Kind
 from .capture import Capture
 from .entry import Entry
 from .failure import CaptureFailure, EagerFallbackWarning, current_place
 from .guards import Guards, guards_of
-from .keys import CallForm, Unkeyed, key_of
+from .keys import CallForm, Unkeyed
 from .replay import Call
-from .trace import target_of, trace_call
-
-# Traces kept for one kind of call whose guards differ (a module trained and evaluated in turn).
-_KEPT = 8
+from .sizes import Answers, Pattern, Position, Shapes, Sizes, dimensions
+from .trace import Traced, argument_names, target_of, trace_call
 
 
 def compile(
     model: Callable[..., Any] | None = None,
     *,
     fullgraph: bool = False,
+    dynamic: bool | None = None,
     dynamic_shapes: Any = None,
+    numerics: Numerics = "standard",
+    recompile_limit: int = 8,
 ) -> Any:
     """A callable that runs `model` (a module or function) as an optimised graph.
 
     Usable as a decorator. Results, gradients and writes to arguments and state are those of the
-    eager call. `dynamic_shapes` is as for :func:`trace`; dimensions it does not name are part of
-    the lookup key.
+    eager call. A call that cannot be captured runs eagerly, with one :class:`EagerFallbackWarning`
+    that names the line.
 
-    A call that cannot be captured runs eagerly, with one :class:`EagerFallbackWarning` that names
-    the line; with `fullgraph` it raises :class:`CaptureFailure` instead.
+    Args:
+        model: the module or function.
+        fullgraph: raise :class:`CaptureFailure` instead of running eagerly.
+        dynamic: None: a size is fixed in the graph until a call has another one, then one graph
+            serves all. True: all sizes of arguments may vary from the start. False: each has a
+            graph of its own.
+        dynamic_shapes: sizes that may vary by parameter, as for :func:`trace`.
+        numerics: "standard" or "strict", see ``dualgraph_compiler.compile``.
+        recompile_limit: how many graphs one kind of call may have; calls that need yet another one
+            run eagerly, with one warning that says what kept changing.
+
+    Source: ``torch.compile``.
     """
+    options = {
+        "fullgraph": fullgraph,
+        "dynamic": dynamic,
+        "dynamic_shapes": dynamic_shapes,
+        "numerics": numerics,
+        "recompile_limit": recompile_limit,
+    }
+    if numerics not in ("standard", "strict"):
+        raise ArgumentError(f"numerics: expected 'standard' or 'strict', got {numerics!r}")
     if model is None:
-        return functools.partial(compile, fullgraph=fullgraph, dynamic_shapes=dynamic_shapes)
-    return CompiledFunction(model, fullgraph=fullgraph, dynamic_shapes=dynamic_shapes)
+        return functools.partial(compile, **options)
+    return CompiledFunction(model, **options)
 
 
 class CompiledFunction:
     """What :func:`compile` returns; attributes not found here are the wrapped object's."""
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        *,
-        fullgraph: bool = False,
-        dynamic_shapes: Any = None,
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
         functools.update_wrapper(self, function, updated=())
         self._function = function
-        self._fullgraph = fullgraph
-        self._dynamic_shapes = dynamic_shapes
-        # An entry of None: calls of this kind run eagerly.
-        self._entries: dict[Any, list[tuple[Guards, Entry | None]]] = {}
-        self._warned: set[Any] = set()
+        self._options = options
         self._form = CallForm()
-        self._lock = threading.Lock()
+        self._kinds: dict[Hashable, Kind] = {}
+        self._warned: set[Any] = set()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if captures.current is not None:  # being captured itself: inline
@@ -83,105 +96,23 @@ class CompiledFunction:
                 return self._function(*args, **kwargs)  # which says what is wrong with them
             args, kwargs = ordered
         try:
-            key, tensors = self._key(args, kwargs)
-            found = self._entries.get(key)
-        except Unkeyed as reason:
-            return self._eagerly(reason, args, kwargs)
-        for guard, entry in reversed(found or ()):
-            if guard.hold():
-                if entry is None:
-                    return self._function(*args, **kwargs)
-                if (call := entry.begin(tensors)) is not None:
-                    break
-        else:
-            traced = self._trace(key, args, kwargs, tensors)
-            if traced is None:
-                return self._function(*args, **kwargs)
-            entry, call = traced
+            key, values, shapes, tensors = taken_apart(args, kwargs)
+        except Unkeyed as why:
+            return self._eagerly(why, args, kwargs)
+        kind = self._kinds.get(key)
+        found = None if kind is None else kind.find(values, shapes, tensors)
+        if found is None:
+            found = self._miss(key, values, shapes, tensors, args, kwargs)
+        cached, call = found
+        entry = cached.entry
+        if entry is None or call is True:
+            return self._function(*args, **kwargs)
+        assert isinstance(call, Call)
         if entry.effects and (_overlapping(tensors) or entry.reads_any(tensors)):
             # Which of them sees a write to another one depends on the memory: left to eager code.
             call.roll_back()
             return self._function(*args, **kwargs)
         return entry.run(call)
-
-    def _trace(
-        self, key: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor]
-    ) -> tuple[Entry, Call] | None:
-        """A new entry and the call begun with it; None for a call that is to run eagerly."""
-        with self._lock:
-            kept = self._entries.setdefault(key, [])
-            for guard, entry in kept:  # another thread may have been here first
-                if guard.hold():
-                    if entry is None:
-                        return None
-                    if (call := entry.begin(tensors)) is not None:
-                        return entry, call
-            try:
-                traced = trace_call(
-                    self._function,
-                    args,
-                    kwargs,
-                    dynamic_shapes=self._dynamic_shapes,
-                    aliases=True,
-                )
-            except CaptureFailure as failure:
-                if self._fullgraph or failure.capture is None:
-                    raise
-                self._warn(failure)
-                self._entries[key] = [*kept[-_KEPT + 1 :], (_guards_of(failure.capture), None)]
-                return None
-            entry = Entry(traced)
-            begun = entry.begin(tensors)
-            if begun is None:
-                raise TraceError(
-                    "the Python data that the function depends on changes while it is traced"
-                )
-            self._entries[key] = [*kept[-_KEPT + 1 :], (_guards_of(traced.capture), entry)]
-            return entry, begun
-
-    def _warn(self, failure: CaptureFailure) -> None:
-        """Say once for each place why calls run eagerly."""
-        if failure.place not in self._warned:
-            self._warned.add(failure.place)
-            warnings.warn(EagerFallbackWarning(f"{self!r} runs eagerly: {failure}"), stacklevel=4)
-
-    def _eagerly(self, reason: Unkeyed, args: Any, kwargs: Any) -> Any:
-        failure = CaptureFailure(
-            f"an argument is {reason}", current_place(), "Pass a tensor, or something immutable."
-        )
-        if self._fullgraph:
-            raise failure
-        self._warn(failure)
-        return self._function(*args, **kwargs)
-
-    def _key(self, args: Any, kwargs: Any) -> tuple[Any, list[Tensor]]:
-        tensors: list[Tensor] = []
-        parts: list[Any] = [local.grad]
-        if kwargs or not all([isinstance(a, Tensor) for a in args]):  # noqa: C419 - faster
-            parts.append(tree.structure((args, kwargs)))
-            args = [leaf for _, leaf in tree.flatten((args, kwargs))]
-        dynamic = self._dynamic_shapes is not None
-        for leaf in args:
-            if isinstance(leaf, Tensor):
-                tensors.append(leaf)
-                data = leaf._data
-                wants: Any = leaf._fn is not None if leaf._base is None else leaf.requires_grad
-                if wants and not leaf.is_leaf:
-                    wants = "non-leaf"  # in-place operations on it are legal
-                parts.append((data.dtype, data.ndim if dynamic else data.shape, wants))
-            else:
-                parts.append(key_of(leaf))
-        if len(tensors) > 1 and len(met := {id(t): i for i, t in enumerate(tensors)}) < len(
-            tensors
-        ):
-            parts.append(tuple([met[id(t)] for t in tensors]))  # which are one tensor
-        return tuple(parts), tensors
-
-    @property
-    def graphs(self) -> list[Graph]:
-        """The traced graphs, one for each kind of call so far."""
-        entries = [entry for kept in self._entries.values() for _, entry in kept]
-        return [entry.traced.graph for entry in entries if entry is not None]
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As a function in a class is: the method of `instance`."""
@@ -189,17 +120,164 @@ class CompiledFunction:
             return self
         return MethodType(self, instance)
 
+    # -- tracing ----------------------------------------------------------------------------------
+
+    def _miss(
+        self,
+        key: Hashable,
+        values: Hashable,
+        shapes: Shapes,
+        tensors: list[Tensor],
+        args: Any,
+        kwargs: Any,
+    ) -> tuple[Cached, Call | bool]:
+        """A new trace and the call begun with it; True instead for a call that is to run eagerly.
+
+        Raises:
+            CaptureFailure: with `fullgraph`, where the call would run eagerly.
+        """
+        kind = self._kinds.get(key)
+        if kind is None:
+            names = argument_names(self._function, args, kwargs)
+            sizes = Sizes(self._options["dynamic"], names)
+            kind = self._kinds.setdefault(key, Kind(sizes))
+        with kind.lock:
+            found = kind.find(values, shapes, tensors)  # another thread may have been here first
+            if found is not None:
+                return found
+            why = kind.compare(values, shapes, _labels(self._function, args, kwargs))
+            if len(kind.entries) >= self._options["recompile_limit"]:
+                return self._limited(kind), True
+            kind.sizes.note(shapes)
+            start = time.perf_counter()
+            try:
+                traced, pattern = self._traced(kind, shapes, args, kwargs)
+            except CaptureFailure as failure:
+                if self._options["fullgraph"] or failure.capture is None:
+                    raise
+                self._warn(failure.place, f"runs eagerly: {failure}")
+                guards = _guards_of(failure.capture)
+                cached = Cached(values, Pattern(shapes), guards, None, why, str(failure))
+                kind.entries = [cached, *kind.entries]
+                return cached, True
+            entry = Entry(traced, self._options["numerics"])
+            cached = Cached(values, pattern, _guards_of(traced.capture), entry, why)
+            cached.seconds = time.perf_counter() - start
+            call = entry.begin(tensors)
+            if call is None:
+                raise TraceError(
+                    "the Python data that the function depends on changes while it is traced"
+                )
+            kind.entries = [cached, *kind.entries]
+            return cached, call
+
+    def _traced(self, kind: Kind, shapes: Shapes, args: Any, kwargs: Any) -> tuple[Traced, Pattern]:
+        """The trace of a call, with sizes that may vary as symbols as far as the code allows."""
+        while True:
+            used = kind.sizes.symbols()
+            env = {name: shapes[i][axis] for (i, axis), name in used.items()}
+            answers = Answers(env)
+            try:
+                with answers:
+                    traced = trace_call(
+                        self._function,
+                        args,
+                        kwargs,
+                        dynamic_shapes=self._options["dynamic_shapes"],
+                        looked_up=kind.looked_up,
+                        sizes=dimensions(used),
+                        aliases=True,
+                    )
+            except Exception as error:
+                if not used:
+                    raise
+                kind.sizes.fix(error, used)
+                continue
+            for position in _vanished(traced.graph, used):
+                kind.sizes.fixed[position] = "the graph has another size"
+            return traced, Pattern.of(traced.graph, answers.given)
+
+    def _limited(self, kind: Kind) -> Cached:
+        """What stands for calls beyond the bound on traces, announced once."""
+        text = (
+            f"has been traced {len(kind.entries)} times for one kind of call, and again something "
+            f"is different ({kind.summary()}). Other calls run eagerly from now on. Pass what "
+            "changes as a tensor, or allow more with recompile_limit="
+        )
+        if self._options["fullgraph"]:
+            raise CaptureFailure(f"{self._called()} {text}")
+        if not kind.full:
+            kind.full = True
+            self._warn(kind, text)
+        return Cached(None, Pattern(()), Guards((), (), ()), None)
+
+    # -- running eagerly --------------------------------------------------------------------------
+
+    def _warn(self, about: Any, text: str) -> None:
+        """Say once for each place why calls run eagerly."""
+        key = id(about) if isinstance(about, Kind) else about
+        if key not in self._warned:
+            self._warned.add(key)
+            message = f"compiled {self._called()} {text}"
+            warnings.warn(EagerFallbackWarning(message), stacklevel=4)
+
+    def _eagerly(self, why: Unkeyed, args: Any, kwargs: Any) -> Any:
+        failure = CaptureFailure(
+            f"an argument is {why}", current_place(), "Pass a tensor, or something immutable."
+        )
+        if self._options["fullgraph"]:
+            raise failure
+        self._warn(str(why), f"runs eagerly: {failure}")
+        return self._function(*args, **kwargs)
+
+    def _called(self) -> str:
+        function = self._function
+        name = getattr(function, "__qualname__", None) or type(function).__name__
+        return str(name)
+
+    # -- what there is ----------------------------------------------------------------------------
+
+    @property
+    def _entries(self) -> list[Entry]:
+        found = [c.entry for kind in self._kinds.values() for c in reversed(kind.entries)]
+        return [entry for entry in found if entry is not None]
+
+    @property
+    def graphs(self) -> list[Graph]:
+        """The traced graphs, one for each kind of call so far."""
+        return [entry.traced.graph for entry in self._entries]
+
     def __getattr__(self, name: str) -> Any:
         if name == "_function":  # not there yet: while being copied or unpickled
             raise AttributeError(name)
         return getattr(self._function, name)
 
+    def __getstate__(self) -> Any:
+        return self._function, self._options
+
+    def __setstate__(self, state: Any) -> None:
+        self.__init__(state[0], **state[1])  # type: ignore[misc]
+
     def __repr__(self) -> str:
         return f"compiled({self._function!r})"
 
 
+def _labels(function: Any, args: Any, kwargs: Any) -> list[str]:
+    """The names of the arguments that are no tensors."""
+    from .trace import _bind
+
+    named = _bind(function, args, kwargs)
+    leaves = [leaf for name, value in named.items() for leaf in tree.flatten(value, name)]
+    return [path for path, leaf in leaves if not isinstance(leaf, Tensor)]
+
+
+def _vanished(graph: Graph, used: dict[Position, str]) -> list[Position]:
+    """Sizes that were to be symbols and are not, since they were declared otherwise."""
+    return [(i, a) for i, a in used if isinstance(graph.inputs[i].type.shape[a], int)]
+
+
 def _overlapping(tensors: Sequence[Tensor]) -> bool:
-    arrays = [t._data for t in {id(t): t for t in tensors}.values()]
+    arrays = [t._data for t in tensors]
     return any(
         type(a) is type(b) and array_module(a).may_share_memory(a, b)
         for i, a in enumerate(arrays)
@@ -211,9 +289,8 @@ def _guards_of(capture: Capture) -> Guards:
     """What a trace, or a failed attempt at one, took for granted."""
     watch = capture.watch
     assert watch is not None
-    read = {id(t) for t, _ in capture.reads.values()} | {
-        id(w.tensor) for w in capture.writes.values()
-    }
+    read = {id(t) for t, _ in capture.reads.values()}
+    read |= {id(w.tensor) for w in capture.writes.values()}
     slots = capture.slots.keys()
     guards = [
         guard

@@ -7,6 +7,7 @@ into convolutions, say), guarded by their versions: after an in-place change the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from dualgraph_compiler.compile import Numerics
@@ -20,16 +21,16 @@ from ..autograd.tape import Pick, seen, watchers
 from . import tree
 from .compiled_node import CompiledNode, Operands, producer, resolved, separate
 from .derivative import Now, Plan, Taped
+from .outputs import Fill, OutputIndex
 from .program import Program
 from .replay import Call
-from .results import renewed
-from .trace import OutputIndex, Read, Traced
+from .trace import Read, Traced
 
 
 class Entry:
     """One traced call, and the programs made from it."""
 
-    def __init__(self, traced: Traced) -> None:
+    def __init__(self, traced: Traced, numerics: Numerics = "standard") -> None:
         self.traced = traced
         self.n_results = traced.n_results
         result = traced.result
@@ -39,7 +40,7 @@ class Entry:
         self.effects = bool(traced.writes or traced.is_step)
         self._step = traced.is_step
         # What a step computes must not depend on how it is run, down to the last bit.
-        self._numerics: Numerics = "strict" if self._step else "standard"
+        self._numerics: Numerics = "strict" if self._step else numerics
         params = traced.graph.params
         self._reads: dict[str, Read | Now] = {
             v.name: r for v, r in zip(params, traced.reads, strict=True)
@@ -111,20 +112,22 @@ class Entry:
             slot.write(call, results[index])
         for leaf, new in traced.grads:
             leaf.put(call, outputs[new] if isinstance(new, int) else new)
-        for index, (holder, ops) in traced.views.items():
-            shown = resolved(holder, call)
+        for index, (of, ops) in traced.views.items():
+            shown = outputs[of.index] if isinstance(of, OutputIndex) else resolved(of, call)
             for op in ops:
                 shown = apply(self._concrete(op, arrays), shown)
             outputs[index] = shown
 
-        def fill(result: Any) -> Any:
-            return tree.map_leaves(
-                lambda x: outputs[x.index] if isinstance(x, OutputIndex) else renewed(x), result
-            )
-
+        if self._flat and not traced.changes:
+            return tuple(outputs[: self.n_results])
+        fill = partial(tree.map_leaves, Fill(outputs, self._sizes(arrays)))
         for change in traced.changes:
             change.make(fill)
-        return tuple(outputs[: self.n_results]) if self._flat else fill(traced.result)
+        return fill(traced.result)
+
+    def _sizes(self, arrays: Sequence[Any]) -> dict[str, int]:
+        """The sizes that are symbols of the graph."""
+        return bind_shapes(self._symbolic, arrays) if self.traced.sized else {}
 
     @property
     def _is_recorded(self) -> bool:
@@ -194,6 +197,6 @@ class Entry:
             graph = self.traced.graph.copy()
             for v, t in zip(graph.params, reads, strict=True):
                 v.data = t._data
-            program = Program.optimised(graph, self._reads, freeze=True)
+            program = Program.optimised(graph, self._reads, freeze=True, numerics=self._numerics)
             frozen = self._frozen = versions, program
         return frozen[1]

@@ -6,6 +6,7 @@ import enum
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
@@ -17,7 +18,7 @@ from dualgraph_runtime.device import Device
 from .._changes import Members, changes
 from .._tensor import Tensor
 from .bytecode import BASE, INCREMENT, METHOD, STORE
-from .places import COMPUTED, MISSING, Constants, Element, Place
+from .places import COMPUTED, MISSING, Attribute, Constants, Element, Place
 from .watch import Seen, has_attributes
 
 _PLAIN: tuple[type, ...] = (
@@ -81,12 +82,46 @@ class Guard:
         names = {**_NAMES, **self.constants, "v": now}
         return bool(eval(self.test, names))
 
-    def difference(self) -> str:
-        """What was there and what is there now, in words."""
-        return f"{self.place.name}: {shown(self.expected)}, then {shown(self.place.get())}"
+    def difference(self) -> Difference:
+        """What was there and what is there now."""
+        now = self.place.get()
+        before, after = shown(self.expected), shown(now)
+        return Difference(self.place.name, before, after, self.place, frozenset(_held(self, now)))
 
     def __str__(self) -> str:
         return f"{self.place.name} is {shown(self.expected)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that is not as it was when traced: `name` was `before` and is `now`, in words.
+
+    `held` are the places of tensors that were expected to stay, see ``attributes.described``.
+    """
+
+    name: str
+    before: str
+    now: str
+    place: Place | None = None
+    held: frozenset[Any] = frozenset()
+
+
+def _held(guard: Guard, now: Any) -> Iterable[Any]:
+    if isinstance(guard.expected, Tensor) and isinstance(now, Tensor):
+        yield described(guard.place)
+    elif isinstance(guard.expected, list | tuple) and "kept" in guard.constants:
+        for i, x in enumerate(guard.constants["alive"]):
+            if isinstance(x, Tensor):
+                yield described(Element(guard.place, i))
+
+
+def described(place: Place) -> Any:
+    """What identifies a place in another trace of the same function."""
+    if isinstance(place, Element):
+        return (described(place.parent), place.index)
+    if isinstance(place, Attribute):
+        return (id(place.owner), place.attribute)
+    return place.key
 
 
 def like(t: Any, kind: tuple[Any, ...]) -> bool:
@@ -124,8 +159,8 @@ def guards_of(seen: Seen, read: Callable[[Tensor], bool]) -> Iterable[Guard]:
         return
     if value is MISSING or value is COMPUTED:
         yield Guard(place, None, value)
-    elif uses <= {INCREMENT, STORE}:
-        yield Guard(place, f"type(v) is {type(value).__name__}", value)
+    elif uses <= {INCREMENT, STORE} and type(value) is int:
+        yield Guard(place, "type(v) is int", value)
     elif isinstance(value, list | tuple | dict | set | deque) and uses <= {BASE, STORE, *BLIND}:
         yield Guard(place, "type(v) is kind", type(value), kind=type(value))
     else:
@@ -261,19 +296,22 @@ class Guards:
                 return False
         return all(g.holds() for g in self._stable)
 
-    def difference(self) -> str | None:
-        """The first thing that is not as it was, in words; None if all is."""
+    def difference(self) -> Difference | None:
+        """The first thing that is not as it was; None if all is."""
         for g in self.guards:
             if not g.holds():
                 return g.difference()
         for t, dtype, shape, wants, _ in self.tensors:
             if t._data.dtype != dtype or t._data.shape != shape:
-                return f"a tensor of the state: {dtype} {list(shape)}, then {t._type()}"
+                before = f"{dtype} {list(shape)}"
+                return Difference("a tensor of the state", before, str(t._type()))
             if t.requires_grad is not wants:
-                return f"requires_grad of a tensor of the state: {wants}, then {t.requires_grad}"
+                name = "requires_grad of a tensor of the state"
+                return Difference(name, str(wants), str(t.requires_grad))
         for module, members in self.modules:
             if members_of(module) != members:
-                return f"parameters, buffers, submodules or hooks of {type(module).__name__}"
+                name = f"the parameters, buffers, submodules or hooks of a {type(module).__name__}"
+                return Difference(name, "", "")
         return None
 
 

@@ -13,11 +13,33 @@ class Unkeyed(TypeError):
     """An argument that cannot be told from others by what it holds; the message says why."""
 
 
+class Same:
+    """A key that is equal to itself only; holds the object, so that it stays the only one."""
+
+    __slots__ = ("x",)
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Same and other.x is self.x
+
+    def __hash__(self) -> int:
+        return id(self.x)
+
+    def __repr__(self) -> str:
+        return f"a {type(self.x).__name__}"
+
+
+# Arrays of at most this many bytes are compared at every call.
+_LARGEST = 1 << 16
+
+
 def key_of(leaf: Any) -> Any:
     """A hashable key: equal for two values only if a function cannot tell them apart.
 
-    1, 1.0 and True are different, so are 0.0 and -0.0; a NaN is itself. Objects are told apart by
-    who they are, or as their own `__eq__` says.
+    1, 1.0 and True are different, so are 0.0 and -0.0; a NaN is itself; arrays are their elements.
+    Objects with attributes are told apart by who they are, others as their own `__eq__` says.
 
     Raises:
         Unkeyed: reading `leaf` uses it up, or it may change without notice.
@@ -33,8 +55,12 @@ def key_of(leaf: Any) -> Any:
         return kind, key_of(leaf.start), key_of(leaf.stop), key_of(leaf.step)
     if kind is set or kind is frozenset:
         return kind, *map(key_of, leaf)
+    if isinstance(leaf, np.ndarray) and not leaf.dtype.hasobject and leaf.nbytes <= _LARGEST:
+        return kind, leaf.dtype.str, leaf.shape, leaf.tobytes()
     if isinstance(leaf, Iterator):
         raise Unkeyed(f"a {kind.__name__}, which is used up as it is read")
+    if hasattr(leaf, "__dict__"):
+        return Same(leaf)
     try:
         hash(leaf)
     except TypeError:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from dualgraph_compiler.dims import DimLike
+from dualgraph_compiler.dims import Dim, DimLike
 from dualgraph_compiler.errors import ArgumentError, FeedError, TraceError
 from dualgraph_compiler.graph import Graph, Value, bind_shapes
 from dualgraph_compiler.ops import Op
@@ -25,8 +25,8 @@ from . import tree
 from .attributes import Change, Held, changes_of, hold, restore
 from .capture import Capture, Source
 from .declared import DeclaredDims
+from .outputs import OutputIndex, Results
 from .replay import GradSlot, Slot
-from .results import holds_traced
 from .snapshots import Snapshot
 from .watch import Watch
 
@@ -46,8 +46,9 @@ class Traced:
     that the trace depends on, `slot_writes` pairs of a slot and of the output that it was
     overwritten with, `grads` pairs of a leaf's slot and what became its gradient: an output, a
     tensor from outside, or None. `result` is the nested result with indices of graph outputs in
-    place of tensors. `views` are outputs that are (views of) an argument or of state: of which, and
-    by what ops. `changes` are those of Python data. The first `n_results` outputs are the result's.
+    place of tensors. `views` are outputs that are (views of) an argument, of state or of another
+    output: of which, and by what ops. `changes` are those of Python data. The first `n_results`
+    outputs are the result's. `sized` says that sizes of the arguments are in the result or changes.
 
     For differentiation: `fns`, the tape entry of every output that has one, and `sources`, the
     tensors gradients lead to, with their entries. The tape lives as long as `capture` does.
@@ -61,8 +62,9 @@ class Traced:
     slots: list[Slot] = field(default_factory=list)
     slot_writes: list[tuple[Slot, int]] = field(default_factory=list)
     grads: list[tuple[GradSlot, int | Tensor | None]] = field(default_factory=list)
-    views: dict[int, tuple[Holder, tuple[Op, ...]]] = field(default_factory=dict)
+    views: dict[int, tuple[Holder | OutputIndex, tuple[Op, ...]]] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
+    sized: bool = False
     n_results: int = 0
     fns: dict[int, Any] = field(default_factory=dict)
     sources: list[tuple[Holder, Any]] = field(default_factory=list)
@@ -73,13 +75,6 @@ class Traced:
         return bool(
             self.slots or self.slot_writes or self.grads or self.changes or self.capture.replay
         )
-
-
-class OutputIndex:
-    """Stands in a traced result for output `index` of the graph; no dataclass, so it is a leaf."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
 
 
 def trace(
@@ -131,11 +126,13 @@ def trace_call(
     dynamic_shapes: Mapping[str, Any] | Sequence[Any] | None = None,
     name: str | None = None,
     looked_up: Set[Any] = frozenset(),
+    sizes: Mapping[int, Mapping[int, Dim]] | None = None,
     aliases: bool = False,
 ) -> Traced:
     """`trace`, with everything the trace found.
 
-    With `aliases`, one tensor given for two parameters is one tensor in the trace, too.
+    `sizes` are further dimensions that may vary, by the number of the tensor argument and the axis.
+    With `aliases`, one tensor given for two parameters is one tensor, and one input, in the trace.
     `looked_up` are places of state (see ``attributes.described``) where another tensor may be at
     every call.
 
@@ -150,7 +147,8 @@ def trace_call(
     symbolic_args = {}
     inputs: list[Tensor] = []
     examples: list[Any] = []
-    met: dict[int, Tensor] = {}
+    known: dict[int, Tensor] = {}
+    containers: dict[int, Any] = {}
     for key, value in bound.items():
         counter = itertools.count()
         paths = iter([p for p, _ in tree.flatten(value, key)])
@@ -159,19 +157,19 @@ def trace_call(
             path = next(paths)
             if not isinstance(leaf, Tensor):
                 return leaf
-            dims = _spec_for(shapes.get(key), next(counter))
-            made = _symbolic(capture, leaf, path, dims, declared)
+            axes = _spec_for(shapes.get(key), next(counter))
+            if aliases and id(leaf) in known:
+                return known[id(leaf)]
+            dims = {**(sizes or {}).get(len(inputs), {}), **axes}
+            made = known[id(leaf)] = _symbolic(capture, leaf, path, dims, declared)
             inputs.append(made)
             examples.append(leaf._data)
-            if aliases and id(leaf) in met:
-                return met[id(leaf)]
-            met[id(leaf)] = made
             if type(made._fn) is Leaf:
                 made._fn.grad = leaf.grad
                 capture.track(made._fn, leaf, len(inputs) - 1)
             return made
 
-        symbolic_args[key] = tree.map_leaves(symbolize, value)
+        symbolic_args[key] = tree.map_leaves(symbolize, value, containers)
     if shapes:
         _check_examples(graph, examples)
     call_args, call_kwargs = _unbind(function, symbolic_args, args, kwargs)
@@ -248,47 +246,13 @@ def _finish(
         return len(outputs) - 1
 
     traced = Traced(graph, capture, [])
-    argument = {id(t): i for i, t in enumerate(inputs)}
-    slots = {id(slot.value): slot for slot in capture.slots.values() if type(slot) is Held}
-    known: dict[int, OutputIndex] = {}
-    taken: list[Tensor] = []  # alive, so that identities stay unique
-
-    def take(t: Tensor, label: str) -> OutputIndex:
-        if id(t) in known:
-            return known[id(t)]
-        taken.append(t)
-        value = capture.value_of(t)
-        index = declare(value, label)
-        shown = _shown(t, argument)
-        if id(value) in slots and type(t._data) is not Value:
-            shown = slots[id(value)], ()
-        if shown is not None:
-            traced.views[index] = shown
-        elif (fn := capture.edge(t)) is not None:
-            traced.fns[index] = fn
-        known[id(t)] = OutputIndex(index)
-        return known[id(t)]
-
-    def fill(result: Any, labels: Iterator[str]) -> Any:
-        def leaf(x: Any) -> Any:
-            label = next(labels)
-            if isinstance(x, Tensor):
-                return take(x, label)
-            if holds_traced(x, graph):
-                raise capture.failure(
-                    f"the compiled function returns a {type(x).__name__} that holds tensors "
-                    "computed in it",
-                    "Return the tensors in tuples, lists, dicts or dataclasses.",
-                )
-            return x
-
-        return tree.map_leaves(leaf, result)
-
-    traced.result = fill(result, iter([label for label, _ in _labelled(result)]))
-    traced.n_results = len(known)
+    results = Results(capture, inputs, declare)
+    traced.result = results.take(result, [label for label, _ in _labelled(result)])
+    traced.n_results = len(outputs)
     for change in changes:
-        change.what = fill(change.what, itertools.repeat(change.place.name))
+        change.what = results.take(change.what, itertools.repeat(change.place.name))
     traced.changes = list(changes)
+    traced.views, traced.fns, traced.sized = results.views, results.fns, results.sized
 
     def write(holder: Holder, value: Value, name: str, fn: Any) -> None:
         index = declare(value, name)
@@ -341,19 +305,6 @@ def reads_of(capture: Capture) -> list[Read]:
     found: dict[int, Read] = {id(v): t for t, v in capture.reads.values()}
     found.update((id(slot.value), slot) for slot in capture.slots.values())
     return [found.get(id(v), v.name) for v in capture.graph.params]
-
-
-def _shown(t: Tensor, argument: Mapping[int, int]) -> tuple[Holder, tuple[Op, ...]] | None:
-    """Of which argument or state `t` is a view, and by what ops; None if of neither."""
-    info = t._base
-    if info is not None and (info.ops is None or not info.recorded):
-        return None
-    base, ops = (t, ()) if info is None else (info.base, info.ops)
-    if type(t._data) is not Value:
-        return t, ()
-    if id(base) in argument:
-        return argument[id(base)], ops
-    return None if type(base._data) is Value else (base, ops)
 
 
 def _symbolic(
@@ -437,6 +388,16 @@ def _bind(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict
         else:
             out[key] = value
     return out
+
+
+def argument_names(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
+    """What the graph's inputs for the tensors among these arguments are called."""
+    found: dict[int, str] = {}
+    for key, value in _bind(function, args, kwargs).items():
+        for path, leaf in tree.flatten(value, key):
+            if isinstance(leaf, Tensor):
+                found.setdefault(id(leaf), path)
+    return list(found.values())
 
 
 def _unbind(

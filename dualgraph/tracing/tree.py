@@ -33,12 +33,26 @@ def _key(key: Any) -> Any:
     return key if type(key) is str else (type(key), key)  # 1, 1.0 and True are equal
 
 
-def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
-    """The same structure with `function` applied to each leaf."""
+def map_leaves(
+    function: Callable[[Any], Any], tree: Any, made: dict[int, Any] | None = None
+) -> Any:
+    """The same structure with `function` applied to each leaf.
+
+    With `made`, a container that occurs twice is one container in the result, too.
+    """
     children = _children(tree)
     if children is None:
         return function(tree)
-    new = [(key, map_leaves(function, child)) for key, child in children]
+    new = [(key, map_leaves(function, child, made)) for key, child in children]
+    if made is None:
+        return _rebuilt(tree, new)
+    if id(tree) not in made:
+        made[id(tree)] = _rebuilt(tree, new)
+    return made[id(tree)]
+
+
+def _rebuilt(tree: Any, new: list[tuple[Any, Any]]) -> Any:
+    """A structure like `tree` with other children."""
     if type(tree) is dict:
         return dict(new)
     if isinstance(tree, dict):
@@ -53,6 +67,16 @@ def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
         return made
     values = [v for _, v in new]
     return tree._make(values) if hasattr(tree, "_fields") else type(tree)(values)
+
+
+def containers(tree: Any) -> Iterator[Any]:
+    """The structures in a tree that may be changed, each as often as it occurs."""
+    children = _children(tree)
+    if children is not None:
+        if not isinstance(tree, tuple):
+            yield tree
+        for _, child in children:
+            yield from containers(child)
 
 
 def _children(tree: Any) -> list[tuple[Any, Any]] | None:

@@ -32,8 +32,8 @@ def test_numbers_drawn_outside_the_graph_differ_from_call_to_call():
         return x + noise
 
     report = dg.audit(noisy, dg.ones(2, 3))
-    assert found(report) == [("call", line(noisy, 2))]
-    assert "a constant is" in str(report)
+    assert [f.kind for f in report.findings] == ["capture"]
+    assert "a generator of random numbers, changes" in str(report)
 
 
 def test_a_python_counter_changes_the_path():
@@ -86,10 +86,10 @@ def test_reading_a_tensor_cannot_be_captured():
 
 
 def test_examples_are_compared_with_each_other():
-    table = {}
+    numbers = iter(range(1, 1000))
 
     def looked_up(x):
-        return x * table.setdefault(len(table), float(len(table) + 1))
+        return x * float(next(numbers))
 
     assert dg.audit(looked_up, dg.ones(2), dg.zeros(2))
 

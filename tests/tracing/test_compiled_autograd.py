@@ -241,9 +241,19 @@ def test_parameters_that_are_replaced_frozen_or_converted() -> None:
 
 
 def test_arguments_that_cannot_be_looked_up_run_eagerly() -> None:
+    f = dg.compile(lambda x, a: x + float(next(a)))
+    numbers = iter(range(3))
+    with pytest.warns(UserWarning, match="runs eagerly: an argument is a range_iterator"):
+        assert f(dg.ones(2), numbers).tolist() == [1, 1]
+    assert f(dg.ones(2), numbers).tolist() == [2, 2]
+
+
+def test_arrays_are_told_apart_by_their_elements() -> None:
     f = dg.compile(lambda x, a: x + float(a.sum()))
-    with pytest.warns(UserWarning, match="runs eagerly: an argument is a ndarray"):
-        assert f(dg.ones(2), np.ones(3)).tolist() == [4, 4]
+    assert f(dg.ones(2), np.ones(3)).tolist() == [4, 4]
+    assert f(dg.ones(2), np.zeros(3)).tolist() == [1, 1]
+    assert f(dg.ones(2), np.ones(3)).tolist() == [4, 4]
+    assert len(f.graphs) == 2
 
 
 def test_a_failed_trace_leaves_state_as_it_was() -> None:

@@ -25,7 +25,7 @@ def mlp() -> nn.Module:
 
 def programs(fast: Any) -> Any:
     """Forward and backward of the only call compiled so far."""
-    ((_, entry),) = next(iter(fast._entries.values()))
+    (entry,) = fast._entries
     return entry.taped.plan()
 
 
@@ -59,7 +59,7 @@ def test_nothing_is_kept_without_a_tape() -> None:
     fast = dg.compile(model)
     with dg.no_grad():
         fast(dg.ones(2, 4))
-    ((_, entry),) = next(iter(fast._entries.values()))
+    (entry,) = fast._entries
     assert entry.taped is None
 
 

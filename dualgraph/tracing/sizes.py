@@ -1,0 +1,199 @@
+"""Sizes of the arguments that may vary: which become symbols, and what code asks of them."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from dualgraph_compiler.dims import Dim, DimLike, asked, differ, evaluate, symbols
+from dualgraph_compiler.errors import ShapeError, UndecidedSize
+from dualgraph_compiler.graph import Graph
+
+from .watch import is_users
+
+# Tensor argument (by its number) and axis.
+Position: TypeAlias = tuple[int, int]
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+
+_SIGNS: dict[str, Callable[[int, int], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A comparison of sizes in the user's code, and how it came out in the call traced."""
+
+    left: DimLike
+    sign: str
+    right: DimLike
+    holds: bool
+
+    def fits(self, sizes: Mapping[str, int]) -> bool:
+        """Whether it comes out the same for these sizes."""
+        now = _SIGNS[self.sign](evaluate(self.left, sizes), evaluate(self.right, sizes))
+        return now is self.holds
+
+    def __str__(self) -> str:
+        text = f"{self.left} {self.sign} {self.right}"
+        return text if self.holds else f"not {text}"
+
+
+class Answers:
+    """While active, comparisons of symbolic sizes in the user's code are answered for `sizes`.
+
+    The `given` answers are what the graph is for.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self.sizes = sizes
+        self.given: dict[Answer, None] = {}
+
+    def __enter__(self) -> Answers:
+        self._outer = asked.answer
+        asked.answer = self._answer
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        asked.answer = self._outer
+
+    def _answer(self, left: DimLike, sign: str, right: DimLike) -> bool | None:
+        frame = sys._getframe(2)
+        while (
+            "dualgraph_compiler" in frame.f_code.co_filename and "dims" in frame.f_code.co_filename
+        ):
+            assert frame.f_back is not None
+            frame = frame.f_back
+        if not is_users(frame.f_code.co_filename):
+            return None  # an operation's own rule: right for all sizes
+        asked.answer, saved = None, asked.answer
+        try:
+            if sign == "==" and differ(left, right):
+                return False
+            found = Answer(left, sign, right, True)
+            if not found.fits(self.sizes):
+                found = Answer(left, sign, right, False)
+        except ShapeError:
+            return None
+        finally:
+            asked.answer = saved
+        self.given[found] = None
+        return found.holds
+
+
+@dataclass
+class Sizes:
+    """The sizes of the tensor arguments in all calls of one kind, and which of them vary.
+
+    With `dynamic` None, a size becomes a symbol once it has been seen to vary; True: all are from
+    the start; False: none ever. Sizes that were equal in all calls have one symbol. Those in
+    `fixed` cannot be symbols; the notes say why.
+    """
+
+    dynamic: bool | None
+    names: Sequence[str]
+    seen: list[Shapes] = field(default_factory=list)
+    fixed: dict[Position, str] = field(default_factory=dict)
+
+    def note(self, shapes: Shapes) -> None:
+        """Take a call into account."""
+        if shapes not in self.seen:
+            self.seen.append(shapes)
+            del self.seen[1:-63]
+
+    def symbols(self) -> dict[Position, str]:
+        """The names of the sizes that are symbols now."""
+        if self.dynamic is False:
+            return {}
+        columns: dict[tuple[int, ...], str] = {}
+        found = {}
+        for i, shape in enumerate(self.seen[0]):
+            for axis in range(len(shape)):
+                column = tuple(shapes[i][axis] for shapes in self.seen)
+                if (i, axis) in self.fixed or not (self.dynamic or len(set(column)) > 1):
+                    continue
+                label = "".join(c if c.isalnum() else "_" for c in f"{self.names[i]}_{axis}")
+                found[i, axis] = columns.setdefault(column, f"s_{label}")
+        return found
+
+    def fix(self, error: Exception, used: Mapping[Position, str]) -> list[str]:
+        """Let sizes that an error is about, or all of those `used`, be fixed; says which."""
+        names: set[str] = set()
+        if isinstance(error, UndecidedSize):
+            for side in (error.left, error.right):
+                names |= {s.name for s in symbols(side)} if isinstance(side, Dim) else set()
+        names = names or {n for n in used.values() if n in str(error)}
+        fixed = {p: n for p, n in used.items() if not names or n in names}
+        for position in fixed:
+            self.fixed[position] = str(error)
+        return [self.label(p) for p in fixed]
+
+    def label(self, position: Position) -> str:
+        """A size in words."""
+        return f"argument {self.names[position[0]]} dim {position[1]}"
+
+    def varied(self) -> list[str]:
+        """The sizes that vary and are fixed in each graph, with the values seen."""
+        lines = []
+        for i, shape in enumerate(self.seen[0] if self.seen else ()):
+            for axis in range(len(shape)):
+                column = list(dict.fromkeys(shapes[i][axis] for shapes in self.seen))
+                if len(column) > 1 and (self.dynamic is False or (i, axis) in self.fixed):
+                    shown = ", ".join(map(str, column[:6])) + ", ..." * (len(column) > 6)
+                    lines.append(f"{self.label((i, axis))}: {shown}")
+        return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """The shapes that a graph is for: `fixed` ones, or sizes and symbols with answers of theirs."""
+
+    shapes: tuple[tuple[int | str | None, ...], ...]  # None: the graph itself checks that size
+    answers: tuple[Answer, ...] = ()
+    is_fixed: bool = True
+
+    @staticmethod
+    def of(graph: Graph, answers: Iterable[Answer]) -> Pattern:
+        """The pattern of what a graph with its inputs was made for."""
+        types = [v.type.shape for v in graph.inputs]
+        pattern = tuple(tuple(d.name if isinstance(d, Dim) else d for d in t) for t in types)
+        fixed = all(isinstance(d, int) for t in types for d in t)
+        return Pattern(pattern, tuple(answers), fixed)
+
+    def fits(self, shapes: Shapes) -> bool:
+        """Whether arguments of these shapes are right for the graph."""
+        if self.is_fixed:
+            return self.shapes == shapes
+        sizes: dict[str, int] = {}
+        for wanted, shape in zip(self.shapes, shapes, strict=True):
+            for want, n in zip(wanted, shape, strict=True):
+                if type(want) is int:
+                    if want != n:
+                        return False
+                elif want is not None and sizes.setdefault(want, n) != n:  # type: ignore[arg-type]
+                    return False
+        return not self.answers or all(a.fits(sizes) for a in self.answers)
+
+    def answered(self) -> str:
+        """The answers in words."""
+        return " and ".join(map(str, self.answers))
+
+    def __str__(self) -> str:
+        return ", ".join(f"[{', '.join(map(str, shape))}]" for shape in self.shapes)
+
+
+def dimensions(used: Mapping[Position, str]) -> dict[int, dict[int, Any]]:
+    """For each tensor argument, the Dims of its axes that are symbols."""
+    found: dict[int, dict[int, Any]] = {}
+    made: dict[str, Dim] = {}
+    for (i, axis), name in used.items():
+        found.setdefault(i, {})[axis] = made.setdefault(name, Dim(name))
+    return found
