@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import operator
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from dualgraph_compiler.dims import Dim, DimLike, asked, differ, evaluate, symbols
+from dualgraph_compiler.dims import Dim, DimLike, differ, evaluate, symbols
 from dualgraph_compiler.errors import ShapeError, UndecidedSize
 from dualgraph_compiler.graph import Graph
 
@@ -58,15 +59,16 @@ class Answers:
         self.given: dict[Answer, None] = {}
 
     def __enter__(self) -> Answers:
-        self._outer = asked.answer
-        asked.answer = self._answer
+        self._outer = _current.answers
+        _current.answers = self
         return self
 
     def __exit__(self, *exception: object) -> None:
-        asked.answer = self._outer
+        _current.answers = self._outer
 
-    def _answer(self, left: DimLike, sign: str, right: DimLike) -> bool | None:
-        frame = sys._getframe(2)
+    def answer(self, left: DimLike, sign: str, right: DimLike) -> bool | None:
+        """How a comparison comes out that the user's code makes; None for one of another's."""
+        frame = sys._getframe(3)
         while (
             "dualgraph_compiler" in frame.f_code.co_filename and "dims" in frame.f_code.co_filename
         ):
@@ -74,7 +76,7 @@ class Answers:
             frame = frame.f_back
         if not is_users(frame.f_code.co_filename):
             return None  # an operation's own rule: right for all sizes
-        asked.answer, saved = None, asked.answer
+        _current.answers = None
         try:
             if sign == "==" and differ(left, right):
                 return False
@@ -84,9 +86,24 @@ class Answers:
         except ShapeError:
             return None
         finally:
-            asked.answer = saved
+            _current.answers = self
         self.given[found] = None
         return found.holds
+
+
+class _Current(threading.local):
+    answers: Answers | None = None
+
+
+_current = _Current()
+
+
+def _answer(left: DimLike, sign: str, right: DimLike) -> bool | None:
+    answers = _current.answers
+    return None if answers is None else answers.answer(left, sign, right)
+
+
+Dim.answer = _answer
 
 
 @dataclass

@@ -16,7 +16,6 @@ where the bounds do not decide.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, Union
 
@@ -27,18 +26,6 @@ if TYPE_CHECKING:
 
 DimLike: TypeAlias = Union[int, "Dim"]
 Shape: TypeAlias = tuple[DimLike, ...]
-
-
-class _Asked(threading.local):
-    """Who answers comparisons that bounds leave open, in this thread.
-
-    `answer` gets both sides and the sign between them; None leaves the question open.
-    """
-
-    answer: Callable[[DimLike, str, DimLike], bool | None] | None = None
-
-
-asked = _Asked()
 
 
 class Symbol:
@@ -112,6 +99,9 @@ class Dim:
     # Called before `==` says no. The front end raises here where the answer would steer user code
     # and is not known; everything else asks for "provably equal".
     doubt: ClassVar[Callable[[Dim, object], None] | None] = None
+    # Called with both sides and the sign of a comparison that bounds leave open; a front end that
+    # traces for certain sizes answers it. None leaves it open.
+    answer: ClassVar[Callable[[DimLike, str, DimLike], bool | None] | None] = None
 
     def __init__(self, name: str, *, min: int = 0, max: int | None = None) -> None:
         if not name.isidentifier():
@@ -250,8 +240,8 @@ class Dim:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Dim) and self._hash == other._hash and self.terms == other.terms:
             return True
-        if asked.answer is not None and isinstance(other, int | Dim):
-            found = asked.answer(self, "==", other)
+        if Dim.answer is not None and isinstance(other, int | Dim):
+            found = Dim.answer(self, "==", other)
             if found is not None:
                 return found
         if Dim.doubt is not None:
@@ -294,7 +284,7 @@ class Dim:
 
         if differ(self, 0):
             return True
-        if asked.answer is not None and (found := asked.answer(self, "!=", 0)) is not None:
+        if Dim.answer is not None and (found := Dim.answer(self, "!=", 0)) is not None:
             return found
         raise UndecidedSize(f"whether the symbolic size {self} is zero is not known", self, 0)
 
@@ -350,7 +340,7 @@ def _is_negative(difference: DimLike, sign: str, left: DimLike, right: DimLike) 
         return False
     if -lower(-difference) < 0:
         return True
-    if asked.answer is not None and (found := asked.answer(left, sign, right)) is not None:
+    if Dim.answer is not None and (found := Dim.answer(left, sign, right)) is not None:
         return found
     raise UndecidedSize(f"whether {left} {sign} {right} is not known", left, right)
 
