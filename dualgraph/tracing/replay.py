@@ -33,11 +33,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Call:
-    """One call on its way: its tensor arguments, numbers read so far, and how to take it back."""
+    """One call on its way: its tensor arguments, numbers read so far, and how to take it back.
+
+    `entries` are those found so far: looking them up takes longer than most other things here.
+    """
 
     arguments: Sequence[Tensor]
     numbers: dict[str, Tensor] = field(default_factory=dict)
     undo: list[Callable[[], None]] = field(default_factory=list)
+    entries: dict[EntrySlot, Tensor] = field(default_factory=dict)
 
     def resolve(self, read: Any) -> Any:
         """The tensor that a param is read from in this call."""
@@ -179,12 +183,21 @@ class EntrySlot(Slot):
 
     def read(self, call: Call | None = None) -> Tensor:
         """The entry, or what it starts from."""
+        found = None if call is None else call.entries.get(self)
+        if found is not None:
+            return found
         found = self.present()
-        return self._fresh() if found is None else found
+        if found is None:
+            return self._fresh()
+        if call is not None:
+            call.entries[self] = found
+        return found
 
     def write(self, call: Call, result: Any) -> None:
         """Overwrite the entry in place, or make it."""
-        found = self.present()
+        found = call.entries.get(self)
+        if found is None:
+            found = self.present()
         if found is None:
             self._state()[self._key][self._name] = make(result)
         elif result is not found._data:

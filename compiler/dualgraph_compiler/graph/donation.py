@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,6 +16,14 @@ from .core import Node, Value
 # Parameters of up to this many elements take their optimizer's step together: one by one, starting
 # a dozen small kernels each would take longer than the arithmetic.
 _SMALL = 4096
+
+
+# Slots of targets, by the identity of the array whose memory they are part of.
+_Owners: TypeAlias = dict[int, list[int]]
+
+
+def _nothing() -> None:
+    """A reference to no array."""
 
 
 class Donations:
@@ -37,6 +46,7 @@ class Donations:
         self._homes = {plan.graph.outputs[i]: v for i, v in plan.donated.items()}
         self._slots = slots
         self._targets = {slots[v]: (v.dtype.np, v.shape) for v in plan.donated.values()}
+        self._seen: tuple[list[Any], _Owners] = [_nothing] * len(self._targets), {}
         writers = plan.order[plan.first_write :]
         groups: dict[Any, list[Node]] = {}
         self._steps: list[Callable[[list[Any]], None]] = []
@@ -73,23 +83,41 @@ class Donations:
         """
         if not self._targets:
             return False
-        owned: dict[int, list[Any]] = {}  # targets, by the array whose memory they are part of
+        seen, owners = self._seen
+        for slot, known in zip(self._targets, seen, strict=True):
+            if known() is not slots[slot] or not _is_writable(slots[slot]):
+                found = self._learn(slots)
+                break
+        else:
+            found = owners
+        return found is not None and self._are_apart(slots, n_operands, found)
+
+    def _learn(self, slots: Sequence[Any]) -> _Owners | None:
+        """Look at targets not seen before: whose memory they lie in, None if not to be written to.
+
+        What is found is kept for as long as the same arrays come.
+        """
+        owners: _Owners = {}
         for slot, (dtype, shape) in self._targets.items():
             x = slots[slot]
             if x.dtype != dtype or x.shape != shape or not _is_writable(x):
-                return False
+                return None
             owner = _owner(x)
             if type(owner) is not type(x):  # somebody else's memory: who knows who shows it
-                return False
-            others = owned.setdefault(id(owner), [])
-            if any(_overlap(x, other) for other in others):
-                return False
-            others.append(x)
+                return None
+            others = owners.setdefault(id(owner), [])
+            if any(_overlap(x, slots[other]) for other in others):
+                return None
+            others.append(slot)
+        self._seen = [weakref.ref(slots[slot]) for slot in self._targets], owners
+        return owners
+
+    def _are_apart(self, slots: Sequence[Any], n_operands: int, owners: _Owners) -> bool:
+        """Whether no other operand lies in the memory of a target."""
         for slot in range(n_operands):
             if slot not in self._targets:
                 x = slots[slot]
-                others = owned.get(id(_owner(x)), [])
-                if any(_overlap(x, other) for other in others):
+                if any(_overlap(x, slots[other]) for other in owners.get(id(_owner(x)), ())):
                     return False
         return True
 
