@@ -211,14 +211,16 @@ def flatten(coords: Sequence[Index], shape: Shape) -> Index:
 def unflatten(at: Index, shape: Shape) -> tuple[Index, ...]:
     """Coordinates in `shape` of the element at a place in row-major order."""
     coords: list[Index] = []
-    for i, step in enumerate(row_major(shape)):
+    first = next((i for i, d in enumerate(shape) if d != 1), 0)  # there nothing is left over
+    for i in reversed(range(len(shape))):
         if shape[i] == 1:
             coords.append(Index())
-            continue
-        quotient = at // step
-        leading = all(d == 1 for d in shape[:i])
-        coords.append(quotient if leading else quotient % shape[i])
-    return tuple(coords)
+        elif i == first:
+            coords.append(at)
+        else:
+            coords.append(at % shape[i])
+            at = at // shape[i]
+    return tuple(reversed(coords))
 
 
 def reshaped(coords: Sequence[Index], shape: Shape, old: Shape) -> tuple[Index, ...]:

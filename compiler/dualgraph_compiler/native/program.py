@@ -148,7 +148,7 @@ class _Builder:
         self.extra: list[tuple[Buffer, int]] = []  # scratch memory and the step it serves
         self.packed: dict[Buffer, Pack] = {}
         in_memory = {n for s in self.steps for n in s.nodes}
-        self.reading = Reading(parts.virtual, in_memory, self.buffer)
+        self.reading = Reading(parts.virtual, in_memory, self.buffer, parts.aliases)
 
     def root(self, value: Value) -> Value:
         return self.parts.aliases.get(value, value)

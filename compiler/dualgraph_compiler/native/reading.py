@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from ..graph import Node, Value
@@ -19,15 +19,23 @@ BufferOf: TypeAlias = Callable[[Value], Buffer]
 class Reading:
     """Reads values through the ops that move elements, down to memory."""
 
-    def __init__(self, virtual: set[Node], in_memory: set[Node], buffer: BufferOf) -> None:
+    def __init__(
+        self,
+        virtual: set[Node],
+        in_memory: set[Node],
+        buffer: BufferOf,
+        aliases: Mapping[Value, Value] | None = None,
+    ) -> None:
         self.virtual = virtual
         self.in_memory = in_memory
         self.buffer = buffer
+        self.aliases = aliases or {}
 
     def __call__(self, value: Value, at: Sequence[Index], guards: tuple[Guard, ...] = ()) -> Expr:
         """The element of `value` at coordinates `at`."""
         node = value.node
-        if node is not None and node in self.virtual and node not in self.in_memory:
+        seen = node is not None and node in self.virtual and node not in self.in_memory
+        if seen and node is not None and value not in self.aliases:
             return self.through(node, at, guards)
         if value.is_constant and value.data.size == _INLINE:
             return const(value.data.reshape(()), value.dtype)
