@@ -19,14 +19,14 @@ def data(count: int = 24, size: int = 8) -> list[tuple[dg.Tensor, dg.Tensor]]:
 
 def build() -> Run:
     model = nn.Sequential(resnet.Enlarge(), resnet.ResNet(num_classes=10, width=4))
-    optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    optimizer = optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
     return Run(model, optimizer, resnet.training_step(model, optimizer))
 
 
 def test_whole_steps_are_those_of_eager_code() -> None:
-    step, losses = same_training(build, data())
+    step, losses = same_training(build, data(2) * 12)
     assert len(step.graphs) == 1
-    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
 
 
 def test_one_graph_for_every_batch_size() -> None:
