@@ -94,14 +94,19 @@ def resnet18(num_classes: int = 1000) -> ResNet:
 
 
 def training_step(
-    model: nn.Module, optimizer: optim.Optimizer
+    model: nn.Module, optimizer: optim.Optimizer, schedule: Any = None
 ) -> Callable[[dg.Tensor, dg.Tensor], dg.Tensor]:
-    """A function of (images, labels) that trains on them, and returns the loss before."""
+    """A function of (images, labels) that trains on them, and returns the loss before.
+
+    With a learning rate `schedule`, it is stepped, too.
+    """
 
     def step(images: dg.Tensor, labels: dg.Tensor) -> dg.Tensor:
         loss = F.cross_entropy(model(images), labels)
         loss.backward()
         optimizer.step()
+        if schedule is not None:
+            schedule.step()
         optimizer.zero_grad()
         return loss.detach()
 
@@ -136,9 +141,9 @@ def main() -> None:
     split = digits_split()
     model = ResNet(num_classes=10, width=8)
     network = nn.Sequential(Enlarge(), model)
-    step: Any = training_step(
-        network, optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    )
+    optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    schedule = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=args.steps + 1)
+    step: Any = training_step(network, optimizer, schedule)
     if not args.eager:
         step = dg.compile(step)
     losses = []
