@@ -241,7 +241,7 @@ def main() -> None:
     print(f"{count:,} parameters, {args.steps} steps in {seconds:.0f} s")
     print(f"held-out loss {before:.2f} -> {test_loss():.2f} nats a character\n")
     model.eval()
-    print(decode(generate(fast, encode("The ").unsqueeze(0), 400, top_k=10)[0]))
+    print(decode(generate(fast, encode("The ").unsqueeze(0), 400, temperature=0.6)[0]))
 
 
 if __name__ == "__main__":

@@ -218,7 +218,7 @@ def main() -> None:
     args = options("keyword_spotter", __doc__, steps=200, batch=16)
     model = KeywordSpotter()
     step: Any = training_step(model, optim.Adam(model.parameters(), lr=5e-3))
-    stream: Any = BufferedStream(model)
+    stream: Any = Stream(model)
     if not args.eager:
         step, stream = dg.compile(step, dynamic_shapes=DYNAMIC_STEP), dg.compile(stream)
     began = time.perf_counter()

@@ -33,6 +33,12 @@ def test_one_graph_trains_on_every_length() -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
+def test_lengths_that_vary_are_found_out() -> None:
+    """Nothing declared: a second length makes the length a symbol, and a second graph the last."""
+    step, _ = same_training(build, char_lstm.batches(TEXTS, 3, 25), fullgraph=True)
+    assert len(step.graphs) == 2
+
+
 def test_batches_of_other_sizes_share_the_graph() -> None:
     data = [*char_lstm.batches(TEXTS, 2, 10), *char_lstm.batches(TEXTS, 5, 10)]
     step, _ = same_training(build, data, dynamic_shapes=char_lstm.DYNAMIC)

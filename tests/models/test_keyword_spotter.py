@@ -80,31 +80,43 @@ def test_chunks_give_what_the_whole_gives(kind: Any, frames: list[int]) -> None:
     close(listen(stream, sound, frames), wanted)
 
 
-@pytest.mark.parametrize(("frames", "graphs"), [(EVEN, 1), (UNEVEN, 4)])
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_compiled_stream_with_buffers(frames: list[int], graphs: int, dynamic: bool) -> None:
+# By default the first chunk of another length makes the length a symbol.
+HOW: dict[str, tuple[dict[str, Any], int]] = {
+    "declared": ({"dynamic_shapes": ks.DYNAMIC_CHUNK}, 1),
+    "found out": ({}, 2),
+    "static": ({"dynamic": False}, 4),
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_compiled_stream_with_buffers(how: str) -> None:
+    options, graphs = HOW[how]
     model, sound = small().eval(), dg.randn(2, FRAMES * FRAME)
     stream, eager = ks.BufferedStream(model, batch=2), ks.BufferedStream(model, batch=2)
-    fast = dg.compile(stream, dynamic_shapes=ks.DYNAMIC_CHUNK if dynamic else None)
+    fast = dg.compile(stream, fullgraph=True, **options)
     for _ in range(3):
-        close(listen(fast, sound, frames), listen(eager, sound, frames))
+        close(listen(fast, sound, UNEVEN), listen(eager, sound, UNEVEN))
         for name, buffer in eager.named_buffers():
             close(stream.state_dict()[name].numpy(), buffer.numpy())
     stream.reset()
-    close(listen(fast, sound, frames), whole(model, sound))
-    assert len(fast.graphs) == (1 if dynamic else graphs)
+    close(listen(fast, sound, UNEVEN), whole(model, sound))
+    assert len(fast.graphs) == graphs
 
 
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_compiled_stream_with_attributes(dynamic: bool) -> None:
+@pytest.mark.parametrize("how", HOW)
+def test_compiled_stream_with_attributes(how: str) -> None:
+    options, graphs = HOW[how]
     model, sound = small().eval(), dg.randn(2, FRAMES * FRAME)
     stream, eager = ks.Stream(model, batch=2), ks.Stream(model, batch=2)
-    fast = dg.compile(stream, dynamic_shapes=ks.DYNAMIC_CHUNK if dynamic else None)
+    fast = dg.compile(stream, fullgraph=True, **options)
     for _ in range(3):
         close(listen(fast, sound, UNEVEN), listen(eager, sound, UNEVEN))
         for found, wanted in zip(stream.state, eager.state, strict=True):
             close(found.numpy(), wanted.numpy())
-    stream.reset(1)
+    stream.reset(2)
+    close(listen(fast, sound, UNEVEN), whole(model, sound))
+    assert len(fast.graphs) == graphs
+    stream.reset(1)  # a state of another size
     close(listen(fast, sound[:1], UNEVEN), whole(model, sound[:1]))
 
 
