@@ -12,7 +12,6 @@ arguments and of the state that were on the tape outside.
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -36,6 +35,7 @@ from . import questions as questions
 from .failure import CaptureFailure, current_place, user_frame
 from .notes import Note, NoteKind
 from .replay import Call, Effect, EntrySlot, GradSlot, Guarded, Number, Slot
+from .spans import Spans
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -60,7 +60,7 @@ class Later:
     """State that was read and written in one phase, and where its tape begins (`sources`)."""
 
     reads: dict[int, tuple[Tensor, Value]] = field(default_factory=dict)
-    writes: dict[int, Written] = field(default_factory=dict)
+    writes: Writes = field(default_factory=lambda: Writes())
     sources: list[tuple[Tensor, Any]] = field(default_factory=list)
 
 
@@ -72,6 +72,18 @@ class Written:
     value: Value
     fn: Any
     version: int
+
+
+class Writes(dict[int, Written]):
+    """What was written, by the identity of arrays, and in what memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spans = Spans()
+
+    def __setitem__(self, key: int, written: Written) -> None:
+        super().__setitem__(key, written)
+        self.spans.add(written.tensor._data)
 
 
 class _Repeat:
@@ -112,14 +124,16 @@ class Capture:
         self.graph = graph
         self.names = {**random_state_names(), **(names or {})}
         self.reads: dict[int, tuple[Tensor, Value]] = {}
-        self.writes: dict[int, Written] = {}
+        self.writes = Writes()
         self.sources: dict[Any, tuple[Tensor, Any]] = {}  # outside producer: tensor, producer here
         self.outside: dict[Any, Any] = {}  # while tracing: of a producer here, that outside
         self.modules: dict[int, Any] = {}
+        self.paths: dict[int, dict[int, str]] = {}  # below a module, of those in it
         self.scope: list[str] = []
         self.whole = whole
         self.slots: dict[Any, Slot] = {}
         self.replay: list[Number | Effect | Guarded] = []
+        self._effects = 0  # of them
         self.notes: list[Note] = []
         self.failures: list[CaptureFailure] = []
         self.watch: Watch | None = None  # of the Python data read meanwhile
@@ -131,6 +145,7 @@ class Capture:
         self._kept: list[Tensor] = []  # alive, so that identities stay unique
         self._tracing = Call(())
         self._taken: set[str] = set()
+        self._next: dict[str, int] = {}  # numbers given to equal wishes
         self._outer: list[Capture | None] = []
         graph.capture = self
 
@@ -181,6 +196,8 @@ class Capture:
         return found[1]
 
     def _refuse_overlap(self, data: Any) -> None:
+        if not self.writes.spans.may_overlap(data):
+            return
         for written in self.writes.values():
             other = written.tensor._data
             together = type(data) is type(other)  # on one kind of device
@@ -214,7 +231,10 @@ class Capture:
         taken = self._taken
         if len(taken) != len(self.graph.inputs) + len(self.graph.params):
             taken.update(v.name for v in [*self.graph.inputs, *self.graph.params])
-        name = next(n for n in itertools.chain([wish], _numbered(wish)) if n not in taken)
+        name = wish
+        while name in taken:
+            self._next[wish] = number = self._next.get(wish, 0) + 1
+            name = f"{wish}_{number}"
         taken.add(name)
         return name
 
@@ -264,7 +284,7 @@ class Capture:
 
     def number(self, key: Any, name: str, read: Callable[[], Any]) -> Tensor:
         """What `read` gives at each call, at this point of it, as a 0-d float64."""
-        effects = sum(type(r) is Effect for r in self.replay)
+        effects = self._effects
         found = self._numbers.get((key, name, effects))
         if found is None:
             name = self._free_name(name)
@@ -286,6 +306,7 @@ class Capture:
             step = Effect(act, save)
             step.run(self._tracing)
         self.replay.append(step)
+        self._effects += 1
 
     def guard(self, what: str, read: Callable[[], Any], expected: Any) -> None:
         """The traced graph fits only calls for which `read` gives `expected`."""
@@ -451,6 +472,7 @@ class Capture:
             self._earlier = Later()
             self.outside.clear()
             del self.replay[count:]
+            self._effects = sum(type(r) is Effect for r in self.replay)
             self.close()
 
     def state_value(self, t: Tensor) -> Value | None:
@@ -515,7 +537,3 @@ def random_state_names() -> dict[int, str]:
         id(generator._seed._data): "random_seed",
         id(generator._offset._data): "random_offset",
     }
-
-
-def _numbered(stem: str) -> Iterator[str]:
-    return (f"{stem}_{i}" for i in itertools.count(1))

@@ -129,7 +129,7 @@ class Hooked:
     def _call_in(self, capture: Capture, args: Any, kwargs: Any) -> Any:
         """A call while tracing: what it records is marked with this module's path."""
         capture.modules[id(self)] = self
-        part = _path_below(_calls.stack, self)
+        part = _path_below(_calls.stack, self, capture.paths)
         _calls.stack.append(self)
         if part:
             capture.scope.append(part)
@@ -186,14 +186,19 @@ class Hooked:
         return result if watch is None else watch.outputs(result)
 
 
-def _path_below(stack: list[Any], module: Hooked) -> str:
-    """The path of `module` below the innermost running module; "" for an outermost one."""
+def _path_below(stack: list[Any], module: Hooked, known: dict[int, dict[int, str]]) -> str:
+    """The path of `module` below the innermost running module; "" for an outermost one.
+
+    `known` are the paths found so far in this capture, which keeps the modules alive.
+    """
     if not stack:
         return ""
-    for path, found in stack[-1].named_modules():
-        if found is module:
-            return str(path)
-    return type(module).__name__  # not registered: in a plain list, or made on the fly
+    paths = known.get(id(stack[-1]))
+    if paths is None:
+        paths = {id(found): path for path, found in stack[-1].named_modules()}
+        known[id(stack[-1])] = paths
+    # Not registered: in a plain list, or made on the fly.
+    return paths.get(id(module), type(module).__name__)
 
 
 class _Backward:
