@@ -16,9 +16,9 @@ from .blocks import elementwise
 from .special import erf, erf_rational
 
 
-def sigmoid(xp: Any, x: Array) -> Array:
+def sigmoid(xp: Any, x: Array, out: Array | None = None) -> Array:
     """1 / (1 + exp(-x)); exp's overflow is its limit 0, so no branch is needed."""
-    return elementwise(xp, _sigmoid, x)
+    return elementwise(xp, _sigmoid, x, out=out)
 
 
 def _sigmoid(xp: Any, x: Array, out: Array) -> None:
@@ -28,9 +28,9 @@ def _sigmoid(xp: Any, x: Array, out: Array) -> None:
     xp.divide(1, out, out=out)
 
 
-def silu(xp: Any, x: Array) -> Array:
+def silu(xp: Any, x: Array, out: Array | None = None) -> Array:
     """X * sigmoid(x), also called swish; NaN at -inf, as in PyTorch."""
-    return elementwise(xp, _silu, x)
+    return elementwise(xp, _silu, x, out=out)
 
 
 def _silu(xp: Any, x: Array, out: Array) -> None:
@@ -79,12 +79,12 @@ def softplus(xp: Any, x: Array, beta: float = 1.0, threshold: float = 20.0) -> A
     return elementwise(xp, chain, x)
 
 
-def mish(xp: Any, x: Array) -> Array:
+def mish(xp: Any, x: Array, out: Array | None = None) -> Array:
     """X * tanh(log(1 + exp(x))) (Misra 2019).
 
     With n = exp(x) (exp(x) + 2), tanh(log1p(exp(x))) = n / (n + 2): one exponential, no logarithm.
     """
-    return elementwise(xp, _mish, x)
+    return elementwise(xp, _mish, x, out=out)
 
 
 def _mish(xp: Any, x: Array, out: Array) -> None:
@@ -95,16 +95,16 @@ def _mish(xp: Any, x: Array, out: Array) -> None:
     out *= x
 
 
-def gelu(xp: Any, x: Array) -> Array:
+def gelu(xp: Any, x: Array, out: Array | None = None) -> Array:
     """x/2 (1 + erf(x / sqrt 2)) (Hendrycks & Gimpel 2016)."""
     if x.dtype == np.float64:
         with np.errstate(all="ignore"):
             y = erf(xp, x * math.sqrt(0.5))
             y += 1
             y *= x
-            y *= 0.5
+            y = xp.multiply(y, 0.5, out=y if out is None else out)
         return y
-    return elementwise(xp, _gelu, x, np.float64)
+    return elementwise(xp, _gelu, x, np.float64, out)
 
 
 def _gelu(xp: Any, x: Array, out: Array) -> None:
@@ -115,9 +115,9 @@ def _gelu(xp: Any, x: Array, out: Array) -> None:
     out *= 0.5
 
 
-def gelu_tanh(xp: Any, x: Array) -> Array:
+def gelu_tanh(xp: Any, x: Array, out: Array | None = None) -> Array:
     """x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the approximation of the same paper."""
-    return elementwise(xp, _gelu_tanh, x)
+    return elementwise(xp, _gelu_tanh, x, out=out)
 
 
 def _gelu_tanh(xp: Any, x: Array, out: Array) -> None:
@@ -148,24 +148,24 @@ def logsumexp(xp: Any, x: Array, axes: Sequence[int], keepdims: bool = False) ->
     return narrow(y if keepdims else y.squeeze(axes), x.dtype)
 
 
-def softmax(xp: Any, x: Array, axis: int) -> Array:
+def softmax(xp: Any, x: Array, axis: int, out: Array | None = None) -> Array:
     """exp(x) / sum(exp(x)) along `axis`; NaN where a row has inf or only -inf, as in PyTorch."""
     if x.size == 0:
         return x.copy()
     with np.errstate(all="ignore"):
         y = xp.ascontiguousarray(widen(x))  # the result is laid out like it
-        y = xp.subtract(y, y.max(axis, keepdims=True))
+        y = xp.subtract(y, y.max(axis, keepdims=True), out=out)
         xp.exp(y, out=y)
         y /= y.sum(axis, keepdims=True)
     return narrow(y, x.dtype)
 
 
-def log_softmax(xp: Any, x: Array, axis: int) -> Array:
+def log_softmax(xp: Any, x: Array, axis: int, out: Array | None = None) -> Array:
     """log(softmax(x)) along `axis`, accurate where softmax underflows."""
     if x.size == 0:
         return x.copy()
     with np.errstate(all="ignore"):
         y = xp.ascontiguousarray(widen(x))  # the result is laid out like it
-        y = xp.subtract(y, y.max(axis, keepdims=True))
+        y = xp.subtract(y, y.max(axis, keepdims=True), out=out)
         y -= xp.log(xp.exp(y).sum(axis, keepdims=True))
     return narrow(y, x.dtype)

@@ -14,33 +14,39 @@ _BLOCK = 1 << 15  # elements: a few float64 temporaries of this size fit an L2 c
 Chain = Callable[[Any, Array, Array], None]
 
 
-def elementwise(xp: Any, chain: Chain, x: Array, compute: Any = None) -> Array:
-    """A new array of x's shape and dtype, filled by `chain(xp, x_block, out_block)`.
+def elementwise(
+    xp: Any, chain: Chain, x: Array, compute: Any = None, out: Array | None = None
+) -> Array:
+    """An array of x's shape and dtype, `out` or a new one, filled by `chain(xp, x_block, block)`.
 
     Blocks are 1-d and contiguous, of dtype `compute` (default: the compute dtype of x's own), so
-    a chain may write in place into `out_block`; it must not write to `x_block`. Floating-point
-    warnings are off inside: infinities and NaN are results here, not accidents.
+    a chain may write in place into its block of the result; it must not write to `x_block`.
+    Floating-point warnings are off inside: infinities and NaN are results here, not accidents.
     """
     compute = np.dtype(compute) if compute else compute_dtype(x.dtype)
+    if out is not None and not out.flags.c_contiguous:
+        out[...] = elementwise(xp, chain, x, compute)
+        return out
     flat = x.reshape(-1)
-    out = xp.empty(flat.shape, x.dtype)
+    result = xp.empty(x.shape, x.dtype) if out is None else out
+    flat_result = result.reshape(-1)
     same = x.dtype == compute
     if same and (flat.size <= _BLOCK or not is_numpy(xp)):
         with np.errstate(all="ignore"):
-            chain(xp, flat, out)
-        return out.reshape(x.shape)
+            chain(xp, flat, flat_result)
+        return result
     size = max(1, flat.size if not is_numpy(xp) else _BLOCK)
     with np.errstate(all="ignore"):
         for start in range(0, flat.size, size):
-            block, into = flat[start : start + size], out[start : start + size]
+            block, into = flat[start : start + size], flat_result[start : start + size]
             if same:
                 chain(xp, block, into)
             else:
                 wide = block.astype(compute)
-                result = xp.empty(wide.shape, compute)
-                chain(xp, wide, result)
-                into[...] = result
-    return out.reshape(x.shape)
+                made = xp.empty(wide.shape, compute)
+                chain(xp, wide, made)
+                into[...] = made
+    return result
 
 
 def horner(x: Array, coefficients: Any, out: Array) -> Array:

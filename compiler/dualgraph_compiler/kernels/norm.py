@@ -77,16 +77,23 @@ def batch_norm_backward(
 
 @np.errstate(all="ignore")
 def layer_norm_forward(
-    xp: Any, x: Array, dims: int, weight: Array | None, bias: Array | None, eps: float
+    xp: Any,
+    x: Array,
+    dims: int,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    out: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """Normalise over the last `dims` axes (Ba et al. 2016); weight and bias have their shape.
 
-    Returns y in x's shape, and mean and 1/sqrt(variance + eps) with size 1 in those axes.
+    Returns y in x's shape (`out`, if given, which lies in rows), and mean and
+    1/sqrt(variance + eps) with size 1 in those axes.
     """
     lead, tail = x.shape[: x.ndim - dims], x.shape[x.ndim - dims :]
     width = prod(tail)
     rows = x.reshape(prod(lead), width)
-    y = xp.empty(rows.shape, x.dtype)
+    y = xp.empty(rows.shape, x.dtype) if out is None else out.reshape(rows.shape)
     mean, invstd = (xp.empty((rows.shape[0], 1), compute_dtype(x.dtype)) for _ in range(2))
     w = None if weight is None else widen(weight).reshape(-1)
     b = None if bias is None else widen(bias).reshape(-1)

@@ -115,6 +115,9 @@ class Sigmoid(FloatPointwise):
     def eager(self, xp: Any, x: Array) -> Array:
         return activations.sigmoid(xp, x)
 
+    def eager_into(self, xp: Any, out: Array, x: Array) -> None:
+        activations.sigmoid(xp, x, out)
+
     def vjp(self, g: Array, y: Array, _x: Array) -> tuple[Grad, ...]:
         return (lambda: g * f.conj((f.like(y, 1) - y) * y),)
 

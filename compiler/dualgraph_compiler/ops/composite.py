@@ -30,6 +30,9 @@ class Silu(Composite):
     def eager(self, xp: Any, x: Array) -> Array:
         return activations.silu(xp, x)
 
+    def eager_into(self, xp: Any, out: Array, x: Array) -> None:
+        activations.silu(xp, x, out)
+
     def vjp(self, g: Array, _y: Array, x: Array) -> tuple[Grad, ...]:
         return (lambda: g * self._slope(x),)
 
@@ -71,6 +74,10 @@ class Gelu(Composite):
     def eager(self, xp: Any, x: Array) -> Array:
         kernel = activations.gelu_tanh if self.approximate == "tanh" else activations.gelu
         return kernel(xp, x)
+
+    def eager_into(self, xp: Any, out: Array, x: Array) -> None:
+        kernel = activations.gelu_tanh if self.approximate == "tanh" else activations.gelu
+        kernel(xp, x, out)
 
     def vjp(self, g: Array, _y: Array, x: Array) -> tuple[Grad, ...]:
         slope = self._tanh_slope if self.approximate == "tanh" else self._erf_slope
@@ -119,6 +126,9 @@ class Mish(Composite):
 
     def eager(self, xp: Any, x: Array) -> Array:
         return activations.mish(xp, x)
+
+    def eager_into(self, xp: Any, out: Array, x: Array) -> None:
+        activations.mish(xp, x, out)
 
     def vjp(self, g: Array, _y: Array, x: Array) -> tuple[Grad, ...]:
         return (lambda: g * self._slope(x),)
@@ -219,6 +229,12 @@ class Softmax(AlongAxis):
             return activations.softmax(xp, x.reshape(1), 0).reshape(())
         return activations.softmax(xp, x, self.axis)
 
+    def eager_into(self, xp: Any, out: Array, x: Array) -> None:
+        if out.size and out.ndim and out.dtype.char in "fd" and out.flags.c_contiguous:
+            activations.softmax(xp, x, self.axis, out)
+        else:
+            xp.copyto(out, self.eager(xp, x))
+
     def vjp(self, g: Array, y: Array, _x: Array) -> tuple[Grad, ...]:
         gy = g * y
         return (gy - y * f.sum(gy, self._axes(gy), True),)
@@ -242,6 +258,12 @@ class LogSoftmax(AlongAxis):
         if not x.ndim:
             return activations.log_softmax(xp, x.reshape(1), 0).reshape(())
         return activations.log_softmax(xp, x, self.axis)
+
+    def eager_into(self, xp: Any, out: Array, x: Array) -> None:
+        if out.size and out.ndim and out.dtype.char in "fd" and out.flags.c_contiguous:
+            activations.log_softmax(xp, x, self.axis, out)
+        else:
+            xp.copyto(out, self.eager(xp, x))
 
     def vjp(self, g: Array, y: Array, _x: Array) -> tuple[Grad, ...]:
         return (lambda: g - f.exp(y) * f.sum(g, self._axes(g), True),)

@@ -98,6 +98,14 @@ class LayerNorm(_Trailing):
     def eager(self, xp: Any, x: Array, w: Array | None = None, b: Array | None = None) -> Array:
         return kernels.layer_norm_forward(xp, x, self.dims, w, b, self.eps)[0]
 
+    def eager_into(
+        self, xp: Any, out: Array, x: Array, w: Array | None = None, b: Array | None = None
+    ) -> None:
+        if out.flags.c_contiguous:
+            kernels.layer_norm_forward(xp, x, self.dims, w, b, self.eps, out)
+        else:
+            xp.copyto(out, self.eager(xp, x, w, b))
+
     def decompose(self, x: Array, *parameters: Array) -> Array:
         y, _ = standardized(widened(x), self.axes(x.ndim), self.eps)
         if parameters:
