@@ -361,14 +361,17 @@ def _apply_traced(capture: Capture, op: Op, inputs: Sequence[Tensor]) -> Tensor:
 
     As with :func:`apply`, what is returned for several outputs is the tuple of them.
     """
-    values = [capture.value_of(t) for t in inputs]
-    outputs = capture.add(op, values)
+    values: Sequence[Value] = [capture.value_of(t) for t in inputs]
     edges = [capture.edge(t) for t in inputs]
+    if not local.grad:
+        values = capture.off_tape(values, edges)
+    outputs = capture.add(op, values)
     taped = local.grad and op.differentiable and any(e is not None for e in edges)
     if op.n_outputs > 1:
         many = tuple(make(v) for v in outputs)
         if taped:
             node = record(op, edges, values, outputs, [[0]] * len(inputs), [0])
+            capture.taped_values(outputs)
             for i, t in enumerate(many):
                 if t.dtype.is_differentiable:
                     t._fn = Pick(node, i)
@@ -379,4 +382,5 @@ def _apply_traced(capture: Capture, op: Op, inputs: Sequence[Tensor]) -> Tensor:
     if taped and outputs.dtype.is_differentiable:
         # Values never change, so nothing saved can go stale: the version cells are nobody's.
         out._fn = record(op, edges, values, outputs, [[0]] * len(inputs), [0])
+        capture.taped_values((outputs,))
     return out

@@ -102,6 +102,9 @@ def result_type(*operands: Any) -> DType:
     number = -1
     for x in operands:
         if hasattr(x, "_data"):
+            if x._weak:
+                number = max(number, x.dtype.category)
+                continue
             level = 0 if x._data.ndim else 1
             held = levels[level]
             try:

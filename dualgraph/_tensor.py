@@ -65,6 +65,8 @@ class Tensor(Methods):
     _ver: list[int]
     _base: Any
 
+    _weak = False  # whether it promotes as a Python number does
+
     # `ndarray + tensor` is ours.
     __array_ufunc__ = None
     __array_priority__ = 1000

@@ -81,7 +81,7 @@ def cond(
         kept.append(_OUTPUT)
         for values, branch, t in zip(outputs, branches, pair, strict=True):
             values.append(branch.value_of(t))
-    results = _apply_if(_condition("cond", pred), branches, outputs)
+    results = apply_if(_condition("cond", pred), branches, outputs)
     found = iter(kept)
     return tree.map_leaves(lambda _: next(results) if (x := next(found)) is _OUTPUT else x, one)
 
@@ -103,11 +103,14 @@ def _agreeing(
     return made
 
 
-def _apply_if(pred: Tensor, branches: list[BodyCapture], outputs: list[list[Value]]) -> Any:
-    """The results of the If, in turn."""
+def apply_if(pred: Tensor, branches: list[BodyCapture], outputs: list[list[Value]]) -> Any:
+    """The results of the If, in turn; what the branches write is written."""
     states = list({id(t._data): t for b in branches for t in b.states()}.values())
+    rebound = list({id(t): t for b in branches for t, _ in b.rebound.values()}.values())
+    n = len(outputs[0])
     for ys, branch in zip(outputs, branches, strict=True):
         ys += [branch.value_of(t) for t in states]
+        ys += [branch.last_value_of(t) for t in rebound]
     if not outputs[0]:
         return iter(())
     keys = list(dict.fromkeys(key for branch in branches for key in branch.captured))
@@ -117,8 +120,15 @@ def _apply_if(pred: Tensor, branches: list[BodyCapture], outputs: list[list[Valu
         for b, ys in zip(branches, outputs, strict=True)
     ]
     made = list(apply_many(If(graphs[0], graphs[1]), pred, *(t for t, _ in captured)))
-    _write_back(states, made[len(made) - len(states) :], branches[0].taped | branches[1].taped)
-    return iter(made)
+    taped = branches[0].taped | branches[1].taped
+    _write_back(states, made[n : n + len(states)], taped)
+    for t, new in zip(rebound, made[n + len(states) :], strict=True):
+        if any(branch.rebinds_on_tape(t) for branch in branches):
+            assign(t, new)
+        else:
+            with no_grad():
+                assign(t, new.detach())
+    return iter(made[:n])
 
 
 # -- while_loop -----------------------------------------------------------------------------------
@@ -166,6 +176,7 @@ def _traced_while(
     body = BodyCapture(capture, "body", body_fn)
     number = formal(body, TensorType(int64, ()))
     own = [formal(body, t._type(), t) for t in initial]
+    inputs = [t._data for t in (number, *own)]  # the body may write to the tensors in place
     inside = iter(own)
     args = tree.map_leaves(lambda _: next(inside), carried)
     following = _next_carried(
@@ -177,7 +188,7 @@ def _traced_while(
     outputs = [body.value_of(leaf) for _, leaf in tree.flatten(following)]
     states, shared = split_captured(body)
     graph = body.finish(
-        [t._data for t in (number, *own)] + [v for _, v in (*states, *shared)],
+        inputs + [v for _, v in (*states, *shared)],
         [going, *outputs, *(body.value_of(t) for t, _ in states)],
     )
     limit = make(capture.graph.constant(np.asarray(NO_LIMIT)))
@@ -319,6 +330,7 @@ class _TracedScan:
         self.own = [formal(body, t._type(), t) for t in self.initial]
         sliced = [TensorType(x.dtype, tuple(x.shape[1:])) for x in self.scanned]
         self.own += [formal(body, t, x) for t, x in zip(sliced, self.scanned, strict=True)]
+        self.inputs = [t._data for t in self.own]  # f may write to the tensors in place
         own = iter(self.own)
         inside = tree.map_leaves(lambda _: next(own), carry)
         x = tree.map_leaves(lambda _: next(own), xs) if xs is not None else None
@@ -342,7 +354,7 @@ class _TracedScan:
         outputs += self.outputs[n:]
         if not outputs:
             return self.carry, self.y
-        own = [t._data for t in self.own]
+        own = self.inputs
         inner = [v for _, v in states], [v for _, v in shared]
         graph = self.body.finish([*own[:n], *inner[0], *own[n:], *inner[1]], outputs)
         k = n + len(states)

@@ -177,7 +177,7 @@ def _writable(data: Any) -> Any:
 def _write_traced(target: Tensor, result: Tensor, capture: Any) -> None:
     value = capture.value_of(result)
     if type(target._data) is Value:
-        target._data = value
+        capture.rebind(target, value)
     else:
         capture.write(target, value)  # which undoes the next line in the end
     target._ver[0] += 1
@@ -302,8 +302,16 @@ def retain_grad(t: Tensor) -> None:
         raise AutogradError("can't retain_grad on Tensor that has requires_grad=False")
     if t.is_leaf or "_retained" in t.__dict__:
         return
+    _refuse_in_body(t, "retain_grad()")
     t.__dict__["_retained"] = {}
     keep_retaining(t)
+
+
+def _refuse_in_body(t: Tensor, what: str) -> None:
+    """Raise where a gradient is to be seen that only a nested graph will compute."""
+    capture = captures.current if symbolic.open_graphs else None
+    if capture is not None and type(t._data) is Value and capture.root is not capture:
+        raise capture.failure(f"{what} in a branch or loop cannot be captured")
 
 
 def keep_retaining(t: Tensor, old: Any = None) -> None:
@@ -349,6 +357,7 @@ def register_hook(t: Tensor, hook: Hook | Callable[[Tensor], None]) -> Removable
     fn = t._fn if t._base is None else current_fn(t)
     if fn is None:
         raise AutogradError("cannot register a hook on a tensor that doesn't require gradient")
+    _refuse_in_body(t, "register_hook()")
     if fn.hooks is None:
         fn.hooks = {}
     return RemovableHandle(fn.hooks, hook)

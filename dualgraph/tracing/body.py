@@ -7,11 +7,13 @@ from typing import Any
 
 from dualgraph_compiler.errors import DTypeError, ShapeError, TraceError
 from dualgraph_compiler.graph import Graph, Value
+from dualgraph_compiler.ops.convert import StopGradient
 from dualgraph_compiler.types import TensorType
 
 from .._dispatch import make
 from .._promote import is_number
 from .._tensor import Tensor
+from ..autograd.tape import Overwritten
 from . import tree
 from .capture import Capture, Source
 
@@ -23,6 +25,9 @@ class BodyCapture(Capture):
     inputs, listed in `captured`; constants are repeated. State that is written (buffers, the place
     in a stream of random numbers) goes out again, see `states`. Writing to any other tensor from
     outside is refused: what a branch or a loop changes, it must return.
+
+    It is differentiated without the tape, so where that ends (`detach`, `no_grad`) a node says so,
+    and what only the tape knows is refused.
     """
 
     def __init__(self, outer: Capture, name: str, function: Callable[..., Any]) -> None:
@@ -33,6 +38,14 @@ class BodyCapture(Capture):
         # By value and producer: a detached tensor is another operand than what it was made from.
         self.captured: dict[Any, tuple[Tensor, Value, Value]] = {}
         self.taped: set[int] = set()  # arrays of the state whose new value is on the tape
+        # Tensors of the graphs around that were written to, with what they held, and then hold.
+        # With `keeps_writes` whoever applies the graph carries these writes out.
+        self.rebound: dict[int, tuple[Tensor, Tensor]] = {}
+        self.keeps_writes = False
+        self.on_tape: set[Value] = set()
+        self._stopped: dict[Value, Value] = {}
+        self.fresh: dict[int, Any] = {}  # Python objects made inside, by identity
+        self._before: dict[int, tuple[Value, Any]] = {}
 
     @property
     def root(self) -> Capture:
@@ -52,11 +65,37 @@ class BodyCapture(Capture):
             if self.writes and not own:
                 self._refuse_overlap(t._data)
         if own:
-            return super().value_of(t)
+            return self._as_taped(t, super().value_of(t))
         outside = self.outer.value_of(t)
         if outside.is_constant:
             return self.graph.constant(outside.data, outside.name)
         return self.input_for(t, outside)
+
+    def _as_taped(self, t: Tensor, value: Value) -> Value:
+        """`value`, with what the tape says of gradients said in the graph."""
+        if t._fn is None:
+            return self.stopped(value) if value in self.on_tape else value
+        if value in self.on_tape or type(t._fn) is Overwritten:
+            return value
+        raise self.failure(
+            "a gradient that only the tape knows (of a custom Function, a new leaf, or an in-place "
+            "operation under no_grad) cannot be part of a branch or loop in a graph"
+        )
+
+    def stopped(self, value: Value) -> Value:
+        """`value`, such that no gradient reaches it."""
+        if value not in self._stopped:
+            self._stopped[value] = self.add(StopGradient(), [value])
+        return self._stopped[value]
+
+    def off_tape(self, values: Sequence[Value], edges: Sequence[Any]) -> Sequence[Value]:
+        return [
+            v if e is None or not v.dtype.is_differentiable else self.stopped(v)
+            for v, e in zip(values, edges, strict=True)
+        ]
+
+    def taped_values(self, values: Sequence[Value]) -> None:
+        self.on_tape.update(values)
 
     def input_for(self, t: Tensor, outside: Value) -> Value:
         """The input by which a tensor from outside comes in."""
@@ -64,6 +103,8 @@ class BodyCapture(Capture):
         if key not in self.captured:
             name = self._free_name(outside.name) if outside.name else ""
             self.captured[key] = (t, outside, self.graph.add_input(outside.type, name))
+            if t._fn is not None:
+                self.on_tape.add(self.captured[key][2])
         return self.captured[key][2]
 
     def write(self, t: Tensor, value: Value) -> None:
@@ -84,14 +125,38 @@ class BodyCapture(Capture):
                 if w.tensor._fn is not w.fn and w.tensor._fn is not None:
                     self.taped.add(key)
             self.restore()
-            for t, outside, _ in self.captured.values():
-                if type(t._data) is Value and t._data.graph is self.graph:  # written in place
-                    t._data = outside
-                    raise TraceError(
-                        f"{described(function)} writes to a tensor made outside of it "
-                        f"({t._type()}), as control flow must not: return the new value instead"
-                    )
+            self._restore_rebound(function)
         return result
+
+    def rebind(self, t: Tensor, value: Value) -> None:
+        self.require_own_memory(t)
+        if t._data.graph is not self.graph:
+            self._before[id(t)] = t._data, t._fn
+            self.rebound[id(t)] = t, t
+        t._data = value
+
+    def _restore_rebound(self, function: Callable[..., Any]) -> None:
+        for key, (value, fn) in self._before.items():
+            t, _ = self.rebound[key]
+            self.rebound[key] = t, make(t._data, t._fn)
+            t._data, t._fn = value, fn
+            t._ver[0] += 1  # views of it are made again
+            if not self.keeps_writes:
+                raise TraceError(
+                    f"{described(function)} writes to a tensor made outside of it "
+                    f"({t._type()}), as control flow must not: return the new value instead"
+                )
+        self._before.clear()
+
+    def last_value_of(self, t: Tensor) -> Value:
+        """What a tensor of the graphs around holds in the end, in this graph."""
+        found = self.rebound.get(id(t))
+        return self.value_of(t if found is None else found[1])
+
+    def rebinds_on_tape(self, t: Tensor) -> bool:
+        """Whether `t` was given a value that is on the tape in another way than before."""
+        found = self.rebound.get(id(t))
+        return found is not None and found[1]._fn is not t._fn and found[1]._fn is not None
 
     def finish(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> Graph:
         """The graph; no more is recorded."""
@@ -199,4 +264,7 @@ def as_tensor(leaf: Any, like: TensorType | None = None) -> Tensor:
 def formal(capture: BodyCapture, type: TensorType, like: Tensor | None = None) -> Tensor:
     """A tensor for a new input, on the tape if `like` is."""
     taped = like is not None and like.requires_grad
-    return make(capture.graph.add_input(type), Source() if taped else None)
+    value = capture.graph.add_input(type)
+    if taped:
+        capture.on_tape.add(value)
+    return make(value, Source() if taped else None)

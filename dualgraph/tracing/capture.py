@@ -32,7 +32,7 @@ from dualgraph_compiler.types import TensorType
 from .._dispatch import captures, current_fn, make, symbolic
 from ..autograd.tape import CustomNode, Leaf
 from . import questions as questions
-from .failure import CaptureFailure, current_place, user_frame
+from .failure import CaptureFailure, Place, current_place, user_frame
 from .notes import Note, NoteKind
 from .replay import Call, Effect, EntrySlot, GradSlot, Guarded, Number, Slot
 from .spans import Spans
@@ -139,6 +139,15 @@ class Capture:
         self.watch: Watch | None = None  # of the Python data read meanwhile
         self._repeat: _Repeat | None = None
         self._earlier = Later()  # while in a later phase: what was read and written before
+        # With `converting`, functions run with their control flow rewritten (see `.convert`).
+        # `unset` says of variables that control flow on data left without a value why that is.
+        self.converting = False
+        self.unset: dict[str, str] = {}
+        self.unconverted: dict[Any, str] = {}  # by code: why its control flow is not rewritten
+        self.checks: list[tuple[Value, Exception]] = []
+        self._branches: set[Place] = set()
+        self.entangled: dict[int, list[int]] = {}  # version cells, by identity
+        self.no_gradient: CaptureFailure | None = None
         self._gradients: dict[Leaf, Tensor | None] = {}  # as slots are, of a graph that is built
         self._numbers: dict[Any, Tensor] = {}
         self._held: dict[int, Slot] = {}  # by the identity of what a slot holds
@@ -330,9 +339,28 @@ class Capture:
         """Keep for reports that the user's line which runs now had this consequence."""
         self.notes.append(Note(kind, what, self.location()))
 
+    def note_branch(self, place: Place | None) -> None:
+        """Note, once, that the graph decides what the user's expression at `place` decides."""
+        if place is None or place in self._branches:
+            return
+        self._branches.add(place)
+        where = Location(place.file, place.line, place.function, ".".join(self.scope))
+        self.notes.append(Note("branch", f"`{place.expression}` decides in the graph", where))
+
     def assume(self, assumption: Assumption) -> None:
         """Let the graph take something of symbolic sizes for granted, for the user's line."""
         self.graph.assume(replace(assumption, loc=self.location()))
+
+    def check(self, ok: Tensor, error: Exception) -> None:
+        """A call whose graph does not give true for `ok` raises `error`, and writes nothing."""
+        self.require_whole(f"raising {type(error).__name__} if a tensor says so")
+        self.checks.append((self.value_of(ok), error))
+
+    def refuse_gradient(self, why: str) -> None:
+        """Note that what was recorded cannot be differentiated."""
+        if self.no_gradient is None:
+            advice = "Put it under dg.no_grad() if no gradient is wanted, or use dg.scan."
+            self.no_gradient = CaptureFailure(why, current_place(), advice)
 
     def require_whole(self, what: str) -> None:
         """Raise unless the capture is of one whole call."""
@@ -363,6 +391,16 @@ class Capture:
         if self._repeat is not None:
             self._repeat.made.update(made if isinstance(made, tuple) else (made,))
         return made
+
+    def off_tape(self, values: Sequence[Value], edges: Sequence[Any]) -> Sequence[Value]:
+        """`values`, with those that have an edge on the tape such that no gradient reaches them.
+
+        The tape says so by itself, except in a nested graph, which is differentiated without it.
+        """
+        return values
+
+    def taped_values(self, values: Sequence[Value]) -> None:
+        """Note that the tape leads through these values."""
 
     def scalar(self, value: Any, dtype: DType) -> Tensor:
         """A number, or symbolic size, as a 0-d tensor of the graph."""
@@ -396,17 +434,32 @@ class Capture:
         """The outermost capture that this one is part of."""
         return self
 
+    def adapted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, with its control flow rewritten if the trace is to capture that."""
+        if not self.root.converting:
+            return function
+        from .convert import adapted
+
+        return adapted(function)  # type: ignore[no-any-return]
+
+    def _why_unconverted(self) -> str:
+        """Why the control flow of the user's function that runs now was left as it is."""
+        frame = user_frame()
+        why = None if frame is None else self.root.unconverted.get(frame.f_code)
+        return "" if why is None else f"Its control flow cannot be captured: {why}."
+
     def failure(self, why: str, advice: str = "") -> CaptureFailure:
         """The error for something that cannot be captured, at the user's line which runs now.
 
         It is noted too: code that catches the error must not lead to a graph without that line.
         """
-        found = CaptureFailure(why, current_place(), advice)
+        found = CaptureFailure(why, current_place(), self._why_unconverted() or advice)
         self.root.failures.append(found)
         return found
 
     def write(self, t: Tensor, value: Value) -> None:
         """Note that state tensor `t` was overwritten with `value`."""
+        self.require_own_memory(t)
         before = self.writes.get(id(t._data))
         slot = None if id(t._data) in self.reads else self._held.get(id(t))
         if slot is not None and slot.proxy is not None:
@@ -416,6 +469,28 @@ class Capture:
             self.writes[id(t._data)] = Written(t, value, t._fn, t._ver[0])
         else:
             before.value = value
+
+    def rebind(self, t: Tensor, value: Value) -> None:
+        """Let tensor `t` of the graph stand for another value."""
+        self.require_own_memory(t)
+        t._data = value
+
+    def entangle(self, *tensors: Tensor) -> None:
+        """Note that data decides whether these tensors, or some of them, are one.
+
+        A write to one of them would reach others, or not.
+        """
+        for t in tensors:
+            self.root.entangled[id(t._ver)] = t._ver
+
+    def require_own_memory(self, t: Tensor) -> None:
+        """Raise if data decides which other tensors change with `t`."""
+        if id(t._ver) in self.root.entangled:
+            raise self.failure(
+                f"a tensor ({t._type()}) is changed in place, and data decides whether it is also "
+                "known by another name",
+                "Use the operation that returns a new tensor, or clone() first.",
+            )
 
     def input(self, type: TensorType, name: str) -> Tensor:
         """A new input of the graph, declared at the user's line."""

@@ -152,6 +152,7 @@ class CompiledFunction:
             start = time.perf_counter()
             try:
                 traced, pattern = self._traced(kind, shapes, args, kwargs)
+                traced.require_gradients()
             except CaptureFailure as failure:
                 if self._options["fullgraph"] or failure.capture is None:
                     raise

@@ -6,6 +6,7 @@ into convolutions, say), guarded by their versions: after an in-place change the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -35,7 +36,7 @@ class Entry:
         self.n_results = traced.n_results
         result = traced.result
         self._flat = type(result) is tuple and [
-            x.index if isinstance(x, OutputIndex) else None for x in result
+            x.index if isinstance(x, OutputIndex) and not x.number else None for x in result
         ] == [*range(traced.n_results)]
         self.effects = bool(traced.writes or traced.is_step)
         self._step = traced.is_step
@@ -75,7 +76,7 @@ class Entry:
     def run(self, call: Call) -> Any:
         """The result of the call, with writes and gradients carried out.
 
-        If the graph fails, nothing is written and effects are undone.
+        If the graph fails, or a check of it does, nothing is written and effects are undone.
         """
         traced = self.traced
         tensors = call.arguments
@@ -89,6 +90,9 @@ class Entry:
                 program = self._unfrozen() if taped or self.effects else self._folded()
             params = [call.resolve(r)._data for r in program.params]
             results = program.run(arrays, params, donate=self._may_donate(call))
+            for index, error in traced.checks:
+                if not results[index]:
+                    raise copy.copy(error).with_traceback(None)
         except BaseException:
             call.roll_back()
             raise
@@ -138,6 +142,8 @@ class Entry:
 
     def _may_donate(self, call: Call) -> bool:
         """Whether new state may be computed over the old: nothing will ask for the old values."""
+        if self.traced.checks:
+            return False
         if self._is_recorded or symbolic.open_graphs:
             return False
         return all(resolved(h, call)._base is None for h, _, _ in self.traced.writes)

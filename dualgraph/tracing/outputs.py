@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
 
 class OutputIndex:
-    """Stands in a traced result for output `index` of the graph; no dataclass, so it is a leaf."""
+    """Stands in a traced result for output `index` of the graph, as a Python number if `number`.
 
-    def __init__(self, index: int) -> None:
+    No dataclass, so it is a leaf.
+    """
+
+    def __init__(self, index: int, number: bool = False) -> None:
         self.index = index
+        self.number = number
 
 
 class Sized:
@@ -61,7 +65,8 @@ class Fill:
     def __call__(self, leaf: Any) -> Any:
         cls = type(leaf)
         if cls is OutputIndex:
-            return self.outputs[leaf.index]
+            found = self.outputs[leaf.index]
+            return found.item() if leaf.number else found
         if cls is Sized:
             return leaf.value(self.sizes)
         return copy.copy(leaf.what) if cls is Fresh else leaf
@@ -102,6 +107,8 @@ class Results:
         return tree.map_leaves(lambda leaf: self._leaf(leaf, next(names)), result, {})
 
     def _leaf(self, leaf: Any, label: str) -> Any:
+        from .convert import refuse_open
+
         if isinstance(leaf, Tensor):
             return self._tensor(leaf, label)
         if isinstance(leaf, Dim | SizeNumber) or (
@@ -111,6 +118,7 @@ class Results:
             return Sized(leaf)
         if type(leaf) in (int, float, bool, str, type(None)):
             return leaf
+        refuse_open(leaf)
         if holds_traced(leaf, self._capture.graph):
             raise self._capture.failure(
                 f"the compiled function returns a {type(leaf).__name__} that holds tensors "
@@ -136,7 +144,7 @@ class Results:
             self.views[index] = shown
         elif (fn := capture.edge(t)) is not None:
             self.fns[index] = fn
-        self._known[id(t)] = OutputIndex(index)
+        self._known[id(t)] = OutputIndex(index, t._weak)
         return self._known[id(t)]
 
     def _shown(self, t: Tensor, value: Value) -> tuple[Holder | OutputIndex, tuple[Op, ...]] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -11,7 +12,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from dualgraph_compiler.dims import Dim, DimLike
-from dualgraph_compiler.errors import ArgumentError, FeedError, TraceError
+from dualgraph_compiler.errors import (
+    ArgumentError,
+    AutogradError,
+    FeedError,
+    TraceError,
+    UndecidedSize,
+)
 from dualgraph_compiler.graph import Graph, Value, bind_shapes
 from dualgraph_compiler.ops import Op
 from dualgraph_compiler.types import TensorType
@@ -25,6 +32,7 @@ from . import tree
 from .attributes import Change, Held, changes_of, hold, restore
 from .capture import Capture, Source
 from .declared import DeclaredDims
+from .failure import CaptureFailure
 from .outputs import OutputIndex, Results
 from .replay import GradSlot, Slot
 from .snapshots import Snapshot
@@ -66,8 +74,20 @@ class Traced:
     changes: list[Change] = field(default_factory=list)
     sized: bool = False
     n_results: int = 0
+    checks: list[tuple[int, Exception]] = field(default_factory=list)
     fns: dict[int, Any] = field(default_factory=dict)
     sources: list[tuple[Holder, Any]] = field(default_factory=list)
+
+    def require_gradients(self) -> None:
+        """Raise if calls are to be differentiated, and what was captured cannot be.
+
+        Raises:
+            CaptureFailure: a loop whose number of steps depends on data may get a gradient.
+        """
+        failure = self.capture.no_gradient
+        if failure is not None and self.fns:
+            failure.capture = self.capture
+            raise failure
 
     @property
     def is_step(self) -> bool:
@@ -100,6 +120,12 @@ def trace(
     if isinstance(function, Tensor):
         return linalg.trace(function)
     traced = trace_call(function, args, kwargs, dynamic_shapes=dynamic_shapes, name=name)
+    if traced.checks:
+        error = traced.checks[0][1]
+        raise CaptureFailure(
+            f"the function raises {type(error).__name__} ({error}) where a tensor says so; a graph "
+            "cannot raise"
+        )
     graph = traced.graph
     leaves = [(label, leaf) for label, leaf in _labelled(traced.result)]
     kept = [(label, graph.outputs[x.index]) for label, x in leaves if isinstance(x, OutputIndex)]
@@ -131,6 +157,9 @@ def trace_call(
 ) -> Traced:
     """`trace`, with everything the trace found.
 
+    Where Python asks for the data of a traced tensor, the function is traced once more with its
+    control flow rewritten.
+
     `sizes` are further dimensions that may vary, by the number of the tensor argument and the axis.
     With `aliases`, one tensor given for two parameters is one tensor, and one input, in the trace.
     `looked_up` are places of state (see ``attributes.described``) where another tensor may be at
@@ -139,11 +168,47 @@ def trace_call(
     Raises:
         CaptureFailure: the function does what a graph cannot do again; even if it caught the error.
     """
+    once = functools.partial(
+        _trace_call,
+        function,
+        args,
+        kwargs,
+        dynamic_shapes=dynamic_shapes,
+        name=name,
+        looked_up=looked_up,
+        sizes=sizes,
+        aliases=aliases,
+    )
+    try:
+        return once()
+    except (CaptureFailure, UndecidedSize) as failure:
+        first = failure
+    try:
+        return once(converting=True)
+    except (CaptureFailure, UndecidedSize) as failure:
+        if isinstance(first, UndecidedSize):
+            raise first from failure
+        raise failure from first
+
+
+def _trace_call(
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    dynamic_shapes: Mapping[str, Any] | Sequence[Any] | None,
+    name: str | None,
+    looked_up: Set[Any],
+    sizes: Mapping[int, Mapping[int, Dim]] | None,
+    aliases: bool,
+    converting: bool = False,
+) -> Traced:
     bound = _bind(function, args, kwargs)
     shapes = _dynamic(dynamic_shapes, list(bound))
     declared = DeclaredDims(shapes)
     graph = Graph(name or _name_of(function))
     capture = Capture(graph, _state_names(function), whole=True)
+    capture.converting = converting
     symbolic_args = {}
     inputs: list[Tensor] = []
     examples: list[Any] = []
@@ -172,6 +237,8 @@ def trace_call(
         symbolic_args[key] = tree.map_leaves(symbolize, value, containers)
     if shapes:
         _check_examples(graph, examples)
+    from .convert import call
+
     call_args, call_kwargs = _unbind(function, symbolic_args, args, kwargs)
     sources = [(i, t._fn) for i, t in enumerate(inputs) if t._fn is not None]
     given = Snapshot(symbolic_args)
@@ -180,7 +247,7 @@ def trace_call(
     with capture:
         try:
             with watch:
-                result = function(*call_args, **call_kwargs)
+                result = call(function, *call_args, **call_kwargs)
             if local.grad is not recording:
                 raise capture.failure(
                     "the compiled function leaves gradient recording switched "
@@ -195,6 +262,10 @@ def trace_call(
                 hold(watch, changes, capture, looked_up)
                 return _finish(capture, result, inputs, sources, changes)
         except Exception as error:
+            if isinstance(error, NameError) and error.name in capture.unset:
+                capture.failure(capture.unset[error.name])
+            if isinstance(error, AutogradError) and capture.no_gradient is not None:
+                capture.failures.append(capture.no_gradient)  # it was differentiated inside
             # Whatever became of a failure (it may have been caught), it is why this cannot work.
             if not capture.failures or error is capture.failures[0]:
                 raise
@@ -253,6 +324,9 @@ def _finish(
         change.what = results.take(change.what, itertools.repeat(change.place.name))
     traced.changes = list(changes)
     traced.views, traced.fns, traced.sized = results.views, results.fns, results.sized
+    traced.checks = [
+        (declare(ok, f"check{i}"), error) for i, (ok, error) in enumerate(capture.checks)
+    ]
 
     def write(holder: Holder, value: Value, name: str, fn: Any) -> None:
         index = declare(value, name)

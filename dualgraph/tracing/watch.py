@@ -27,6 +27,7 @@ from .._dispatch import captures
 from .._tensor import Tensor
 from . import bytecode
 from .bytecode import BASE, STORE, VALUE, CodeFacts, facts_of
+from .originals import original_of
 from .places import (
     COMPUTED,
     INDEXED,
@@ -149,7 +150,9 @@ class Watch:
             if code is _IMPORT:  # what import hooks and the new module do happens once only
                 self._importing = frame
             elif is_users(code.co_filename) and captures.current is not None:
-                self._enter(frame, code)
+                written = original_of(code)
+                if written is not None:
+                    self._enter(frame, written)
         if self._previous is not None:
             self._previous(frame, event, arg)
 

@@ -333,7 +333,7 @@ def test_scan_refuses() -> None:
 
 def test_branches_that_need_data_say_so() -> None:
     with pytest.raises(TraceError, match=r"test_frontend\.py:\d+"):
-        dg.trace(lambda x: dg.scan(lambda c, y: (c if y > 0 else -c, y), x[0], x), dg.ones(3))
+        dg.trace(lambda x: dg.scan(lambda c, y: (c * y.numpy(), y), x[0], x), dg.ones(3))
 
 
 # -- state ----------------------------------------------------------------------------------------

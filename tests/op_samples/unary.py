@@ -123,6 +123,9 @@ def _cast(op: cv.Cast, x: np.ndarray) -> Any:
     return x
 
 
+STOP_GRADIENT = record(cv.StopGradient, lambda x: x, dtypes=(BOOL, *INTS, *FLOATS), grad=False)
+
+
 def _casts() -> list[Sample]:
     kinds = (BOOL, *INTS, *FLOATS, *COMPLEX)
     found = []
@@ -188,4 +191,4 @@ COMPLEX_PARTS = [
     ),
 ]
 
-SAMPLES = [*ROOTS, *TRIGONOMETRY, *ROUNDING, CAST, *COMPLEX_PARTS]
+SAMPLES = [*ROOTS, *TRIGONOMETRY, *ROUNDING, CAST, STOP_GRADIENT, *COMPLEX_PARTS]

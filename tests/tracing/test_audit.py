@@ -78,11 +78,11 @@ def test_sizes_that_eager_code_fixes_are_not_reported():
 
 def test_reading_a_tensor_cannot_be_captured():
     def scaled(x):
-        return x * float(x.sum())
+        return x * x.sum().tolist()
 
     report = dg.audit(scaled, dg.ones(3))
     assert [f.kind for f in report.findings] == ["capture"]
-    assert "float(x.sum())" in str(report)
+    assert "x.sum().tolist()" in str(report)
 
 
 def test_examples_are_compared_with_each_other():

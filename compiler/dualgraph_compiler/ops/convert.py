@@ -64,6 +64,17 @@ def _import_cast_like(ctx: Import, x: Any, like: Any) -> Any:
 
 
 @op
+class StopGradient(Pointwise):
+    """x itself, through which no gradient flows. Source: jax.lax.stop_gradient; ONNX Identity-1."""
+
+    onnx = Onnx("Identity", 1)
+    differentiable = False
+
+    def eager(self, xp: Any, x: Array) -> Array:
+        return x.copy()
+
+
+@op
 class Conj(Pointwise):
     """The complex conjugate; x itself where it is real. Source: PyTorch conj."""
 

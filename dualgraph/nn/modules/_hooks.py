@@ -136,7 +136,7 @@ class Hooked:
         try:
             if self._hooked:
                 return self._call_with_hooks(args, kwargs)
-            return self.forward(*args, **kwargs)
+            return capture.adapted(self.forward)(*args, **kwargs)
         finally:
             if part:
                 capture.scope.pop()
@@ -174,7 +174,9 @@ class Hooked:
         if self._backward_hooks or self._backward_pre_hooks:
             watch = _Backward(self)
             call.args = watch.inputs(call.args)
-        result = self.forward(*call.args, **call.kwargs)
+        capture = captures.current if symbolic.open_graphs else None
+        forward = self.forward if capture is None else capture.adapted(self.forward)
+        result = forward(*call.args, **call.kwargs)
         for key, hook in [*_global_forward.items(), *self._forward_hooks.items()]:
             call.hooked.add(key)
             if key in self._with_kwargs:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...dtypes import BOOL, COMPLEX, FLOAT, INT, REAL_OF, DType, bfloat16, float16, float32, float64
 from ...graph import Node, Value
-from ...ops.convert import Cast
+from ...ops.convert import Cast, StopGradient
 from .tables import on
 
 # Significant bits: integers of at most so many bits are represented exactly.
@@ -34,6 +34,12 @@ def cast_to_same(node: Node) -> Value | None:
     """cast(x: t, t) = x"""
     (x,) = node.inputs
     return x if x.dtype is node.output.dtype else None
+
+
+@on(StopGradient)
+def stop_gradient(node: Node) -> Value | None:
+    """x: a graph that is optimised is not differentiated any more."""
+    return node.inputs[0]
 
 
 @on(Cast)
