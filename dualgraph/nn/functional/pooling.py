@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.ops.adaptive_pool import AdaptiveAvgPool, AdaptiveMaxPool
 from dualgraph_compiler.ops.avg_pool import AvgPool
+from dualgraph_compiler.ops.base import shape_text
 from dualgraph_compiler.ops.pool import MaxPool, MaxPoolIndices
 
 from ..._dispatch import apply, apply_many
 from ...autograd.grad_mode import is_grad_enabled
+from ...functions.sizes import require_size
 from ._args import batched, pairs, per_axis
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def _max_pool(
     strides = kernel if stride is None else per_axis(name, stride, rank)
     pads = _half_at_most(name, kernel, per_axis(name, padding, rank))
     x, single = batched(name, input, rank)
+    _require_elements(name, x)
     # Backward needs the indices: found now, while the windows are at hand, not again later. A
     # traced pooling keeps the plain op, which is what ONNX has; passes decide there.
     found_now = is_grad_enabled() and not x.is_symbolic and x.requires_grad
@@ -44,6 +47,14 @@ def _max_pool(
     if single:
         outputs = tuple(o.squeeze(0) for o in outputs)
     return outputs if return_indices else outputs[0]
+
+
+def _require_elements(name: str, x: Tensor) -> None:
+    """Raise if a spatial size is 0; let a graph assume that symbolic ones are not."""
+    for d in x._data.shape[2:]:
+        if not isinstance(d, int) or d == 0:
+            why = f"{name}: expected spatial sizes above 0, got {shape_text(tuple(x._data.shape))}"
+            require_size(d, ">=", 1, why)
 
 
 def _half_at_most(
@@ -114,6 +125,7 @@ def _avg_pool(
     strides = kernel if stride is None else per_axis(name, stride, rank)
     pads = _half_at_most(name, kernel, per_axis(name, padding, rank))
     x, single = batched(name, input, rank)
+    _require_elements(name, x)
     out = apply(AvgPool(kernel, strides, pads, ceil_mode, count_include_pad, divisor), x)
     return out.squeeze(0) if single else out
 
@@ -165,6 +177,7 @@ def _adaptive(
 ) -> tuple[Any, bool]:
     name = f"adaptive_{what}_pool{rank}d"
     x, single = batched(name, input, rank)
+    _require_elements(name, x)
     if isinstance(output_size, int) or output_size is None:
         output_size = (output_size,) * rank
     sizes = tuple(
