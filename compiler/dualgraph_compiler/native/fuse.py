@@ -295,7 +295,15 @@ class _Partitioner:
         if value in self.outputs:
             return True
         kinds = {self.classes[n][0] for n in value.uses}
-        return "interpreted" in kinds or ("library" in kinds and not self._is_strided(value))
+        if "interpreted" in kinds or "library" not in kinds:
+            return "interpreted" in kinds
+        for node in value.uses:
+            if self.classes[node][0] == "library":
+                rule = library.RULES[type(node.op)]
+                operands = [i for i, v in enumerate(node.inputs) if v is value]
+                if not all(rule.takes_view(i) for i in operands):
+                    return True
+        return not self._is_strided(value)
 
     def _is_strided(self, value: Value) -> bool:
         """Whether a value can be read from memory as it is, under strides."""

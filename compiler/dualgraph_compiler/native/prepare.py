@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..compile import optimize
-from ..graph import Graph, Value
+from ..graph import Graph, Node, Value
 from ..ops import f
 from ..ops.base import REGISTRY
 from ..passes.rewrite import Worklist
@@ -17,10 +17,20 @@ def prepare(graph: Graph) -> Graph:
     out = optimize(graph, decompose=True)
     work = Worklist(out)
     for node in work:
+        if node.op.name == "conv" and len(node.inputs) == 3:
+            with out.inserting_before(node):
+                work.replace(node, (_conv_and_bias(node),))
         if node.op.name == "log_sum_exp":
             with out.inserting_before(node):
                 work.replace(node, (_log_sum_exp(node.op, node.inputs[0]),))
     return out
+
+
+def _conv_and_bias(node: Node) -> Value:
+    """A convolution without bias, and the bias added: pointwise, so that it is fused."""
+    x, w, bias = node.inputs
+    y = node.op(x, w)
+    return y + f.reshape(bias, (*bias.shape, *(1,) * (y.ndim - 2)))  # type: ignore[no-any-return]
 
 
 def _log_sum_exp(op: Any, x: Value) -> Value:

@@ -109,6 +109,7 @@ class _Scheduler:
         self.members = {v for n in step.nodes for v in n.outputs}
         self.number = {n: i for i, n in enumerate(step.nodes)}
         self.folds = [n for n in step.nodes if self._is_fold(n)]
+        self.loop_of: dict[int, Axis] = {}
         self.nest = self._plain_nest()
         self.nest = self._collapsed(self._all_indices())
         inner = set(self.nest.inner)
@@ -146,10 +147,7 @@ class _Scheduler:
 
     def _axes(self, value: Value) -> set[Axis]:
         """The counters that a value of the step depends on."""
-        found: set[Axis] = set()
-        for c in self._at(self.step.place[value]):
-            found |= c.axes()
-        return found
+        return {self.loop_of[p] for p in self.step.place[value] if p in self.loop_of}
 
     def _base(self, value: Value) -> Value | None:
         """The value of this step that `value` renames, if it is one."""
@@ -195,6 +193,7 @@ class _Scheduler:
         """A loop for each axis."""
         axes = [Axis(i, d) for i, d in enumerate(self.step.axes)]
         real = [a for a in axes if a.extent != 1]
+        self.loop_of = {a.number: a for a in real}
         folded = self.step.reduced or frozenset()
         return self._arranged([of_axis(a) for a in axes], real, folded)
 
@@ -236,6 +235,7 @@ class _Scheduler:
         for group in groups:
             joined = Axis(group[0].number, product(tuple(a.extent for a in group)))
             axes.append(joined)
+            self.loop_of.update({a.number: joined for a in group})
             if len(group) == 1:
                 continue
             at = of_axis(joined)
@@ -266,6 +266,8 @@ class _Scheduler:
 
     def made(self) -> Kernel:
         """The loops, put together."""
+        if any(a.extent == 0 for a in self.nest.outer) or self._is_empty():
+            return self._finished(())
         rows = [n for n in self.step.nodes if n.output not in self.full and n not in self.folds]
         last = max(self.stage.values(), default=0)
         body: list[Stmt] = []
@@ -276,6 +278,10 @@ class _Scheduler:
         for axis in reversed(self.nest.outer):
             body = [Loop(axis, tuple(body), axis == self.nest.lanes)]
         return self._finished(tuple(body))
+
+    def _is_empty(self) -> bool:
+        """Whether there is nothing to store, whatever is folded."""
+        return not self.folds and any(a.extent == 0 for a in self.nest.inner)
 
     def _name(self, value: Value) -> str:
         assert value.node is not None
@@ -426,22 +432,29 @@ class Epilogue(_Scheduler):
     def __init__(
         self, step: Step, context: Context, tile: Buffer, width: int, batch: Sequence[Axis]
     ) -> None:
-        n = len(batch)
-        self._rows, self._columns = Axis(n + 2, Dim("rows")), Axis(n + 3, Dim("columns"))
-        self._first = Axis(n, step.axes[n]), Axis(n + 1, step.axes[n + 1])
+        self._rows, self._columns = Axis(100, Dim("rows")), Axis(101, Dim("columns"))
+        self._first = self._first_axes(step, len(batch))
         self.counters = (*batch, *self._first)
         self._tile, self._width = tile, width
         super().__init__(step, context.reading, context.buffer, context.names)
         self.full = set(self.members)
         self.kernel = self.made()
 
+    def _first_axes(self, step: Step, lead: int) -> tuple[Axis, ...]:
+        """The counters that say where a tile begins; the last two are its row and its column."""
+        return Axis(lead, step.axes[lead]), Axis(lead + 1, step.axes[lead + 1])
+
+    def _coordinates(self, row: Index, column: Index) -> list[Index]:
+        """The coordinates of the step's axes at a row and a column of the product."""
+        return [*(of_axis(a) for a in self.counters[:-2]), row, column]
+
     def _plain_nest(self) -> _Nest:
-        first, second = self._first
+        first, second = self._first[-2:]
         row = Index(((first, 1), (self._rows, 1)))
         column = Index(((second, 1), (self._columns, 1)))
-        coords = [of_axis(a) for a in self.counters[:-2]]
         lanes = None if second.extent == 1 else self._columns
-        return _Nest([*coords, row, column], [self._rows], [self._columns], lanes)
+        coords = self._coordinates(row, column)
+        return _Nest(coords, [self._rows], [self._columns], lanes)
 
     def _collapsed(self, indices: list[Index]) -> _Nest:
         return self.nest

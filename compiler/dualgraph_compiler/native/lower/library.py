@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ...dims import DimLike
 from ...dtypes import float32
 from ...graph import Node
 from ...ops.base import REGISTRY, Op
@@ -61,6 +60,10 @@ class LibraryRule(Protocol):
         """Why it does not take a node; None where it does."""
         ...
 
+    def takes_view(self, operand: int) -> bool:
+        """Whether an operand may come as a strided view of memory, or must be contiguous."""
+        ...
+
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
     ) -> Routine:
@@ -87,6 +90,9 @@ class _Matmul:
             return f"matmul of {node.output.dtype.name} has no native form yet"
         return None
 
+    def takes_view(self, operand: int) -> bool:
+        return True
+
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
     ) -> Routine:
@@ -95,9 +101,28 @@ class _Matmul:
         return Gemm(step, context, prelude, symbols)
 
 
+class _Conv:
+    """Convolutions of float32, of any number of axes, without bias: `prepare` adds that."""
+
+    def why_not(self, node: Node) -> str | None:
+        if node.output.dtype is not float32:
+            return f"conv of {node.output.dtype.name} has no native form yet"
+        if len(node.inputs) > 2:
+            return "conv with a bias of its own has no native form"
+        if not all(isinstance(d, int) for d in node.inputs[1].shape):
+            return "conv with a weight of symbolic size has no native form yet"
+        return None
+
+    def takes_view(self, operand: int) -> bool:
+        return operand == 0
+
+    def routine(
+        self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+    ) -> Routine:
+        from ..render.conv import Conv
+
+        return Conv(step, context, prelude, symbols)
+
+
 RULES[REGISTRY["matmul"]] = _Matmul()
-
-
-def known(*sizes: DimLike) -> bool:
-    """Whether all sizes are numbers."""
-    return all(isinstance(d, int) for d in sizes)
+RULES[REGISTRY["conv"]] = _Conv()

@@ -18,14 +18,10 @@ from ..lower.library import Pack
 from ..schedule import Context, Epilogue, strided
 from .kernel import KernelText
 from .prelude import Prelude
+from .tile import heights, tile_function, tile_shape
 from .types import Sizes, index_text, memory
 
 _A_BLOCK = 192 * 1024  # bytes of A that are gone over panel by panel: they should stay in L2
-
-
-def tile_shape(vector_bytes: int) -> tuple[int, int]:
-    """Rows and vectors of a tile: what fits the registers, 32 with AVX-512 and 16 else."""
-    return (12, 2) if vector_bytes == 64 else (6, 2)
 
 
 class Gemm:
@@ -143,8 +139,9 @@ class Gemm:
         line("      rows = (last - m + tiles - 1) / tiles;  // tiles of about the same height")
         line(f"      f32 tile[{self.rows * self.width}];")
         line("      switch (rows) {")
-        for rows in self._heights():
-            call = f"{self._tile(rows, unit)}(a + m * {ars}, {ars}, {acs}, panel, {k}, tile)"
+        for rows in heights(self.m, self._block_rows(), self.rows):
+            function = tile_function(self.prelude, rows, unit)
+            call = f"{function}(a + m * {ars}, {ars}, {acs}, panel, {k}, tile)"
             line(f"        case {rows}: {call}; break;")
         line("      }")
         line(f"      {self._epilogue_call()}")
@@ -161,20 +158,6 @@ class Gemm:
         k = self.k if isinstance(self.k, int) else 512
         tiles = max(1, _A_BLOCK // (4 * max(1, k) * self.rows))
         return tiles * self.rows
-
-    def _heights(self) -> list[int]:
-        """The heights of tiles that can occur."""
-        if not isinstance(self.m, int):
-            return list(range(1, self.rows + 1))
-        found: set[int] = set()
-        block = self._block_rows()
-        for rows in {min(block, self.m), self.m % block}:
-            left = rows
-            while left:
-                tiles = -(-left // self.rows)
-                found.add(-(-left // tiles))
-                left -= -(-left // tiles)
-        return sorted(found)
 
     # -- helpers ----------------------------------------------------------------------------------
 
@@ -208,53 +191,6 @@ static void pack_panels_{width}(const f32 *b, i64 rs, i64 cs, i64 k, i64 n, f32 
         call += f"{s(self.k)}, {s(self.n)}, to)"
         text = f"static void {name}(const f32 *from, f32 *to) {{ {call}; }}"
         return Pack(self.prelude.once(name, text), self.b.buffer, self.packed)
-
-    def _tile(self, rows: int, unit: bool) -> str:
-        """The function that multiplies `rows` rows of A by one panel."""
-        w, vectors = self.lanes, self.width // self.lanes
-        v = self.prelude.vector("f32", w)
-        load, store = self.prelude.load("f32", w), self.prelude.store("f32", w)
-        splat = self.prelude.splat("f32", w)
-        fma = self.prelude.fused_multiply_add(w)
-        # Few rows are few sums: steps of k keep sums of their own, so that none waits.
-        steps = max(1, 8 // (rows * vectors))
-        name = f"tile{rows}_{v}" + ("_unit" if unit else "")
-        lines = [f"static void {name}("]
-        lines.append("    const f32 *restrict a, i64 rs, i64 cs, const f32 *restrict b, i64 k,")
-        lines.append("    f32 *restrict tile) {")
-        sums = [(u, i, j) for u in range(steps) for i in range(rows) for j in range(vectors)]
-        lines += [f"  {v} c{u}_{i}_{j} = {{0}};" for u, i, j in sums]
-        lines += [f"  const f32 *a{i} = a + {i} * rs;" for i in range(rows)]
-        lines.append("  i64 s = 0;")
-
-        def step(u: int) -> list[str]:
-            out = [
-                f"    const {v} x{u}_{j} = {load}(b + {(u * vectors + j) * w});"
-                for j in range(vectors)
-            ]
-            for i in range(rows):
-                place = f"a{i}[s + {u}]" if unit else f"a{i}[(s + {u}) * cs]"
-                out.append(f"    const {v} y{u}_{i} = {splat}({place});")
-                out += [
-                    f"    c{u}_{i}_{j} = {fma}(x{u}_{j}, y{u}_{i}, c{u}_{i}_{j});"
-                    for j in range(vectors)
-                ]
-            return out
-
-        lines.append(f"  for (; s + {steps} <= k; s += {steps}, b += {steps * vectors * w}) {{")
-        for u in range(steps):
-            lines += step(u)
-        lines.append("  }")
-        if steps > 1:
-            lines.append(f"  for (; s < k; s++, b += {vectors * w}) {{")
-            lines += step(0)
-            lines.append("  }")
-        for i in range(rows):
-            for j in range(vectors):
-                total = " + ".join(f"c{u}_{i}_{j}" for u in range(steps))
-                lines.append(f"  {store}(tile + {i * vectors * w + j * w}, {total});")
-        lines.append("}")
-        return self.prelude.once(name, "\n".join(lines))
 
 
 def _round_up(n: DimLike, to: int) -> DimLike:
