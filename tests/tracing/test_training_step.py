@@ -12,6 +12,7 @@ import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import nn, optim
 from dualgraph.optim import lr_scheduler
+from dualgraph.tracing.failure import EagerFallbackWarning
 from dualgraph_compiler.errors import TraceError
 from dualgraph_compiler.graph import verify
 
@@ -157,10 +158,56 @@ SCHEDULES: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("optimizer", ["sgd momentum", "adamw", "sgd tensor lr"])
 def test_schedules(name: str, optimizer: str) -> None:
-    if name == "one cycle" and optimizer == "sgd tensor lr":
-        pytest.skip("momentum goes from 0, where there is no buffer, to more")
     _, fast = both(optimizer=OPTIMIZERS[optimizer], schedule=SCHEDULES[name])
     assert len(fast.graphs) == 1
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_momentum_that_a_schedule_takes_to_zero_and_back(momentum: float) -> None:
+    """Without momentum there is no buffer: the rule is another one, and so is the graph."""
+
+    def schedule(o: Any) -> Any:
+        return lr_scheduler.OneCycleLR(
+            o, 0.2, total_steps=STEPS + 2, pct_start=0.5, anneal_strategy="linear",
+            base_momentum=0.0, max_momentum=momentum,
+        )  # fmt: skip
+
+    run, fast = both(optimizer=lambda p: optim.SGD(p, lr=0.1, momentum=0.5), schedule=schedule)
+    assert len(fast.graphs) == (2 if momentum else 1)
+    assert len(run.opt.state) == (4 if momentum else 0)
+
+
+def test_an_optimizer_without_a_rule_runs_eagerly() -> None:
+    class Plain(optim.Optimizer):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params, {"lr": 0.1})
+
+        def step(self, closure: Any = None) -> Any:
+            loss = closure()
+            for p in self.param_groups[0]["params"]:
+                p.data -= 0.1 * p.grad * float(loss.detach())
+            return loss
+
+    def train(wrap: Any) -> Any:
+        run = Run(optimizer=Plain)
+
+        def step(x: Any, y: Any) -> Any:
+            def closure() -> Any:
+                run.opt.zero_grad()
+                loss = F.cross_entropy(run.model(x), y)
+                loss.backward()
+                return loss
+
+            return run.opt.step(closure)
+
+        fast = wrap(step)
+        return [fast(x, y).item() for x, y in batches()], run
+
+    losses, eager = train(lambda f: f)
+    with pytest.warns(EagerFallbackWarning, match="runs eagerly"):
+        found, run = train(dg.compile)
+    assert found == losses
+    equal(run.state(), eager.state())
 
 
 def test_plateau_is_stepped_outside() -> None:
