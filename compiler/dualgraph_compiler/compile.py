@@ -22,6 +22,7 @@ from .passes import (
     Pass,
     PassManager,
     PassRecord,
+    Rematerialize,
     RemoveDeadCode,
     Simplify,
     SimplifyControl,
@@ -58,6 +59,7 @@ def pipeline(*, numerics: Numerics = "standard", decompose: bool = False) -> lis
     passes += [
         FoldConstants(),  # rules and folding leave arithmetic on constants behind
         RemoveDeadCode(),  # constants that folding replaced are not worth carrying along
+        Rematerialize(),  # last, since merging would undo it: memory, once the work is settled
     ]
     return passes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..dims import Dim, evaluate, symbols
 from ..types import TensorType
-from .core import Graph, Value
+from .core import Graph, Node, Value
 
 # What a symbolic size counts as where sizes are weighed against each other.
 _GUESS = 32
@@ -23,39 +23,62 @@ def _guessed(d: Dim) -> int:
     return max(int(evaluate(d, env)), 0)
 
 
-def live_bytes(graph: Graph) -> list[int]:
-    """Bytes alive while each node runs, in order: what nodes have made and something still reads.
+class Lifetimes:
+    """From when to when the memory of each value is needed, if nodes run in order.
 
-    Inputs, params and constants are the caller's and do not count; a view counts as what it views.
+    Inputs, params and constants are the caller's and do not count; a view lives in the memory of
+    what it shows, its `owner`. `first` and `last` are positions of nodes, by owner; `shown` are the
+    values that live in an owner's memory. `bytes_at` says how much is alive while each node runs.
     """
-    owner: dict[Value, Value] = {}
-    last: dict[Value, int] = {}
-    made: dict[Value, int] = {}
-    count = 0
-    for i, node in enumerate(graph.nodes):
-        count = i + 1
-        view = node.op.is_view or node.op.may_alias
-        for v in node.inputs:
-            last[owner.get(v, v)] = i
-        for v in node.outputs:
-            owner[v] = owner.get(node.inputs[0], node.inputs[0]) if view else v
-            if owner[v] is v:
-                made[v] = i
-            last[owner[v]] = i
-    for v in graph.outputs:
-        last[owner.get(v, v)] = count - 1
-    change = [0] * (count + 1)
-    for v, first in made.items():
-        size = nbytes(v.type)
-        change[first] += size
-        change[last[v] + 1] -= size
-    alive, now = [], 0
-    for i in range(count):
-        now += change[i]
-        alive.append(now)
-    return alive
+
+    def __init__(self, graph: Graph) -> None:
+        self.position: dict[Node, int] = {}
+        self.owner: dict[Value, Value] = {}
+        self.first: dict[Value, int] = {}
+        self.last: dict[Value, int] = {}
+        self.shown: dict[Value, list[Value]] = {}
+        for i, node in enumerate(graph.nodes):
+            self.position[node] = i
+            view = node.op.is_view or node.op.may_alias
+            for v in node.inputs:
+                self.last[self.owner.get(v, v)] = i
+            for v in node.outputs:
+                shows = self.owner.get(node.inputs[0], node.inputs[0]) if view else v
+                self.owner[v] = shows
+                self.shown.setdefault(shows, []).append(v)
+                self.last[shows] = i
+                if shows is v:
+                    self.first[v] = i
+        count = len(self.position)
+        self.returned = {self.owner.get(v, v) for v in graph.outputs}
+        for v in self.returned:
+            self.last[v] = count
+        change = [0] * (count + 1)
+        for v, i in self.first.items():
+            size = nbytes(v.type)
+            change[i] += size
+            change[min(self.last[v] + 1, count)] -= size
+        self.bytes_at: list[int] = []
+        now = 0
+        for i in range(count):
+            now += change[i]
+            self.bytes_at.append(now)
+
+    @property
+    def peak(self) -> int:
+        """The most bytes alive at any time."""
+        return max(self.bytes_at, default=0)
+
+    @property
+    def peak_at(self) -> int:
+        """The first node that runs when most bytes are alive."""
+        return self.bytes_at.index(self.peak)
+
+    def alive_at(self, position: int) -> list[Value]:
+        """The owners alive while a node runs, in the order they are made."""
+        return [v for v, i in self.first.items() if i <= position <= self.last[v]]
 
 
 def peak_bytes(graph: Graph) -> int:
-    """The most bytes alive at any time of a run, as :func:`live_bytes` counts them."""
-    return max(live_bytes(graph), default=0)
+    """The most bytes alive at any time of a run, as :class:`Lifetimes` counts them."""
+    return Lifetimes(graph).peak

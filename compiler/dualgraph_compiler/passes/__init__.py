@@ -12,6 +12,7 @@ from .decompose import Decompose
 from .fold_batch_norm import FoldBatchNorm
 from .fold_constants import FoldConstants
 from .manager import Pass, PassManager, PassRecord
+from .rematerialize import Rematerialize
 from .simplify import Simplify
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Pass",
     "PassManager",
     "PassRecord",
+    "Rematerialize",
     "RemoveDeadCode",
     "Simplify",
     "SimplifyControl",
