@@ -228,6 +228,8 @@ class Tensor(Methods):
         """The same storage off the tape."""
         if self._base is not None and type(self._data) is Value:
             current_fn(self)
+        if symbolic.open_graphs and captures.current is not None:
+            captures.current.value_of(self)  # state is `self`, which lasts, not what is made here
         out = make(self._data)
         out._ver = self._ver
         if type(self._data) is Value:  # values are not shared as memory is: remember the storage
@@ -247,7 +249,12 @@ class Tensor(Methods):
     @property
     def data(self) -> Tensor:
         """The same storage off the tape and out of its version checks."""
-        return self.detach() if type(self._data) is Value else make(self._data)
+        if type(self._data) is Value:
+            return self.detach()
+        if symbolic.open_graphs and captures.current is not None:
+            captures.current.value_of(self)
+        self._expose()
+        return make(self._data)
 
     @data.setter
     def data(self, value: Tensor) -> None:
@@ -281,6 +288,11 @@ class Tensor(Methods):
 
     def _bump_version(self) -> None:
         self._ver[0] += 1
+
+    def _expose(self) -> None:
+        """Note that the memory may be written to without a new version."""
+        if len(self._ver) == 1:
+            self._ver.append(1)
 
     # -- values -----------------------------------------------------------------------------------
 
@@ -320,6 +332,7 @@ class Tensor(Methods):
                 f"can't convert {self.device} tensor to numpy. Use Tensor.cpu() to copy the tensor "
                 "to host memory first."
             )
+        self._expose()
         return data
 
     def item(self) -> Any:

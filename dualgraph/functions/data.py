@@ -192,7 +192,9 @@ def from_numpy(ndarray: Any) -> Tensor:
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
     if type(ndarray) is not np.ndarray:
         ndarray = ndarray.view(np.ndarray)
-    return wrap(_canonical(ndarray), "cpu")
+    out = wrap(_canonical(ndarray), "cpu")
+    out._expose()
+    return out
 
 
 def scalar_tensor(

@@ -30,7 +30,8 @@ class Held(Slot):
 
     def __init__(self, place: Place, t: Tensor) -> None:
         self.place = place
-        self.kind = type(t), t._fn is not None
+        self.type = type(t)
+        self.tensor = t  # while tracing
         self.observed = True
 
     def read(self, call: Call) -> Tensor | None:
@@ -40,7 +41,7 @@ class Held(Slot):
 
     def fits(self, now: Tensor | None) -> bool:
         """Whether `now` is of the class and type of the tensor that was traced, off the tape."""
-        if now is None or type(now) is not self.kind[0]:
+        if now is None or type(now) is not self.type:
             return False
         return super().fits(now) and not (now._fn is not None or now.requires_grad)
 
@@ -175,6 +176,12 @@ def _inside(x: Any, seen: Seen, assigned: set[tuple[int, Any]], capture: Capture
             return [Change(place, "extend", list(x - before))]
         return [Change(place, "fill", list(x))]
     after = list(x)
+    if isinstance(x, list) and len(after) == len(before):
+        return [
+            Change(Element(place, i), "assign", v)
+            for i, v in enumerate(after)
+            if v is not before[i] and (id(x), i) not in assigned
+        ]
     unbounded = not isinstance(x, deque) or x.maxlen is None or seen.uses <= {"base", *BLIND}
     if unbounded and len(after) >= len(before) and _same_items(after[: len(before)], before):
         return [Change(place, "extend", after[len(before) :])]
@@ -204,13 +211,17 @@ def hold(watch: Watch, changes: Sequence[Change], capture: Capture, looked_up: S
         for place, t in _tensors(seen.place, seen.before.value, seen):
             found.setdefault(id(t), []).append((place, t))
     assigned = {c.place.key for c in changes if c.how == "assign"}
+    moved = {id(x) for c in changes for _, x in tree.flatten(c.what)}
     for (place, t), *others in found.values():
+        if others or t.requires_grad or id(t._data) in capture.writes:
+            continue
+        replaced = not assigned.isdisjoint((place.key, root_of(place).key))
+        if replaced and id(t) in moved:
+            capture.value_of(t)
         read = capture.reads.get(id(t._data))
-        if others or read is None or read[0] is not t or t.requires_grad:
+        if read is None or read[0] is not t:
             continue
-        if id(t._data) in capture.writes:
-            continue
-        if root_of(place).key in assigned or described(place) in looked_up:
+        if replaced or described(place) in looked_up:
             slot = Held(place, t)
             slot.value = read[1]
             del capture.reads[id(t._data)]

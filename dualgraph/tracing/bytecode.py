@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Kind: TypeAlias = Literal["local", "free", "global", "attr", "item"]
+Kind: TypeAlias = Literal["local", "free", "global", "import", "attr", "item"]
 
 
 class Step(NamedTuple):
@@ -30,6 +30,7 @@ VALUE = "value"  # the value itself is used: a number computed with, a list iter
 BASE = "base"  # only attributes or elements of it are used
 STORE = "store"  # it is assigned to
 INCREMENT = "increment"  # it is added to (``+= 1``) and not looked at otherwise
+IDENTITY = "identity"  # it may be compared by ``is``
 METHOD = "."  # followed by the name: a method of it is called
 
 # Names that reach attributes by strings that may be computed.
@@ -43,7 +44,8 @@ class CodeFacts:
 
     `uses` says of every path how it is used; `loose` and `loose_methods` are names of attributes
     read of unknown objects, `loose_stores` of those assigned to. With `wild`, attributes are
-    reached by names that are not in the code.
+    reached by names that are not in the code. `compares_identity`: there is an ``is`` other than
+    ``is None``.
     """
 
     uses: dict[Path, set[str]] = field(default_factory=dict)
@@ -51,11 +53,12 @@ class CodeFacts:
     loose_methods: set[str] = field(default_factory=set)
     loose_stores: set[str] = field(default_factory=set)
     wild: bool = False
+    compares_identity: bool = False
 
     @functools.cached_property
     def roots(self) -> list[str]:
         """The variables of the function that paths start at."""
-        return list({path[0].key for path in self.uses if path[0].kind != "global"})
+        return list({path[0].key for path in self.uses if path[0].kind in ("local", "free")})
 
     def use(self, path: Path, how: str) -> None:
         """Note a use of a path, and that the paths before it are bases."""
@@ -137,6 +140,8 @@ class _Reader:
             root = self._root(i)
             if root is not None:
                 self._follow(at, root)
+            elif i.op == "IS_OP" and self._at(at - 1).op != "LOAD_CONST":
+                facts.compares_identity = True
             elif i.op == "LOAD_ATTR":
                 if i.arg in _WILD:
                     facts.wild = True
@@ -161,6 +166,8 @@ class _Reader:
             if i.arg in self.code.co_freevars:
                 return (Step("free", i.arg),)
             return (Step("local", i.arg),) if i.arg in self.arguments else None
+        if i.op == "IMPORT_NAME":
+            return (Step("import", i.arg),)
         if i.op == "LOAD_GLOBAL":
             if i.arg in _WILD:
                 self.facts.wild = True
@@ -190,6 +197,9 @@ class _Reader:
                 path = (*path, Step("attr", i.arg))
                 facts.uses.setdefault(path, set())
                 at += 1
+            elif i.op == "IMPORT_FROM":
+                facts.use((*path, Step("attr", i.arg)), VALUE)
+                at += 2
             elif self._ops(at, 2) == ["COPY", "LOAD_ATTR"] and i.arg == 1:
                 self._augmented(at, path)
                 return
@@ -243,17 +253,15 @@ class _Reader:
         name = self._at(at + 1).arg
         self.consumed.add(at + 1)
         whole = (*path, Step("attr", name))
-        simple = self._ops(at + 2, 4) == ["LOAD_CONST", "BINARY_OP", "SWAP", "STORE_ATTR"]
-        if simple and self._adds(at + 2):
-            self.consumed.add(at + 5)
-            self.facts.use(whole, INCREMENT)
-        else:
-            self.facts.use(whole, VALUE)
-            self.facts.use(whole, STORE)
-            for end in range(at + 2, len(self.list)):
-                if self._ops(end, 2) == ["SWAP", "STORE_ATTR"] and self._at(end + 1).arg == name:
-                    self.consumed.add(end + 1)
+        for end in range(at + 3, len(self.list)):
+            if self._ops(end, 2) == ["SWAP", "STORE_ATTR"] and self._at(end + 1).arg == name:
+                self.consumed.add(end + 1)
+                if self._at(end - 1).arg in ("+=", "-="):
+                    self.facts.use(whole, INCREMENT)
                     return
+                break
+        self.facts.use(whole, VALUE)
+        self.facts.use(whole, STORE)
 
     def _augmented_item(self, at: int, path: Path) -> None:
         """``path[key] op= ...``, whose container and key are on the stack."""

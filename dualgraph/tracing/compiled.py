@@ -27,11 +27,13 @@ from .cache import Cached, Kind
 from .capture import Capture
 from .entry import Entry
 from .failure import CaptureFailure, EagerFallbackWarning, current_place
-from .guards import Guards, guards_of
+from .guards import Guard, Guards, guards_of
 from .keys import CallForm, Unkeyed
+from .places import Method, is_module
 from .replay import Call
 from .sizes import Answers, Pattern, Position, Shapes, Sizes, dimensions
-from .trace import Traced, argument_names, target_of, trace_call
+from .trace import Traced, argument_names, trace_call
+from .watch import target_of
 
 
 def compile(
@@ -299,7 +301,12 @@ def _guards_of(capture: Capture) -> Guards:
         if watch.is_outside(seen.place) and seen.place.key not in slots
         for guard in guards_of(seen, lambda t: id(t) in read)
     ]
+    guards += [
+        Guard(Method(cls, name), "v is value", found, value=found)
+        for (cls, name), found in watch.methods.items()
+    ]
     modules = dict(capture.modules)
+    modules |= {i: x for i, (x, _) in watch.objects.items() if is_module(x) and i not in watch.made}
     for module in list(modules.values()):  # those never called, such as a ParameterList, as well
         modules.update((id(m), m) for m in module.modules())
     return Guards(guards, [t for t, _ in capture.reads.values()], modules.values())

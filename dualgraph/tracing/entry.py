@@ -13,6 +13,7 @@ from typing import Any
 
 from dualgraph_compiler.compile import Numerics
 from dualgraph_compiler.graph import bind_shapes
+from dualgraph_compiler.ops.base import array_module
 
 from .._dispatch import apply, make, symbolic
 from .._tensor import Tensor
@@ -52,9 +53,17 @@ class Entry:
         self.taped = self._tape() if traced.fns else None
 
     def reads_any(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether one of these arguments is state as well."""
-        given = {id(t._data) for t in tensors}
-        return any(isinstance(t, Tensor) and id(t._data) in given for t in self.traced.reads)
+        """Whether one of these arguments is (part of) state as well."""
+        state = [t._data for t in self.traced.reads if isinstance(t, Tensor)]
+        for t in tensors:
+            data = t._data
+            if data.base is not None:  # may be a view of anything
+                xp = array_module(data)
+                if any(type(s) is type(data) and xp.may_share_memory(s, data) for s in state):
+                    return True
+            elif any([s is data or s.base is data for s in state]):  # noqa: C419 - faster
+                return True
+        return False
 
     def begin(self, tensors: Sequence[Tensor]) -> Call | None:
         """Start a call: read numbers, make effects. None if what was traced is not this call."""
@@ -87,7 +96,8 @@ class Entry:
             if plan is not None:
                 program = plan.forward
             else:
-                program = self._unfrozen() if taped or self.effects else self._folded()
+                fixed = not (taped or self.effects) and self._is_private()
+                program = self._folded() if fixed else self._unfrozen()
             params = [call.resolve(r)._data for r in program.params]
             results = program.run(arrays, params, donate=self._may_donate(call))
             for index, error in traced.checks:
@@ -193,6 +203,10 @@ class Entry:
                 traced.graph, self._reads, numerics=self._numerics, donate=donate
             )
         return self._open
+
+    def _is_private(self) -> bool:
+        """Whether the state's memory cannot be written to without a new version."""
+        return all([len(t._ver) == 1 for t in self.traced.reads])  # type: ignore[union-attr]  # noqa: C419
 
     def _folded(self) -> Program:
         """A program with the state's values folded in, made anew when a version has changed."""

@@ -17,9 +17,9 @@ from dualgraph_runtime.device import Device
 
 from .._changes import Members, changes
 from .._tensor import Tensor
-from .bytecode import BASE, INCREMENT, METHOD, STORE
-from .places import COMPUTED, MISSING, Attribute, Constants, Element, Place
-from .watch import Seen, has_attributes
+from .bytecode import BASE, IDENTITY, INCREMENT, METHOD, STORE
+from .places import COMPUTED, MISSING, Attribute, Constants, Element, Method, Place
+from .watch import Seen, has_attributes, is_library_class
 
 _PLAIN: tuple[type, ...] = (
     *(int, float, bool, complex, str, bytes, type(None), type(...), range, slice),
@@ -159,11 +159,19 @@ def guards_of(seen: Seen, read: Callable[[Tensor], bool]) -> Iterable[Guard]:
         return
     if value is MISSING or value is COMPUTED:
         yield Guard(place, None, value)
+        if value is COMPUTED and isinstance(place, Attribute) and has_attributes(place.owner):
+            owner = place.owner if isinstance(place.owner, type) else type(place.owner)
+            method = Method(owner, place.attribute)
+            found = method.get()
+            if not is_library_class(owner) and hasattr(type(found), "__get__"):
+                yield Guard(method, "v is value", found, value=found)
     elif uses <= {INCREMENT, STORE} and type(value) is int:
         yield Guard(place, "type(v) is int", value)
     elif isinstance(value, list | tuple | dict | set | deque) and uses <= {BASE, STORE, *BLIND}:
         yield Guard(place, "type(v) is kind", type(value), kind=type(value))
     else:
+        if IDENTITY in uses and isinstance(value, list | tuple | dict | set | deque):
+            yield Guard(place, "v is value", value, value=value)
         yield from _content(place, value, read, seen)
 
 
@@ -204,7 +212,10 @@ def _bound(x: Any) -> bool:
 def _copied(value: Any, seen: Seen) -> Any:
     """A copy of a plain container as it was when first seen."""
     if isinstance(value, tuple):
-        return tuple(_copied(x, seen) for x in value) if type(value) is tuple else value
+        items = [_copied(x, seen) for x in value]
+        if hasattr(type(value), "_make"):
+            return type(value)._make(items)  # type: ignore[attr-defined]
+        return tuple(items) if type(value) is tuple else value
     if not isinstance(value, list | dict | set | deque | np.ndarray):
         return value
     now = seen.before.content(value)
@@ -261,6 +272,7 @@ class Guards:
     """
 
     def __init__(self, guards: Iterable[Guard], state: Iterable[Tensor], modules: Any) -> None:
+        """Of `guards`, and of what tensors of the `state` and `modules` are like now."""
         self.guards = list(guards)
         self.tensors = [
             (t, t._data.dtype, t._data.shape, t.requires_grad, t._base is None) for t in state
@@ -334,6 +346,7 @@ def members_of(module: Any) -> list[int]:
         *map(id, module._forward_pre_hooks.values()),
         *map(id, module._backward_hooks.values()),
         *map(id, module._backward_pre_hooks.values()),
+        id(module.__dict__.get("forward")),
     ]
 
 

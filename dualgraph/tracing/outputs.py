@@ -92,7 +92,7 @@ class Results:
         self._declare = declare
         self._argument = {id(t): i for i, t in enumerate(inputs)}
         slots = [s for s in capture.slots.values() if type(s) is Held]
-        self._slots = {id(s.value): s for s in slots}
+        self._slots = {id(s.tensor): s for s in slots}
         self._known: dict[int, OutputIndex] = {}
         self._kept: list[Tensor] = []  # alive, so that identities stay unique
         self._shared: set[int] = set()
@@ -137,8 +137,9 @@ class Results:
             return found
         self._kept.append(t)
         capture = self._capture
-        value = capture.value_of(t)
-        shown = self._shown(t, value)
+        slot = self._slots.get(id(t))
+        value = capture.value_of(t) if slot is None or slot.value is None else slot.value
+        shown = (slot, ()) if slot is not None else self._shown(t)
         index = self._declare(value, label)
         if shown is not None:
             self.views[index] = shown
@@ -147,11 +148,9 @@ class Results:
         self._known[id(t)] = OutputIndex(index, t._weak)
         return self._known[id(t)]
 
-    def _shown(self, t: Tensor, value: Value) -> tuple[Holder | OutputIndex, tuple[Op, ...]] | None:
+    def _shown(self, t: Tensor) -> tuple[Holder | OutputIndex, tuple[Op, ...]] | None:
         """Of what `t` is a view, and by what ops; None if it is none."""
         concrete = type(t._data) is not Value
-        if concrete and id(value) in self._slots:
-            return self._slots[id(value)], ()
         info = t._base
         if info is not None and (info.ops is None or not info.recorded):
             return None

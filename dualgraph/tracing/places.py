@@ -113,6 +113,28 @@ class Attribute(Place):
         )
 
 
+class Method(Place):
+    """A function or property that a class has, itself or from its bases."""
+
+    __slots__ = ("attribute", "owner")
+
+    def __init__(self, owner: type, attribute: str) -> None:
+        self.owner = owner
+        self.attribute = attribute
+        self.name = f"{owner.__name__}.{attribute}"
+        self.key = (id(owner), "method", attribute)
+
+    def get(self) -> Any:
+        owners = (c.__dict__ for c in self.owner.__mro__)
+        return next((d[self.attribute] for d in owners if self.attribute in d), MISSING)
+
+    def source(self, constants: Constants) -> str:
+        found = self.get()
+        if isinstance(found, FunctionType | property):
+            return f"{constants.name(self.owner)}.{self.attribute}"
+        return f"{constants.name(self)}.get()"
+
+
 class Element(Place):
     """Element `index` of the list, tuple or dict that another place, or nothing else, holds."""
 
@@ -241,7 +263,9 @@ def look_up(owner: Any, name: str) -> Any:
             if name in found:
                 return found[name]
     if isinstance(owner, FunctionType):
-        return getattr(owner, name, MISSING)
+        if name in ("__defaults__", "__kwdefaults__"):
+            return getattr(owner, name)
+        return owner.__dict__.get(name, MISSING)
     for cls in type(owner).__mro__:
         if name in cls.__dict__:
             return _of_class(cls.__dict__[name], owner)

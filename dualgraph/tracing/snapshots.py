@@ -39,7 +39,7 @@ class Snapshot:
                 for x in copy.values() if isinstance(copy, dict) else copy:
                     if type(x) not in _IMMUTABLE:
                         self._take(x, met)
-        elif type(value) is tuple:
+        elif isinstance(value, tuple):
             met.add(id(value))
             for x in value:
                 self._take(x, met)

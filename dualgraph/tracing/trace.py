@@ -36,7 +36,7 @@ from .failure import CaptureFailure
 from .outputs import OutputIndex, Results
 from .replay import GradSlot, Slot
 from .snapshots import Snapshot
-from .watch import Watch
+from .watch import Watch, target_of
 
 # What a trace says of a tensor outside: the position of a tensor argument, the tensor itself, or
 # the slot that it is found in.
@@ -438,11 +438,6 @@ def _dynamic(
     return spec
 
 
-def target_of(function: Any) -> Any:
-    """What has the parameters: a module's forward, or the function itself."""
-    return function.forward if hasattr(function, "named_parameters") else function
-
-
 def _bind(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments by parameter name; positional-only and unnamed ones as arg0, arg1, ..."""
     target = target_of(function)
@@ -499,16 +494,16 @@ def _state_names(function: Any) -> dict[int, str]:
     found += list(zip(variables, [_cell(c) for c in closure], strict=True))
     if hasattr(function, "__self__"):
         found.append(("", function.__self__))
-        if not hasattr(function.__self__, "named_parameters"):
+        if not hasattr(type(function.__self__), "named_parameters"):
             found += list(getattr(function.__self__, "__dict__", {}).items())
     code = getattr(function, "__code__", None)
     if code is not None:
         found += [(n, function.__globals__.get(n)) for n in code.co_names]
-    several = sum(hasattr(x, "named_parameters") for _, x in found) > 1
+    several = sum(hasattr(type(x), "named_parameters") for _, x in found) > 1
     for prefix, x in found:
         if isinstance(x, Tensor):
             names.setdefault(id(x._data), prefix)
-        if hasattr(x, "named_parameters"):
+        if hasattr(type(x), "named_parameters"):
             for items in (x.named_parameters(), x.named_buffers()):
                 for key, t in items:
                     names.setdefault(id(t._data), f"{prefix}.{key}" if several and prefix else key)

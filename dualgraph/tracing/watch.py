@@ -11,10 +11,13 @@ import functools
 import gc
 import importlib
 import os
+import random
 import sys
 import sysconfig
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import IOBase
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -26,7 +29,7 @@ from dualgraph_compiler.graph import Value
 from .._dispatch import captures
 from .._tensor import Tensor
 from . import bytecode
-from .bytecode import BASE, STORE, VALUE, CodeFacts, facts_of
+from .bytecode import BASE, IDENTITY, STORE, VALUE, CodeFacts, facts_of
 from .originals import original_of
 from .places import (
     COMPUTED,
@@ -83,12 +86,16 @@ def has_attributes(x: Any) -> bool:
     cls = type(x)
     if isinstance(x, type):
         return not _opaque(x.__module__)
+    if isinstance(x, threading.local):
+        return True
+    if isinstance(x, FunctionType):
+        return is_users(x.__code__.co_filename)
     if isinstance(x, ModuleType):
         file: str = getattr(x, "__file__", None) or ""
-        return bool(file) and not file.startswith(_PACKAGE) and is_users(file)
-    if isinstance(x, Tensor | FunctionType | MethodType) or (
-        callable(x) and _opaque(cls.__module__)
-    ):
+        if not file:
+            return getattr(x, "__spec__", None) is None  # made by hand
+        return not file.startswith(_PACKAGE) and is_users(file)
+    if isinstance(x, Tensor | MethodType) or (callable(x) and _opaque(cls.__module__)):
         return False
     return not _opaque(cls.__module__) and hasattr(cls, "__dict__")
 
@@ -119,6 +126,7 @@ class Watch:
         self.seen: dict[Any, Seen] = {}
         self.objects: dict[int, tuple[Any, str]] = {}  # met, with how a person would call them
         self.made: dict[int, Any] = {}  # made inside
+        self.methods: dict[tuple[type, str], Any] = {}  # of the user's classes, that ran
         self.random = False
         self._facts: list[CodeFacts] = []
         self._executed: dict[CodeType, None] = {}
@@ -128,6 +136,12 @@ class Watch:
         self._importing: FrameType | None = None
 
     def __enter__(self) -> Watch:
+        function = target_of(self.function)
+        for defaults in ("__defaults__", "__kwdefaults__"):
+            if (value := getattr(function, defaults, None)) is not None:
+                function = getattr(function, "__func__", function)
+                place = Attribute(function, defaults, f"{function.__name__}.{defaults}")
+                self.see(place, value, {VALUE})
         self._random_before = global_random_state()
         self._previous = sys.getprofile()
         self._collects = gc.isenabled()
@@ -170,6 +184,8 @@ class Watch:
         if key in self._entered:
             return
         self._entered.add(key)
+        if code.co_argcount and type(values.get(code.co_varnames[0])).__module__ != "builtins":
+            self._method(type(values[code.co_varnames[0]]), code)
         if code not in self._executed:
             self._executed[code] = None
             self._facts.append(facts)
@@ -177,6 +193,18 @@ class Watch:
             self._follow(path, uses, values, frame.f_globals, code)
         if facts.loose_stores or facts.wild:
             self._snapshot_reachable(facts)
+
+    def _method(self, cls: type, code: CodeType) -> None:
+        """Note which function, or property, of a class is the one that runs."""
+        name = code.co_name
+        for owner in cls.__mro__:
+            found = owner.__dict__.get(name)
+            inner = getattr(found, "fget", None) or getattr(found, "func", None) or found
+            if getattr(inner, "__code__", None) is code and not _opaque(owner.__module__):
+                self.methods[owner, name] = found
+                first = next(c.__dict__[name] for c in cls.__mro__ if name in c.__dict__)
+                if isinstance(first, FunctionType | property | functools.cached_property):
+                    self.methods[cls, name] = first
 
     def _follow(
         self,
@@ -190,6 +218,10 @@ class Watch:
         place: Place | None
         if root.kind == "local":
             place, value = None, values.get(root.key, MISSING)
+            if has_attributes(value):
+                self._meet(value, root.key)
+        elif root.kind == "import":
+            place, value = None, sys.modules.get(root.key, MISSING)
             if has_attributes(value):
                 self._meet(value, root.key)
         elif root.kind == "global":
@@ -206,6 +238,8 @@ class Watch:
             value = place.get()
         for step in path[1:]:
             if step.kind == "attr":
+                if place is not None and hasattr(type(value), "_fields"):
+                    self.see(place, value, {VALUE})
                 if not has_attributes(value):
                     return
                 place = Attribute(value, step.key, f"{self._name(value, place)}.{step.key}")
@@ -214,11 +248,19 @@ class Watch:
             else:
                 place = Element(place, step.key)
             value = place.get()
-        if place is not None and not (len(path) == 1 and _is_library(value)):
-            self.see(place, value, uses)
+        if place is None or (len(path) == 1 and root.kind == "global" and _is_library(value)):
+            return
+        if VALUE in uses and facts_of(code).compares_identity:
+            uses = uses | {IDENTITY}
+        self.see(place, value, uses)
 
     def see(self, place: Place, value: Any, uses: set[str]) -> None:
         """Note a place, with what it holds now if it was not known."""
+        if uses - {BASE, STORE} and _is_used_up(value) and captures.current is not None:
+            raise captures.current.failure(
+                f"{place.name}, a {type(value).__name__}, changes as it is used",
+                "Pass what it gives as an argument; draw random numbers with dg.rand, ...",
+            )
         found = self.seen.get(place.key)
         if found is None:
             found = self.seen[place.key] = Seen(place, Snapshot(value))
@@ -357,11 +399,28 @@ class Watch:
         return not isinstance(start, Attribute) or id(start.owner) not in self.made
 
 
+def is_library_class(cls: type) -> bool:
+    """Whether a class is not the user's."""
+    return _opaque(cls.__module__)
+
+
+def target_of(function: Any) -> Any:
+    """What has the parameters: a module's forward, or the function itself."""
+    return function.forward if hasattr(function, "named_parameters") else function
+
+
 def root_of(place: Place) -> Place:
     """The place that an element's container is kept in, or its container's container, ..."""
     while isinstance(place, Element):
         place = place.parent
     return place
+
+
+def _is_used_up(x: Any) -> bool:
+    """Whether `x` is an iterator, or a generator of random numbers other than dualgraph's."""
+    if isinstance(x, Iterator):
+        return not isinstance(x, IOBase)
+    return isinstance(x, np.random.Generator | np.random.RandomState | random.Random)
 
 
 def _filled(cell: Any) -> bool:
@@ -375,11 +434,7 @@ def _is_library(x: Any) -> bool:
     """Whether a global is part of a library: a module, or a function or class of one."""
     if isinstance(x, ModuleType):
         return not has_attributes(x)
-    if isinstance(x, FunctionType):
-        return not is_users(x.__code__.co_filename)
-    if isinstance(x, type):
-        return _opaque(x.__module__)
-    return callable(x) and type(x).__module__ == "builtins"
+    return getattr(x, "__module__", None) == "builtins" and callable(x)
 
 
 def _inside(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Any]]:

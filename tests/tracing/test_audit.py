@@ -33,7 +33,7 @@ def test_numbers_drawn_outside_the_graph_differ_from_call_to_call():
 
     report = dg.audit(noisy, dg.ones(2, 3))
     assert [f.kind for f in report.findings] == ["capture"]
-    assert "a generator of random numbers, changes" in str(report)
+    assert "a Generator, changes as it is used" in str(report)
 
 
 def test_a_python_counter_changes_the_path():
