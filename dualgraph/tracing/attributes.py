@@ -206,13 +206,13 @@ def restore(watch: Watch) -> None:
 
 def hold(watch: Watch, changes: Sequence[Change], capture: Capture, looked_up: Set[Any]) -> None:
     """Let slots stand for tensors in places that are assigned to, or that are in `looked_up`."""
-    found: dict[int, list[tuple[Place, Tensor]]] = {}
+    found: dict[int, dict[Any, tuple[Place, Tensor]]] = {}
     for seen in watch.seen.values():
         for place, t in _tensors(seen.place, seen.before.value, seen):
-            found.setdefault(id(t), []).append((place, t))
+            found.setdefault(id(t), {})[place.key] = place, t
     assigned = {c.place.key for c in changes if c.how == "assign"}
     moved = {id(x) for c in changes for _, x in tree.flatten(c.what)}
-    for (place, t), *others in found.values():
+    for (place, t), *others in map(dict.values, found.values()):
         if others or t.requires_grad or id(t._data) in capture.writes:
             continue
         replaced = not assigned.isdisjoint((place.key, root_of(place).key))

@@ -116,5 +116,5 @@ class Kind:
 def _value(key: Any) -> str:
     """A part of a key of values, in words."""
     if isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], type):
-        return key[1] if key[0] in (float, complex) else repr(key[1])
+        return str(key[1]) if key[0] in (float, complex) else repr(key[1])
     return repr(key)

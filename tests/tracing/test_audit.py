@@ -1,5 +1,7 @@
 """dg.audit: what a graph would hold fixed although it varies."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -37,10 +39,10 @@ def test_numbers_drawn_outside_the_graph_differ_from_call_to_call():
 
 
 def test_a_python_counter_changes_the_path():
-    calls = iter(range(100))
+    calls = functools.partial(next, iter(range(100)))  # out of sight of a trace
 
     def alternating(x):
-        if next(calls) % 2:
+        if calls() % 2:
             return x.exp()
         return x.log()
 
