@@ -136,9 +136,24 @@ def test_runs_follow_the_plan_for_every_size():
             inputs = feed(n, round)
             assert run.run(inputs)[0].tobytes() == interpret(graph, inputs)[0].tobytes()
     bound = run.planner.find((("n", 100),))
-    assert sum(step[5] is not None for step in bound.steps) == 5
-    assert bound.placement.arena_bytes == 3 * 6400 - 6400  # softmax makes its own
+    assert sum(step[5] is not None for step in bound.steps) == 6
+    assert bound.placement.arena_bytes == 3 * 6400
     check_plan(bound.plan.in_place, bound.placement)
+
+
+def test_verifying_checks_and_poisons(monkeypatch):
+    monkeypatch.setenv("DUALGRAPH_VERIFY", "1")
+    run = Interpreter(parse_graph(CHAIN))
+    for i in range(4):
+        run.run(feed(5, i))
+    assert run.planner.poison
+    bound = run.planner.find((("n", 5),))
+    arena_ = run.planner._held
+    assert (arena_.memory == 0xFF).all()
+    assert bound.layouts
+    # Were a buffer taken too early, its reader would find NaN.
+    bound.dying = {0: [slice(None)]}
+    assert np.isnan(run.run(feed(5))[0]).all()
 
 
 def test_results_are_not_in_the_arena():

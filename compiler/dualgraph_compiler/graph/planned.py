@@ -9,6 +9,7 @@ Should an operand ever come in another layout, the rest of that run goes on with
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary, ref
@@ -16,6 +17,7 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 
 from ..memory.arena import ALIGNMENT
+from ..memory.check import check_plan
 from ..memory.inplace import InPlacePlan
 from ..memory.plan import MemoryPlan, Placement, place_storages, plan_memory
 from ..ops.base import Op
@@ -116,6 +118,10 @@ class Bound:
         self.placement = placement
         self.steps = steps
         self.layouts: list[tuple[Layout, int]] = []  # and offset, of each array in the arena
+        self.dying: dict[int, list[slice]] = {}  # parts of the arena, by who reads them last
+        for storage, start in placement.offsets.items():
+            part = slice(start, start + placement.sizes[storage])
+            self.dying.setdefault(storage.last, []).append(part)
 
     def views(self, arena: Arena) -> list[Any]:
         """The arrays in `arena` that steps write to."""
@@ -220,7 +226,11 @@ def _steps(bound: Bound, slots: list[Any], start: int = 0, stop: int | None = No
 
 
 class Planner:
-    """The plans of one graph, by the sizes of its symbolic dims, and the arenas they use."""
+    """The plans of one graph, by the sizes of its symbolic dims.
+
+    Under ``DUALGRAPH_VERIFY=1`` plans are made for values of any size and checked
+    (`memory.check`), and memory is filled with NaN as soon as nobody is to read it.
+    """
 
     def __init__(
         self, in_place: InPlacePlan, slots: Mapping[Value, int], wiring: Sequence[Wiring]
@@ -233,8 +243,10 @@ class Planner:
         self._bound: dict[Any, Bound | None] = {}
         self._held: Arena | None = None
         self._misses = 0
-        self.min_bytes = MIN_BYTES
-        self.poison = False
+        # Checking takes every plan apart, and spoils memory that nobody is to read.
+        self.checked = os.environ.get("DUALGRAPH_VERIFY") == "1"
+        self.poison = self.checked
+        self.min_bytes = 0 if self.checked else MIN_BYTES
 
     def find(self, key: Any) -> Bound | Literal["plain", "learn"]:
         """The plan for these sizes, or how to run without: "learn" wants to know of layouts."""
@@ -251,7 +263,7 @@ class Planner:
             self._plan = plan_memory(self._in_place.graph, self._in_place)
         if len(self._bound) >= 64:
             self._bound.clear()
-        self._bound[key] = bind(
+        bound = bind(
             self._in_place,
             self._plan,
             ops,
@@ -260,6 +272,9 @@ class Planner:
             layouts,
             self.min_bytes,
         )
+        if bound is not None and self.checked:
+            check_plan(self._in_place, bound.placement)
+        self._bound[key] = bound
 
     def missed(self, key: Any) -> None:
         """Operands came in other layouts than when the plan was made: make it anew, or give up."""
@@ -286,9 +301,8 @@ class Planner:
         for at in range(len(bound.steps)):
             if not _steps(bound, slots, at, at + 1):
                 return at
-            for storage, start in bound.placement.offsets.items():
-                if storage.last == at:
-                    arena.memory[start : start + bound.placement.sizes[storage]] = _POISON
+            for place in bound.dying.get(at, ()):
+                arena.memory[place] = _POISON
         return len(bound.steps)
 
     def give_back(self, arena: Arena) -> None:
