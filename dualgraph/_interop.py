@@ -187,11 +187,17 @@ def _relabel(capsule: Any, old: int, new: int) -> None:
 
 
 def tensor_repr(tensor: Tensor, format_tensor: Callable[..., str]) -> str:
-    """Return `repr(tensor)`; a tensor that is being traced shows its graph value."""
+    """Return `repr(tensor)`; a tensor that is being traced shows its graph value.
+
+    That is for debuggers. In a traced function, text that holds the data cannot be made.
+    """
     from ._promote import get_default_dtype
 
     prefix = "tensor" if type(tensor).__name__ in ("Tensor", "Parameter") else type(tensor).__name__
     if tensor.is_symbolic:
+        capture = tensor._data.graph.capture
+        if capture is not None and capture.root.asked_by_user():
+            tensor._concrete("the text of a tensor")
         return f"{prefix}({tensor._data!r})"
     default = get_default_dtype()
     grad_fn = tensor.grad_fn

@@ -389,8 +389,15 @@ class Tensor(Methods):
     def __repr__(self) -> str:
         return _interop.tensor_repr(self, format_tensor)
 
+    def __str__(self) -> str:
+        if type(self._data) is Value and self._data.graph.capture is not None:
+            root = self._data.graph.capture.root
+            if root.whole:
+                self._concrete("the text of a tensor")
+        return repr(self)
+
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and not self.ndim else repr(self)
+        return format(self.item(), spec) if spec and not self.ndim else str(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         return _interop.to_array(self.numpy(), dtype, copy)

@@ -12,6 +12,7 @@ arguments and of the state that were on the tape outside.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -351,6 +352,13 @@ class Capture:
         """Let the graph take something of symbolic sizes for granted, for the user's line."""
         self.graph.assume(replace(assumption, loc=self.location()))
 
+    def why_unset(self, error: Exception) -> str | None:
+        """Why a variable has no value that code reads, if control flow on data took it."""
+        if not isinstance(error, NameError):
+            return None
+        found = re.search(r"variable '(\w+)'", str(error))
+        return None if found is None else self.root.unset.get(found[1])
+
     def check(self, ok: Tensor, error: Exception) -> None:
         """A call whose graph does not give true for `ok` raises `error`, and writes nothing."""
         self.require_whole(f"raising {type(error).__name__} if a tensor says so")
@@ -386,6 +394,8 @@ class Capture:
         saved, self.graph.loc = self.graph.loc, self.location()
         try:
             made = self.graph.call(op, values)
+        except TraceError as error:
+            raise self.failure(str(error)) from error
         finally:
             self.graph.loc = saved
         if self._repeat is not None:
@@ -433,6 +443,13 @@ class Capture:
     def root(self) -> Capture:
         """The outermost capture that this one is part of."""
         return self
+
+    def asked_by_user(self) -> bool:
+        """Whether it is a traced function, and no debugger or library, that runs right now."""
+        from .watch import is_users
+
+        frame = user_frame()
+        return self.whole and frame is not None and is_users(frame.f_code.co_filename)
 
     def adapted(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, with its control flow rewritten if the trace is to capture that."""

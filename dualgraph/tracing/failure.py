@@ -86,10 +86,24 @@ def _expression(frame: FrameType) -> str:
 
 
 def source_text(file: str, first: int, last: int, start: int, end: int) -> str:
-    """The text of a file from byte `start` of line `first` to byte `end` of line `last`."""
-    lines = [linecache.getline(file, n).encode() for n in range(first, last + 1)]
-    if not all(lines):
-        return ""
-    lines[-1] = lines[-1][:end]
-    lines[0] = lines[0][start:]
-    return " ".join(" ".join(line.decode(errors="replace").split()) for line in lines)
+    """The text of a file from byte `start` of line `first` to byte `end` of line `last`.
+
+    Of several lines, only the first.
+    """
+    line = linecache.getline(file, first).encode()
+    if last != first:
+        return f"{line[start:].decode(errors='replace').strip()} ..."
+    return line[start:end].decode(errors="replace").strip()
+
+
+def place_of(error: BaseException) -> Place | None:
+    """The user's line that raised an error which has left it already."""
+    place = None
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        if not code.co_filename.startswith(OURS):
+            text = linecache.getline(code.co_filename, step.tb_lineno).strip()
+            place = Place(code.co_filename, step.tb_lineno, code.co_name, text)
+        step = step.tb_next
+    return place

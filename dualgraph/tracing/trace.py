@@ -32,7 +32,7 @@ from . import tree
 from .attributes import Change, Held, changes_of, hold, restore
 from .capture import Capture, Source
 from .declared import DeclaredDims
-from .failure import CaptureFailure
+from .failure import CaptureFailure, place_of
 from .outputs import OutputIndex, Results
 from .replay import GradSlot, Slot
 from .snapshots import Snapshot
@@ -262,8 +262,8 @@ def _trace_call(
                 hold(watch, changes, capture, looked_up)
                 return _finish(capture, result, inputs, sources, changes)
         except Exception as error:
-            if isinstance(error, NameError) and error.name in capture.unset:
-                capture.failure(capture.unset[error.name])
+            if (why := capture.why_unset(error)) is not None:
+                capture.failures.append(CaptureFailure(why, place_of(error)))
             if isinstance(error, AutogradError) and capture.no_gradient is not None:
                 capture.failures.append(capture.no_gradient)  # it was differentiated inside
             # Whatever became of a failure (it may have been caught), it is why this cannot work.

@@ -327,6 +327,17 @@ def in_place_loop(x):
     return h, seen
 
 
+def filling(x):
+    out = dg.full((3, 6), -1.0)
+    column = out[:, 1]
+    t = 0
+    while t < 6 and x.sum() < 20:
+        out[:, t] = x
+        x = x.abs() * 2
+        t += 1
+    return out, column, t
+
+
 def nested_loops(x):
     total = x * 0
     while total.sum() < 30:
@@ -352,6 +363,7 @@ def nested_loops(x):
         (searching, "loop"),
         (in_place_loop, "loop"),
         (nested_loops, "loop"),
+        (filling, "loop"),
     ],
 )
 def test_loops(f, op) -> None:

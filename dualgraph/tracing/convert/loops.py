@@ -15,6 +15,7 @@ from dualgraph_compiler.dims import Dim
 from dualgraph_compiler.dtypes import int64
 from dualgraph_compiler.types import TensorType
 
+from ..._dispatch import make
 from ..._promote import cast
 from ..._tensor import Tensor
 from ...autograd.grad_mode import no_grad
@@ -146,6 +147,9 @@ class _Loop:
         self.k: Any = None
         # The places of leaves that steps write to in place.
         self.written: set[int] = set()
+        # Tensors that steps write to in place without any variable of the loop holding them.
+        self.filled: list[Tensor] = []
+        self._outside: list[tuple[Any, Any]] = []
 
     def unset(self, name: str, why: str) -> None:
         """Leave a variable without a value, and say why should anybody ask."""
@@ -188,9 +192,12 @@ class _Loop:
             return first.pop() if first else self.again
 
         def body(number: Any, *carried: Any) -> Any:
-            self.load(wrap(number), carried)
-            step(())
-            return (self.k + 1, *self.stored())
+            try:
+                self.load(wrap(number), carried)
+                step(())
+                return (self.k + 1, *self.stored())
+            finally:
+                self.unload()
 
         made = while_loop(cond, body, (constant(0), *(t for _, t in self.leaves())))
         if any(t.requires_grad for t in made):
@@ -215,9 +222,12 @@ class _Loop:
         self.settle(step, sequence.tensors)
 
         def one(carried: Any, slices: Any) -> Any:
-            self.load(wrap(slices[0]), carried)
-            self.signal = step(slices[1:])
-            return self.stored(), None
+            try:
+                self.load(wrap(slices[0]), carried)
+                self.signal = step(slices[1:])
+                return self.stored(), None
+            finally:
+                self.unload()
 
         initial = [t for _, t in self.leaves()]
         last, _ = scan(one, tuple(initial), [arange(0, length), *sequence.tensors])
@@ -244,13 +254,14 @@ class _Loop:
     # -- the state --------------------------------------------------------------------------------
 
     def leaves(self) -> list[tuple[int, Tensor]]:
-        """The tensors of the state, each with the number of what it is part of."""
-        return [
+        """The tensors of the state, with the numbers of what they are part of; those filled."""
+        own = [
             (i, leaf)
             for i, x in enumerate(self.state)
             for _, leaf in tree.flatten(x)
             if isinstance(leaf, Tensor)
         ]
+        return [*own, *((-1, t) for t in self.filled)]
 
     def load(self, k: Number, carried: Any) -> None:
         """Begin step `k` with these tensors in the places of the state's."""
@@ -261,6 +272,19 @@ class _Loop:
         self.now = values[-2:]
         self.signal = None
         self.begun = values
+        self._outside = [(t._data, t._fn) for t in self.filled]
+        for t, inside in zip(self.filled, given, strict=True):
+            t._data, t._fn = inside._data, inside._fn
+            t._ver[0] += 1  # views of it are made again
+
+    def unload(self) -> list[Tensor]:
+        """Let the tensors filled be those outside again; what a step left in them."""
+        found = [make(t._data, t._fn) for t in self.filled]
+        for t, (value, fn) in zip(self.filled, self._outside, strict=False):
+            t._data, t._fn = value, fn
+            t._ver[0] += 1
+        self._outside = []
+        return found
 
     def ended(self) -> list[Any]:
         """The state at the end of a step."""
@@ -285,11 +309,12 @@ class _Loop:
             for (_, old), (_, leaf) in pairs:
                 if isinstance(old, Tensor):
                     out.append(_as(leaf, old))
-        return tuple(out)
+        return (*out, *self.unload())
 
     def finish(self, results: list[Tensor]) -> Signal | None:
         """Give the variables what the loop left in them; its signal."""
-        for place in self.written:
+        n = len(self.leaves())
+        for place in sorted(self.written | {*range(n - len(self.filled), n)}):
             start = self.leaves()[place][1]
             if start.requires_grad or results[place].requires_grad:
                 assign(start, results[place])
@@ -333,9 +358,13 @@ class _Loop:
                     f"a step of {self.what} raises {type(error).__name__}: {error}"
                 ) from error
             finally:
+                self.unload()
                 self.variables.store(before)
             with region:
                 changed = self.adapt(after)
+            if not changed and region.rebound:
+                self.filled += [t for t, _ in region.rebound.values()]
+                changed = True
             if not changed:
                 self.find_written(region, inputs, after)
 
@@ -376,7 +405,7 @@ class _Loop:
                         begun.append(t)
                         ends.append(e)
         starts = [t for _, t in self.leaves()]
-        for i, (t, value) in enumerate(zip(begun, inputs, strict=True)):
+        for i, (t, value) in enumerate(zip(begun, inputs, strict=False)):
             if t._data is value:
                 continue
             cell = starts[i]._ver
@@ -388,10 +417,6 @@ class _Loop:
                     f"{self.what} changes a tensor in place that other variables hold, too"
                 )
             self.written.add(i)
-        if region.rebound:
-            raise self.capture.failure(
-                f"{self.what} changes a tensor in place that is not a variable of its own"
-            )
 
 
 def _replaced(x: Any, given: Any) -> Any:

@@ -60,7 +60,7 @@ class Region(BodyCapture):
 
     def explained(self, error: NameError) -> Exception:
         """Why a variable has no value, if control flow on data took it."""
-        why = self.root.unset.get(error.name or "")
+        why = self.why_unset(error)
         return RaisedInside(error) if why is None else self.failure(why)
 
 

@@ -152,7 +152,8 @@ def compiled(
         plain = ast.Lambda(args=_bare(node.args), body=node.body)
         function = ast.Expr(ast.copy_location(plain, node))
     else:
-        function = define(node.name, _bare(node.args), node.body)
+        # Not by its own name, which its body may mean something else by.
+        function = define("_dualgraph_function", _bare(node.args), node.body)
     ast.copy_location(function, node)
     body: list[ast.stmt] = [function]
     if class_name is not None:
@@ -160,6 +161,8 @@ def compiled(
         assert isinstance(held, ast.ClassDef)
         held.body = body
         body = [held]
+        if class_name not in free:
+            body.insert(0, ast.Global([class_name]))
     names = [ast.arg(name) for name in free if name != "__class__" or class_name is None]
     outer = define("_factory", ast.arguments([], names, None, [], [], None, []), body)
     module = ast.fix_missing_locations(ast.Module([outer], []))
