@@ -72,15 +72,18 @@ def placeholder(
     return capture.input(TensorType(dt.as_dtype(dtype), tuple(dims)), name)
 
 
-def gradients(ys: Any, xs: Any, grad_ys: Any = None) -> list[Tensor | None]:
+def gradients(ys: Any, xs: Any, grad_ys: Any = None) -> list[Any]:
     """d(sum of ys)/dx for each x, as new tensors of their graph; None where no y depends on x.
 
     Args:
-        ys: tensors of one graph (one, or several).
-        xs: placeholders, other tensors of the graph, or outside tensors it reads.
+        ys: tensors of one graph (one, or several), or values of a finished one: of a trace, or of
+            an imported model. Then the gradients are values, too, for ``graph.set_outputs``.
+        xs: placeholders, other tensors of the graph, or outside tensors it reads; or values.
         grad_ys: gradients of the ys, each of its y's shape; default ones.
     """
     ys, xs = _listed(ys), _listed(xs)
+    if ys and all(isinstance(v, Value) for v in (*ys, *xs)):
+        return ir.gradients(ys[0].graph, ys, xs, None if grad_ys is None else _listed(grad_ys))
     owners = [t._data.graph.capture for t in ys if t.is_symbolic]
     if not owners or owners[0] is None:
         raise TraceError(
