@@ -150,11 +150,17 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Runs `body` for each step of `axis`; `lanes`: steps may be taken several at a time."""
+    """Runs `body` for each step of `axis`; `lanes`: steps may be taken several at a time.
+
+    With `block` it runs `body` for each so many steps, and a loop over the same axis inside, which
+    is `within`, runs over those.
+    """
 
     axis: Axis
     body: tuple[Stmt, ...]
     lanes: bool = False
+    block: int = 0
+    within: bool = False
 
 
 Stmt: TypeAlias = Let | Store | Declare | Update | Finish | Loop

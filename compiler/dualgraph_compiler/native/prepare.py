@@ -10,6 +10,7 @@ from ..graph import Graph, Node, Value
 from ..ops import f
 from ..ops.base import REGISTRY
 from ..passes.rewrite import Worklist
+from .windows import pooled
 
 
 def prepare(graph: Graph) -> Graph:
@@ -20,10 +21,20 @@ def prepare(graph: Graph) -> Graph:
         if node.op.name == "conv" and len(node.inputs) == 3:
             with out.inserting_before(node):
                 work.replace(node, (_conv_and_bias(node),))
+        pool = _pooled(out, node)
+        if pool is not None:
+            work.replace(node, (pool,))
         if node.op.name == "log_sum_exp":
             with out.inserting_before(node):
                 work.replace(node, (_log_sum_exp(node.op, node.inputs[0]),))
     return out
+
+
+def _pooled(graph: Graph, node: Node) -> Value | None:
+    if "pool" not in node.op.name:
+        return None
+    with graph.inserting_before(node):
+        return pooled(node)
 
 
 def _conv_and_bias(node: Node) -> Value:

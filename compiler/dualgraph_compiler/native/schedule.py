@@ -203,7 +203,7 @@ class _Scheduler:
         if not inner:  # no fold: the last loop is the inner one
             outer, inner = outer[:-1], outer[-1:]
             return _Nest(coords, outer, inner, inner[-1] if inner else None)
-        return _Nest(coords, outer, inner, real[-1])
+        return _Nest(coords, outer, inner, _lanes(outer, inner, real[-1]))
 
     def _all_indices(self) -> list[Index]:
         """Every index that the loops would use, with a counter for each axis."""
@@ -275,9 +275,32 @@ class _Scheduler:
             body += [self._let(n) for n in rows if self.stage[n.output] == stage]
             body += self._pass(stage)
         body += [self._store(v) for v in self.step.stores if v not in self.full]
-        for axis in reversed(self.nest.outer):
+        outer = list(self.nest.outer)
+        across = self._across()
+        if across is not None:  # the axis goes inside the blocks, next to the lanes
+            assert self.nest.lanes is not None
+            outer.remove(across)
+            body = [Loop(self.nest.lanes, (Loop(across, tuple(body)),), block=_BLOCK)]
+        for axis in reversed(outer):
             body = [Loop(axis, tuple(body), axis == self.nest.lanes)]
         return self._finished(tuple(body))
+
+    def _across(self) -> Axis | None:
+        """In a copy that turns axes round, the one whose steps are adjacent where it reads.
+
+        Going over the lanes in blocks, it finds in cache what the step before has brought in.
+        """
+        lanes = self.nest.lanes
+        if self.folds or lanes is None or self.nest.inner != [lanes]:
+            return None
+        for index in self._all_indices():
+            step = index.stride(lanes)
+            if step is None or step in (0, 1):
+                continue
+            for axis in self.nest.outer:
+                if index.stride(axis) == 1:
+                    return axis
+        return None
 
     def _is_empty(self) -> bool:
         """Whether there is nothing to store, whatever is folded."""
@@ -326,8 +349,9 @@ class _Scheduler:
         for n in folds:
             fold = reduction.fold_of(n)
             stmts.append(Declare(self._accumulator(n), fold.fold, fold.dtype))
+        within = self._across() is not None
         for axis in reversed(self.nest.inner):
-            body = [Loop(axis, tuple(body), axis == self.nest.lanes)]
+            body = [Loop(axis, tuple(body), axis == self.nest.lanes, within=within)]
         stmts += body
         for n in folds:
             fold = reduction.fold_of(n)
@@ -419,6 +443,21 @@ class _Scheduler:
         )
         notes = tuple(node_text(n, self.names) for n in self.step.nodes)
         return Kernel(body, tuple(reads), writes, tuple(self.scratch.values()), notes)
+
+
+def _lanes(outer: Sequence[Axis], inner: Sequence[Axis], last: Axis) -> Axis:
+    """The loop whose steps are taken together: the last axis, or the last kept one where little is
+    folded, as over a window."""
+    folded = product(tuple(a.extent for a in inner))
+    if outer and isinstance(folded, int) and folded <= _LITTLE:
+        wide = outer[-1].extent
+        if not isinstance(wide, int) or wide >= _LITTLE // 2:
+            return outer[-1]
+    return last
+
+
+_LITTLE = 16  # steps
+_BLOCK = 32  # steps of the lanes' loop that are gone over together
 
 
 class Epilogue(_Scheduler):

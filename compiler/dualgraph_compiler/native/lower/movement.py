@@ -14,9 +14,10 @@ from ...dims import Dim, Shape, product
 from ...dtypes import bool_, float64, int64
 from ...graph import Node
 from ...ops.base import REGISTRY, Op
-from ..index import Index, Part, reshaped
+from ..index import Index, Part, known_less, reshaped
 from ..loops import Expr, Guard, Holds, Position
 from ..scalars import cast, const, guarded, size, where
+from ..windows import Windows
 
 Coords: TypeAlias = Sequence[Index]
 
@@ -100,6 +101,30 @@ def _diagonal(op: Any, node: Node, at: Coords, read: Reader) -> Expr:
     for axis, c in ends:
         inner.insert(axis, c)
     return read(0, inner)
+
+
+def _window(op: Any, node: Node, at: Coords, read: Reader) -> Expr:
+    rank = len(op.kernel)
+    lead, places, within = at[: -2 * rank], at[-2 * rank : -rank], at[-rank:]
+    guards: list[Guard] = []
+    inner: list[Index] = []
+    for d in range(rank):
+        n = _shape(node)[len(lead) + d]
+        c = places[d] * op.stride[d] + within[d] * op.dilation[d] + -op.before[d]
+        low, high = c.bounds()
+        if not (known_less(-1, low) and known_less(high, n)):
+            guards.append(Guard(c, 0, n))
+        inner.append(c)
+    kept = tuple(guards)
+    return guarded(kept, read(0, [*lead, *inner], kept), const(op.fill, node.output.dtype))
+
+
+RULES[Windows] = _window
+
+
+@_rule("barrier")
+def _barrier(op: Any, node: Node, at: Coords, read: Reader) -> Expr:
+    return read(0, at)
 
 
 # -- parts replaced or masked ---------------------------------------------------------------------

@@ -122,6 +122,8 @@ class KernelText:
                 self._update(s, groups, depth)
             elif isinstance(s, Finish):
                 self._finish(s, groups, depth)
+            elif s.block:
+                self._blocks(s, groups, depth)
             elif s.lanes and self.lanes > 1:
                 self._vector_loop(s, depth)
             else:
@@ -145,21 +147,34 @@ class KernelText:
         for g in groups if moves else groups[:1]:
             self._line(depth, Writer(self.scope, g).store(base, s.at, s.expr))
 
+    def _blocks(self, s: Loop, groups: list[Lanes], depth: int) -> None:
+        i, n = s.axis.number, self.sizes(s.axis.extent)
+        self._line(depth, f"for (i64 j{i} = 0; j{i} < {n}; j{i} += {s.block}) {{")
+        end = f"j{i} + {s.block} < {n} ? j{i} + {s.block} : {n}"
+        self._line(depth + 1, f"const i64 e{i} = {end};")
+        self._block(s.body, groups, depth + 1)
+        self._line(depth, "}")
+
+    def _range(self, s: Loop) -> tuple[str, str]:
+        """Where a loop begins and ends."""
+        i = s.axis.number
+        return (f"j{i}", f"e{i}") if s.within else ("0", self.sizes(s.axis.extent))
+
     def _loop(self, s: Loop, groups: list[Lanes], depth: int) -> None:
-        i, n = str(s.axis), self.sizes(s.axis.extent)
-        self._line(depth, f"for (i64 {i} = 0; {i} < {n}; {i}++) {{")
+        i, (begin, n) = str(s.axis), self._range(s)
+        self._line(depth, f"for (i64 {i} = {begin}; {i} < {n}; {i}++) {{")
         self._block(s.body, groups, depth + 1)
         self._line(depth, "}")
 
     def _vector_loop(self, s: Loop, depth: int) -> None:
         """Groups of vectors, then single vectors, then what is left."""
-        i, n, w = str(s.axis), self.sizes(s.axis.extent), self.lanes
+        i, w, (begin, n) = str(s.axis), self.lanes, self._range(s)
         groups = self._groups(s)
         extent = s.axis.extent
         known = extent if isinstance(extent, int) else None
         self._line(depth, "{")
         depth += 1
-        self._line(depth, f"i64 {i} = 0;")
+        self._line(depth, f"i64 {i} = {begin};")
         for count in (groups, 1) if groups > 1 else (1,):
             step = w * count
             left = known % (w * groups) if known is not None and count < groups else known
