@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import linecache
 import os
 import tempfile
 from typing import Any
@@ -28,7 +29,7 @@ from typing import Any
 import pytest
 from sybil import Example, Sybil
 from sybil.evaluators.doctest import NUMBER, OutputChecker
-from sybil.evaluators.python import PythonEvaluator
+from sybil.evaluators.python import PythonEvaluator, pad
 from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 from xdist.remote import Producer
@@ -43,6 +44,10 @@ _evaluate = PythonEvaluator()
 def run_and_record(example: Example) -> None:
     """Execute a block and keep what it printed for the ``output`` block that may follow."""
     printed = io.StringIO()
+    source = pad(example.parsed, example.line + example.parsed.line_offset)
+    # As a notebook does, so that the source of the block's functions is known.
+    lines = source.splitlines(keepends=True)
+    linecache.cache[example.path] = (len(source), None, lines, example.path)
     try:
         with contextlib.redirect_stdout(printed):
             _evaluate(example)

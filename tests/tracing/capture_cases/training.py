@@ -153,7 +153,7 @@ def two_optimizers_in_turn(dg, compile):
         yield step(x, data(dg, 6, 2)), g, d
 
 
-@cases(warns="item")
+@cases()
 def the_loss_as_a_number(dg, compile):
     model = mlp(dg)
     opt = dg.optim.SGD(model.parameters(), lr=0.1)

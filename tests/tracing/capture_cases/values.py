@@ -11,7 +11,7 @@ cases = Cases()
 # -- values read by Python -------------------------------------------------------------------------
 
 
-@cases(warns="item|float")
+@cases(graphs=1)
 def item_and_float(dg, compile):
     f = compile(lambda x: x * x.sum().item() + float(x.max()))
     for low in (-3.0, 2.0):
