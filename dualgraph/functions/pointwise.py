@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dualgraph_compiler import dtypes as dt
+from dualgraph_compiler.dims import Dim, SizeNumber
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.ops import REGISTRY, composite, convert, extremum
 
@@ -187,7 +188,8 @@ def clamp(input: Tensor, min: Any = None, max: Any = None, *, out: Tensor | None
         raise ArgumentError("torch.clamp: At least one of 'min' or 'max' must not be None")
     ends = [v for v in (min, max) if v is not None]
     x = cast(input, result_type(input, *ends))
-    if all(is_number(v) for v in ends) and x.dtype.category in (dt.INT, dt.FLOAT):
+    plain = all(is_number(v) and not isinstance(v, Dim | SizeNumber) for v in ends)
+    if plain and x.dtype.category in (dt.INT, dt.FLOAT):
         low, high = (None if v is None else _plain(v, x.dtype) for v in (min, max))
         return finish(apply(extremum.Clip(low, high), x), out)
     if min is not None:

@@ -224,6 +224,7 @@ case("sym_int", lambda x: x[: dg.sym_int(x.shape[0] * 0.5)] * dg.sym_float(x.sha
 case("sym_sqrt", lambda x: x / dg.sym_sqrt(x.shape[0]), ROWS)
 case("as operands", lambda x: (x > x.shape[0], x % x.shape[0], x.clamp(min=x.shape[0])), ROWS)
 case("as options", lambda x: dg.add(x, x, alpha=x.shape[0]), ROWS)
+case("clamped", lambda x: x.clamp(min=x.shape[0] / 2), ROWS)
 case("equal shapes", lambda x, y: x + y if x.shape == y.shape else x, ROWS, ROWS)
 case("decided by bounds", lambda x: x if x.shape[0] > -1 and x.shape[0] / 2 >= 0 else None, ROWS)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..dims import Dim, DimLike, bounds, floordiv, maximum, minimum, mod
+from ..dims.expressions import divide_exactly
 
 # Contents of a small integer or bool tensor: an object array of ints, bools and Dims.
 Contents = np.ndarray[Any, Any]
@@ -70,6 +71,9 @@ def _divide(a: DimLike, b: DimLike) -> DimLike:
     if isinstance(a, int) and isinstance(b, int):
         quotient = abs(a) // abs(b)
         return quotient if (a < 0) == (b < 0) else -quotient
+    exact = divide_exactly(a, b)
+    if exact is not None:
+        return exact
     if bounds(a)[0] < 0 or bounds(b)[0] < 0:
         raise Unknown
     return floordiv(a, b)

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..dims import Dim, DimLike, Shape, product
+from ..dims import Dim, DimLike, Shape, bounds, product
 from ..errors import ShapeError
 from ..kernels.broadcast import broadcast_to
 from ..types import TensorType
 from . import f
-from .base import Array, Grad, Kind, Onnx, Op, broadcast_shapes, normalize_axis, op, shape_text
+from .base import (
+    REGISTRY,
+    Array,
+    Grad,
+    Kind,
+    Onnx,
+    Op,
+    broadcast_shapes,
+    normalize_axis,
+    op,
+    shape_text,
+)
 from .onnx_rules import Export, Import, from_onnx
+
+# Bounds of an axis up to this are taken as its size where a model reshapes to that.
+_FEW = 1 << 20
 
 
 class Movement(Op):
@@ -148,7 +162,30 @@ def _import_reshape(ctx: Import, x: Any, shape: Any) -> Any:
         at = wanted.index(-1)
         rest = product((*wanted[:at], *wanted[at + 1 :]))
         wanted[at] = x.size // rest if rest != 0 else 0
-    return f.reshape(x, tuple(wanted))
+    return f.reshape(_filled(ctx, x, product(tuple(wanted))), tuple(wanted))
+
+
+def _filled(ctx: Import, x: Any, size: DimLike) -> Any:
+    """`x`, if need be with axes of at most k elements taken to have k, where that makes `size`.
+
+    ``x[-1:]`` of an axis of n has min(1, n) elements, and what follows wants the one.
+    """
+    if x.size == size:
+        return x
+    most = [d if isinstance(d, int) else bounds(d)[1] for d in x.shape]
+    full = tuple(
+        int(m) if isinstance(d, Dim) and m is not None and 0 < m <= _FEW else d
+        for d, m in zip(x.shape, most, strict=True)
+    )
+    if full == x.shape or product(full) != size:
+        return x
+    from ..graph.assumptions import Assumption
+
+    for d, n in zip(x.shape, full, strict=True):
+        if d != n:
+            ctx.graph.assume(Assumption(d, ">=", n, f"Reshape to {n} elements in a dimension"))
+    zeros, ones = (0,) * x.ndim, (1,) * x.ndim
+    return ctx.graph.call(REGISTRY["slice"](zeros, full, ones), (x,))  # type: ignore[call-arg]
 
 
 @from_onnx("Flatten")
