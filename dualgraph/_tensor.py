@@ -293,6 +293,7 @@ class Tensor(Methods):
         """Note that the memory may be written to without a new version."""
         if len(self._ver) == 1:
             self._ver.append(1)
+            changes.note()
 
     # -- values -----------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from dualgraph_compiler.compile import Numerics
 from dualgraph_compiler.graph import bind_shapes
 from dualgraph_compiler.ops.base import array_module
 
+from .._changes import changes
 from .._dispatch import apply, make, symbolic
 from .._tensor import Tensor
 from ..autograd.grad_mode import set_grad_enabled
@@ -48,7 +50,7 @@ class Entry:
             v.name: r for v, r in zip(params, traced.reads, strict=True)
         }
         self._symbolic = [(v.name, v.type) for v in traced.graph.inputs]
-        self._frozen: tuple[Any, Program] | None = None
+        self._frozen: Frozen | None = None
         self._open: Program | None = None
         self.taped = self._tape() if traced.fns else None
 
@@ -96,8 +98,7 @@ class Entry:
             if plan is not None:
                 program = plan.forward
             else:
-                fixed = not (taped or self.effects) and self._is_private()
-                program = self._folded() if fixed else self._unfrozen()
+                program = self._unfrozen() if taped or self.effects else self._folded()
             params = [call.resolve(r)._data for r in program.params]
             results = program.run(arrays, params, donate=self._may_donate(call))
             for index, error in traced.checks:
@@ -204,19 +205,45 @@ class Entry:
             )
         return self._open
 
-    def _is_private(self) -> bool:
-        """Whether the state's memory cannot be written to without a new version."""
-        return all([len(t._ver) == 1 for t in self.traced.reads])  # type: ignore[union-attr]  # noqa: C419
-
     def _folded(self) -> Program:
-        """A program with the state's values folded in, made anew when a version has changed."""
-        reads: Any = self.traced.reads
-        versions = [(id(t._data), t._ver[0]) for t in reads]
+        """A program with the state's values folded in, made anew when a version has changed.
+
+        Where memory may be written to without a new version, one with nothing folded in.
+        """
         frozen = self._frozen
-        if frozen is None or frozen[0] != versions:
+        known = frozen is not None and frozen.count == changes.count
+        if known and frozen.versions == [cell[0] for cell in frozen.cells]:  # type: ignore[union-attr]
+            return frozen.program  # type: ignore[union-attr]
+        count = changes.count
+        reads: Any = self.traced.reads
+        cells = [t._ver for t in reads]
+        if any(len(cell) > 1 for cell in cells):
+            return self._unfrozen()
+        versions, arrays = [cell[0] for cell in cells], [t._data for t in reads]
+        if (
+            frozen is None
+            or frozen.versions != versions
+            or any(a is not b for a, b in zip(frozen.arrays, arrays, strict=True))
+        ):
             graph = self.traced.graph.copy()
-            for v, t in zip(graph.params, reads, strict=True):
-                v.data = t._data
+            for v, data in zip(graph.params, arrays, strict=True):
+                v.data = data
             program = Program.optimised(graph, self._reads, freeze=True, numerics=self._numerics)
-            frozen = self._frozen = versions, program
-        return frozen[1]
+        else:
+            program = frozen.program
+        self._frozen = Frozen(count, cells, versions, arrays, program)
+        return program
+
+
+@dataclass
+class Frozen:
+    """A program that the state's values are folded into: which arrays, at which versions.
+
+    As long as `changes.count` is `count`, the arrays and their version `cells` are the same ones.
+    """
+
+    count: int
+    cells: list[list[int]]
+    versions: list[int]
+    arrays: list[Any]
+    program: Program

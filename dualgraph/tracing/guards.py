@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import operator
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -213,9 +214,11 @@ def _copied(value: Any, seen: Seen) -> Any:
     """A copy of a plain container as it was when first seen."""
     if isinstance(value, tuple):
         items = [_copied(x, seen) for x in value]
-        if hasattr(type(value), "_make"):
+        if hasattr(type(value), "_make") and not all(map(operator.is_, items, value)):
             return type(value)._make(items)  # type: ignore[attr-defined]
-        return tuple(items) if type(value) is tuple else value
+        if type(value) is not tuple or all(map(operator.is_, items, value)):
+            return value
+        return tuple(items)
     if not isinstance(value, list | dict | set | deque | np.ndarray):
         return value
     now = seen.before.content(value)
@@ -331,6 +334,8 @@ def _mutable(g: Guard) -> bool:
     """Whether what a guard looks at may change in place."""
     if isinstance(g.expected, Members):
         return False
+    if type(g.expected) is Tensor:  # compiled calls assign these without a word
+        return True
     return isinstance(g.expected, list | dict | set | deque | np.ndarray) or (
         isinstance(g.expected, tuple) and not is_plain(g.expected)
     )

@@ -12,6 +12,7 @@ from types import CellType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any
 
 from .._changes import Members
+from .._tensor import Tensor
 
 # What a place gives that holds nothing: an absent attribute, an empty cell.
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "nothing"})()
@@ -86,8 +87,8 @@ class Attribute(Place):
         if value is MISSING or value is COMPUTED:
             if look_up(owner, name) is not value:
                 delattr(owner, name)
-        elif type(held) is dict and type(held.get(name)) is type(value) is not bool:
-            held[name] = value  # of the type that was there: quick, and nobody else has to know
+        elif type(held) is dict and isinstance(value, Tensor) and type(held.get(name)) is Tensor:
+            held[name] = value  # quick; guards of such attributes are checked at every call
         else:
             setattr(owner, name, value)
 
@@ -106,11 +107,11 @@ class Attribute(Place):
         if not tells_changes(self.owner):
             return False
         held = self.owner.__dict__
-        return (
-            self.attribute in held
-            or look_up(self.owner, self.attribute) is MISSING
-            or any(self.attribute in held[members] for members in _MEMBERS)
-        )
+        if self.attribute in held or any(self.attribute in held[members] for members in _MEMBERS):
+            return True
+        # Of the class: there by now, or a method, which has a guard of its own.
+        found = look_up(self.owner, self.attribute)
+        return found is MISSING or found is COMPUTED
 
 
 class Method(Place):

@@ -1,0 +1,99 @@
+"""What a compiled call costs before its graph runs: microseconds from the call to the interpreter.
+
+``python -m benchmarks.call_overhead``: the smallest call, an MLP, ResNet-18, and a whole training
+step with Adam; each beside the time of the whole call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dualgraph as dg
+import dualgraph.nn.functional as F
+from dualgraph import nn, optim
+from dualgraph.tracing.program import Program
+from dualgraph_models.resnet import resnet18
+
+
+class Reached(Exception):
+    """The program is about to run."""
+
+
+def before_the_program(call: Callable[[], Any], repeat: int = 2000) -> float:
+    """The best of ten: microseconds from a call to where its program would run."""
+
+    def stop(*args: Any, **kwargs: Any) -> Any:
+        raise Reached
+
+    run, best = Program.run, float("inf")
+    Program.run = stop  # type: ignore[method-assign]
+    try:
+        for _ in range(10):
+            start = time.perf_counter()
+            for _ in range(repeat // 10):
+                with contextlib.suppress(Reached):
+                    call()
+            best = min(best, (time.perf_counter() - start) / (repeat // 10))
+    finally:
+        Program.run = run  # type: ignore[method-assign]
+    return best * 1e6
+
+
+def whole(call: Callable[[], Any]) -> float:
+    """The best of five: microseconds of one call."""
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - start)
+    return best * 1e6
+
+
+def cases() -> dict[str, Callable[[], Any]]:
+    """Calls to measure, warmed up by the first call."""
+    add = dg.compile(lambda x, y: x + y)
+    a, b = dg.ones(3, 4), dg.ones(3, 4)
+    mlp = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)).eval()
+    small, x = dg.compile(mlp), dg.randn(8, 64)
+    resnet, image = dg.compile(resnet18().eval()), dg.randn(1, 3, 32, 32)
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    opt = optim.Adam(model.parameters())
+    y = dg.randint(0, 10, (8,))
+
+    @dg.compile
+    def step(x: Any, y: Any) -> Any:
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+        return loss
+
+    def quiet(f: Callable[..., Any], *args: Any) -> Callable[[], Any]:
+        def call() -> Any:
+            with dg.no_grad():
+                return f(*args)
+
+        return call
+
+    return {
+        "x + y, 3x4": lambda: add(a, b),
+        "MLP, no_grad": quiet(small, x),
+        "ResNet-18, no_grad": quiet(resnet, image),
+        "training step, Adam": lambda: step(x, y),
+    }
+
+
+def main() -> None:
+    """Print a table."""
+    print(f"{'':24}{'before the graph':>18}{'whole call':>14}")
+    for name, call in cases().items():
+        for _ in range(3):
+            call()
+        print(f"{name:24}{before_the_program(call):15.1f} us{whole(call):11.1f} us")
+
+
+if __name__ == "__main__":
+    main()
