@@ -78,11 +78,11 @@ class KeywordSpotter(nn.Module):
 
     def silence(self, batch: int = 1) -> State:
         """The state before anything was heard: zeros [N, 1, 12], [N, C, 4] and [1, N, hidden]."""
-        channels = self.conv2.conv.in_channels
+        channels, weight = self.conv2.conv.in_channels, self.head.weight
         return (
-            dg.zeros(batch, 1, self.conv1.left),
-            dg.zeros(batch, channels, self.conv2.left),
-            dg.zeros(1, batch, self.gru.hidden_size),
+            weight.new_zeros(batch, 1, self.conv1.left),
+            weight.new_zeros(batch, channels, self.conv2.left),
+            weight.new_zeros(1, batch, self.gru.hidden_size),
         )
 
     def forward(self, sound: dg.Tensor, state: State | None = None) -> tuple[dg.Tensor, State]:

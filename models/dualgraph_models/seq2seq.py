@@ -64,7 +64,8 @@ class Seq2Seq(nn.Module):
         )
         out, ends = self.encoder(packed)
         memory, _ = pad_packed_sequence(out, batch_first=True, total_length=source.shape[1])
-        inside = dg.arange(source.shape[1]) < lengths.unsqueeze(1)
+        steps = dg.arange(source.shape[1], device=source.device)
+        inside = steps < lengths.to(source.device).unsqueeze(1)
         state = dg.tanh(self.bridge(dg.cat([ends[0], ends[1]], dim=1)))
         return memory, inside.unsqueeze(1), state.unsqueeze(0)
 
@@ -99,9 +100,10 @@ class Greedy(nn.Module):
     def forward(self, source: dg.Tensor, lengths: dg.Tensor) -> dg.Tensor:
         memory, inside, state = self.model.encode(source, lengths)
         n = source.shape[0]
-        token = dg.full((n,), BEGIN)
-        finished = dg.zeros(n, dtype=dg.bool)
-        out = dg.full((n, self.limit), PADDING)
+        here = source.device
+        token = dg.full((n,), BEGIN, device=here)
+        finished = dg.zeros(n, dtype=dg.bool, device=here)
+        out = dg.full((n, self.limit), PADDING, device=here)
         t = 0
         while not finished.all() and t < self.limit:
             scores, state = self.model.decode(token.unsqueeze(1), state, memory, inside)
@@ -117,7 +119,8 @@ class GreedyLoop(Greedy):
 
     def forward(self, source: dg.Tensor, lengths: dg.Tensor) -> dg.Tensor:
         memory, inside, state = self.model.encode(source, lengths)
-        n = source.shape[0]
+        n, here = source.shape[0], source.device
+        places = dg.arange(self.limit, device=here)
 
         def going(t: Any, token: Any, finished: Any, out: Any, state: Any) -> dg.Tensor:
             return (t < self.limit) & ~finished.all()  # type: ignore[no-any-return]
@@ -125,12 +128,14 @@ class GreedyLoop(Greedy):
         def step(t: Any, token: Any, finished: Any, out: Any, state: Any) -> tuple[Any, ...]:
             scores, state = self.model.decode(token.unsqueeze(1), state, memory, inside)
             token = scores[:, 0].argmax(dim=-1).masked_fill(finished, PADDING)
-            out = dg.where(dg.arange(self.limit) == t, token.unsqueeze(1), out)
+            out = dg.where(places == t, token.unsqueeze(1), out)
             return t + 1, token, finished | (token == END), out, state
 
-        token, finished = dg.full((n,), BEGIN), dg.zeros(n, dtype=dg.bool)
-        out = dg.full((n, self.limit), PADDING)
-        carried = dg.while_loop(going, step, (0, token, finished, out, state))
+        token = dg.full((n,), BEGIN, device=here)
+        finished = dg.zeros(n, dtype=dg.bool, device=here)
+        out = dg.full((n, self.limit), PADDING, device=here)
+        t = dg.zeros((), dtype=dg.int64, device=here)
+        carried = dg.while_loop(going, step, (t, token, finished, out, state))
         return carried[3]  # type: ignore[no-any-return]
 
 
@@ -150,14 +155,14 @@ class Beam(nn.Module):
     def begin(self, source: dg.Tensor, lengths: dg.Tensor) -> tuple[Any, ...]:
         """What the model attends to for every beam; then the first beams, see `step`."""
         memory, inside, state = self.model.encode(source, lengths)
-        n, k = source.shape[0], self.width
-        first = dg.full((k,), -math.inf)
+        n, k, here = source.shape[0], self.width, source.device
+        first = dg.full((k,), -math.inf, device=here)
         first[0] = 0.0  # at first all beams are the same one
         return (
             memory.repeat_interleave(k, dim=0),
             inside.repeat_interleave(k, dim=0),
-            dg.full((n, k), BEGIN),
-            dg.zeros(n, k, dtype=dg.bool),
+            dg.full((n, k), BEGIN, device=here),
+            dg.zeros(n, k, dtype=dg.bool, device=here),
             first.expand(n, k),
             state.repeat_interleave(k, dim=1),
         )
@@ -170,22 +175,22 @@ class Beam(nn.Module):
         Tokens, whether finished, and total log probabilities are [N, width], the decoder's state
         is [1, N * width, features].
         """
-        n, k = token.shape
+        (n, k), here = token.shape, token.device
         scores, state = self.model.decode(token.view(n * k, 1), state, memory, inside)
         size = scores.shape[-1]
         gain = F.log_softmax(scores, dim=-1).view(n, k, size)
         # A finished beam goes on with padding, which costs nothing.
-        padding = dg.where(dg.arange(size) == PADDING, 0.0, -math.inf)
+        padding = dg.where(dg.arange(size, device=here) == PADDING, 0.0, -math.inf)
         gain = dg.where(finished.unsqueeze(2), padding, gain)
         total, best = (total.unsqueeze(2) + gain).view(n, k * size).topk(k, dim=1)
         beam, token = best // size, best % size
         finished = finished.gather(1, beam) | (token == END)
-        row = (beam + k * dg.arange(n).unsqueeze(1)).view(n * k)
+        row = (beam + k * dg.arange(n, device=here).unsqueeze(1)).view(n * k)
         return beam, token, finished, total, state.index_select(1, row)
 
     def forward(self, source: dg.Tensor, lengths: dg.Tensor) -> tuple[dg.Tensor, dg.Tensor]:
         memory, inside, token, finished, total, state = self.begin(source, lengths)
-        out = dg.full((*token.shape, self.limit), PADDING)
+        out = dg.full((*token.shape, self.limit), PADDING, device=token.device)
         t = 0
         while not finished.all() and t < self.limit:
             beam, token, finished, total, state = self.step(
@@ -202,6 +207,7 @@ class BeamLoop(Beam):
 
     def forward(self, source: dg.Tensor, lengths: dg.Tensor) -> tuple[dg.Tensor, dg.Tensor]:
         memory, inside, *first = self.begin(source, lengths)
+        places = dg.arange(self.limit, device=source.device)
 
         def going(t: Any, out: Any, token: Any, finished: Any, *rest: Any) -> dg.Tensor:
             return (t < self.limit) & ~finished.all()  # type: ignore[no-any-return]
@@ -209,11 +215,12 @@ class BeamLoop(Beam):
         def step(t: Any, out: Any, *beams: Any) -> tuple[Any, ...]:
             beam, token, *rest = self.step(memory, inside, *beams)
             out = out.gather(1, beam.unsqueeze(2).expand(-1, -1, self.limit))
-            out = dg.where(dg.arange(self.limit) == t, token.unsqueeze(2), out)
+            out = dg.where(places == t, token.unsqueeze(2), out)
             return t + 1, out, token, *rest
 
-        out = dg.full((*first[0].shape, self.limit), PADDING)
-        _, out, _, _, total, _ = dg.while_loop(going, step, (0, out, *first))
+        out = dg.full((*first[0].shape, self.limit), PADDING, device=source.device)
+        t = dg.zeros((), dtype=dg.int64, device=source.device)
+        _, out, _, _, total, _ = dg.while_loop(going, step, (t, out, *first))
         return out[:, 0], total[:, 0]
 
 

@@ -123,6 +123,31 @@ def test_loops_compiled_and_exported(
     assert len(fast.graphs) == 1
 
 
+def test_a_plain_python_loop_is_captured(model: seq2seq.Seq2Seq, tmp_path: Any) -> None:
+    """`while not finished.all() and t < limit` becomes a Loop, compiled and exported."""
+    beam = seq2seq.Beam(model)
+    fast = dg.compile(beam, dynamic_shapes=seq2seq.DYNAMIC, fullgraph=True)
+    path = tmp_path / "beam.onnx"
+    dg.onnx.export(beam, seq2seq.encode([12, 3, 1]), path, dynamic_shapes=seq2seq.DYNAMIC)
+    with dg.no_grad():
+        for inputs in cases():
+            tokens, total = beam(*inputs)
+            found, found_total = fast(*inputs)
+            np.testing.assert_array_equal(found.numpy(), tokens.numpy())
+            np.testing.assert_allclose(found_total.numpy(), total.numpy(), rtol=1e-5, atol=1e-6)
+            agree(path, inputs, [tokens, total])
+    assert len(fast.graphs) == 1
+
+
+@pytest.mark.filterwarnings("ignore::dualgraph.tracing.failure.EagerFallbackWarning")
+def test_a_plain_python_loop_gives_eager_tokens(model: seq2seq.Seq2Seq) -> None:
+    greedy = seq2seq.Greedy(model)
+    fast = dg.compile(greedy)
+    with dg.no_grad():
+        for inputs in cases():
+            np.testing.assert_array_equal(fast(*inputs).numpy(), greedy(*inputs).numpy())
+
+
 def test_one_beam_is_greedy(model: seq2seq.Seq2Seq) -> None:
     numbers = seq2seq.encode([1994, 17, 388])
     with dg.no_grad():
