@@ -135,7 +135,10 @@ class Interpreter:
                 elif self._body < len(calls):
                     run_calls(calls[self._body :], slots)
             xp = self.xp
-            results = [(np if i in self._host else xp).asarray(slots[i]) for i in self._outputs]
+            if self._host:
+                results = [self._placed(slots[i], i in self._host) for i in self._outputs]
+            else:
+                results = [xp.asarray(slots[i]) for i in self._outputs]
             for i in self._copied:  # the caller may write into what it gets
                 results[i] = results[i].copy()
             return results
@@ -192,6 +195,10 @@ class Interpreter:
                 what = f"input {self.inputs[slot][0]!r}" if slot < inputs else "a parameter"
                 raise DeviceError(f"the graph runs on cuda, but {what} is on the cpu")
 
+    def _placed(self, x: Any, on_host: bool) -> Any:
+        """A result as an array: where it is, if that is the device, else where it belongs."""
+        return (np if on_host and not isinstance(x, self.xp.ndarray) else self.xp).asarray(x)
+
     def _bind(self, inputs: Sequence[Any]) -> dict[str, int]:
         """The sizes of the symbolic dims, once the inputs are known to fit."""
         if not self.symbolic and len(inputs) == len(self._static):
@@ -224,18 +231,22 @@ class Interpreter:
 def _read_by_host(graph: Graph) -> set[Value]:
     """Values that stay in host memory when the graph runs on a device.
 
-    Those of which an op reads the numbers on the host (seed and offset of a random stream), what
-    they are computed from and what is computed from them alone.
+    Those of which an op reads the numbers on the host (seed and offset of a random stream, an
+    optimizer's learning rate), what they are computed from and what is computed from them alone.
     """
     found: set[Value] = set()
+    readers = set()
     for node in graph.nodes:
-        if node.op.reads_on_host:
-            found.update(node.inputs)
+        inputs, outputs = node.op.on_host(len(node.inputs))
+        if inputs or outputs:
+            readers.add(node)
+            found.update(node.inputs[i] for i in inputs)
+            found.update(node.outputs[i] for i in outputs)
     before = -1 if found else 0
     while len(found) != before:
         before = len(found)
         for node in graph.nodes:
-            if not node.op.reads_on_host and any(
+            if node not in readers and any(
                 v in found and not v.is_constant for v in [*node.inputs, *node.outputs]
             ):
                 found.update(node.inputs, node.outputs)

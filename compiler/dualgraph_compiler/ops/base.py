@@ -91,6 +91,10 @@ class Op:
     # Whether there is an `eager_into`; filled by `@op`.
     writes_into: ClassVar[bool] = False
 
+    def on_host(self, n_inputs: int) -> tuple[Sequence[int], Sequence[int]]:
+        """The operands and the results that are in host memory wherever the op computes."""
+        return (range(n_inputs) if self.reads_on_host else ()), ()
+
     # Whether running it tells a size that nothing else does (see `graph.nested`).
     defines_sizes: ClassVar[bool] = False
 

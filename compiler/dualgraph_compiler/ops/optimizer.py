@@ -63,9 +63,16 @@ class OptimizerUpdate(Op):
             _scalar(self.name, name, t, float64)
         return (param, *inputs[2:n]) if self.state else param
 
+    def on_host(self, n_inputs: int) -> tuple[Sequence[int], Sequence[int]]:
+        """The counters of steps, and numbers such as the learning rate."""
+        n = len(self.state)
+        counters = [i for i, name in enumerate(self.state) if name == "step"]
+        return [*(2 + i for i in counters), *range(2 + n, n_inputs)], [1 + i for i in counters]
+
     def eager(self, xp: Any, param: Array, grad: Array, *rest: Array) -> Any:
         n = len(self.state)
-        new = [xp.array(param), *(xp.array(a) for a in rest[:n])]
+        copies = (np.array(a) if type(a) is np.ndarray else xp.array(a) for a in rest[:n])
+        new = [xp.array(param), *copies]
         self.eager_into(xp, tuple(new) if n else new[0], new[0], grad, *new[1:], *rest[n:])
         return tuple(new) if n else new[0]
 
@@ -74,10 +81,10 @@ class OptimizerUpdate(Op):
         new = []
         for home, old in zip(out if n else (out,), (param, *rest[:n]), strict=True):
             if home is None:
-                new.append(xp.array(old))
+                new.append((np if type(old) is np.ndarray else xp).array(old))
                 continue
             if home is not old:
-                xp.copyto(home, old)
+                (np if type(home) is np.ndarray else xp).copyto(home, old)
             new.append(home)
         workspace = kernels.borrow()
         try:
