@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import random
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -179,13 +180,18 @@ def trace_call(
         sizes=sizes,
         aliases=aliases,
     )
+    drawn = random.getstate(), np.random.get_state()  # noqa: NPY002 - of whoever draws from it
     try:
         return once()
     except (CaptureFailure, UndecidedSize) as failure:
         first = failure
     try:
+        random.setstate(drawn[0])
+        np.random.set_state(drawn[1])  # noqa: NPY002
         return once(converting=True)
     except (CaptureFailure, UndecidedSize) as failure:
+        random.setstate(drawn[0])  # for the eager call
+        np.random.set_state(drawn[1])  # noqa: NPY002
         if isinstance(first, UndecidedSize):
             raise first from failure
         raise failure from first

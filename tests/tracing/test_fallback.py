@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 
 import numpy as np
@@ -92,3 +93,21 @@ def test_errors_of_the_function_itself_are_not_failures_to_capture() -> None:
 
     with warnings.catch_warnings(), pytest.raises(KeyError, match="mine"):
         dg.compile(f)(dg.ones(2))
+
+
+def test_numbers_drawn_while_tracing_are_drawn_again() -> None:
+    def f(x):
+        return x * random.random() + np.random.rand(), x.tolist()  # noqa: NPY002
+
+    fast = dg.compile(f)
+    found = []
+    for call in (f, fast):
+        random.seed(1)
+        np.random.seed(1)  # noqa: NPY002
+        if call is fast:
+            with pytest.warns(EagerFallbackWarning):
+                first = call(dg.ones(2))
+        else:
+            first = call(dg.ones(2))
+        found.append(repr((first, call(dg.ones(2)))))
+    assert found[0] == found[1]
