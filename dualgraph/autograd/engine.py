@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from sys import getrefcount
 from types import FunctionType
@@ -369,21 +369,24 @@ def leads_to_used_up(fn: Any, known: dict[Any, bool]) -> bool:
     return known[fn]
 
 
+def walked(fns: Iterable[Any]) -> set[Any]:
+    """These entries of the tape and all that they were computed from."""
+    seen: set[Any] = set()
+    stack = list(fns)
+    while stack:
+        fn = stack.pop()
+        if fn is not None and fn not in seen:
+            seen.add(fn)
+            stack.extend(_parents(fn))
+    return seen
+
+
 def reached(fns: Mapping[int, Any], ends: Sequence[Any]) -> dict[int, frozenset[int]]:
     """For each producer, the numbers of those `ends` of the tape that a backward from it meets."""
     masks: dict[Any, int] = {}
     for i, end in enumerate(ends):
         masks[end] = masks.get(end, 0) | 1 << i
-    order: list[Any] = []
-    seen: set[Any] = set()
-    stack = list(fns.values())
-    while stack:
-        fn = stack.pop()
-        if fn is not None and fn not in seen:
-            seen.add(fn)
-            order.append(fn)
-            stack.extend(_parents(fn))
-    for fn in sorted(order, key=lambda n: n.seq):
+    for fn in sorted(walked(fns.values()), key=lambda n: n.seq):
         mask = masks.get(fn, 0)
         for parent in _parents(fn):
             mask |= masks.get(parent, 0)

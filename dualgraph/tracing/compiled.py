@@ -155,6 +155,8 @@ class CompiledFunction:
             try:
                 traced, pattern = self._traced(kind, shapes, args, kwargs)
                 traced.require_gradients()
+                entry = Entry(traced, self._options["numerics"])
+                entry.require_backward()
             except CaptureFailure as failure:
                 if self._options["fullgraph"] or failure.capture is None:
                     raise
@@ -163,7 +165,6 @@ class CompiledFunction:
                 cached = Cached(values, Pattern(shapes), guards, None, why, str(failure))
                 kind.entries = [cached, *kind.entries]
                 return cached, True
-            entry = Entry(traced, self._options["numerics"])
             cached = Cached(values, pattern, _guards_of(traced.capture), entry, why)
             cached.seconds = time.perf_counter() - start
             call = entry.begin(tensors)

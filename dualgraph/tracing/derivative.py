@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +24,15 @@ from dualgraph_compiler.passes.partition import partition
 
 from .._dispatch import make
 from .._tensor import Tensor
-from ..autograd.engine import leads_to_used_up, reached, run_backward
+from ..autograd.engine import leads_to_used_up, reached, run_backward, walked
+from ..autograd.function import FunctionNode
+from ..autograd.recompute import StandIn
+from .attributes import changes_of, restore
 from .capture import Capture, Source
+from .failure import CaptureFailure, Place
 from .program import Program
 from .trace import Holder, Read
+from .watch import Watch
 
 # Numbers of the outputs whose gradients are given.
 Given = tuple[int, ...]
@@ -64,6 +70,7 @@ class Taped:
     # Calls are expected to be differentiated as the last one was.
     expected: Given = ()
     spent: frozenset[int] = frozenset()
+    why_not: Exception | None = None  # there is no plan
     _plans: dict[Given, Plan | None] = field(default_factory=dict)
     _joints: dict[Given, Joint] = field(default_factory=dict)
     _derivatives: dict[Given, Taped] = field(default_factory=dict)
@@ -92,8 +99,9 @@ class Taped:
             with self._lock:
                 try:
                     self._plans[given] = self.joint(given).split(given)
-                except Exception:
+                except Exception as error:
                     self._plans[given] = None
+                    self.why_not = self.why_not or error
         return self._plans[given]
 
     def joint(self, given: Given) -> Joint:
@@ -181,7 +189,8 @@ class _Walk:
         targets: dict[Any, Any] = dict.fromkeys(fn for _, fn in taped.sources)
         # Hooks of outside leaves run where their gradients arrive, outside.
         hooks = [(fn, fn.hooks) for fn in targets]
-        with capture.later() as self.later:
+        self._watch = Watch(type(self).__init__) if self._runs_code(taped, given) else None
+        with capture.later() as self.later, self._watch or nullcontext():
             try:
                 for fn in targets:
                     fn.hooks = None
@@ -200,6 +209,8 @@ class _Walk:
             finally:
                 for fn, saved in hooks:
                     fn.hooks = saved
+        if self._watch is not None:
+            self._refuse_effects(capture, self._watch)
         found = [targets[fn] for _, fn in taped.sources]
         self.gradients = [g if g is None or create_graph else make(g) for g in found]
         self.given = [t._data for t in starts]
@@ -209,6 +220,29 @@ class _Walk:
             if node is last:
                 break
             self.read.update(node.inputs)
+
+    def _runs_code(self, taped: Taped, given: Given) -> bool:
+        """Whether the user's code takes part: hooks, custom functions, checkpointed ones."""
+        entries = walked([taped.fns[i] for i in given])
+        return any(fn.hooks or isinstance(fn, FunctionNode | StandIn) for fn in entries)
+
+    def _refuse_effects(self, capture: Capture, watch: Watch) -> None:
+        watch.resolve()
+        try:
+            changes = changes_of(watch, capture)
+        finally:
+            restore(watch)
+        if changes or watch.random:
+            what = f"changes Python data: {changes[0]}" if changes else "draws random numbers"
+            code = next(iter(watch._executed), None)
+            where = code and Place(
+                code.co_filename, code.co_firstlineno, code.co_name, code.co_name
+            )
+            raise CaptureFailure(
+                f"the backward pass of a compiled function (a hook, the backward of a custom "
+                f"Function, a checkpointed function) {what}; a graph would not do it again",
+                where,
+            )
 
     def reads(self, before: dict[str, Read | Now]) -> dict[str, Read | Now]:
         """Where params come from, those that were new in this walk too."""

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from dualgraph_compiler.compile import Numerics
+from dualgraph_compiler.errors import TraceError
 from dualgraph_compiler.graph import bind_shapes
 from dualgraph_compiler.ops.base import array_module
 
@@ -25,6 +26,7 @@ from ..autograd.tape import Pick, seen, watchers
 from . import tree
 from .compiled_node import CompiledNode, Operands, producer, resolved, separate
 from .derivative import Now, Plan, Taped
+from .failure import CaptureFailure
 from .outputs import Fill, OutputIndex
 from .program import Program
 from .replay import Call
@@ -53,6 +55,15 @@ class Entry:
         self._frozen: Frozen | None = None
         self._open: Program | None = None
         self.taped = self._tape() if traced.fns else None
+
+    def require_backward(self) -> None:
+        """Raise CaptureFailure if calls may be differentiated, and that cannot be captured."""
+        if self.taped is not None and self.taped.plan() is None:
+            why = self.taped.why_not
+            if isinstance(why, TraceError):
+                failure = why if isinstance(why, CaptureFailure) else CaptureFailure(str(why))
+                failure.capture = self.traced.capture
+                raise failure from why
 
     def reads_any(self, tensors: Sequence[Tensor]) -> bool:
         """Whether one of these arguments is (part of) state as well."""

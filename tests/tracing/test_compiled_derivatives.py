@@ -12,6 +12,7 @@ import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import nn
 from dualgraph.autograd import Function
+from dualgraph.tracing.failure import EagerFallbackWarning
 from dualgraph_compiler.errors import AutogradError, TraceError
 from dualgraph_compiler.graph import verify
 
@@ -177,7 +178,7 @@ def test_state_read_and_written_in_the_backward_is_that_of_its_time() -> None:
             assert count.tolist() == [i]
 
 
-def test_a_backward_that_cannot_be_captured_says_so_when_it_runs() -> None:
+def test_calls_whose_backward_cannot_be_captured_run_eagerly() -> None:
     leaf = dg.ones(2, requires_grad=True)
     leaf.grad = dg.ones(2)
 
@@ -190,11 +191,30 @@ def test_a_backward_that_cannot_be_captured_says_so_when_it_runs() -> None:
         def backward(ctx, g):
             return g * leaf.grad
 
-    y = dg.compile(Odd.apply)(dg.ones(2, requires_grad=True))
-    assert y.tolist() == [1, 1]
-    with pytest.raises(TraceError, match="reads gradients"):
-        y.sum().backward()
+    x = dg.ones(2, requires_grad=True)
+    with pytest.warns(EagerFallbackWarning, match="reads gradients"):
+        y = dg.compile(lambda x: Odd.apply(x))(x)
+    y.sum().backward()
+    assert x.grad.tolist() == [1, 1]
     assert leaf.grad.tolist() == [1, 1]
+
+
+def test_hooks_that_change_python_data_run_eagerly() -> None:
+    seen = []
+
+    def f(x):
+        y = x * 2
+        y.register_hook(lambda g: seen.append(g.tolist()))
+        return y * 3
+
+    fast = dg.compile(f)
+    x = dg.ones(1, requires_grad=True)
+    with pytest.warns(EagerFallbackWarning, match="changes Python data|tolist"):
+        y = fast(x)
+    assert seen == []
+    y.sum().backward()
+    fast(x).sum().backward()
+    assert seen == [[3.0], [3.0]]
 
 
 def test_gradients_inside_do_not_stop_at_what_was_computed_outside() -> None:
