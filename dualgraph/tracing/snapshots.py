@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections import deque
 from types import BuiltinMethodType
@@ -76,10 +77,9 @@ def _plain_copy(x: Any) -> Any:
 def state_of(x: Any) -> Any:
     """The state of a generator of random numbers, or the misses of a cache; None for the rest."""
     if isinstance(x, np.random.Generator):
-        return repr(x.bit_generator.state)
+        return pickle.dumps(x.bit_generator.state)
     if isinstance(x, np.random.RandomState):
-        state: Any = x.get_state()
-        return state[2], state[1].tobytes()
+        return pickle.dumps(x.get_state())
     if isinstance(x, random.Random):
         return x.getstate()
     if type(x) is _Cached:
@@ -113,8 +113,31 @@ def _refill(x: Any, copy: Any) -> None:
         x.update(copy)
     elif type(x) is _Cached:
         x.cache_clear()  # it may hold tensors of the trace
+    else:
+        _rewind(x, copy)
 
 
-def global_random_state() -> tuple[Any, Any]:
+def _rewind(generator: Any, state: Any) -> None:
+    """Give a generator of random numbers a state that `state_of` has given."""
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = pickle.loads(state)
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(pickle.loads(state))
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+
+
+class GlobalRandomState:
     """The state of NumPy's and Python's own generators."""
-    return state_of(np.random.mtrand._rand), random.getstate()
+
+    def __init__(self) -> None:
+        self._generators = np.random.mtrand._rand, random._inst
+        self._states = [*map(state_of, self._generators)]
+
+    def changed(self) -> bool:
+        """Whether something was drawn since; makes it undone."""
+        now = [*map(state_of, self._generators)]
+        for generator, was, is_now in zip(self._generators, self._states, now):
+            if is_now != was:
+                _rewind(generator, was)
+        return now != self._states

@@ -280,6 +280,8 @@ def _trace_call(
             local.grad = recording
             watch.resolve()
             restore(watch)
+            if watch.ambiguous:
+                watch.restore_cells()
             watch.add_loose()
             capture.restore()
             capture.close()
@@ -289,6 +291,11 @@ def _trace_call(
 
 
 def _refuse_random(capture: Capture, watch: Watch) -> None:
+    for name in watch.ambiguous:
+        raise capture.failure(
+            f"the compiled function assigns to {name} in one of several closures of one function",
+            "Keep it in an attribute of an object, or in a list.",
+        )
     if watch.random:
         raise capture.failure(
             "the compiled function draws random numbers of NumPy or Python, which would be the "

@@ -15,7 +15,7 @@ import random
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import IOBase
 from pathlib import Path
@@ -29,7 +29,7 @@ from dualgraph_compiler.graph import Value
 from .._dispatch import captures
 from .._tensor import Tensor
 from . import bytecode
-from .bytecode import BASE, IDENTITY, STORE, VALUE, CodeFacts, facts_of
+from .bytecode import BASE, IDENTITY, INCREMENT, STORE, VALUE, CodeFacts, facts_of
 from .originals import original_of
 from .places import (
     COMPUTED,
@@ -43,7 +43,7 @@ from .places import (
     is_module,
     look_up,
 )
-from .snapshots import Snapshot, global_random_state
+from .snapshots import GlobalRandomState, Snapshot
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 _LAYERS = os.path.join(_PACKAGE, "nn", "modules") + os.sep
@@ -65,6 +65,7 @@ _OPAQUE = frozenset(
     )
 )
 _MOST_OBJECTS = 5000
+_MOST_ELEMENTS = 100
 _IMPORT = importlib._bootstrap._find_and_load.__code__  # type: ignore[attr-defined]
 
 
@@ -118,7 +119,8 @@ class Watch:
 
     Attributes:
         seen: what was met, by the keys of the places.
-        random: whether NumPy's or Python's own generator was drawn from.
+        random: whether NumPy's or Python's own generator was drawn from, which is undone.
+        ambiguous: variables that are assigned to in one of several closures of the same function.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -128,9 +130,10 @@ class Watch:
         self.made: dict[int, Any] = {}  # made inside
         self.methods: dict[tuple[type, str], Any] = {}  # of the user's classes, that ran
         self.random = False
+        self.ambiguous: list[str] = []
         self._facts: list[CodeFacts] = []
         self._executed: dict[CodeType, None] = {}
-        self._variables: dict[tuple[CodeType, str], Cell] = {}
+        self._variables: dict[tuple[CodeType, str, int], Cell] = {}
         self._entered: set[Any] = set()
         self._previous: Any = None
         self._importing: FrameType | None = None
@@ -142,7 +145,13 @@ class Watch:
                 function = getattr(function, "__func__", function)
                 place = Attribute(function, defaults, f"{function.__name__}.{defaults}")
                 self.see(place, value, {VALUE})
-        self._random_before = global_random_state()
+        self._cells = [
+            (cell, cell.cell_contents)
+            for f in _functions_in([self.function])
+            for cell in f.__closure__ or ()
+            if _filled(cell)
+        ]
+        self._random = GlobalRandomState()
         self._previous = sys.getprofile()
         self._collects = gc.isenabled()
         gc.disable()  # its callbacks are functions of somebody's, too
@@ -153,7 +162,7 @@ class Watch:
         sys.setprofile(self._previous)
         if self._collects:
             gc.enable()
-        self.random = global_random_state() != self._random_before
+        self.random = self._random.changed()
 
     def _event(self, frame: FrameType, event: str, arg: Any) -> None:
         if self._importing is not None:
@@ -230,12 +239,13 @@ class Watch:
             if value is MISSING and STORE not in uses:
                 return
         else:
-            place = self._variables.get((code, root.key))
+            value = values.get(root.key, MISSING)
+            which = (code, root.key, id(value))  # closures of one function have their own
+            place = self._variables.get(which)
             if place is None:
-                cell = Cell(root.key, None, values.get(root.key, MISSING))
-                cell.key = (id(code), root.key)
-                place = self._variables[code, root.key] = cell
-            value = place.get()
+                cell = Cell(root.key, None, value)
+                cell.key = which
+                place = self._variables[which] = cell
         for step in path[1:]:
             if step.kind == "attr":
                 if place is not None and hasattr(type(value), "_fields"):
@@ -316,19 +326,15 @@ class Watch:
             for inner in code.co_consts
             if isinstance(inner, CodeType)
         }
-        unknown = {code for code, _ in self._variables} - functions.keys() - nested.keys()
+        unknown = {code for code, _, _ in self._variables} - functions.keys() - nested.keys()
         for found in gc.get_referrers(*unknown) if unknown else ():
             if isinstance(found, FunctionType):
                 functions.setdefault(found.__code__, []).append(found)
-        for (code, name), variable in self._variables.items():
+        for (code, _, _), variable in self._variables.items():
             owner = code
             while owner not in functions and owner in nested:
                 owner = nested[owner]
-            for function in functions.get(owner, ()):
-                if name in owner.co_freevars:
-                    assert function.__closure__ is not None
-                    variable.cell = function.__closure__[owner.co_freevars.index(name)]
-                    break
+            self._find_cells(variable, owner, functions.get(owner, ()))
         fresh = {v.key for v in self._variables.values() if v.cell is None}
         merged: dict[Any, Seen] = {}
         for seen in self.seen.values():
@@ -341,31 +347,43 @@ class Watch:
             merged.setdefault(seen.place.key, seen).uses.update(seen.uses)
         self.seen = merged
 
+    def _find_cells(
+        self, variable: Cell, code: CodeType, functions: Sequence[FunctionType]
+    ) -> None:
+        """Find the cell of a free variable, or the cells that it may be, of functions of `code`."""
+        name = variable.name
+        if variable.cell is not None or name not in code.co_freevars:
+            return
+        index = code.co_freevars.index(name)
+        found = [f.__closure__[index] for f in functions if f.__closure__]
+        cells = list({id(cell): cell for cell in found}.values())
+        seen = self.seen.get(variable.key)
+        if len(cells) > 1:
+            if seen is not None and seen.uses & {STORE, INCREMENT}:
+                self.ambiguous.append(name)
+                return
+            cells = [c for c in cells if Cell(name, c).get() is variable.value]
+        if cells:
+            variable.cell = cells[0]
+        for cell in cells[1:]:
+            other = Cell(name, cell)
+            if seen is not None:
+                self.seen.setdefault(other.key, Seen(other, seen.before, set(seen.uses)))
+
     def _functions(self) -> dict[CodeType, list[FunctionType]]:
         """Functions from outside that were met, by their code."""
+        start = [self.function, *(seen.before.value for seen in self.seen.values())]
         found: dict[CodeType, list[FunctionType]] = {}
-        queue: list[Any] = [self.function, *(seen.before.value for seen in self.seen.values())]
-        met = set()
-        while queue:
-            x = queue.pop()
-            if id(x) in met:
-                continue
-            met.add(id(x))
-            if isinstance(x, functools.partial):
-                queue.append(x.func)
-            elif isinstance(x, MethodType):
-                queue += [x.__func__, x.__self__]
-            elif isinstance(x, FunctionType):
-                if x.__code__ in self._executed:
-                    found.setdefault(x.__code__, []).append(x)
-                queue += [c.cell_contents for c in x.__closure__ or () if _filled(c)]
-                queue.append(getattr(x, "__wrapped__", None))
-            elif is_module(x):
-                queue.append(x.forward)
-                queue += [*x._forward_hooks.values(), *x._forward_pre_hooks.values()]
-            elif (inner := getattr(x, "__dict__", {}).get("_function")) is not None:
-                queue.append(inner)  # a compiled function
+        for function in _functions_in(start):
+            if function.__code__ in self._executed:
+                found.setdefault(function.__code__, []).append(function)
         return found
+
+    def restore_cells(self) -> None:
+        """Make the variables of closures what they were before the trace."""
+        for cell, before in self._cells:
+            if cell.cell_contents is not before:
+                cell.cell_contents = before
 
     def add_loose(self) -> None:
         """See the attributes, of objects met, whose names are read of objects not known."""
@@ -407,6 +425,33 @@ def is_library_class(cls: type) -> bool:
 def target_of(function: Any) -> Any:
     """What has the parameters: a module's forward, or the function itself."""
     return function.forward if hasattr(function, "named_parameters") else function
+
+
+def _functions_in(start: Sequence[Any]) -> Iterator[FunctionType]:
+    """Functions among some values, in their closures, in what they wrap, hooks of modules."""
+    queue = list(start)
+    met = set()
+    while queue:
+        x = queue.pop()
+        if id(x) in met:
+            continue
+        met.add(id(x))
+        if isinstance(x, functools.partial):
+            queue.append(x.func)
+        elif isinstance(x, MethodType):
+            queue += [x.__func__, x.__self__]
+        elif isinstance(x, FunctionType):
+            yield x
+            queue += [c.cell_contents for c in x.__closure__ or () if _filled(c)]
+            queue.append(getattr(x, "__wrapped__", None))
+        elif is_module(x):
+            queue.append(x.forward)
+            queue += [*x._forward_hooks.values(), *x._forward_pre_hooks.values()]
+            queue += x._modules.values()
+        elif isinstance(x, list | tuple | dict) and len(x) <= _MOST_ELEMENTS:
+            queue += x.values() if isinstance(x, dict) else x
+        elif (inner := getattr(x, "__dict__", {}).get("_function")) is not None:
+            queue.append(inner)  # a compiled function
 
 
 def root_of(place: Place) -> Place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from .harness import Cases, data, error_of
+from .harness import Cases, data, error_of, filled
 
 cases = Cases()
 
@@ -91,6 +91,25 @@ def a_captured_dict_changes(dg, compile):
     yield f(data(dg, 3))
 
 
+@cases()
+def a_captured_function_is_replaced(dg, compile):
+    act = dg.relu
+
+    @compile
+    def f(x):
+        return act(x)
+
+    yield f(data(dg, 4))
+    act = dg.tanh
+    yield f(data(dg, 4))
+
+    def triple(x):
+        return x * 3
+
+    act = triple
+    yield f(data(dg, 4))
+
+
 SCALE = 2
 TABLE = {"bias": 1.0}
 WEIGHT: Any = None
@@ -135,6 +154,17 @@ def globals_of_a_called_function_change(dg, compile):
         yield f(data(dg, 3))
     finally:
         SCALE = 2
+
+
+@cases(may_warn=True)
+def a_default_that_is_changed(dg, compile):
+    @compile
+    def f(x, seen=[]):  # noqa: B006 - the trap itself
+        seen.append(len(seen))
+        return x + len(seen)
+
+    for _ in range(3):
+        yield f(data(dg, 2))
 
 
 # -- nesting, recursion, threads -------------------------------------------------------------------
@@ -250,3 +280,56 @@ def the_grad_mode_that_a_function_leaves_on(dg, compile):
         yield f(x, False), dg.is_grad_enabled()
     finally:
         dg.set_grad_enabled(True)
+
+
+@cases()
+def closures_of_one_function(dg, compile):
+    def logging(log, k):
+        def f(x):
+            log.append(k)
+            return x * k
+
+        return f
+
+    logs = [[], []]
+    one, two = logging(logs[0], 2), logging(logs[1], 3)
+    f = compile(lambda x: one(x) + two(x))
+    for _ in range(3):
+        yield f(data(dg, 2)), logs
+
+
+@cases(may_warn=True)
+def counters_of_one_function(dg, compile):
+    def counting(k):
+        def f(x):
+            nonlocal k
+            k += 1
+            return x * k
+
+        return f
+
+    one, two, three = counting(0), counting(0), counting(5)
+    f = compile(lambda x: one(x) + two(x) * 10 + three(x) * 100)
+    for _ in range(3):
+        yield f(data(dg, 2))
+    one(data(dg, 2))
+    yield f(data(dg, 2))
+    two(data(dg, 2))
+    yield f(data(dg, 2))
+
+
+@cases()
+def tensors_kept_by_closures_of_one_function(dg, compile):
+    def keeping(kept):
+        def hook(module, args, out):
+            kept.append(out.detach())
+
+        return hook
+
+    model = filled(dg, dg.nn.Sequential(dg.nn.Linear(2, 2), dg.nn.Tanh(), dg.nn.Linear(2, 2)))
+    kept = [[], [], []]
+    for layer, store in zip(model, kept, strict=True):
+        layer.register_forward_hook(keeping(store))
+    f = compile(model)
+    for i in range(3):
+        yield f(data(dg, 2) + i), kept

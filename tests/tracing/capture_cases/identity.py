@@ -26,6 +26,32 @@ def a_parameter_returned_as_it_is(dg, compile):
 
 
 @cases()
+def one_result_returned_twice(dg, compile):
+    @compile
+    def f(x):
+        y = x * 2
+        return y, [y], y.view(-1)
+
+    a, (b,), c = f(data(dg, 2, 2))
+    a[0, 0] = 9
+    yield a, b, c
+
+
+@cases()
+def results_that_are_views_of_each_other(dg, compile):
+    @compile
+    def f(x):
+        y = x + 1
+        return y, y[0], y.T
+
+    a, b, c = f(data(dg, 2, 3))
+    b.fill_(7)
+    yield a, b, c
+    c.mul_(2)
+    yield a, b, c
+
+
+@cases()
 def a_view_of_an_argument(dg, compile):
     f = compile(lambda x: (x.view(-1), x[0], x.T))
     x = data(dg, 2, 3)
@@ -150,6 +176,14 @@ def tensors_of_size_zero_and_of_no_dimension(dg, compile):
     f = compile(lambda x: (x.sum(), x * 2, x.reshape(-1)))
     for shape in ((0,), (0, 3), (3, 0), (), (1,)):
         yield f(data(dg, *shape))
+
+
+@cases(may_warn=True)
+def tensors_that_are_not_contiguous(dg, compile):
+    f = compile(lambda x: (x.is_contiguous(), x * 2, x.contiguous().view(-1), x.stride()))
+    x = data(dg, 3, 4)
+    for y in (x, x.T, x[:, ::2], x[1:], x.expand(2, 3, 4), x[0].expand(3, 4)):
+        yield f(y)
 
 
 @cases()

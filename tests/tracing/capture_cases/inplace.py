@@ -133,6 +133,21 @@ def an_argument_and_its_view(dg, compile):
 
 
 @cases()
+def an_argument_that_is_also_state(dg, compile):
+    w = data(dg, 3)
+
+    @compile
+    def f(x):
+        w.mul_(2)
+        return x + w
+
+    yield f(data(dg, 3)), w
+    yield f(w), w
+    yield f(w[:1]), w
+    yield f(w.view(3)), w
+
+
+@cases()
 def expanded_arguments_cannot_be_written(dg, compile):
     f = compile(lambda x: x.add_(1))
     x = data(dg, 3)
@@ -305,6 +320,20 @@ def rebinding_is_not_writing(dg, compile):
     first = total
     for _ in range(3):
         yield f(data(dg, 3)), total, first
+
+
+@cases()
+def swapping_two_captured_tensors(dg, compile):
+    a, b = data(dg, 2), data(dg, 2, low=5)
+
+    @compile
+    def f(x):
+        nonlocal a, b
+        a, b = b, a + x
+        return a * 1
+
+    for _ in range(3):
+        yield f(data(dg, 2)), a, b
 
 
 @cases()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+import functools
+import itertools
 import operator
-from typing import Any
+import threading
+import types
+from typing import Any, NamedTuple
 
 from .harness import Cases, data, filled
 
@@ -134,6 +139,61 @@ def by_match(x, settings):
 
 
 @cases()
+def properties_and_descriptors(dg, compile):
+    class Doubled:
+        def __get__(self, instance, owner):
+            return instance.base * 2
+
+    class Net:
+        base = 1
+        doubled = Doubled()
+
+        @property
+        def tripled(self):
+            return self.base * 3
+
+        @functools.cached_property
+        def kept(self):
+            return self.base * 100
+
+        def __getattr__(self, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return self.base * 7
+
+    net = Net()
+    f = compile(lambda x: x * net.doubled + net.tripled + net.kept + net.no_such_name)
+    yield f(data(dg, 2))
+    net.base = 4
+    yield f(data(dg, 2))
+    net.kept = 5
+    yield f(data(dg, 2))
+    net.no_such_name = 1
+    yield f(data(dg, 2))
+
+
+@cases()
+def slots_and_named_tuples(dg, compile):
+    class Slotted:
+        __slots__ = ("pair", "scale")
+
+    class Pair(NamedTuple):
+        a: Any
+        b: Any
+
+    state = Slotted()
+    state.scale, state.pair = 2, Pair(1, [2])
+    f = compile(lambda x: x * state.scale + state.pair.a + sum(state.pair.b))
+    yield f(data(dg, 2))
+    state.scale = 3
+    yield f(data(dg, 2))
+    state.pair = state.pair._replace(a=9)
+    yield f(data(dg, 2))
+    state.pair.b.append(4)
+    yield f(data(dg, 2))
+
+
+@cases()
 def what_is_not_there_yet(dg, compile):
     state, table, names = Settings(), {}, set()
 
@@ -168,6 +228,27 @@ def what_is_not_there_yet(dg, compile):
 
 
 @cases()
+def containers_of_other_kinds(dg, compile):
+    queue, counts = collections.deque([1, 2], maxlen=3), collections.Counter(a=1)
+    namespace = types.SimpleNamespace(k=3)
+
+    @compile
+    def f(x):
+        return x * sum(queue) + counts["a"] * counts["b"] * namespace.k
+
+    yield f(data(dg, 2))
+    queue.append(5)
+    yield f(data(dg, 2))
+    queue.rotate()
+    queue.append(7)
+    yield f(data(dg, 2))
+    counts["b"] += 2
+    yield f(data(dg, 2))
+    namespace.k = 0
+    yield f(data(dg, 2))
+
+
+@cases()
 def lists_sorted_reversed_and_of_equal_items(dg, compile):
     items = [1, 2, 3]
     f = compile(lambda x: x * items[0] + sum(i * k for i, k in enumerate(items)) / len(items))
@@ -191,6 +272,113 @@ def a_list_that_is_shared_by_two_names(dg, compile):
     two.append(5)
     yield f(data(dg, 2))
     one.append(7)
+    yield f(data(dg, 2))
+
+
+@cases(may_warn=True)
+def counters_of_itertools(dg, compile):
+    count = itertools.count(1)
+    cycle = itertools.cycle([1, 5])
+    f = compile(lambda x: x * next(count) + next(cycle))
+    for _ in range(4):
+        yield f(data(dg, 2))
+
+
+@cases()
+def thread_locals(dg, compile):
+    local = threading.local()
+    local.k = 1
+    f = compile(lambda x: x * local.k)
+    yield f(data(dg, 2))
+    local.k = 3
+    yield f(data(dg, 2))
+
+
+@cases()
+def defaults_and_attributes_of_functions(dg, compile):
+    def scaled(x, k=2, *, bias=1):
+        return x * k + bias + scaled.extra
+
+    scaled.extra = 0
+    f = compile(lambda x: scaled(x))
+    yield f(data(dg, 2))
+    scaled.__defaults__ = (5,)
+    yield f(data(dg, 2))
+    scaled.extra = 10
+    yield f(data(dg, 2))
+    scaled.__kwdefaults__["bias"] = 7
+    yield f(data(dg, 2))
+
+
+@cases()
+def methods_are_patched(dg, compile):
+    class Base(dg.nn.Module):
+        def part(self, x):
+            return x * 2
+
+        def forward(self, x):
+            return self.part(x)
+
+    class Derived(Base):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    model = Derived()
+    f = compile(model)
+    yield f(data(dg, 2))
+    Base.part = lambda self, x: x * 3
+    yield f(data(dg, 2))
+    Derived.part = lambda self, x: x * 5
+    yield f(data(dg, 2))
+    model.part = lambda x: x * 7
+    yield f(data(dg, 2))
+    Derived.forward = lambda self, x: x - 1
+    yield f(data(dg, 2))
+
+
+@cases()
+def partial_functions_are_rebuilt(dg, compile):
+    def scaled(x, k):
+        return x * k
+
+    state = Settings(act=functools.partial(scaled, k=2))
+    f = compile(lambda x: state.act(x))
+    yield f(data(dg, 2))
+    state.act = functools.partial(scaled, k=3)
+    yield f(data(dg, 2))
+
+
+@cases()
+def a_module_of_python_holds_the_state(dg, compile):
+    settings = types.ModuleType("settings")
+    settings.scale = 2
+    settings.nested = Settings(values=[1, 2])
+    f = compile(lambda x: x * settings.scale + sum(settings.nested.values))
+    yield f(data(dg, 2))
+    settings.scale = 3
+    yield f(data(dg, 2))
+    settings.nested.values.append(3)
+    yield f(data(dg, 2))
+    settings.nested = Settings(values=[0])
+    yield f(data(dg, 2))
+
+
+@cases()
+def identity_and_types_of_objects(dg, compile):
+    state = Settings(one=[1], two=[1], kind=int)
+
+    @compile
+    def f(x):
+        x = x * 2 if state.one is state.two else x * 3
+        x = x + 1 if type(state.one) is list else x - 1
+        return x + 10 if isinstance(5, state.kind) else x
+
+    yield f(data(dg, 2))
+    state.two = state.one
+    yield f(data(dg, 2))
+    state.one = (1,)
+    yield f(data(dg, 2))
+    state.kind = str
     yield f(data(dg, 2))
 
 

@@ -40,6 +40,37 @@ def data_of_a_parameter_is_assigned(dg, compile):
 
 
 @cases()
+def data_assigned_without_gradients(dg, compile):
+    model = filled(dg, dg.nn.Linear(3, 2)).eval()
+    f = compile(model)
+    x = data(dg, 2, 3)
+    with dg.no_grad():
+        yield f(x)
+        model.weight.data = data(dg, 2, 3, low=4)
+        yield f(x)
+        model.weight.data[0] = 9
+        yield f(x)
+        model.weight[1].zero_()
+        yield f(x)
+        model.weight.copy_(data(dg, 2, 3, low=-3))
+        yield f(x)
+
+
+@cases()
+def written_through_numpy(dg, compile):
+    model = filled(dg, dg.nn.Linear(3, 2)).eval()
+    shared = data(dg, 3)
+    f = compile(lambda x: model(x * shared))
+    x = data(dg, 2, 3)
+    with dg.no_grad():
+        yield f(x)
+        shared.numpy()[0] = 5
+        yield f(x)
+        model.weight.detach().numpy()[...] = 2
+        yield f(x)
+
+
+@cases()
 def written_through_a_detached_view(dg, compile):
     w = data(dg, 4)
     f = compile(lambda x: x * w)
@@ -115,6 +146,19 @@ def a_module_is_replaced(dg, compile):
     model.append(dg.nn.Sigmoid())
     yield f(x)
     del model[0]
+    yield f(x)
+
+
+@cases()
+def a_forward_is_replaced(dg, compile):
+    model = filled(dg, dg.nn.Linear(3, 3))
+    f = compile(model)
+    x = data(dg, 2, 3)
+    yield f(x)
+    inner = model.forward
+    model.forward = lambda x: inner(x) * 2
+    yield f(x)
+    del model.forward
     yield f(x)
 
 
@@ -327,3 +371,18 @@ def module_level_options_of_the_library(dg, compile):
     finally:
         dg.set_default_dtype(dg.float32)
     yield f(data(dg, 2))
+
+
+@cases()
+def the_function_looks_at_the_module(dg, compile):
+    model = filled(dg, dg.nn.Sequential(dg.nn.Linear(3, 3), dg.nn.ReLU()))
+
+    @compile
+    def f(x):
+        for name, p in model.named_parameters():
+            x = x + p.sum() * len(name)
+        return x * len(list(model.children())) * sum(p.numel() for p in model.parameters())
+
+    yield f(data(dg, 3))
+    model.append(filled(dg, dg.nn.Linear(3, 1)))
+    yield f(data(dg, 3))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
+
 from .harness import Cases, data, filled
 
 cases = Cases()
@@ -169,6 +173,52 @@ def noise_on_the_weights_in_a_whole_step(dg, compile):
 
     for _ in range(4):
         yield step(data(dg, 2, 3)), model
+
+
+@cases(may_warn=True)
+def random_of_python(dg, compile):
+    f = compile(lambda x: x * random.random() + random.randint(0, 9))
+    for _ in range(3):
+        yield f(data(dg, 2))
+
+
+@cases(may_warn=True)
+def random_choice_of_a_layer(dg, compile):
+    layers = [dg.nn.Identity(), dg.nn.Tanh(), dg.nn.ReLU()]
+    f = compile(lambda x: random.choice(layers)(x))
+    for _ in range(6):
+        yield f(data(dg, 4))
+
+
+@cases(may_warn=True)
+def random_of_numpy(dg, compile):
+    f = compile(lambda x: x * float(np.random.rand()) + int(np.random.randint(9)))  # noqa: NPY002
+    for _ in range(3):
+        yield f(data(dg, 2))
+
+
+@cases(may_warn=True)
+def a_captured_generator_of_numpy_and_python(dg, compile):
+    theirs, own = np.random.default_rng(0), random.Random(0)
+    f = compile(lambda x: x * float(theirs.random()) + own.random())
+    for _ in range(3):
+        yield f(data(dg, 2))
+
+
+@cases(may_warn=True)
+def layers_that_are_skipped_at_random(dg, compile):
+    layers = dg.nn.ModuleList([filled(dg, dg.nn.Linear(3, 3)) for _ in range(3)])
+
+    @compile
+    def f(x):
+        for layer in layers:
+            if random.random() < 0.5:
+                continue
+            x = layer(x)
+        return x
+
+    for _ in range(4):
+        yield f(data(dg, 2, 3))
 
 
 @cases(torch=OTHER_NUMBERS)

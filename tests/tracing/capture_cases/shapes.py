@@ -9,6 +9,27 @@ cases = Cases()
 # -- how many graphs ------------------------------------------------------------------------------
 
 
+@cases(graphs=2)
+def the_second_size_makes_the_dimension_dynamic(dg, compile):
+    f = compile(lambda x: (x * 2).sum(1))
+    for n in (4, 7, 5, 9, 4):
+        yield f(data(dg, n, 3))
+
+
+@cases(graphs=3)
+def dynamic_false_is_one_graph_for_each_size(dg, compile):
+    f = compile(lambda x: (x * 2).sum(1), dynamic=False)
+    for n in (4, 7, 5, 4):
+        yield f(data(dg, n, 3))
+
+
+@cases(graphs=1)
+def dynamic_true_is_one_graph_for_all(dg, compile):
+    f = compile(lambda x: (x * 2).sum(1), dynamic=True)
+    for n, m in ((4, 3), (7, 3), (5, 9)):
+        yield f(data(dg, n, m))
+
+
 @cases()
 def sizes_zero_and_one(dg, compile):
     f = compile(lambda x: (x * 2 - x.mean(0), x + x.T if x.shape[0] == x.shape[1] else x))
@@ -50,6 +71,15 @@ def declared_dimensions(dg, compile):
     f = compile(lambda x: (x * 2).sum(1), dynamic_shapes={"x": {0: "n"}})
     for n in (3, 1, 0, 7):
         yield f(data(dg, n, 2))
+
+
+@cases(graphs=2)
+def batches_with_gradients(dg, compile):
+    model = filled(dg, dg.nn.Sequential(dg.nn.Linear(3, 4), dg.nn.Tanh(), dg.nn.Linear(4, 2)))
+    f = compile(model)
+    for n in (4, 7, 5, 2):
+        f(data(dg, n, 3)).square().mean().backward()
+        yield model
 
 
 @cases()
