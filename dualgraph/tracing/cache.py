@@ -50,10 +50,12 @@ class Kind:
     """Calls that differ in nothing but sizes, Python values and state.
 
     `looked_up` are places of state where another tensor may be at every call. `changed` collects,
-    of what made new traces necessary, the values met.
+    of what made new traces necessary, the values met. `labels` are the names of the arguments that
+    are no tensors.
     """
 
     sizes: Sizes
+    labels: list[str] = field(default_factory=list)
     entries: list[Cached] = field(default_factory=list)
     looked_up: set[Any] = field(default_factory=set)
     changed: dict[str, list[str]] = field(default_factory=dict)
@@ -73,7 +75,7 @@ class Kind:
                 return cached, call
         return None
 
-    def compare(self, values: Any, shapes: Shapes, labels: list[str]) -> str:
+    def compare(self, values: Any, shapes: Shapes) -> str:
         """What is different in a call for which nothing fits, in words; it is remembered."""
         if not self.entries:
             return "the first call of its kind"
@@ -88,7 +90,7 @@ class Kind:
                 return self._changed(difference.name, difference.before, difference.now)
         if last.values != values:
             before: Any = last.values
-            for label, a, b in zip(labels, before, values, strict=True):
+            for label, a, b in zip(self.labels, before, values, strict=True):
                 if a != b:
                     return self._changed(f"argument {label}", _value(a), _value(b))
         for i, (want, shape) in enumerate(zip(last.pattern.shapes, shapes, strict=True)):
@@ -103,6 +105,10 @@ class Kind:
             if value and value not in met:
                 met.append(value)
         return f"{name}: {before}, then {now}" if now else name
+
+    def values_in_words(self, values: Any) -> list[str]:
+        """The arguments that are no tensors, as `values` has them."""
+        return [f"{label} = {_value(x)}" for label, x in zip(self.labels, values, strict=False)]
 
     def summary(self) -> str:
         """What kept changing, with the values met."""

@@ -31,6 +31,7 @@ from .guards import Guard, Guards, guards_of
 from .keys import CallForm, Unkeyed
 from .places import Method, is_module
 from .replay import Call
+from .report import CompileReport, report_on
 from .sizes import Answers, Pattern, Position, Shapes, Sizes, dimensions
 from .trace import Traced, argument_names, trace_call
 from .watch import target_of
@@ -142,12 +143,13 @@ class CompiledFunction:
         if kind is None:
             names = argument_names(self._function, args, kwargs)
             sizes = Sizes(self._options["dynamic"], names)
-            kind = self._kinds.setdefault(key, Kind(sizes))
+            labels = _labels(self._function, args, kwargs)
+            kind = self._kinds.setdefault(key, Kind(sizes, labels))
         with kind.lock:
             found = kind.find(values, shapes, tensors)  # another thread may have been here first
             if found is not None:
                 return found
-            why = kind.compare(values, shapes, _labels(self._function, args, kwargs))
+            why = kind.compare(values, shapes)
             if len(kind.entries) >= self._options["recompile_limit"]:
                 return self._limited(kind), True
             kind.sizes.note(shapes)
@@ -250,6 +252,10 @@ class CompiledFunction:
     def graphs(self) -> list[Graph]:
         """The traced graphs, one for each kind of call so far."""
         return [entry.traced.graph for entry in self._entries]
+
+    def report(self) -> CompileReport:
+        """What was captured, specialised, baked in, guarded, and what runs eagerly; print it."""
+        return report_on(self._called(), list(self._kinds.values()))
 
     def __getattr__(self, name: str) -> Any:
         if name == "_function":  # not there yet: while being copied or unpickled
