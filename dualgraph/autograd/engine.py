@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from sys import getrefcount
 from types import FunctionType
@@ -25,7 +25,8 @@ from .. import functions
 from .._dispatch import captures, current_fn, make, symbolic
 from .grad_mode import local
 from .inplace import assign
-from .tape import CustomNode, Leaf, Node, Pick, Shaped, used_up
+from .reach import leading_to, parents
+from .tape import Leaf, Node, Pick, Shaped, used_up
 
 if TYPE_CHECKING:
     from dualgraph._tensor import Tensor
@@ -81,7 +82,7 @@ def _enter_capture(
                 "backward() inside a compiled function leads to a tensor that was computed outside "
                 "of it: detach() the tensor, or compute it inside"
             )
-        stack.extend(_parents(fn))
+        stack.extend(parents(fn))
 
 
 def _goes_on(capture: Capture, source: Any, targets: dict[Any, Any] | None) -> bool:
@@ -92,7 +93,7 @@ def _goes_on(capture: Capture, source: Any, targets: dict[Any, Any] | None) -> b
     if source not in outside:
         return False
     wanted = dict.fromkeys(outside.get(t, t) for t in targets)
-    return bool(_leading_to([(outside[source], None)], wanted))
+    return bool(leading_to([(outside[source], None)], wanted))
 
 
 def _propagate(
@@ -105,7 +106,7 @@ def _propagate(
     """The walk; one long loop, since every call in it is paid for by every node."""
     useful = inner = None
     if targets is not None:
-        inner = _leading_to(roots, targets)
+        inner = leading_to(roots, targets)
         useful = inner | targets.keys()
     grads: dict[Any, Any] = {}
     heap: list[tuple[float, Any]] = []
@@ -321,79 +322,6 @@ def _call_hooks(fn: Any, g: Any, create_graph: bool) -> Any:
             )
         g = new if create_graph else new._data
     return g
-
-
-def _leading_to(roots: Sequence[tuple[Any, Any]], targets: dict[Any, Any]) -> set[Any]:
-    """Producers reachable from the roots with an operand that is, or leads to, a target."""
-    found: set[Any] = set()
-    order: list[Any] = []
-    seen: set[Any] = set()
-    stack = [fn for fn, _ in roots]
-    while stack:
-        fn = stack.pop()
-        if fn in seen:
-            continue
-        seen.add(fn)
-        order.append(fn)
-        stack.extend(e for e in _parents(fn) if e is not None)
-    for fn in sorted(order, key=lambda n: n.seq):
-        if any(e in found or e in targets for e in _parents(fn)):
-            found.add(fn)
-    return found
-
-
-def _parents(fn: Any) -> Sequence[Any]:
-    if type(fn) is Leaf:
-        return ()
-    return (fn.node,) if type(fn) is Pick else fn.edges
-
-
-def leads_to_used_up(fn: Any, known: dict[Any, bool]) -> bool:
-    """Whether a backward pass from `fn` meets an entry that an earlier one has freed.
-
-    `known` keeps the answers, so that asking for many entries of one tape costs one walk.
-    """
-    order: list[Any] = []
-    stack = [fn]
-    seen = set(known)
-    while stack:
-        entry = stack.pop()
-        if entry is None or entry in seen:
-            continue
-        seen.add(entry)
-        order.append(entry)
-        stack.extend(_parents(entry))
-    for entry in sorted(order, key=lambda n: n.seq):
-        freed = isinstance(entry, Node | CustomNode) and entry.is_used_up
-        known[entry] = freed or any(known.get(e, False) for e in _parents(entry))
-    return known[fn]
-
-
-def walked(fns: Iterable[Any]) -> set[Any]:
-    """These entries of the tape and all that they were computed from."""
-    seen: set[Any] = set()
-    stack = list(fns)
-    while stack:
-        fn = stack.pop()
-        if fn is not None and fn not in seen:
-            seen.add(fn)
-            stack.extend(_parents(fn))
-    return seen
-
-
-def reached(fns: Mapping[int, Any], ends: Sequence[Any]) -> dict[int, frozenset[int]]:
-    """For each producer, the numbers of those `ends` of the tape that a backward from it meets."""
-    masks: dict[Any, int] = {}
-    for i, end in enumerate(ends):
-        masks[end] = masks.get(end, 0) | 1 << i
-    for fn in sorted(walked(fns.values()), key=lambda n: n.seq):
-        mask = masks.get(fn, 0)
-        for parent in _parents(fn):
-            mask |= masks.get(parent, 0)
-        masks[fn] = mask
-    return {
-        i: frozenset(k for k in range(len(ends)) if masks[fn] >> k & 1) for i, fn in fns.items()
-    }
 
 
 _ones: dict[Any, Any] = {}

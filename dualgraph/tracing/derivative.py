@@ -24,8 +24,9 @@ from dualgraph_compiler.passes.partition import partition
 
 from .._dispatch import make
 from .._tensor import Tensor
-from ..autograd.engine import leads_to_used_up, reached, run_backward, walked
+from ..autograd.engine import run_backward
 from ..autograd.function import FunctionNode
+from ..autograd.reach import leads_to_used_up, reached, walked
 from ..autograd.recompute import StandIn
 from .attributes import changes_of, restore
 from .capture import Capture, Source
