@@ -167,7 +167,7 @@ def guards_of(seen: Seen, read: Callable[[Tensor], bool]) -> Iterable[Guard]:
             if not is_library_class(owner) and hasattr(type(found), "__get__"):
                 yield Guard(method, "v is value", found, value=found)
     elif uses <= {INCREMENT, STORE} and type(value) is int:
-        yield Guard(place, "type(v) is int", value)
+        yield Guard(place, "type(v) is int", int)
     elif isinstance(value, list | tuple | dict | set | deque) and uses <= {BASE, STORE, *BLIND}:
         yield Guard(place, "type(v) is kind", type(value), kind=type(value))
     else:
