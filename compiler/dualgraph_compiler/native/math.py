@@ -5,11 +5,12 @@ same lanes, `_S` the suffix that both have in names of helpers, so one text serv
 scalars too: an element's result does not depend on where in an array it stands. Stated errors are
 the largest found over the float32 range (tests/native/test_math.py), in units in the last place.
 
-Helpers used: `splat` (one number in all lanes), `sel` (choice by mask), `bits` and `from_bits`
-(reinterpretation), `fma` (a*b + c, rounded once where the machine can).
+Helpers used: `splat` (one number in all lanes), `sel` (choice by mask), `max_number` and
+`min_number` (NaN in the first operand stays), `bits` and `from_bits` (reinterpretation), `fma`
+(a*b + c, rounded once where the machine can).
 
 Sources: argument reductions after Cody and Waite, Software Manual for the Elementary Functions
-(1980); polynomials are least-squares fits of our own in the Chebyshev sense unless stated.
+(1980); coefficients for exp, log and tanh from S. Moshier's Cephes library, erf's our own fit.
 """
 
 from __future__ import annotations
@@ -36,11 +37,9 @@ _define(
     "scale",
     """
 static inline V scale_S(V p, V n) {
-  const V half = nearest_S(n * splat_S(0.5f));
-  return p * pow2_S(half) * pow2_S(n - half);
+  const I k = to_int_S(n), half = k >> 1;
+  return p * from_bits_S((half + 127) << 23) * from_bits_S((k - half + 127) << 23);
 }""",
-    "pow2",
-    "nearest",
 )
 
 # The nearest whole number of |x| < 2**22.
@@ -73,8 +72,7 @@ _define(
     """
 // e**x, within 1.1 ulp; 0 and inf beyond the range.
 static inline V exp_S(V x) {
-  x = sel_S(x > splat_S(89.0f), splat_S(89.0f), x);
-  x = sel_S(x < splat_S(-104.0f), splat_S(-104.0f), x);
+  x = max_number_S(min_number_S(x, splat_S(89.0f)), splat_S(-104.0f));
   const V n = nearest_S(x * splat_S(1.44269504f));
   V r = fma_S(n, splat_S(-0.693359375f), x);
   r = fma_S(n, splat_S(2.12194440e-4f), r);
@@ -90,8 +88,7 @@ _define(
     """
 // 2**x, within 1.5 ulp.
 static inline V exp2_S(V x) {
-  x = sel_S(x > splat_S(129.0f), splat_S(129.0f), x);
-  x = sel_S(x < splat_S(-151.0f), splat_S(-151.0f), x);
+  x = max_number_S(min_number_S(x, splat_S(129.0f)), splat_S(-151.0f));
   const V n = nearest_S(x);
   const V r = (x - n) * splat_S(0.693147181f);
   return scale_S(expm1_core_S(r) + splat_S(1.0f), n);
@@ -106,8 +103,7 @@ _define(
     """
 // e**x - 1, within 2 ulp.
 static inline V expm1_S(V x) {
-  V y = sel_S(x > splat_S(89.0f), splat_S(89.0f), x);
-  y = sel_S(y < splat_S(-20.0f), splat_S(-20.0f), y);
+  const V y = max_number_S(min_number_S(x, splat_S(89.0f)), splat_S(-20.0f));
   const V n = nearest_S(y * splat_S(1.44269504f));
   V r = fma_S(n, splat_S(-0.693359375f), y);
   r = fma_S(n, splat_S(2.12194440e-4f), r);
@@ -121,7 +117,6 @@ static inline V expm1_S(V x) {
     "pow2",
 )
 
-# Cephes logf (S. Moshier), with fused steps.
 _define(
     "log",
     """
@@ -186,7 +181,7 @@ static inline V log1p_S(V x) {
     "log",
 )
 
-# Near 0, Cephes tanhf's polynomial; beyond, 1 - 2 / (exp(2|x|) + 1).
+# Near 0 a polynomial; beyond, 1 - 2 / (exp(2|x|) + 1).
 _define(
     "tanh",
     """
@@ -225,8 +220,7 @@ _define(
     """
 // The error function, within 5 ulp.
 static inline V erf_S(V x) {
-  V v = sel_S(x > splat_S(3.92f), splat_S(3.92f), x);
-  v = sel_S(v < splat_S(-3.92f), splat_S(-3.92f), v);
+  const V v = max_number_S(min_number_S(x, splat_S(3.92f)), splat_S(-3.92f));
   const V t = v * v;
   V p = splat_S(2.050083680135396e-06f);
   p = fma_S(p, t, splat_S(0.00028488058765979555f));
@@ -241,7 +235,6 @@ static inline V erf_S(V x) {
   q = fma_S(q, t, splat_S(0.5020750827261657f));
   q = fma_S(q, t, splat_S(1.0f));
   const V y = v * p / q;
-  const V one = sel_S(y > splat_S(1.0f), splat_S(1.0f), y);
-  return sel_S(one < splat_S(-1.0f), splat_S(-1.0f), one);
+  return max_number_S(min_number_S(y, splat_S(1.0f)), splat_S(-1.0f));
 }""",
 )

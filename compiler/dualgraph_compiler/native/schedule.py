@@ -266,7 +266,7 @@ class _Scheduler:
 
     def made(self) -> Kernel:
         """The loops, put together."""
-        if any(a.extent == 0 for a in self.nest.outer) or self._is_empty():
+        if any(a.extent == 0 for a in self.nest.outer):
             return self._finished(())
         rows = [n for n in self.step.nodes if n.output not in self.full and n not in self.folds]
         last = max(self.stage.values(), default=0)
@@ -302,10 +302,6 @@ class _Scheduler:
                     return axis
         return None
 
-    def _is_empty(self) -> bool:
-        """Whether there is nothing to store, whatever is folded."""
-        return not self.folds and any(a.extent == 0 for a in self.nest.inner)
-
     def _name(self, value: Value) -> str:
         assert value.node is not None
         return f"v{self.number[value.node]}"
@@ -326,12 +322,14 @@ class _Scheduler:
     def _pass(self, stage: int) -> list[Stmt]:
         """One run over the inner loops: what is stored and what is folded in a stage."""
         folds = [n for n in self.folds if self.stage[n.output] == stage + 1]
+        empty = any(a.extent == 0 for a in self.nest.inner)
         stores = [v for v in self.step.stores if v in self.full and self.stage[v] == stage]
+        stores = [] if empty else stores
         if not folds and not stores:
             return []
         wanted: list[Node] = [v.node for v in stores if v.node is not None] + folds
         body: list[Stmt] = []
-        for node in self._needed(wanted, stage):
+        for node in [] if empty else self._needed(wanted, stage):
             if node in self.folds:
                 update = self._scalar(node, self._get)
                 body.append(Update(self._accumulator(node), reduction.fold_of(node).fold, update))

@@ -60,8 +60,9 @@ class Conv:
         self.scratch: tuple[Buffer, ...] = (self.gathered,)
         self.notes = self.epilogue.kernel.notes
         self.packs: tuple[Pack, ...] = ()
-        self._body = self._driver()
         self._gather = self._gather_text()
+        self._driver()  # which finds out the sizes that the functions inside must be given
+        self._body = self._driver()
 
     def _view(self, x: Any, context: Context) -> tuple[Load, tuple[DimLike, ...]]:
         """The image in memory: where a sample's group begins, and strides of channel and space."""
@@ -123,8 +124,6 @@ class Conv:
         args = [inner[b] for b in (*kernel.reads, *kernel.writes)]
         args += [a for a in self.inner.sizes.used if a not in ("rows", "columns")]
         args += [str(self.sample), str(self.group), "m", "p", "rows", "columns"]
-        # Every size is used by now, so that `arguments` is complete.
-        self._gather_text()
         extra = "".join(f", {a}" for a in self.arguments)
         calls = [
             f"            case {h}: {tile_function(self.prelude, h, True)}"

@@ -166,7 +166,7 @@ class Gemm:
         text = f"""
 // Columns in panels of {width}: to[panel][k][column], zeros behind the last.
 static void pack_panels_{width}(const f32 *b, i64 rs, i64 cs, i64 k, i64 n, f32 *to) {{
-  for (i64 p = 0; p < n; p += {width}, to += k * {width}) {{
+  for (i64 p = 0; p < n && k > 0; p += {width}, to += k * {width}) {{
     const i64 columns = n - p < {width} ? n - p : {width};
     const f32 *from = b + p * cs;
     if (columns == {width} && cs == 1) {{

@@ -165,6 +165,7 @@ static inline {v} first_{v}(i64 n) {{
         sign = ">" if which == "max" else "<"
         plain = f"return {self.sel(type, lanes)}(b {sign} a, b, a);"
         builtin = {
+            ("f32", 4): ("__SSE__", f"return __builtin_ia32_{which}ps(b, a);"),
             ("f32", 8): ("__AVX__", f"return __builtin_ia32_{which}ps256(b, a);"),
             ("f64", 4): ("__AVX__", f"return __builtin_ia32_{which}pd256(b, a);"),
         }.get((type, lanes))
@@ -225,6 +226,9 @@ static inline {v} first_{v}(i64 n) {{
             self._math_helpers(lanes)
             if "abs_S" in text:
                 self.abs(type, lanes)
+            for which in ("max", "min"):
+                if f"{which}_number_S" in text:
+                    self.bound(which, type, lanes)
             for old, new in (("_S", f"_{v}"), ("V ", f"{v} "), ("I ", f"i32x{lanes} ")):
                 text = text.replace(old, new)
             return self._add(name, text)
