@@ -156,6 +156,9 @@ def guards_of(seen: Seen, read: Callable[[Tensor], bool]) -> Iterable[Guard]:
     `read` says of a tensor whether the graph reads this one: then no other may take its place.
     """
     place, value, uses = seen.place, seen.before.value, seen.uses
+    if isinstance(place, Element) and type(place.index) is int and place.index < 0:
+        n = len(place.parent.get())  # the index counts from the end
+        yield Guard(place.parent, "len(v) == n", n, n=n)
     if uses <= {STORE}:
         return
     if value is MISSING or value is COMPUTED:

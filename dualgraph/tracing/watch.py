@@ -205,11 +205,11 @@ class Watch:
 
     def _method(self, cls: type, code: CodeType) -> None:
         """Note which function, or property, of a class is the one that runs."""
-        name = code.co_name
+        written = original_of(code) or code
         for owner in cls.__mro__:
-            found = owner.__dict__.get(name)
-            inner = getattr(found, "fget", None) or getattr(found, "func", None) or found
-            if getattr(inner, "__code__", None) is code and not _opaque(owner.__module__):
+            if _opaque(owner.__module__):
+                continue
+            for name, found in _defined(owner, written):
                 self.methods[owner, name] = found
                 first = next(c.__dict__[name] for c in cls.__mro__ if name in c.__dict__)
                 if isinstance(first, FunctionType | property | functools.cached_property):
@@ -452,6 +452,16 @@ def _functions_in(start: Sequence[Any]) -> Iterator[FunctionType]:
             queue += x.values() if isinstance(x, dict) else x
         elif (inner := getattr(x, "__dict__", {}).get("_function")) is not None:
             queue.append(inner)  # a compiled function
+
+
+def _defined(owner: type, code: CodeType) -> Iterator[tuple[str, Any]]:
+    """The names by which a class has a function, or property, of this code, most often its own."""
+    own = code.co_name
+    for name in (own,) if own in owner.__dict__ else list(owner.__dict__):
+        found = owner.__dict__[name]
+        inner = getattr(found, "fget", None) or getattr(found, "func", None) or found
+        if getattr(inner, "__code__", None) == code:
+            yield name, found
 
 
 def root_of(place: Place) -> Place:

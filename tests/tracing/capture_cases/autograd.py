@@ -296,6 +296,22 @@ def hooks_on_tensors_inside(dg, compile):
     yield x
 
 
+@cases(may_warn=True)
+def hooks_that_have_effects(dg, compile):
+    seen = []
+
+    @compile
+    def f(x):
+        y = x * 2
+        y.register_hook(lambda g: seen.append("hook"))
+        return (y * y).sum()
+
+    for _ in range(3):
+        x = data(dg, 3, grad=True)
+        f(x).backward()
+        yield x, seen
+
+
 @cases()
 def hooks_on_arguments_and_parameters(dg, compile):
     w = data(dg, 3, low=2, grad=True)

@@ -166,3 +166,19 @@ def activations_kept_by_a_hook(dg, compile):
     f = compile(model)
     for i in range(3):
         yield f(data(dg, 2, 3) + i), kept["hidden"]
+
+
+@cases()
+def the_last_element_of_a_list_that_grows(dg, compile):
+    items = [data(dg, 2), data(dg, 2, low=3)]
+
+    @compile
+    def f(x):
+        items[-1] = x + 1
+        return x * 2
+
+    for _ in range(2):
+        yield f(data(dg, 2)), items
+    items.append(data(dg, 2, low=7))
+    for _ in range(2):
+        yield f(data(dg, 2)), items

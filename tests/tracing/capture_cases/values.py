@@ -146,6 +146,34 @@ def errors_that_are_handled(dg, compile):
 
 
 @cases(may_warn=True)
+def selection_by_a_mask(dg, compile):
+    f = compile(lambda x: x[x > 0] * 2)
+    for low in (-3.0, 2.0, -1.0):
+        yield f(data(dg, 5, low=low))
+
+
+@cases(may_warn=True)
+def nonzero_unique_and_masked_select(dg, compile):
+    @compile
+    def f(x):
+        return x.nonzero(), dg.unique(x), dg.masked_select(x, x > 1), dg.where(x > 1)[0]
+
+    yield f(dg.tensor([0, 2, 2, 5]))
+    yield f(dg.tensor([0, 0, 1, 5]))
+
+
+@cases(may_warn=True)
+def the_length_of_a_selection(dg, compile):
+    @compile
+    def f(x):
+        found = x[x > 0]
+        return found.sum() / max(len(found), 1), found.shape[0], found.numel()
+
+    for low in (-3.0, 2.0, -9.0):
+        yield f(data(dg, 5, low=low, high=1))
+
+
+@cases(may_warn=True)
 def repeat_interleave_and_one_hot_by_values(dg, compile):
     @compile
     def f(x, n):
