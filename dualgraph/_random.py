@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph_compiler.errors import ArgumentError, TraceError
+from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.ops.random import Random
 
 from ._dispatch import apply, capture_for, captures, make, symbolic
@@ -120,8 +120,8 @@ class Generator:
 
 def _outside_captures(what: str) -> None:
     if captures.current is not None:
-        raise TraceError(
-            f"{what} in a traced function would freeze what it is now; call it outside"
+        raise captures.current.failure(
+            f"{what} in a traced function would freeze what it is now", "Please call it outside."
         )
 
 

@@ -476,7 +476,7 @@ def test_seeding_inside() -> None:
     dg.manual_seed(5)
     assert dg.rand(3).tolist() == first.tolist()
     with pytest.raises(TraceError, match="call it outside"):
-        dg.compile(lambda x: x + dg.initial_seed())(dg.ones(1))
+        dg.compile(lambda x: x + dg.initial_seed(), fullgraph=True)(dg.ones(1))
 
 
 def test_data_of_state_seen_by_python() -> None:
