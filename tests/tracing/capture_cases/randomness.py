@@ -103,6 +103,19 @@ def random_state_saved_and_set_again(dg, compile):
     yield f(dg.zeros(2))
 
 
+@cases(torch=OTHER_NUMBERS, may_warn=True)
+def random_state_saved_and_set_again_inside(dg, compile):
+    @compile
+    def f(x):
+        state = dg.get_rng_state()
+        a = dg.randn_like(x)
+        dg.set_rng_state(state)
+        return a, dg.randn_like(x)
+
+    for _ in range(3):
+        yield f(dg.zeros(2))
+
+
 @cases(torch=OTHER_NUMBERS)
 def a_captured_generator(dg, compile):
     generator = dg.Generator()

@@ -174,6 +174,19 @@ def the_length_of_a_selection(dg, compile):
 
 
 @cases(may_warn=True)
+def assignment_by_a_mask(dg, compile):
+    @compile
+    def f(x):
+        y = x.clone()
+        y[y < 0] = 0
+        y[x > 1] *= 2
+        return y
+
+    for low in (-3.0, 2.0):
+        yield f(data(dg, 5, low=low))
+
+
+@cases(may_warn=True)
 def repeat_interleave_and_one_hot_by_values(dg, compile):
     @compile
     def f(x, n):
