@@ -16,7 +16,7 @@ from typing import Any
 
 from dualgraph_compiler.compile import Numerics
 from dualgraph_compiler.errors import ArgumentError, TraceError
-from dualgraph_compiler.graph import Graph
+from dualgraph_compiler.graph import Assumption, Graph
 from dualgraph_compiler.ops.base import array_module
 
 from .._dispatch import captures
@@ -26,13 +26,13 @@ from .arguments import taken_apart
 from .cache import Cached, Kind
 from .capture import Capture
 from .entry import Entry
-from .failure import CaptureFailure, EagerFallbackWarning, current_place
+from .failure import CaptureFailure, EagerFallbackWarning, Place, current_place
 from .guards import Guard, Guards, guards_of
 from .keys import CallForm, Unkeyed
 from .places import Method, is_module
 from .replay import Call
 from .report import CompileReport, report_on
-from .sizes import Answers, Pattern, Position, Shapes, Sizes, dimensions
+from .sizes import Answers, Pattern, Position, Shapes, Sizes, assumed, dimensions
 from .trace import Traced, argument_names, trace_call
 from .watch import target_of
 
@@ -155,10 +155,7 @@ class CompiledFunction:
             kind.sizes.note(shapes)
             start = time.perf_counter()
             try:
-                traced, pattern = self._traced(kind, shapes, args, kwargs)
-                traced.require_gradients()
-                entry = Entry(traced, self._options["numerics"])
-                entry.require_backward()
+                entry, pattern = self._traced(kind, shapes, args, kwargs)
             except CaptureFailure as failure:
                 if self._options["fullgraph"] or failure.capture is None:
                     raise
@@ -167,7 +164,7 @@ class CompiledFunction:
                 cached = Cached(values, Pattern(shapes), guards, None, why, str(failure))
                 kind.entries = [cached, *kind.entries]
                 return cached, True
-            cached = Cached(values, pattern, _guards_of(traced.capture), entry, why)
+            cached = Cached(values, pattern, _guards_of(entry.traced.capture), entry, why)
             cached.seconds = time.perf_counter() - start
             call = entry.begin(tensors)
             if call is None:
@@ -177,10 +174,11 @@ class CompiledFunction:
             kind.entries = [cached, *kind.entries]
             return cached, call
 
-    def _traced(self, kind: Kind, shapes: Shapes, args: Any, kwargs: Any) -> tuple[Traced, Pattern]:
+    def _traced(self, kind: Kind, shapes: Shapes, args: Any, kwargs: Any) -> tuple[Entry, Pattern]:
         """The trace of a call, with sizes that may vary as symbols as far as the code allows."""
+        unfit: set[str] = set()  # symbols of which a graph would assume what this call is not like
         while True:
-            used = kind.sizes.symbols()
+            used = {p: name for p, name in kind.sizes.symbols().items() if name not in unfit}
             env = {name: shapes[i][axis] for (i, axis), name in used.items()}
             answers = Answers(env)
             try:
@@ -199,9 +197,22 @@ class CompiledFunction:
                     raise
                 kind.sizes.fix(error, used)
                 continue
+            traced.require_gradients()
+            entry = Entry(traced, self._options["numerics"])
+            entry.require_backward()
+            # Of the capture's graph, too: what gradients assume of sizes stands there.
+            assumptions = [*assumed(traced.graph), *traced.capture.graph.assumptions]
+            pattern = Pattern.of(traced.graph, answers.given, assumptions)
+            failing = pattern.failing(shapes)
+            if failing is not None:
+                names = failing.names() & set(used.values())
+                if not names:
+                    raise _unassumed(failing, traced)
+                unfit |= names
+                continue
             for position in _vanished(traced.graph, used):
                 kind.sizes.fixed[position] = "the graph has another size"
-            return traced, Pattern.of(traced.graph, answers.given)
+            return entry, pattern
 
     def _limited(self, kind: Kind) -> Cached:
         """What stands for calls beyond the bound on traces, announced once."""
@@ -279,6 +290,17 @@ def _labels(function: Any, args: Any, kwargs: Any) -> list[str]:
     named = _bind(function, args, kwargs)
     leaves = [leaf for name, value in named.items() for leaf in tree.flatten(value, name)]
     return [path for path, leaf in leaves if not isinstance(leaf, Tensor)]
+
+
+def _unassumed(failing: Assumption, traced: Traced) -> CaptureFailure:
+    """Why a call does not fit a graph with the sizes that dynamic_shapes declares."""
+    failure = CaptureFailure(
+        f"{failing.why} needs {failing} of sizes that dynamic_shapes declares",
+        None if failing.loc is None else Place(failing.loc.file, failing.loc.line),
+        "Give the sizes bounds, as in dg.Dim(name, min=...), or leave them out of dynamic_shapes.",
+    )
+    failure.capture = traced.capture
+    return failure
 
 
 def _vanished(graph: Graph, used: dict[Position, str]) -> list[Position]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import operator
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from dualgraph_compiler.dims import Dim, DimLike, differ, evaluate, symbols
+from dualgraph_compiler.dims import Dim, DimLike, differ, evaluate, solve, symbols
 from dualgraph_compiler.errors import ShapeError, UndecidedSize
-from dualgraph_compiler.graph import Graph
+from dualgraph_compiler.graph import Assumption, Graph
 
 from .watch import is_users
 
@@ -171,19 +171,34 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """The shapes that a graph is for: `fixed` ones, or sizes and symbols with answers of theirs."""
+    """The shapes that a graph is for: `fixed` ones, or sizes and symbols.
 
-    shapes: tuple[tuple[int | str | None, ...], ...]  # None: the graph itself checks that size
+    Of the symbols it knows the answers that the code was given, and what the graph assumes.
+    `composed` are sizes that are expressions in symbols: the graph itself checks them.
+    """
+
+    shapes: tuple[tuple[int | str | None, ...], ...]  # None: a composed one
     answers: tuple[Answer, ...] = ()
     is_fixed: bool = True
+    assumptions: tuple[Assumption, ...] = ()
+    composed: tuple[tuple[Position, Dim], ...] = ()
 
     @staticmethod
-    def of(graph: Graph, answers: Iterable[Answer]) -> Pattern:
+    def of(
+        graph: Graph, answers: Iterable[Answer], assumptions: Iterable[Assumption] = ()
+    ) -> Pattern:
         """The pattern of what a graph with its inputs was made for."""
         types = [v.type.shape for v in graph.inputs]
         pattern = tuple(tuple(d.name if isinstance(d, Dim) else d for d in t) for t in types)
         fixed = all(isinstance(d, int) for t in types for d in t)
-        return Pattern(pattern, tuple(answers), fixed)
+        composed = tuple(
+            ((i, axis), d)
+            for i, t in enumerate(types)
+            for axis, d in enumerate(t)
+            if isinstance(d, Dim) and d.name is None
+        )
+        known = tuple(dict.fromkeys(assumptions))
+        return Pattern(pattern, tuple(answers), fixed, known, composed)
 
     def fits(self, shapes: Shapes) -> bool:
         """Whether arguments of these shapes are right for the graph."""
@@ -197,7 +212,20 @@ class Pattern:
                         return False
                 elif want is not None and sizes.setdefault(want, n) != n:  # type: ignore[arg-type]
                     return False
-        return not self.answers or all(a.fits(sizes) for a in self.answers)
+        if self.answers and not all(a.fits(sizes) for a in self.answers):
+            return False
+        return not self.assumptions or self.failing(shapes) is None
+
+    def failing(self, shapes: Shapes) -> Assumption | None:
+        """The first thing that the graph assumes of sizes and that is not so for these."""
+        named: list[tuple[DimLike, int]] = [
+            (Dim(want), n)
+            for wanted, shape in zip(self.shapes, shapes, strict=True)
+            for want, n in zip(wanted, shape, strict=True)
+            if isinstance(want, str)
+        ]
+        env = solve([*named, *((d, shapes[i][axis]) for (i, axis), d in self.composed)])
+        return next((a for a in self.assumptions if not a.fits(env)), None)
 
     def answered(self) -> str:
         """The answers in words."""
@@ -205,6 +233,14 @@ class Pattern:
 
     def __str__(self) -> str:
         return ", ".join(f"[{', '.join(map(str, shape))}]" for shape in self.shapes)
+
+
+def assumed(graph: Graph) -> Iterator[Assumption]:
+    """What a graph, and those that its nodes hold, assume of sizes."""
+    yield from graph.assumptions
+    for node in graph.nodes:
+        for name in node.op.bodies:
+            yield from assumed(getattr(node.op, name))
 
 
 def dimensions(used: Mapping[Position, str]) -> dict[int, dict[int, Any]]:

@@ -53,6 +53,38 @@ def test_sizes_that_were_equal_by_chance_part() -> None:
     assert len(fast.graphs) == 3
 
 
+@pytest.mark.parametrize("dynamic", [True, None])
+@pytest.mark.parametrize("order", [(7, 9, 2, 5, 0, 3), (2, 7, 9, 0, 4)])
+def test_sizes_that_a_graph_is_not_right_for_have_graphs_of_their_own(
+    dynamic: bool | None, order: tuple[int, ...]
+) -> None:
+    def f(x: Any) -> Any:
+        return x[: x.shape[0] - 3] * 2  # the graph's slice counts from the start
+
+    fast = dg.compile(f, dynamic=dynamic)
+    for n in order:
+        x = dg.arange(n).float()
+        for grad in (False, True):
+            x.requires_grad_(grad)
+            assert fast(x).tolist() == f(x).tolist()
+        fast(x).sum().backward()
+        assert x.grad.tolist() == [2.0 if i < len(range(n)[: n - 3]) else 0.0 for i in range(n)]
+    big = [g for g in fast.graphs if g.assumptions]
+    assert len(big) == 2  # one without gradients, one with, for all sizes that it is right for
+
+
+def test_declared_sizes_that_the_graph_is_not_right_for_run_eagerly() -> None:
+    rows = dg.Dim("rows")
+    for spec, step in (({"x": {0: "n"}}, 1), ({"x": {0: rows * 2}}, 2)):
+        fast = dg.compile(lambda x: x[: x.shape[0] - 3] * 2, dynamic_shapes=spec)
+        for n in (8, 4 * step):
+            assert fast(dg.ones(n)).tolist() == [2.0] * (n - 3)
+        with pytest.warns(EagerFallbackWarning, match="test_cache.py.*dynamic_shapes"):
+            assert fast(dg.ones(2)).tolist() == [2.0]
+        assert fast(dg.ones(2)).tolist() == [2.0]
+        assert len(fast.graphs) == 1
+
+
 def test_a_branch_on_a_size_guards_how_it_came_out() -> None:
     def f(x: Any) -> Any:
         if x.shape[0] == 1:

@@ -54,6 +54,12 @@ class Assumption:
         """The same of other sizes."""
         return replace(self, left=substitute(self.left, env), right=substitute(self.right, env))
 
+    def fits(self, env: Mapping[str, int]) -> bool:
+        """Whether it holds of these sizes, or they do not tell."""
+        if not self.names() <= env.keys():
+            return True
+        return _HOLDS[self.relation](evaluate(self.left, env), evaluate(self.right, env))
+
     def __str__(self) -> str:
         return f"{self.left} {self.relation} {self.right}"
 
@@ -61,11 +67,8 @@ class Assumption:
 def check_assumptions(assumptions: Iterable[Assumption], env: Mapping[str, int]) -> None:
     """Raise FeedError for one that does not hold of these sizes; what they do not tell is left."""
     for a in assumptions:
-        names = a.names()
-        if not names <= env.keys():
-            continue
-        if not _HOLDS[a.relation](evaluate(a.left, env), evaluate(a.right, env)):
-            given = ", ".join(f"{name} = {env[name]}" for name in sorted(names))
+        if not a.fits(env):
+            given = ", ".join(f"{name} = {env[name]}" for name in sorted(a.names()))
             where = f" (at {a.loc.file}:{a.loc.line})" if a.loc is not None else ""
             raise FeedError(f"{a.why}{where}: the graph needs {a}, but {given}")
 
