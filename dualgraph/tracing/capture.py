@@ -149,6 +149,7 @@ class Capture:
         self._branches: set[Place] = set()
         self.entangled: dict[int, list[int]] = {}  # version cells, by identity
         self.no_gradient: CaptureFailure | None = None
+        self.uneven: CaptureFailure | None = None
         self._gradients: dict[Leaf, Tensor | None] = {}  # as slots are, of a graph that is built
         self._numbers: dict[Any, Tensor] = {}
         self._held: dict[int, Slot] = {}  # by the identity of what a slot holds
@@ -369,6 +370,16 @@ class Capture:
         if self.no_gradient is None:
             advice = "Put it under dg.no_grad() if no gradient is wanted, or use dg.scan."
             self.no_gradient = CaptureFailure(why, current_place(), advice)
+
+    def note_uneven(self, what: str) -> None:
+        """Note that gradients lead to other leaves in one branch of `what` than in the other."""
+        if self.uneven is None:
+            self.uneven = CaptureFailure(
+                f"the branches of {what} come from different parameters or inputs: those of the "
+                "branch not taken would get a gradient of zeros instead of none",
+                current_place(),
+                "Use dg.cond if zeros will do, or dg.no_grad() if no gradient is wanted.",
+            )
 
     def require_whole(self, what: str) -> None:
         """Raise unless the capture is of one whole call."""

@@ -83,10 +83,13 @@ class Traced:
         """Raise if calls are to be differentiated, and what was captured cannot be.
 
         Raises:
-            CaptureFailure: a loop whose number of steps depends on data may get a gradient.
+            CaptureFailure: a loop whose number of steps depends on data may get a gradient, or an
+                ``if`` would give zeros where eager code gives no gradient.
         """
-        failure = self.capture.no_gradient
-        if failure is not None and self.fns:
+        failure = self.capture.no_gradient if self.fns else None
+        if failure is None and (self.fns or self.grads):
+            failure = self.capture.uneven
+        if failure is not None:
             failure.capture = self.capture
             raise failure
 

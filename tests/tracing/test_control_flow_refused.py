@@ -242,3 +242,55 @@ def test_other_calls_of_the_function_are_captured() -> None:
         fast(dg.ones(2), True)
     fast(dg.ones(2), False)
     assert len(fast.graphs) == 1
+
+
+# -- gradients of what was not computed ------------------------------------------------------------
+
+
+class Either(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def forward(self, x):
+        if x.sum() > 0:
+            return self.one(x)
+        return self.other(x)
+
+
+def test_parameters_of_the_branch_not_taken_have_no_gradient() -> None:
+    model = Either()
+    fast = dg.compile(model)
+    with pytest.warns(EagerFallbackWarning, match="zeros instead of none.*x.sum\\(\\) > 0"):
+        fast(dg.ones(2)).sum().backward()
+    assert model.one.weight.grad is not None
+    assert model.other.weight.grad is None
+    assert not fast.graphs
+
+
+def test_whole_steps_leave_the_branch_not_taken_alone() -> None:
+    model = Either()
+    optimizer = dg.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.5)
+    before = model.other.weight.detach().clone()
+
+    @dg.compile
+    def step(x):
+        optimizer.zero_grad()
+        loss = model(x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    with pytest.warns(EagerFallbackWarning, match="zeros instead of none"):
+        step(dg.ones(2))
+    assert dg.equal(model.other.weight, before)
+
+
+def test_branches_on_different_parameters_are_captured_without_gradients() -> None:
+    model = Either()
+    fast = dg.compile(model, fullgraph=True)
+    with dg.no_grad():
+        for x in (dg.ones(2), -dg.ones(2)):
+            assert dg.allclose(fast(x), model(x))
+    assert len(fast.graphs) == 1
+    assert "if(" in str(dg.trace(model, dg.ones(2)))

@@ -59,7 +59,7 @@ class _Branches:
         if isinstance(one, Exception) or isinstance(other, Exception):
             return self.raising(one, other, then, orelse)
         (first, a, ours), (second, b, theirs) = one, other
-        merge = Merge(first, second)
+        merge = Merge(first, second, self.what)
         try:
             kind, value = merge_signals(merge, a, b)
         except Differ as error:

@@ -10,8 +10,10 @@ import numpy as np
 from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.types import TensorType
 
+from ..._dispatch import current_fn
 from ..._promote import cast
 from ..._tensor import Tensor
+from ...autograd.reach import parents, walked
 from ...control import apply_if
 from .. import tree
 from ..body import BodyCapture
@@ -55,11 +57,12 @@ class Pending:
 class Merge:
     """Collects what two branches give, and then records the If.
 
-    `place` gives messages the line of the ``if``.
+    `what` is the ``if``, for messages.
     """
 
-    def __init__(self, one: Region, other: Region) -> None:
+    def __init__(self, one: Region, other: Region, what: str) -> None:
         self.bodies = (one, other)
+        self.what = what
         self.pairs: list[tuple[Tensor, Tensor]] = []
         self.numbers: list[bool] = []
 
@@ -119,6 +122,10 @@ class Merge:
             [body.last_value_of(pair[i]) for pair in self.pairs]
             for i, body in enumerate(self.bodies)
         ]
+        if any(
+            not is_blank(a) and not is_blank(b) and _leaves(a) != _leaves(b) for a, b in self.pairs
+        ):
+            self.bodies[0].root.note_uneven(self.what)
         made = list(apply_if(pred, list(self.bodies), outputs))
         for t, pair in zip(made, self.pairs, strict=False):
             outside = [x for x, body in zip(pair, self.bodies, strict=True) if not body.made(x)]
@@ -168,9 +175,27 @@ def blank(value: Any) -> Any:
     def leaf(x: Any) -> Any:
         if type(x) is Number:
             return constant(x.kind(0))
-        return zeros(tuple(x.shape), dtype=x.dtype) if isinstance(x, Tensor) else x
+        if not isinstance(x, Tensor):
+            return x
+        made = zeros(tuple(x.shape), dtype=x.dtype)
+        made.__dict__[_BLANK] = True
+        return made
 
     return tree.map_leaves(leaf, value)
+
+
+_BLANK = "_blank"
+
+
+def is_blank(t: Tensor) -> bool:
+    """Whether nobody looks at `t`: made by `blank`."""
+    return _BLANK in t.__dict__
+
+
+def _leaves(t: Tensor) -> set[Any]:
+    """Where the tape ends that leads from `t`."""
+    fn = t._fn if t._base is None else current_fn(t)
+    return {entry for entry in walked([fn]) if not parents(entry)}
 
 
 # -- values ---------------------------------------------------------------------------------------
