@@ -53,6 +53,9 @@ class GraphReport:
             for i, line in enumerate(shown):
                 yield f"  {'' if i else f.name:<12} {line}"
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
 
 # Fields that hold many short names, shown one after the other.
 _NAMES = {"inputs", "results", "reads", "written", "replayed"}
