@@ -7,12 +7,13 @@ are *loose*: only their name is known.
 
 from __future__ import annotations
 
-import dis
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from inspect import CO_OPTIMIZED
 from types import CodeType
 from typing import Any, Literal, NamedTuple, TypeAlias
+
+from .opcodes import KNOWN, Instruction, instructions
 
 Kind: TypeAlias = Literal["local", "free", "global", "import", "attr", "item"]
 
@@ -67,13 +68,6 @@ class CodeFacts:
             self.uses.setdefault(path[:end], set()).add(BASE)
 
 
-class _Instruction(NamedTuple):
-    op: str
-    arg: Any
-    target: bool
-    method: bool = False
-
-
 _known: dict[CodeType, CodeFacts] = {}
 
 
@@ -85,41 +79,12 @@ def facts_of(code: CodeType) -> CodeFacts:
     return found
 
 
-def _simple(code: CodeType) -> Iterator[_Instruction]:
-    """The instructions in the vocabulary of one Python version, without those that do nothing."""
-    for i in dis.get_instructions(code):
-        op, arg, target = i.opname, i.argval, i.is_jump_target
-        if op in ("RESUME", "CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL", "NOT_TAKEN"):
-            continue
-        if op.startswith(("LOAD_FAST_", "STORE_FAST_")) and isinstance(arg, tuple):
-            first, second = op.removesuffix("_BORROW").rsplit("_FAST_", 1)[0], op
-            yield _Instruction("LOAD_FAST" if "LOAD" in first else "STORE_FAST", arg[0], target)
-            stores = second.endswith("STORE_FAST")
-            yield _Instruction("STORE_FAST" if stores else "LOAD_FAST", arg[1], False)
-        elif op.startswith("LOAD_FAST"):
-            yield _Instruction("LOAD_FAST", arg, target)
-        elif op == "LOAD_SMALL_INT":
-            yield _Instruction("LOAD_CONST", arg, target)
-        elif op == "LOAD_METHOD" or (op == "LOAD_ATTR" and _calls(i)):
-            yield _Instruction("LOAD_ATTR", arg, target, True)
-        elif op == "LOAD_NAME":
-            yield _Instruction("LOAD_GLOBAL", arg, target)
-        elif op == "BINARY_OP" and i.argrepr == "[]":
-            yield _Instruction("BINARY_SUBSCR", None, target)
-        else:
-            yield _Instruction(op, i.argrepr if op == "BINARY_OP" else arg, target)
-
-
-def _calls(i: dis.Instruction) -> bool:
-    return "NULL|self" in i.argrepr
-
-
 class _Reader:
     """Goes once through the instructions of a code object."""
 
     def __init__(self, code: CodeType) -> None:
         self.code = code
-        self.list = list(_simple(code))
+        self.list = list(instructions(code))
         self.facts = CodeFacts()
         flags = bool(code.co_flags & 4) + bool(code.co_flags & 8)
         count = code.co_argcount + code.co_kwonlyargcount + flags
@@ -133,13 +98,20 @@ class _Reader:
         self.once = {n for n, count in stored.items() if count == 1 and n not in arguments}
         self.aliases: dict[str, Path] = {}
         self.consumed: set[int] = set()
+        self.loaded: set[str] = set()  # names of variables loaded so far
+        for name in arguments & stored.keys():  # a comprehension may store to it, and put it back
+            self.facts.use((Step("local", name),), BASE)
 
     def read(self) -> CodeFacts:
-        facts = self.facts
+        facts, code = self.facts, self.code
         for at, i in enumerate(self.list):
             root = self._root(i)
+            if i.op == "LOAD_FAST":
+                self.loaded.add(i.arg)
             if root is not None:
                 self._follow(at, root)
+            elif i.op == "MATCH_CLASS":
+                self._matched(at)
             elif i.op == "IS_OP" and self._at(at - 1).op != "LOAD_CONST":
                 facts.compares_identity = True
             elif i.op == "LOAD_ATTR":
@@ -153,11 +125,58 @@ class _Reader:
                 continue
             elif i.op in ("STORE_GLOBAL", "DELETE_GLOBAL"):
                 facts.use((Step("global", i.arg),), STORE)
-            elif i.op in ("STORE_DEREF", "DELETE_DEREF") and i.arg in self.code.co_freevars:
+            elif i.op in ("STORE_DEREF", "DELETE_DEREF") and i.arg in code.co_freevars:
                 facts.use((Step("free", i.arg),), STORE)
+        for i in self.list:
+            if i.op not in KNOWN:
+                self._unknown(i)
+        if (Step("global", "super"),) in facts.uses and code.co_argcount:
+            facts.use((Step("local", code.co_varnames[0]),), BASE)  # it may not be loaded
+        for inner in code.co_consts:
+            if isinstance(inner, CodeType) and not inner.co_flags & CO_OPTIMIZED:
+                self._class_body(facts_of(inner))
         return facts
 
-    def _root(self, i: _Instruction) -> Path | None:
+    def _unknown(self, i: Instruction) -> None:
+        """Note all that an instruction may do of which nothing is known but the name in it."""
+        facts, code = self.facts, self.code
+        facts.wild = facts.compares_identity = True
+        roots: list[Step] = []
+        if i.arg in code.co_names:
+            facts.loose.add(i.arg)
+            facts.loose_stores.add(i.arg)
+            roots += [Step("global", i.arg), Step("import", i.arg)]
+        if i.arg in code.co_freevars:
+            roots.append(Step("free", i.arg))
+        for root in roots:
+            facts.use((root,), VALUE)
+            facts.use((root,), STORE)
+        for name in (*self.arguments, *self.aliases):  # it may load any of them
+            facts.use(self.aliases.get(name, (Step("local", name),)), VALUE)
+
+    def _matched(self, at: int) -> None:
+        """Note the attributes that ``case Class(0, name=0)`` reads."""
+        facts, names = self.facts, self._at(at - 1)
+        facts.loose.add("__match_args__")
+        if self._at(at).arg or names.op != "LOAD_CONST":
+            facts.wild = True  # those in __match_args__
+        else:
+            facts.loose.update(names.arg)
+
+    def _class_body(self, inner: CodeFacts) -> None:
+        """Note what the body of a class made here reads of the variables around it."""
+        for path, uses in inner.uses.items():
+            name = path[0].key
+            if path[0].kind != "free":
+                continue
+            if name in self.code.co_freevars or name in self.arguments:
+                kind: Kind = "free" if name in self.code.co_freevars else "local"
+                for how in uses:
+                    self.facts.use((Step(kind, name), *path[1:]), how)
+            else:
+                self.facts.loose.update(step.key for step in path if step.kind == "attr")
+
+    def _root(self, i: Instruction) -> Path | None:
         if i.op == "LOAD_FAST":
             if i.arg in self.arguments:
                 return (Step("local", i.arg),)
@@ -174,8 +193,8 @@ class _Reader:
             return (Step("global", i.arg),)
         return None
 
-    def _at(self, at: int) -> _Instruction:
-        return self.list[at] if at < len(self.list) else _Instruction("", None, False)
+    def _at(self, at: int) -> Instruction:
+        return self.list[at] if at < len(self.list) else Instruction("", None, False)
 
     def _ops(self, at: int, count: int) -> list[str]:
         return [self._at(at + k).op for k in range(count)]
@@ -203,7 +222,7 @@ class _Reader:
             elif self._ops(at, 2) == ["COPY", "LOAD_ATTR"] and i.arg == 1:
                 self._augmented(at, path)
                 return
-            elif self._ops(at, 2) == ["LOAD_CONST", "BINARY_SUBSCR"]:
+            elif self._ops(at, 2) == ["LOAD_CONST", "BINARY_SUBSCR"] and type(i.arg) is not slice:
                 path = (*path, Step("item", i.arg))
                 at += 2
             elif self._ops(at, 2) == ["LOAD_CONST", "STORE_SUBSCR"]:
@@ -218,7 +237,7 @@ class _Reader:
                 return
             elif i.op == "STORE_FAST" and i.arg in self.once:
                 self.aliases[i.arg] = path
-                facts.use(path, BASE)
+                facts.use(path, VALUE if i.arg in self.loaded else BASE)  # loaded in a loop
                 return
             else:
                 if not self._by_string(start, at, path):
@@ -227,7 +246,7 @@ class _Reader:
 
     def _by_string(self, start: int, at: int, path: Path) -> bool:
         """Note ``getattr(path, "name")`` and the like; whether it is that, with a constant name."""
-        before = self._at(start - 1) if start else _Instruction("", None, False)
+        before = self._at(start - 1) if start else Instruction("", None, False)
         if before.op != "LOAD_GLOBAL" or before.arg not in _BY_STRING:
             # The function itself is loaded: it is judged by the argument after it.
             return len(path) == 1 and path[0].kind == "global" and path[0].key in _BY_STRING

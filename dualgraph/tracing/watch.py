@@ -17,6 +17,7 @@ import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from inspect import CO_OPTIMIZED
 from io import IOBase
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, MethodType, ModuleType
@@ -29,7 +30,7 @@ from dualgraph_compiler.graph import Value
 from .._dispatch import captures
 from .._tensor import Tensor
 from . import bytecode
-from .bytecode import BASE, IDENTITY, INCREMENT, STORE, VALUE, CodeFacts, facts_of
+from .bytecode import BASE, IDENTITY, INCREMENT, STORE, VALUE, CodeFacts, Step, facts_of
 from .originals import original_of
 from .places import (
     COMPUTED,
@@ -227,8 +228,9 @@ class Watch:
         place: Place | None
         if root.kind == "local":
             place, value = None, values.get(root.key, MISSING)
-            if has_attributes(value):
-                self._meet(value, root.key)
+            for name, x in _inside(value, root.key):
+                if has_attributes(x):
+                    self._meet(x, name)
         elif root.kind == "import":
             place, value = None, sys.modules.get(root.key, MISSING)
             if has_attributes(value):
@@ -238,6 +240,8 @@ class Watch:
             value = place.get()
             if value is MISSING and STORE not in uses:
                 return
+        elif not code.co_flags & CO_OPTIMIZED:
+            return  # the body of a class: the function around it has these variables
         else:
             value = values.get(root.key, MISSING)
             which = (code, root.key, id(value))  # closures of one function have their own
@@ -290,7 +294,7 @@ class Watch:
         """Note what attributes hold that this code may assign to, of objects not known yet."""
         for x, name in self._reachable():
             held = vars(x) if hasattr(x, "__dict__") and not isinstance(x, type) else {}
-            for attribute in [*held] if facts.wild else facts.loose_stores:
+            for attribute in {*held, *facts.loose_stores} if facts.wild else facts.loose_stores:
                 place = Attribute(x, attribute, f"{name}.{attribute}")
                 if place.key not in self.seen:
                     self.see(place, place.get(), {STORE})
@@ -389,11 +393,17 @@ class Watch:
         """See the attributes, of objects met, whose names are read of objects not known."""
         names: set[str] = set()
         methods: set[str] = set()
-        wild = False
+        wild = supers = False
         for facts in self._facts:
             names |= facts.loose
             methods |= facts.loose_methods
             wild |= facts.wild
+            supers |= (Step("global", "super"),) in facts.uses
+        if supers:
+            for x, _ in list(self.objects.values()):
+                for base in type(x).__mro__[1:]:
+                    if has_attributes(base):
+                        self._meet(base, base.__name__)
         done: set[int] = set()
         while len(done) < len(self.objects) and len(done) < _MOST_OBJECTS:
             for key, (x, called) in list(self.objects.items()):

@@ -225,7 +225,8 @@ def test_refused(f, why, capsys) -> None:
 
 def test_code_without_source_is_refused() -> None:
     space = {}
-    exec("def f(x):\n    return x * 2 if x.sum() > 0 else x * 1\n", space)
+    text = "def f(x):\n    return x * 2 if x.sum() > 0 else x * 1\n"
+    exec(compile(text, "<not in any file>", "exec"), space)
     f = space["f"]
     with pytest.warns(EagerFallbackWarning, match="the source of 'f' is not known"):
         assert dg.compile(f)(dg.ones(2)).tolist() == [2, 2]
