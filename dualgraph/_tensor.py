@@ -258,11 +258,14 @@ class Tensor(Methods):
 
     @data.setter
     def data(self, value: Tensor) -> None:
-        if symbolic.open_graphs and captures.current is not None:
+        capture = captures.current if symbolic.open_graphs else None
+        if capture is not None and capture.root.whole:
+            capture.replace_data(self, value)
+        elif capture is not None:
             with autograd.no_grad():
                 inplace.assign(self, value)
-        else:
-            self._data = value._data
+        else:  # what shares memory with the old data does so no longer, but with `value`
+            self._data, self._ver, self._base = value._data, value._ver, None
             changes.note()
 
     @property

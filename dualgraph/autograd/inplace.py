@@ -190,6 +190,9 @@ def _untaped(base: Tensor, result: Tensor) -> bool:
 def _write_through(view: Tensor, base: Tensor, result: Tensor, capture: Any) -> None:
     """Write a view: the base becomes the write-back of the result through the view's ops."""
     info = view._base
+    if base._ver is not view._ver:
+        why = "a view is being modified inplace whose base has had other data assigned since"
+        raise AutogradError(why) if capture is None else capture.failure(why, "Clone the view.")
     if info.ops is None or (info.recorded is False and not _untaped(base, result)):
         raise AutogradError(
             "A view was created in no_grad mode and is being modified inplace with grad mode "

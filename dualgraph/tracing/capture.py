@@ -132,6 +132,9 @@ class Capture:
         self.paths: dict[int, dict[int, str]] = {}  # below a module, of those in it
         self.scope: list[str] = []
         self.whole = whole
+        # Tensors whose data was assigned, with the data, version cell and view they had.
+        self.replaced: dict[int, tuple[Tensor, Any, list[int], Any]] = {}
+        self._stand_ins: list[Any] = []  # alive, so that identities stay unique
         self.slots: dict[Any, Slot] = {}
         self.replay: list[Number | Effect | Guarded] = []
         self._effects = 0  # of them
@@ -185,8 +188,9 @@ class Capture:
         if written is not None:
             return written.value
         if self.writes:
-            if info is not None and info.ops is not None and id(info.base._data) in self.writes:
-                value = self.value_of(info.base)
+            base = None if info is None or info.ops is None else info.base
+            if base is not None and base._ver is t._ver and id(base._data) in self.writes:
+                value = self.value_of(base)
                 for op in info.ops:
                     value = self.add(op, [value])
                 return value
@@ -498,6 +502,39 @@ class Capture:
         else:
             before.value = value
 
+    def replace_data(self, t: Tensor, value: Tensor) -> None:
+        """``t.data = value``: views of `t`, and what else shares its memory, keep the old data."""
+        new = self.value_of(value)
+        made = new.node is not None or new.is_constant
+        own = made and type(value._data) is Value and value._base is None
+        if (
+            self is not self.root
+            or (t._base is not None and (t._fn is not None or type(t._data) is Value))
+            or not own
+            or value.dtype is not t.dtype
+            or value.shape != t.shape
+            or id(t) in self._held
+            or self._earlier.reads
+            or self._repeat is not None
+        ):
+            raise self.failure(
+                "data is assigned in a branch or hook, to a recorded view or an optimizer's state, "
+                "from the memory of another tensor, or of another dtype or shape",
+                "Use copy_() in a no_grad block, or assign a clone.",
+            )
+        self.value_of(t)  # what shows the old data reads it as this one's
+        self.require_own_memory(t)
+        self.entangle(value)  # a write to it would be one to `t`
+        kept = self.replaced.setdefault(id(t), (t, t._data, t._ver, t._base))
+        before = t._fn, t._ver[0]
+        t._ver, t._base = [t._ver[0]], None
+        if type(t._data) is Value:
+            t._data = new
+        else:
+            t._data = kept[1].copy()  # an identity of its own while tracing
+            self._stand_ins.append(t._data)
+            self.writes[id(t._data)] = Written(t, new, *before)
+
     def rebind(self, t: Tensor, value: Value) -> None:
         """Let tensor `t` of the graph stand for another value."""
         self.require_own_memory(t)
@@ -537,7 +574,11 @@ class Capture:
                 slot.leaf.grad = slot.before
         for leaf, before in self._gradients.items():
             leaf.grad = before
-        for w in self.writes.values():
+        for t, data, version, base in self.replaced.values():
+            t._ver, t._base = version, base
+            if type(data) is not Value:
+                t._data = data
+        for w in reversed(self.writes.values()):
             w.tensor._fn = w.fn
             w.tensor._ver[0] = w.version
 

@@ -129,6 +129,9 @@ class Entry:
                 outputs[i]._fn = Pick(node, i)
         for holder, index, recorded in traced.writes:
             target = resolved(holder, call)
+            if index in traced.replaced:
+                target.data = outputs[index]
+                continue
             if results[index] is target._data:  # computed where it belongs
                 target._bump_version()
                 continue
@@ -207,7 +210,7 @@ class Entry:
                 []
                 if self._is_recorded
                 else [
-                    *((i, holder) for holder, i, _ in traced.writes),
+                    *((i, h) for h, i, _ in traced.writes if i not in traced.replaced),
                     *((i, slot) for slot, i in traced.slot_writes),
                 ]
             )

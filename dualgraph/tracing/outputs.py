@@ -152,10 +152,18 @@ class Results:
         """Of what `t` is a view, and by what ops; None if it is none."""
         concrete = type(t._data) is not Value
         info = t._base
-        if info is not None and (info.ops is None or not info.recorded):
+        if info is not None and (
+            info.ops is None or not info.recorded or info.base._ver is not t._ver
+        ):
             return None
         base, ops = (t, ()) if info is None else (info.base, info.ops)
         if concrete:
+            if self._shows_replaced(t):
+                return None
+            of, _ = self._capture.reads.get(id(t._data), (t, None))
+            if of is not t:
+                same = "whose memory a result shows"
+                self._capture.guard(same, lambda: of._data is t._data, True)
             return t, ()
         if id(base) in self._argument:
             return self._argument[id(base)], ops
@@ -164,3 +172,10 @@ class Results:
         if info is not None and id(base) in self._shared:
             return self._tensor(base, "base"), ops
         return None
+
+    def _shows_replaced(self, t: Tensor) -> bool:
+        """Whether `t` is not one that had data assigned, but shows the old or the new data."""
+        replaced = self._capture.replaced.values()
+        return any(
+            t is not of and (t._data is of._data or t._data is data) for of, data, _, _ in replaced
+        )

@@ -51,8 +51,9 @@ class Traced:
     """What a trace found.
 
     `reads` are where the params come from, in the order of ``graph.params``; `writes` say what was
-    overwritten: with the output of that index, and whether the tape leads there. `slots` are those
-    that the trace depends on, `slot_writes` pairs of a slot and of the output that it was
+    overwritten: with the output of that index, and whether the tape leads there; outputs that are
+    `replaced` become the tensor's data, and what shared memory with it keeps the old. `slots` are
+    those that the trace depends on, `slot_writes` pairs of a slot and of the output that it was
     overwritten with, `grads` pairs of a leaf's slot and what became its gradient: an output, a
     tensor from outside, or None. `result` is the nested result with indices of graph outputs in
     place of tensors. `views` are outputs that are (views of) an argument, of state or of another
@@ -68,6 +69,7 @@ class Traced:
     reads: list[Read]
     result: Any = None
     writes: list[tuple[Holder, int, bool]] = field(default_factory=list)
+    replaced: set[int] = field(default_factory=set)
     slots: list[Slot] = field(default_factory=list)
     slot_writes: list[tuple[Slot, int]] = field(default_factory=list)
     grads: list[tuple[GradSlot, int | Tensor | None]] = field(default_factory=list)
@@ -354,9 +356,16 @@ def _finish(
     for i, (t, v) in enumerate(zip(inputs, graph.inputs, strict=True)):
         if t._data is not v:
             fn = t._fn if t._fn is not before.get(i) else None
+            if id(t) in capture.replaced:
+                traced.replaced.add(len(outputs))
             write(i, t._data, f"{v.name}.new", fn)
     for w in capture.writes.values():
-        name = capture.names.get(id(w.tensor._data), f"state{len(outputs)}")
+        data = w.tensor._data
+        if id(w.tensor) in capture.replaced:
+            if capture.writes.get(id(data)) is w:
+                traced.replaced.add(len(outputs))
+            data = capture.replaced[id(w.tensor)][1]
+        name = capture.names.get(id(data), f"state{len(outputs)}")
         write(w.tensor, w.value, f"{name}.new", w.tensor._fn if w.tensor._fn is not w.fn else None)
     for slot in capture.slots.values():
         _finish_slot(capture, traced, slot, declare)
