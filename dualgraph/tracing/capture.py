@@ -34,7 +34,7 @@ from .._dispatch import captures, current_fn, make, symbolic
 from ..autograd.tape import CustomNode, Leaf
 from . import questions as questions
 from .failure import CaptureFailure, Place, current_place, user_frame
-from .notes import Note, NoteKind
+from .notes import Branch
 from .replay import Call, Effect, EntrySlot, GradSlot, Guarded, Number, Slot
 from .spans import Spans
 
@@ -116,7 +116,7 @@ class Capture:
 
     With `whole` the capture is of one call that will be replayed as such: gradients and the state
     of optimizers are `slots` then, and `replay` lists the Python data that the call reads or
-    changes (see :mod:`.replay`). `notes` are for reports.
+    changes (see :mod:`.replay`). `branches` are for reports.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Capture:
         self.slots: dict[Any, Slot] = {}
         self.replay: list[Number | Effect | Guarded] = []
         self._effects = 0  # of them
-        self.notes: list[Note] = []
+        self.branches: list[Branch] = []
         self.failures: list[CaptureFailure] = []
         self.watch: Watch | None = None  # of the Python data read meanwhile
         self._repeat: _Repeat | None = None
@@ -341,17 +341,13 @@ class Capture:
             f"data of {self.names.get(id(t._data), 'a tensor')}", lambda: _bytes(t), _bytes(t)
         )
 
-    def note(self, kind: NoteKind, what: str) -> None:
-        """Keep for reports that the user's line which runs now had this consequence."""
-        self.notes.append(Note(kind, what, self.location()))
-
     def note_branch(self, place: Place | None) -> None:
         """Note, once, that the graph decides what the user's expression at `place` decides."""
         if place is None or place in self._branches:
             return
         self._branches.add(place)
         where = Location(place.file, place.line, place.function, ".".join(self.scope))
-        self.notes.append(Note("branch", f"`{place.expression}` decides in the graph", where))
+        self.branches.append(Branch(place.expression, where))
 
     def assume(self, assumption: Assumption) -> None:
         """Let the graph take something of symbolic sizes for granted, for the user's line."""

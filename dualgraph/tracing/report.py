@@ -128,7 +128,7 @@ def _graph(kind: Kind, cached: Cached) -> GraphReport:
         constants=tuple(_constants(graph)),
         guarded=tuple(_guarded(cached, capture.replay)),
         replayed=tuple(_replayed(capture.replay)),
-        branches=tuple(str(n) for n in capture.notes if n.kind == "branch"),
+        branches=tuple(map(str, capture.branches)),
     )
 
 

@@ -510,15 +510,14 @@ def test_onnx_runtime_takes_both_ways(f) -> None:
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_notes_and_nodes_name_the_line() -> None:
+def test_branches_and_nodes_name_the_line() -> None:
     from dualgraph.tracing.trace import trace_call
 
     traced = trace_call(branches, (dg.ones(3),), {})
     line = branches.__code__.co_firstlineno + 1
-    notes = [n for n in traced.capture.notes if n.kind == "branch"]
-    assert [(n.what, n.where.line) for n in notes] == [
-        ("`x.sum() > 0` decides in the graph", line),
-        ("`x.max() > 0` decides in the graph", line + 4),
+    assert [(b.expression, b.where.line) for b in traced.capture.branches] == [
+        ("x.sum() > 0", line),
+        ("x.max() > 0", line + 4),
     ]
     node = next(n for n in traced.graph.nodes if n.op.name == "if")
     assert (node.loc.line, node.loc.function) == (line, "branches")
