@@ -15,7 +15,7 @@ from dualgraph_models import char_lstm, gpt
 from dualgraph_models.digits_cnn import DigitsCNN
 from dualgraph_models.mlp import MLP
 from dualgraph_models.with_torch import with_torch
-from dualgraph_runtime import InferenceSession
+from dualgraph_runtime import InferenceSession, SessionOptions
 
 from . import peers
 from .harness import Row, Work
@@ -168,11 +168,14 @@ def digits_inference(threads: int) -> Row:
 
 
 def _inference(title: str, model: nn.Module, shape: tuple[int, ...], threads: int) -> Row:
-    """Eager, compiled, our runtime and the peers' on one model."""
+    """Eager, compiled, our runtime interpreted and native, and the peers', on one model."""
     model.eval()
     x = dg.tensor(_normal(*shape))
     proto = dg.onnx.export(model, (x,)).SerializeToString()
     session = InferenceSession(proto)
+    options = SessionOptions()
+    options.execution = "native"
+    native = InferenceSession(proto, options)
     name = session.get_inputs()[0].name
     feed = {name: x.numpy()}
     fast = dg.compile(model)
@@ -189,6 +192,7 @@ def _inference(title: str, model: nn.Module, shape: tuple[int, ...], threads: in
         "dualgraph eager": eager,
         "dualgraph traced": compiled,
         "dualgraph runtime": lambda: session.run(None, feed),
+        "dualgraph runtime, native": lambda: native.run(None, feed),
     }
     other = peers.onnxruntime_session(proto, threads)
     if other is not None:
@@ -196,7 +200,8 @@ def _inference(title: str, model: nn.Module, shape: tuple[int, ...], threads: in
     torch = peers.torch(threads)
     if torch is not None and isinstance(model, DigitsCNN):
         work["torch eager"] = _torch_digits(torch, model, x.numpy())
-    return Row(title, work, ours=("dualgraph eager", "dualgraph traced", "dualgraph runtime"))
+    ours = tuple(who for who in work if who.startswith("dualgraph"))
+    return Row(title, work, ours=ours)
 
 
 def _torch_digits(torch: Any, model: nn.Module, x: Any) -> Work:
