@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import time
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -330,6 +330,7 @@ def _guards_of(capture: Capture) -> Guards:
         if watch.is_outside(seen.place) and seen.place.key not in slots
         for guard in guards_of(seen, lambda t: id(t) in read)
     ]
+    guards += _aliases(capture, read)
     guards += [
         Guard(Method(cls, name), "v is value", found, value=found)
         for (cls, name), found in watch.methods.items()
@@ -339,3 +340,16 @@ def _guards_of(capture: Capture) -> Guards:
     for module in list(modules.values()):  # those never called, such as a ParameterList, as well
         modules.update((id(m), m) for m in module.modules())
     return Guards(guards, [t for t, _ in capture.reads.values()], modules.values())
+
+
+def _aliases(capture: Capture, read: set[int]) -> Iterator[Guard]:
+    """That tensors found outside share one array still with the one that is read for both."""
+    assert capture.watch is not None
+    by_array = {id(t._data): t for t, _ in capture.reads.values()}
+    for seen in capture.watch.seen.values():
+        value = seen.before.value
+        if isinstance(value, Tensor) and id(value) not in read:
+            t = by_array.get(id(value._data))
+            if t is not None and capture.watch.is_outside(seen.place):
+                test = "v is value and v._data is t._data"
+                yield Guard(seen.place, test, value, value=value, t=t)

@@ -181,3 +181,19 @@ def test_a_constant_assigned_is_a_new_tensor_at_every_call() -> None:
         assert w.tolist() == [0.0, 0.0, 0.0]
         w.add_(1)
     assert len(f.graphs) == 1
+
+
+@pytest.mark.parametrize("detached_first", [True, False])
+def test_a_detached_tensor_kept_outside_is_told_from_what_it_was_made_from(detached_first) -> None:
+    weight = dg.ones(2)
+    kept = weight.detach()
+
+    def f(x):
+        return kept * 10 + x * weight if detached_first else x * weight + kept * 10
+
+    fast = dg.compile(f)
+    assert fast(dg.ones(2)).tolist() == [11, 11]
+    weight.data = dg.zeros(2)
+    for _ in range(2):
+        assert fast(dg.ones(2)).tolist() == [10, 10]
+    assert len(fast.graphs) == 2
