@@ -260,7 +260,9 @@ class Tensor(Methods):
     def data(self, value: Tensor) -> None:
         capture = captures.current if symbolic.open_graphs else None
         if capture is not None and capture.root.whole:
-            capture.replace_data(self, value)
+            from .tracing.data_assigned import replace_data
+
+            replace_data(capture, self, value)
         elif capture is not None:
             with autograd.no_grad():
                 inplace.assign(self, value)

@@ -298,6 +298,8 @@ def _repeating(g: Any, stream: _Stream | None) -> AbstractContextManager[None]:
     capture = captures.current
     if capture is None:
         return nullcontext() if stream is None else stream.again()
+    from ..tracing.phases import repeating
+
     arrived = [x for x in (g if isinstance(g, list | tuple) else (g,)) if x is not None]
     values = [x if type(x) is Value else capture.value_of(x) for x in arrived[:1]]
-    return capture.repeating(values, {} if stream is None else stream.values())
+    return repeating(capture, values, {} if stream is None else stream.values())

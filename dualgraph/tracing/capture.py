@@ -15,7 +15,7 @@ import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +25,6 @@ from dualgraph_compiler.dtypes import DType, float64
 from dualgraph_compiler.errors import TraceError
 from dualgraph_compiler.graph import Assumption, Graph, Location, Value
 from dualgraph_compiler.ops import REGISTRY, Op
-from dualgraph_compiler.ops.barrier import Barrier
 from dualgraph_compiler.ops.base import array_module
 from dualgraph_compiler.ops.convert import Cast
 from dualgraph_compiler.types import TensorType
@@ -35,8 +34,8 @@ from ..autograd.tape import CustomNode, Leaf
 from . import questions as questions
 from .failure import CaptureFailure, Place, current_place, user_frame
 from .notes import Branch
+from .phases import Later, Repeat, Writes, Written
 from .replay import Call, Effect, EntrySlot, GradSlot, Guarded, Number, Slot
-from .spans import Spans
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -54,57 +53,6 @@ class Source(CustomNode):
     def run(self, g: Any, create_graph: bool) -> Sequence[Any]:
         """Nothing: gradients end here."""
         return ()
-
-
-@dataclass
-class Later:
-    """State that was read and written in one phase, and where its tape begins (`sources`)."""
-
-    reads: dict[int, tuple[Tensor, Value]] = field(default_factory=dict)
-    writes: Writes = field(default_factory=lambda: Writes())
-    sources: list[tuple[Tensor, Any]] = field(default_factory=list)
-
-
-@dataclass
-class Written:
-    """State that was overwritten: the tensor, its value now, its tape entry and version before."""
-
-    tensor: Tensor
-    value: Value
-    fn: Any
-    version: int
-
-
-class Writes(dict[int, Written]):
-    """What was written, by the identity of arrays, and in what memory."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spans = Spans()
-
-    def __setitem__(self, key: int, written: Written) -> None:
-        super().__setitem__(key, written)
-        self.spans.add(written.tensor._data)
-
-
-class _Repeat:
-    """What is recorded again: values `made` by it, and barriers for those from before."""
-
-    def __init__(self, after: tuple[Value, ...]) -> None:
-        self.made: set[Value] = set()
-        self._after = after
-        self._barriers: dict[Value, Value] = {}
-
-    def value(self, capture: Capture, value: Value) -> Value:
-        """`value`, through a barrier if it is from before and not a param or constant."""
-        if value in self.made or (value.node is None and value not in capture.graph.inputs):
-            return value
-        found = self._barriers.get(value)
-        if found is None:
-            found = capture.graph.call(Barrier(), (value, *self._after))
-            self._barriers[value] = found
-            self.made.add(found)
-        return found
 
 
 class Capture:
@@ -134,15 +82,15 @@ class Capture:
         self.whole = whole
         # Tensors whose data was assigned, with the data, version cell and view they had.
         self.replaced: dict[int, tuple[Tensor, Any, list[int], Any]] = {}
-        self._stand_ins: list[Any] = []  # alive, so that identities stay unique
+        self.stand_ins: list[Any] = []  # alive, so that identities stay unique
         self.slots: dict[Any, Slot] = {}
         self.replay: list[Number | Effect | Guarded] = []
-        self._effects = 0  # of them
+        self.effects_made = 0  # of them
         self.branches: list[Branch] = []
         self.failures: list[CaptureFailure] = []
         self.watch: Watch | None = None  # of the Python data read meanwhile
-        self._repeat: _Repeat | None = None
-        self._earlier = Later()  # while in a later phase: what was read and written before
+        self.repeat: Repeat | None = None
+        self.earlier = Later()  # while in a later phase: what was read and written before
         # With `converting`, functions run with their control flow rewritten (see `.convert`).
         # `unset` says of variables that control flow on data left without a value why that is.
         self.converting = False
@@ -155,7 +103,7 @@ class Capture:
         self.uneven: CaptureFailure | None = None
         self._gradients: dict[Leaf, Tensor | None] = {}  # as slots are, of a graph that is built
         self._numbers: dict[Any, Tensor] = {}
-        self._held: dict[int, Slot] = {}  # by the identity of what a slot holds
+        self.held: dict[int, Slot] = {}  # by the identity of what a slot holds
         self._kept: list[Tensor] = []  # alive, so that identities stay unique
         self._tracing = Call(())
         self._taken: set[str] = set()
@@ -168,7 +116,7 @@ class Capture:
     def value_of(self, t: Tensor) -> Value:
         """The graph value that stands for `t`."""
         value = self._value_of(t)
-        return value if self._repeat is None else self._repeat.value(self, value)
+        return value if self.repeat is None else self.repeat.value(self, value)
 
     def _value_of(self, t: Tensor) -> Value:
         data = t._data
@@ -198,10 +146,10 @@ class Capture:
         if type(t._fn) is Leaf:
             self.track(t._fn, t)
         found = self.reads.get(id(data))
-        if found is None and self._repeat is not None and id(data) not in self._earlier.writes:
-            found = self._earlier.reads.get(id(data))  # what is repeated reads what it read then
+        if found is None and self.repeat is not None and id(data) not in self.earlier.writes:
+            found = self.earlier.reads.get(id(data))  # what is repeated reads what it read then
         if found is None:
-            slot = self._held.get(id(t))
+            slot = self.held.get(id(t))
             if slot is not None and slot.proxy is not None:
                 slot.observed = True
                 self.guard("which tensor holds the state", lambda: slot.read(Call(())) is t, True)
@@ -293,13 +241,13 @@ class Capture:
 
     def _add_slot(self, slot: Slot, now: Tensor, name: str) -> Tensor:
         slot.value = self.graph.add_param(now._data, self._free_name(name))
-        self._held[id(now)] = slot
+        self.held[id(now)] = slot
         self._kept.append(now)
         return make(slot.value)
 
     def number(self, key: Any, name: str, read: Callable[[], Any]) -> Tensor:
         """What `read` gives at each call, at this point of it, as a 0-d float64."""
-        effects = self._effects
+        effects = self.effects_made
         found = self._numbers.get((key, name, effects))
         if found is None:
             name = self._free_name(name)
@@ -321,7 +269,7 @@ class Capture:
             step = Effect(act, save)
             step.run(self._tracing)
         self.replay.append(step)
-        self._effects += 1
+        self.effects_made += 1
 
     def guard(self, what: str, read: Callable[[], Any], expected: Any) -> None:
         """The traced graph fits only calls for which `read` gives `expected`."""
@@ -409,8 +357,8 @@ class Capture:
             raise self.failure(str(error)) from error
         finally:
             self.graph.loc = saved
-        if self._repeat is not None:
-            self._repeat.made.update(made if isinstance(made, tuple) else (made,))
+        if self.repeat is not None:
+            self.repeat.made.update(made if isinstance(made, tuple) else (made,))
         return made
 
     def off_tape(self, values: Sequence[Value], edges: Sequence[Any]) -> Sequence[Value]:
@@ -489,7 +437,7 @@ class Capture:
         """Note that state tensor `t` was overwritten with `value`."""
         self.require_own_memory(t)
         before = self.writes.get(id(t._data))
-        slot = None if id(t._data) in self.reads else self._held.get(id(t))
+        slot = None if id(t._data) in self.reads else self.held.get(id(t))
         if slot is not None and slot.proxy is not None:
             self.value_of(t)  # which guards that the slot holds `t`
             slot.proxy._data = value
@@ -497,39 +445,6 @@ class Capture:
             self.writes[id(t._data)] = Written(t, value, t._fn, t._ver[0])
         else:
             before.value = value
-
-    def replace_data(self, t: Tensor, value: Tensor) -> None:
-        """``t.data = value``: views of `t`, and what else shares its memory, keep the old data."""
-        new = self.value_of(value)
-        made = new.node is not None or new.is_constant
-        own = made and type(value._data) is Value and value._base is None
-        if (
-            self is not self.root
-            or (t._base is not None and (t._fn is not None or type(t._data) is Value))
-            or not own
-            or value.dtype is not t.dtype
-            or value.shape != t.shape
-            or id(t) in self._held
-            or self._earlier.reads
-            or self._repeat is not None
-        ):
-            raise self.failure(
-                "data is assigned in a branch or hook, to a recorded view or an optimizer's state, "
-                "from the memory of another tensor, or of another dtype or shape",
-                "Use copy_() in a no_grad block, or assign a clone.",
-            )
-        self.value_of(t)  # what shows the old data reads it as this one's
-        self.require_own_memory(t)
-        self.entangle(value)  # a write to it would be one to `t`
-        kept = self.replaced.setdefault(id(t), (t, t._data, t._ver, t._base))
-        before = t._fn, t._ver[0]
-        t._ver, t._base = [t._ver[0]], None
-        if type(t._data) is Value:
-            t._data = new
-        else:
-            t._data = kept[1].copy()  # an identity of its own while tracing
-            self._stand_ins.append(t._data)
-            self.writes[id(t._data)] = Written(t, new, *before)
 
     def rebind(self, t: Tensor, value: Value) -> None:
         """Let tensor `t` of the graph stand for another value."""
@@ -578,43 +493,6 @@ class Capture:
             w.tensor._fn = w.fn
             w.tensor._ver[0] = w.version
 
-    @contextmanager
-    def later(self) -> Iterator[Later]:
-        """Go on recording as of a later time: state is read and overwritten anew.
-
-        Raises:
-            TraceError: gradients kept in leaves, or Python data, are read or changed.
-        """
-        before = self.reads, self.writes, self.sources, self.slots
-        self._earlier = Later(self.reads, self.writes)
-        count = len(self.replay)
-        later = Later()
-        self.reads, self.writes = later.reads, later.writes
-        self.sources, self.slots = dict(self.sources), dict(self.slots)
-        try:
-            with self:
-                yield later
-            new = [slot for key, slot in self.slots.items() if key not in before[3]]
-            if len(self.replay) > count or any(slot.observed for slot in new):
-                raise TraceError(
-                    "the backward pass of a compiled function reads gradients or Python data (in "
-                    "a hook, or the backward of a custom Function); this cannot be captured"
-                )
-            later.sources += [s for fn, s in self.sources.items() if fn not in before[2]]
-        finally:
-            for key, slot in self.slots.items():
-                if key not in before[3] and type(slot) is GradSlot:
-                    slot.leaf.grad = slot.before
-            for w in later.writes.values():
-                w.tensor._fn = w.fn
-                w.tensor._ver[0] = w.version
-            self.reads, self.writes, self.sources, self.slots = before
-            self._earlier = Later()
-            self.outside.clear()
-            del self.replay[count:]
-            self._effects = sum(type(r) is Effect for r in self.replay)
-            self.close()
-
     def state_value(self, t: Tensor) -> Value | None:
         """The value that state tensor `t` has now; None while it was not read."""
         written = self.writes.get(id(t._data))
@@ -622,30 +500,6 @@ class Capture:
             return written.value
         found = self.reads.get(id(t._data))
         return None if found is None else found[1]
-
-    @contextmanager
-    def repeating(self, after: Sequence[Value], state: Mapping[Tensor, Value]) -> Iterator[None]:
-        """Record again what was recorded before, with nodes that no pass merges with those.
-
-        They read values from before through barriers, which follow `after`; state has the values
-        `state`, and afterwards those it had.
-        """
-        outer, self._repeat = self._repeat, _Repeat(tuple(after))
-        before = {id(t._data): self.writes.get(id(t._data)) for t in state}
-        for t, value in state.items():
-            again = self.graph.call(Barrier(), (value,))
-            self._repeat.made.add(again)
-            self.writes[id(t._data)] = Written(t, again, t._fn, t._ver[0])
-        try:
-            yield
-        finally:
-            self._repeat = outer
-            for t in state:
-                written = before[id(t._data)]
-                now = self.writes.pop(id(t._data))
-                t._ver[0] = now.version
-                if written is not None:
-                    self.writes[id(t._data)] = written
 
     # -- being current ----------------------------------------------------------------------------
 

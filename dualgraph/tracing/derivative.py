@@ -31,6 +31,7 @@ from ..autograd.recompute import StandIn
 from .attributes import changes_of, restore
 from .capture import Capture, Source
 from .failure import CaptureFailure, Place
+from .phases import later
 from .program import Program
 from .trace import Holder, Read
 from .watch import Watch
@@ -191,7 +192,7 @@ class _Walk:
         # Hooks of outside leaves run where their gradients arrive, outside.
         hooks = [(fn, fn.hooks) for fn in targets]
         self._watch = Watch(type(self).__init__) if self._runs_code(taped, given) else None
-        with capture.later() as self.later, self._watch or nullcontext():
+        with later(capture) as self.later, self._watch or nullcontext():
             try:
                 for fn in targets:
                     fn.hooks = None

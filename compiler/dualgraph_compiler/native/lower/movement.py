@@ -13,11 +13,12 @@ from typing import Any, Protocol, TypeAlias
 from ...dims import Dim, Shape, product
 from ...dtypes import bool_, float64, int64
 from ...graph import Node
-from ...ops.base import REGISTRY, Op
+from ...ops.base import Op
 from ..index import Index, Part, known_less, reshaped
 from ..loops import Expr, Guard, Holds, Position
 from ..scalars import cast, const, guarded, size, where
 from ..windows import Windows
+from .registry import registering, unlisted
 
 Coords: TypeAlias = Sequence[Index]
 
@@ -32,27 +33,15 @@ class Reader(Protocol):
 
 Rule: TypeAlias = Callable[[Any, Node, Coords, Reader], Expr]
 RULES: dict[type[Op], Rule] = {}
+_rule = registering(RULES)
 
 
 def why_not(node: Node) -> str | None:
     """Why a node cannot be read through; None where it can."""
     op: Any = node.op
-    if type(op) not in RULES:
-        return f"{op.name} has no native form yet"
-    if any(v.dtype.is_complex for v in [*node.inputs, *node.outputs]):
-        return "complex numbers have no native form yet"
     if op.name == "pad_mode" and sum(any(p) for p in op.pads) > 2:
         return "padding of more than two axes with its own elements has no native form yet"
-    return None
-
-
-def _rule(*names: str) -> Callable[[Rule], Rule]:
-    def add(rule: Rule) -> Rule:
-        for name in names:
-            RULES[REGISTRY[name]] = rule
-        return rule
-
-    return add
+    return unlisted(node, RULES)
 
 
 def _shape(node: Node, operand: int = 0) -> Shape:

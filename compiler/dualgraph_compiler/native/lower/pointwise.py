@@ -18,9 +18,11 @@ from ...ops.base import REGISTRY, Op
 from ...ops.extremum import in_range
 from ..loops import Call, Const, Expr, walk
 from ..scalars import NARROW, call, cast, const, is_float, like, test, truth, where, widen
+from .registry import registering, unlisted
 
 Rule: TypeAlias = Callable[..., Expr]
 RULES: dict[type[Op], Rule] = {}
+_rule = registering(RULES)
 
 
 def lower_pointwise(op: Op, args: list[Expr], dtype: DType) -> Expr:
@@ -34,20 +36,7 @@ def lower_pointwise(op: Op, args: list[Expr], dtype: DType) -> Expr:
 
 def why_not(node: Node) -> str | None:
     """Why a pointwise node cannot be lowered; None where it can."""
-    if type(node.op) not in RULES:
-        return f"{node.op.name} has no native form yet"
-    if any(v.dtype.is_complex for v in [*node.inputs, *node.outputs]):
-        return "complex numbers have no native form yet"
-    return None
-
-
-def _rule(*names: str) -> Callable[[Rule], Rule]:
-    def add(rule: Rule) -> Rule:
-        for name in names:
-            RULES[REGISTRY[name]] = rule
-        return rule
-
-    return add
+    return unlisted(node, RULES)
 
 
 def _simple(primitives: dict[str, str]) -> None:
