@@ -16,7 +16,7 @@ from ..dims import Dim, DimLike, product
 from ..graph import Node, Value
 from ..graph.text import Namer, node_text
 from .fuse import Place, Step, StepKind
-from .index import Axis, Index, flatten, of_axis, row_major
+from .index import Axis, Index, flatten, of_axis, unflatten
 from .loops import (
     Buffer,
     Declare,
@@ -238,10 +238,9 @@ class _Scheduler:
             self.loop_of.update({a.number: joined for a in group})
             if len(group) == 1:
                 continue
-            at = of_axis(joined)
-            for axis, step in zip(group, row_major(tuple(a.extent for a in group)), strict=True):
-                at_axis = at // step
-                coords[axis.number] = at_axis if axis is group[0] else at_axis % axis.extent
+            extents = tuple(a.extent for a in group)
+            for axis, at in zip(group, unflatten(of_axis(joined), extents), strict=True):
+                coords[axis.number] = at
         return self._arranged(coords, axes, folded)
 
     def _walks_on(self, a: Axis, b: Axis, indices: list[Index], folded: frozenset[int]) -> bool:
@@ -514,10 +513,8 @@ def _concat(node: Node, reading: Reading, buffer: BufferOf, names: Namer) -> Ker
     joined: int = node.op.attributes()["axis"]
     body: list[Stmt] = []
     start: DimLike = 0
-    number = 0
     for v in node.inputs:
-        axes = [Axis(number + i, d) for i, d in enumerate(v.shape)]
-        number += len(axes)
+        axes = [Axis(i, d) for i, d in enumerate(v.shape)]
         at = [of_axis(a) for a in axes]
         target = [c + start if i == joined else c for i, c in enumerate(at)]
         stmts: list[Stmt] = [Store(buffer(out), flatten(target, out.shape), reading(v, at))]

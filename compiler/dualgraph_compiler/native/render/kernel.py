@@ -6,14 +6,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ...dtypes import DType, bool_
-from ..index import Axis
+from ..index import Axis, Index
 from ..loops import (
     Call,
     Declare,
+    Expr,
     Finish,
+    Holds,
     Kernel,
     Let,
+    Load,
     Loop,
+    Position,
+    Ref,
     Stmt,
     Store,
     Update,
@@ -21,7 +26,7 @@ from ..loops import (
 )
 from ..lower.library import Pack
 from ..lower.pointwise import is_costly
-from .expressions import Lanes, Scope, Writer
+from .expressions import LANE_AXIS, Lanes, Scope, Writer
 from .integers import CHECKED
 from .prelude import Prelude
 from .types import Sizes, literal, memory, register, register_bytes
@@ -75,10 +80,10 @@ class KernelText:
     # -- lanes ------------------------------------------------------------------------------------
 
     def _widest(self) -> int:
-        dtypes: list[DType] = []
-        for e in expressions(self.kernel.body):
-            dtypes.append(e.dtype)
-        return max((register_bytes(d) for d in dtypes if d is not bool_), default=1)
+        """Bytes of the widest number that lanes hold; what is the same in all stays a scalar."""
+        return max(
+            (register_bytes(d) for d in _in_lanes(self.kernel.body) if d is not bool_), default=1
+        )
 
     def _lane_count(self) -> int:
         """How many elements a vector holds, by the widest number in the kernel."""
@@ -303,6 +308,45 @@ def _statements(body: Iterable[Stmt]) -> Iterable[Stmt]:
 
 def _loops(body: Iterable[Stmt]) -> list[Loop]:
     return [s for s in _statements(body) if isinstance(s, Loop)]
+
+
+def _in_lanes(body: Iterable[Stmt]) -> list[DType]:
+    """The dtypes of what differs from lane to lane, and of the operands beside it."""
+    lanes = {s.axis for s in _loops(body) if s.lanes}
+    varying: set[str] = set()
+    found: list[DType] = []
+
+    def moves(index: Index) -> bool:
+        return any(a in lanes or a.number == LANE_AXIS for a in index.axes())
+
+    def varies(e: Expr) -> bool:
+        if isinstance(e, Ref):
+            answer = e.name in varying
+        elif isinstance(e, Call):
+            each = [varies(a) for a in e.args]
+            answer = any(each)
+            found.extend(a.dtype for a in e.args if answer)
+        elif isinstance(e, Load | Holds):
+            places = [g.index for g in e.guards] + ([e.at] if isinstance(e, Load) else [])
+            answer = any(map(moves, places))
+        else:
+            answer = isinstance(e, Position) and moves(e.at)
+        if answer:
+            found.append(e.dtype)
+        return answer
+
+    def visit(stmts: Iterable[Stmt], inside: bool) -> None:
+        for s in stmts:
+            if isinstance(s, Loop):
+                visit(s.body, inside or s.lanes)
+            elif (isinstance(s, Let) and varies(s.expr)) or (isinstance(s, Finish) and inside):
+                varying.add(s.name)
+            elif isinstance(s, Update | Store):
+                varies(s.expr)
+                found.append(s.expr.dtype)
+
+    visit(body, False)
+    return found
 
 
 def _updates(loop: Loop, name: str) -> bool:
