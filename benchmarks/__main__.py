@@ -68,7 +68,8 @@ def show(row: Any) -> None:
 
 def machine() -> str:
     """The machine's class: processor, vector width, usable cores."""
-    from dualgraph.cli.env import cpu_name, usable_cpus
+    from dualgraph.cli.env import cpu_name
+    from dualgraph_runtime.native.processes import usable_cpus
 
     return f"{cpu_name()}, {usable_cpus()} cores"
 

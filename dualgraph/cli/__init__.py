@@ -19,6 +19,7 @@ from dualgraph.cli.text import printable
 from dualgraph_compiler.errors import DualGraphError
 
 _COMMANDS = {
+    "cache": "compiled code kept on disk: where, how much; clear it",
     "contrast": "one computation five ways: code, gradients and timings side by side",
     "demo": "train, trace, optimise, export and run a digit classifier, start to end",
     "env": "versions and hardware, for bug reports",

@@ -14,6 +14,7 @@ import click
 
 from dualgraph import __version__
 from dualgraph.cli.text import printable
+from dualgraph_runtime.native.processes import usable_cpus
 
 _PACKAGES = (
     "numpy",
@@ -46,13 +47,6 @@ def command() -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         click.echo(f"{name:<{width}}  {printable(value)}")
-
-
-def usable_cpus() -> int:
-    """How many CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cpu_name() -> str:

@@ -24,7 +24,7 @@ class GraphOptimizationLevel(enum.IntEnum):
 
 
 _KNOWN = ("graph_optimization_level", "optimized_model_filepath", "free_dimensions", "execution")
-_EXECUTIONS = ("native", "interpreter")
+_EXECUTIONS = ("auto", "native", "interpreter")
 
 # ONNX Runtime's options about speed and logging. Programs set them as a matter of course and no
 # result depends on them, so they may be set here too; nothing reads them.
@@ -50,8 +50,9 @@ class SessionOptions:
         optimized_model_filepath: where to write the optimised graph, as ONNX.
         execution: "native" compiles the graph to C, on a CPU, where a C compiler is found and
             `graph_optimization_level` lets results differ by rounding; "interpreter" runs it node
-            by node. The default is what the variable ``DUALGRAPH_EXECUTION`` says, else
-            "interpreter".
+            by node; "auto" runs it node by node until its compiled form, made in the background,
+            is ready (results change by rounding then). The default is what the variable
+            ``DUALGRAPH_EXECUTION`` says, else "interpreter".
 
     ONNX Runtime's hints about threads, memory and logging can be set and have no effect.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from dualgraph_compiler.onnx.load import ModelSource
 
-    from .native import Executable
+    from .native import Background, Executable
 
 # Where ONNX Runtime's names of element types differ from ours.
 _TYPE_NAMES = {"float32": "float", "float64": "double"}
@@ -86,23 +87,57 @@ class InferenceSession:
         graph = _optimized(graph, self._options)
         # Results that a caller could otherwise use to change a constant, or that are an input.
         self._shared = [v.node is None for v in graph.outputs]
+        self._native: Background[Executable] | None = None
         self._runner = self._made_ready(graph)
 
     def _made_ready(self, graph: Graph) -> Interpreter | Executable:
         """The graph compiled, where that is asked for and possible, else its interpreter."""
-        level = self._options.graph_optimization_level
-        if (
-            self._options.execution == "native"
-            and self._device.type == "cpu"
-            and level > GraphOptimizationLevel.ORT_ENABLE_BASIC
-        ):
-            from .native import try_compile
+        self._why = self._why_interpreted()
+        if not self._why:
+            from .native import Background, compile_graph
 
-            compiled = try_compile(graph)
-            if compiled is not None:
-                return compiled
+            what = f"graph {graph.name!r}"
+            self._native = Background(partial(compile_graph, graph), what, after=1)
+            if self._options.execution == "native":
+                compiled = self._native.wait()
+                if compiled is not None:
+                    return compiled
+            else:
+                self._native.begin()
         with self._device.active():
             return Interpreter(graph, self._device.xp)
+
+    def _why_interpreted(self) -> str:
+        """Why no compiled form is wanted; empty if one is."""
+        if self._options.execution == "interpreter":
+            return "the option `execution` is 'interpreter'"
+        if self._device.type != "cpu":
+            return f"it runs on {self._device}"
+        level = self._options.graph_optimization_level
+        if level <= GraphOptimizationLevel.ORT_ENABLE_BASIC:
+            return "the option `graph_optimization_level` asks for the very bits of each operation"
+        return ""
+
+    def _settle(self) -> Interpreter | Executable:
+        """What runs from now on: compiled code as soon as it is there."""
+        native = self._native
+        if native is not None and native.done:
+            if native.ready is not None:
+                self._runner = native.ready
+            self._why = native.why
+            self._native = None
+        return self._runner
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for compiled code, `timeout` seconds at most; whether runs are compiled from now on.
+
+        Runs are interpreted where ``execution`` is "interpreter", and where there is no compiler or
+        it failed; `report` says why.
+        """
+        native = self._native
+        if native is not None:
+            native.wait(timeout)
+        return not isinstance(self._settle(), Interpreter)
 
     # -- looking ----------------------------------------------------------------------------------
 
@@ -125,6 +160,14 @@ class InferenceSession:
     def get_providers(self) -> list[str]:
         """The providers asked for; the first is the one that runs."""
         return list(self._providers)
+
+    def report(self) -> str:
+        """How the model runs: which nodes form which kernel, which are interpreted, and why."""
+        runner = self._settle()
+        if isinstance(runner, Interpreter):
+            native = self._native
+            return f"interpreted node by node: {native.why if native is not None else self._why}"
+        return runner.report()
 
     def get_session_options(self) -> SessionOptions:
         """The options the session was made with."""
@@ -151,7 +194,8 @@ class InferenceSession:
         wanted = self._positions(output_names)
         arrays = self._feeds(input_feed)
         if self._device.type == "cpu":
-            results = self._runner.run(arrays)
+            runner = self._runner if self._native is None else self._settle()
+            results = runner.run(arrays)
         else:
             with self._device.active():
                 results = self._runner.run([to_device(a, self._device) for a in arrays])

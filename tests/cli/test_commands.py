@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,13 @@ import dualgraph as dg
 from dualgraph.cli import contrast
 from dualgraph.cli.text import byte_size, duration
 from dualgraph.cli.timing import interleaved_medians
+from dualgraph_runtime.native import cache
 from tests.cli.conftest import Invoke, fails_with_one_line
 
 
 def test_help_lists_every_command(dualgraph: Invoke) -> None:
     text = dualgraph("--help").stdout
-    for name in ("contrast", "demo", "env", "inspect", "run"):
+    for name in ("cache", "contrast", "demo", "env", "inspect", "run"):
         assert name in text
         assert dualgraph(name, "-h").exit_code == 0
 
@@ -30,6 +32,22 @@ def test_usage_errors_are_one_line(dualgraph: Invoke) -> None:
     fails_with_one_line(dualgraph("trane"), "'trane'", "dualgraph --help")
     fails_with_one_line(dualgraph("run"), "MODEL", "dualgraph run --help")
     fails_with_one_line(dualgraph("env", "extra"), "extra")
+
+
+def test_cache(dualgraph: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DUALGRAPH_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("DUALGRAPH_CACHE_SIZE", "5M")
+    for key in ("old", "new"):
+        cache.cached(key, lambda path: path.write_bytes(bytes(2000)) and None)
+    os.utime(tmp_path / "native" / "old.so", (1e9, 1e9))
+    shown = dualgraph("cache", "--entries").stdout
+    assert f"folder   {tmp_path / 'native'}\nfiles    2\nsize     4.0 KiB of 5.0 MiB" in shown
+    assert shown.index("old.so") < shown.index("new.so")
+    assert "2001-09-0" in shown
+    assert dualgraph("cache", "clear").stdout == "removed 2 files, 4.0 KiB\n"
+    assert "files    0" in dualgraph("cache").stdout
+    monkeypatch.setenv("DUALGRAPH_CACHE_SIZE", "much")
+    fails_with_one_line(dualgraph("cache"), "DUALGRAPH_CACHE_SIZE", "'much'")
 
 
 def test_unforeseen_errors_keep_their_traceback(

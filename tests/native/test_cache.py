@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.graph import Graph, parse_graph
 from dualgraph_runtime.native import cache, compile_graph, find_compiler
 
@@ -74,8 +75,56 @@ def test_what_was_used_least_recently_goes_first(folder: Path) -> None:
     paths = [cache.cached(k, lambda p: p.write_bytes(bytes(1000)) and None) for k in "abc"]
     for age, path in zip((30, 10, 20), paths, strict=True):
         os.utime(path, (1e9 - age, 1e9 - age))
-    cache.prune(folder, keep=paths[0], limit=2200)
+    cache.prune(folder, paths[0], 2200)
     assert sorted(os.listdir(folder)) == ["a.so", "b.so"]
+
+
+def test_the_limit_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, size in (("1000", 1000), ("2k", 2048), ("3M", 3 << 20), ("1 GiB", 1 << 30)):
+        monkeypatch.setenv("DUALGRAPH_CACHE_SIZE", text)
+        assert cache.limit() == size
+    monkeypatch.setenv("DUALGRAPH_CACHE_SIZE", "big")
+    with pytest.raises(ArgumentError, match="DUALGRAPH_CACHE_SIZE"):
+        cache.limit()
+
+
+def test_use_saves_an_entry_from_going(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DUALGRAPH_CACHE_SIZE", "2200")
+    for age, key in ((30, "a"), (20, "b")):
+        os.utime(cache.cached(key, lambda p: p.write_bytes(bytes(1000)) and None), (1e9 - age,) * 2)
+    assert cache.find("a") is not None
+    cache.cached("c", lambda p: p.write_bytes(bytes(1000)) and None)
+    assert sorted(os.listdir(folder)) == ["a.so", "c.so"]
+
+
+def test_files_nobody_will_finish_are_removed(folder: Path) -> None:
+    folder.mkdir()
+    old, new = folder / ".new-old.so", folder / ".new-new.so"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (1e9, 1e9))
+    cache.cached("a", lambda p: p.write_bytes(b"code") and None)
+    assert sorted(os.listdir(folder)) == [".new-new.so", "a.so"]
+    cache.clear()
+    assert os.listdir(folder) == [".new-new.so"]
+
+
+@pytest.mark.parametrize("where", ["a file is there", "no home"])
+def test_a_folder_that_cannot_be_made(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    if where == "no home":
+        for name in ("DUALGRAPH_CACHE_DIR", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path / "file" / "nobody"))
+    else:
+        monkeypatch.setenv("DUALGRAPH_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    path = cache.cached("k", lambda p: p.write_bytes(b"code") and None)
+    assert cache.content(path) == b"code"
+    assert not path.is_relative_to(tmp_path)
+    assert cache.find("k") == path
+    cache.forget("k")
 
 
 def test_keys_tell_parts_apart() -> None:
@@ -118,3 +167,29 @@ def test_processes_share_a_cache(folder: Path, tmp_path: Path) -> None:
     running = [subprocess.Popen([sys.executable, "-c", code], env=env) for _ in range(3)]
     assert [p.wait(60) for p in running] == [0, 0, 0]
     assert not list(folder.glob(".new-*"))
+
+
+WARM = """
+import logging, subprocess, sys
+import numpy as np
+from dualgraph_compiler.graph import parse_graph
+from dualgraph_runtime.native import compile_graph
+
+class Popen(subprocess.Popen):
+    def __init__(self, *args, **options):
+        raise AssertionError("a process was started")
+
+subprocess.Popen = Popen
+(y,) = compile_graph(parse_graph(sys.argv[1])).run([np.ones(4, np.float32)])
+assert (y == 2).all()
+"""
+
+
+@needs_compiler
+def test_a_warm_start_runs_no_compiler(folder: Path) -> None:
+    compile_graph(graph())
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    # The second process finds what the first has asked the compiler.
+    first = WARM.replace("subprocess.Popen = Popen", "")
+    for code in (first, WARM):
+        subprocess.run([sys.executable, "-c", code, TEXT], env=env, check=True, timeout=60)

@@ -1,9 +1,10 @@
-"""Compiled code on disk, by the hash of everything it came from.
+"""Files on disk, by the hash of everything they came from: compiled code, and what goes with it.
 
 Any number of processes may use a cache at once, and its files may be deleted at any time: an entry
 is written beside its place and renamed into it; each ends with a checksum, and one that is damaged
-is built again. The folder is ``$DUALGRAPH_CACHE_DIR``, else ``dualgraph`` in the user's cache
-folder; what was used least recently goes when it holds more than ``$DUALGRAPH_CACHE_BYTES``.
+is made again. The folder is ``$DUALGRAPH_CACHE_DIR``, else ``dualgraph`` in the user's cache
+folder, else, where that cannot be written to, a temporary one of this process. What was used least
+recently goes when it holds more than ``$DUALGRAPH_CACHE_SIZE`` (bytes, or such as "512M", "2G").
 """
 
 from __future__ import annotations
@@ -11,31 +12,52 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import mmap
 import os
+import re
 import stat
 import tempfile
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-_LIMIT = 512 * 1024 * 1024
+from dualgraph_compiler.errors import ArgumentError
+
+_LIMIT = "1G"
 _MAGIC = b"dualgraph:"
 _TRAILER = len(_MAGIC) + 32
+_NEW = ".new-"  # what the names of files begin with that are being written
+_ABANDONED = 24 * 3600  # seconds after which such a file has nobody who will finish it
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def cached(key: str, build: Callable[[Path], None]) -> Path:
-    """The file for `key`, which `build` writes to a path where it is not there or damaged."""
-    path = folder() / f"{key}.so"
-    if _is_whole(path):
-        with contextlib.suppress(OSError):
-            os.utime(path)  # used just now
-        return path
-    handle, name = tempfile.mkstemp(prefix=".new-", suffix=".so", dir=path.parent)
+def cached(key: str, make: Callable[[Path], None], suffix: str = ".so") -> Path:
+    """The file for `key`, which `make` writes to a path where it is not there or damaged."""
+    return find(key, suffix) or store(key, make, suffix)
+
+
+def find(key: str, suffix: str = ".so") -> Path | None:
+    """The file for `key`; None where it is not there or damaged. To be used counts as use."""
+    path = folder() / f"{key}{suffix}"
+    if not _is_whole(path):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)
+    return path
+
+
+def store(key: str, make: Callable[[Path], None], suffix: str = ".so") -> Path:
+    """The file for `key`, written anew by `make`."""
+    path = folder() / f"{key}{suffix}"
+    handle, name = tempfile.mkstemp(prefix=_NEW, suffix=suffix, dir=path.parent)
     os.close(handle)
     new = Path(name)
     try:
-        build(new)
+        make(new)
         with new.open("rb+") as file:
-            digest = hashlib.sha256(file.read()).digest()
+            digest = hashlib.file_digest(file, "sha256").digest()
+            file.seek(0, os.SEEK_END)
             file.write(_MAGIC + digest)
         os.replace(new, path)
     finally:
@@ -44,36 +66,45 @@ def cached(key: str, build: Callable[[Path], None]) -> Path:
     return path
 
 
-def forget(key: str) -> None:
+def content(path: Path) -> bytes:
+    """What was written to a file of the cache."""
+    return path.read_bytes()[:-_TRAILER]
+
+
+def forget(key: str, suffix: str = ".so") -> None:
     """Remove the file for `key`."""
-    (folder() / f"{key}.so").unlink(missing_ok=True)
+    (folder() / f"{key}{suffix}").unlink(missing_ok=True)
 
 
-def key_of(*parts: str) -> str:
+def key_of(*parts: str | bytes) -> str:
     """The hash of texts; where one ends and the next begins counts."""
     digest = hashlib.sha256()
     for part in parts:
-        data = part.encode()
-        digest.update(len(data).to_bytes(8, "little") + data)
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
     return digest.hexdigest()
 
 
+# -- the folder ------------------------------------------------------------------------------------
+
+
 def folder() -> Path:
-    """Where compiled code is kept. One that others may write to is not trusted."""
+    """Where files are kept. A folder that others may write to is not trusted."""
     named = os.environ.get("DUALGRAPH_CACHE_DIR")
-    if named:
-        path = Path(named)
-    else:
-        base = os.environ.get("XDG_CACHE_HOME")
-        path = (Path(base) if base else Path.home() / ".cache") / "dualgraph"
-    path = path / "native"
     try:
+        if named:
+            path = Path(named)
+        else:
+            base = os.environ.get("XDG_CACHE_HOME")
+            path = (Path(base) if base else Path.home() / ".cache") / "dualgraph"
+        path = path / "native"
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.stat()
         foreign = hasattr(os, "getuid") and status.st_uid != os.getuid()
         if not foreign and not status.st_mode & stat.S_IWOTH and os.access(path, os.W_OK):
             return path
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError):  # no home, say
         pass
     return _private_folder()
 
@@ -92,28 +123,82 @@ _kept: tempfile.TemporaryDirectory[str] | None = None
 def _is_whole(path: Path) -> bool:
     """Whether a file is as it was written."""
     try:
-        data = path.read_bytes()
-    except OSError:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= _TRAILER:
+                return False
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                with memoryview(data) as view:
+                    digest = hashlib.sha256(view[: size - _TRAILER]).digest()
+                return data[size - _TRAILER :] == _MAGIC + digest
+    except (OSError, ValueError):
         return False
-    body, trailer = data[:-_TRAILER], data[-_TRAILER:]
-    return trailer == _MAGIC + hashlib.sha256(body).digest()
 
 
-def prune(path: Path, keep: Path, limit: int | None = None) -> None:
-    """Remove what was used least recently until the rest fits the limit."""
-    if limit is None:
-        limit = int(os.environ.get("DUALGRAPH_CACHE_BYTES", _LIMIT))
-    entries = []
-    total = 0
-    for entry in path.glob("*.so"):
-        with contextlib.suppress(OSError):
-            status = entry.stat()
-            entries.append((status.st_mtime, status.st_size, entry))
-            total += status.st_size
-    for _, size, entry in sorted(entries, key=lambda e: e[:2]):
-        if total <= limit:
-            break
-        if entry != keep:
+# -- size ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of the cache: its size in bytes, and when it was used last, in seconds."""
+
+    path: Path
+    size: int
+    used: float
+
+
+def limit() -> int:
+    """The bytes that the cache may hold.
+
+    Raises:
+        ArgumentError: ``DUALGRAPH_CACHE_SIZE`` is no size.
+    """
+    text = os.environ.get("DUALGRAPH_CACHE_SIZE") or _LIMIT
+    match = re.fullmatch(r"\s*(\d+)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise ArgumentError(
+            f"DUALGRAPH_CACHE_SIZE: expected a size such as 512M or 2G, got {text!r}"
+        )
+    return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def entries(path: Path | None = None) -> list[Entry]:
+    """Every file of the cache, least recently used first."""
+    found = []
+    with contextlib.suppress(OSError), os.scandir(path or folder()) as files:
+        for file in files:
             with contextlib.suppress(OSError):
-                entry.unlink()
-                total -= size
+                status = file.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    found.append(Entry(Path(file.path), status.st_size, status.st_mtime))
+    return sorted(found, key=lambda e: (e.used, e.size))
+
+
+def clear() -> list[Entry]:
+    """Remove every file of the cache, and say which. Code that is loaded goes on running."""
+    removed = []
+    for entry in entries():
+        if _is_being_written(entry):
+            continue
+        with contextlib.suppress(OSError):
+            entry.path.unlink()
+            removed.append(entry)
+    return removed
+
+
+def prune(path: Path, keep: Path, bytes_at_most: int | None = None) -> None:
+    """Remove what was used least recently until the rest fits, and what was never finished."""
+    most = limit() if bytes_at_most is None else bytes_at_most
+    files = entries(path)
+    total = sum(e.size for e in files)
+    for entry in files:
+        abandoned = entry.path.name.startswith(_NEW)
+        if _is_being_written(entry) or entry.path == keep or not (abandoned or total > most):
+            continue
+        with contextlib.suppress(OSError):
+            entry.path.unlink()
+            total -= entry.size
+
+
+def _is_being_written(entry: Entry) -> bool:
+    return entry.path.name.startswith(_NEW) and time.time() - entry.used < _ABANDONED

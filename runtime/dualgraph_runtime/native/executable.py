@@ -7,7 +7,9 @@ import logging
 import math
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from dualgraph_compiler.memory.arena import Lifetime, place
 from dualgraph_compiler.native import ERRORS, Home, Interpreted, Program, Segment, build, why_not
 
 from . import cache
-from .launcher import frame_type
+from .launcher import being_built, frame_type
 from .toolchain import Compiler, find_compiler
 
 _log = logging.getLogger("dualgraph")
@@ -31,28 +33,33 @@ _SHORT = 64 * 1024
 _MAX_FRAMES = 64  # shapes come from callers: bounded
 
 
+class NotCompiled(DeviceError):
+    """A graph stays interpreted; the message says why."""
+
+
 def compile_graph(graph: Graph, compiler: Compiler | None = None) -> Executable:
     """Compile a graph for this machine.
 
     Raises:
-        DeviceError: there is no C compiler.
+        NotCompiled: there is no C compiler, or the graph as a whole has no compiled form.
+        DeviceError: the compiler failed.
     """
     compiler = compiler or find_compiler()
     if compiler is None:
-        raise DeviceError("no C compiler found; see the log for how to get one")
+        raise NotCompiled("no C compiler found; see the log for how to get one")
+    reason = why_not(graph)
+    if reason is not None:
+        raise NotCompiled(reason)
     return Executable(build(graph, compiler.target), compiler)
 
 
 def try_compile(graph: Graph) -> Executable | None:
-    """`compile_graph`, or None, with a word in the log, where that cannot be done."""
-    compiler = find_compiler()
-    if compiler is None:
+    """`compile_graph`, or None, with a word in the log, where the graph stays interpreted."""
+    try:
+        return compile_graph(graph)
+    except NotCompiled as error:
+        _log.info("graph %r is interpreted: %s", graph.name, error)
         return None
-    reason = why_not(graph)
-    if reason is not None:
-        _log.info("graph %r is interpreted: %s", graph.name, reason)
-        return None
-    return compile_graph(graph, compiler)
 
 
 @dataclass(slots=True)
@@ -81,7 +88,8 @@ class Executable:
         self._packed: list[np.ndarray[Any, Any]] = []
         self._entries: dict[str, Any] = {}
         if _has_code(program):
-            library = _load(program, compiler)
+            with being_built(compiler) if self._is_direct() else nullcontext():
+                library = _load(program, compiler)
             self._entries = {
                 s.entry: library[s.entry] for s in program.steps if isinstance(s, Segment)
             }
@@ -288,8 +296,14 @@ def _has_code(program: Program) -> bool:
 def _load(program: Program, compiler: Compiler) -> ctypes.CDLL:
     """A program's code, built unless the cache has it."""
     key = cache.key_of(program.text, *compiler.flags, compiler.identity)
-    path = cache.cached(key, lambda to: compiler.build(program.text, to))
-    return ctypes.CDLL(str(path))
+
+    def build(to: Path) -> None:
+        compiler.build(program.text, to)
+
+    try:
+        return ctypes.CDLL(str(cache.cached(key, build)))
+    except OSError:  # removed by another process just now
+        return ctypes.CDLL(str(cache.store(key, build)))
 
 
 def _resolved(step: Segment | Interpreted, env: dict[str, int]) -> Any:

@@ -5,11 +5,13 @@ Where Python's headers are missing there is none, and programs are called throug
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.machinery
 import importlib.util
 import logging
 import sysconfig
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import numpy as np
 
 from dualgraph_compiler.errors import DualGraphError
 
-from . import cache
+from . import cache, processes
 from .toolchain import Compiler
 
 _log = logging.getLogger("dualgraph")
@@ -27,15 +29,11 @@ _log = logging.getLogger("dualgraph")
 @functools.lru_cache(maxsize=4)
 def frame_type(compiler: Compiler) -> Any:
     """The extension's ``Frame`` type (see launcher.c), or None where it cannot be built."""
-    includes = [sysconfig.get_path("include"), np.get_include()]
-    if not (Path(includes[0]) / "Python.h").is_file():
+    if not _has_headers():
         return None
-    text = resources.files(__package__).joinpath("launcher.c").read_text(encoding="utf-8")
-    extra = tuple(f"-I{path}" for path in includes)
-    version = f"{sysconfig.get_config_var('SOABI')} numpy {np.__version__}"
-    key = cache.key_of(text, *compiler.flags, compiler.identity, version, *extra)
+    key, build = _source(compiler)
     try:
-        path = cache.cached(key, lambda to: compiler.build(text, to, extra))
+        path = cache.cached(key, build)
         loader = importlib.machinery.ExtensionFileLoader("dualgraph_launcher", str(path))
         spec = importlib.util.spec_from_loader("dualgraph_launcher", loader)
         assert spec is not None
@@ -45,3 +43,32 @@ def frame_type(compiler: Compiler) -> Any:
         _log.warning("the native launcher is not available, calls go through ctypes: %s", error)
         return None
     return module.Frame
+
+
+@contextlib.contextmanager
+def being_built(compiler: Compiler) -> Iterator[None]:
+    """Build the launcher beside what the body builds, where the cache does not have it."""
+    key, build = _source(compiler)
+    if not _has_headers() or cache.find(key) is not None:
+        yield
+        return
+
+    def work() -> None:
+        with contextlib.suppress(DualGraphError, OSError):  # `frame_type` will say it
+            cache.store(key, build)
+
+    with processes.beside(work):
+        yield
+
+
+def _has_headers() -> bool:
+    return (Path(sysconfig.get_path("include")) / "Python.h").is_file()
+
+
+def _source(compiler: Compiler) -> tuple[str, Callable[[Path], None]]:
+    """The launcher's key in the cache, and what builds it."""
+    text = resources.files(__package__).joinpath("launcher.c").read_text(encoding="utf-8")
+    extra = tuple(f"-I{path}" for path in (sysconfig.get_path("include"), np.get_include()))
+    version = f"{sysconfig.get_config_var('SOABI')} numpy {np.__version__}"
+    key = cache.key_of(text, *compiler.flags, compiler.identity, version, *extra)
+    return key, lambda to: compiler.build(text, to, extra)

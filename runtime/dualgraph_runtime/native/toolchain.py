@@ -6,11 +6,14 @@ the path, and the compiler in the ``ziglang`` wheel. ``DUALGRAPH_CC=none`` says 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
+import json
 import logging
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -20,8 +23,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dualgraph_compiler.errors import DeviceError
-from dualgraph_compiler.native import Target
+from dualgraph_compiler.native.target import Target
+
+from . import cache, processes
 
 _log = logging.getLogger("dualgraph")
 
@@ -56,36 +60,35 @@ class Compiler:
     identity: str
     target: Target
 
-    def build(self, text: str, path: Path, extra: Sequence[str] = ()) -> None:
-        """Compile C into a shared object at `path`.
+    def build(self, units: str | Sequence[str], path: Path, extra: Sequence[str] = ()) -> None:
+        """Compile C into a shared object at `path`; several units are compiled side by side.
 
         Raises:
             DeviceError: the compiler refused; its own words are in the message.
         """
+        texts = [units] if isinstance(units, str) else list(units)
+        command = [*self.command, *self.flags, *extra]
         with tempfile.TemporaryDirectory(prefix="dualgraph-") as folder:
-            source = Path(folder) / "program.c"
-            source.write_text(text, encoding="utf-8")
-            command = [*self.command, *self.flags, *extra, "-shared", str(source)]
-            command += ["-o", str(path), "-lm"]
-            done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", check=False
-            )
-        if done.returncode:
-            raise DeviceError(
-                f"the C compiler {self.command[0]} failed with status {done.returncode}:\n"
-                + done.stderr[-4000:]
-            )
+            sources = [str(Path(folder) / f"unit{i}.c") for i in range(len(texts))]
+            for source, text in zip(sources, texts, strict=True):
+                Path(source).write_text(text, encoding="utf-8")
+            if len(sources) > 1:
+                processes.run([[*command, "-c", s, "-o", f"{s}.o"] for s in sources])
+                sources = [f"{s}.o" for s in sources]
+            processes.run([[*command, "-shared", *sources, "-o", str(path), "-lm"]])
 
 
-@functools.lru_cache(maxsize=1)
 def find_compiler() -> Compiler | None:
     """The first compiler that works; None where there is none, which is said once in the log."""
-    for command in _candidates():
-        for flags in _MACHINE_FLAGS:
-            macros = _macros((*command, *flags))
-            if macros is not None:
-                identity = hashlib.sha256("\0".join([*command, macros]).encode()).hexdigest()
-                return Compiler(tuple(command), (*FLAGS, *flags), identity, _target(macros))
+    return _find(os.environ.get("DUALGRAPH_CC") or "")
+
+
+@functools.lru_cache(maxsize=4)
+def _find(named: str) -> Compiler | None:
+    for command in _candidates(named):
+        found = _remembered(command)
+        if found is not None:
+            return found
     _log.warning(
         "no C compiler found: graphs are interpreted. For compiled ones install gcc or clang, "
         "or `pip install ziglang`, or name a compiler in DUALGRAPH_CC"
@@ -93,8 +96,7 @@ def find_compiler() -> Compiler | None:
     return None
 
 
-def _candidates() -> Iterator[list[str]]:
-    named = os.environ.get("DUALGRAPH_CC")
+def _candidates(named: str) -> Iterator[list[str]]:
     if named:
         if named != "none":
             yield shlex.split(named)
@@ -105,6 +107,77 @@ def _candidates() -> Iterator[list[str]]:
             yield [found]
     if importlib.util.find_spec("ziglang") is not None:
         yield [sys.executable, "-m", "ziglang", "cc"]
+
+
+# -- what a compiler says of itself ----------------------------------------------------------------
+
+
+def _remembered(command: list[str]) -> Compiler | None:
+    """What is known of a compiler from an earlier process, else what it says."""
+    stamp = _stamp(command)
+    if stamp is None:
+        return _asked(command)
+    key = cache.key_of("compiler", *FLAGS, stamp)
+    path = cache.find(key, ".json")
+    if path is not None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            known = json.loads(cache.content(path))
+            target = Target(known["vector_bytes"])
+            return Compiler(tuple(command), tuple(known["flags"]), known["identity"], target)
+    found = _asked(command)
+    if found is not None:
+        known = {
+            "command": found.command,
+            "flags": found.flags,
+            "identity": found.identity,
+            "vector_bytes": found.target.vector_bytes,
+        }
+
+        def write(to: Path) -> None:
+            to.write_text(json.dumps(known), encoding="utf-8")
+
+        with contextlib.suppress(OSError):
+            cache.store(key, write, ".json")
+    return found
+
+
+def _stamp(command: Sequence[str]) -> str | None:
+    """What changes when the compiler or the machine does; None where that cannot be told."""
+    cpu = _cpu()
+    program = shutil.which(command[0])
+    if cpu is None or program is None:
+        return None
+    try:
+        file = Path(program).resolve()
+        status = file.stat()
+    except (OSError, RuntimeError):
+        return None
+    return "\0".join([*command, str(file), str(status.st_size), str(status.st_mtime_ns), cpu])
+
+
+def _cpu() -> str | None:
+    """The first processor's kind and features, as Linux tells them."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            lines = file.read(1 << 14).partition("\n\n")[0].splitlines()
+    except OSError:
+        return None
+    # Neither changing frequencies nor which processor is the first.
+    fixed = [x for x in lines if x.split("\t")[0] in _FIXED]
+    return "\n".join([platform.machine(), *fixed])
+
+
+_FIXED = {"vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU implementer"}
+
+
+def _asked(command: list[str]) -> Compiler | None:
+    """A compiler by what it defines; None if it does not work."""
+    for flags in _MACHINE_FLAGS:
+        macros = _macros((*command, *flags))
+        if macros is not None:
+            identity = hashlib.sha256("\0".join([*command, macros]).encode()).hexdigest()
+            return Compiler(tuple(command), (*FLAGS, *flags), identity, _target(macros))
+    return None
 
 
 def _macros(command: Sequence[str]) -> str | None:
