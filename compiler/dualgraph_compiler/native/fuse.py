@@ -14,7 +14,7 @@ a circle; afterwards a step with a single reader is joined to that.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..dims import DimLike
@@ -102,18 +102,20 @@ def partition(graph: Graph) -> Partition:
 class _Partitioner:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.classes = {node: classify(node) for node in graph.nodes}
+        self.nodes, self.early = _scalars_first(graph)
+        self.classes = {node: classify(node) for node in self.nodes}
         self.virtual = {n for n, (c, _) in self.classes.items() if c == "virtual"}
-        self.number = {n: i for i, n in enumerate(graph.nodes)}
+        self.number = {n: i for i, n in enumerate(self.nodes)}
+        self.steps: list[Step] = []
         self.step_of: dict[Node, Step] = {}
+        self.waiting: dict[Node, None] = {}  # pointwise nodes whose step their first reader decides
         self.aliases: dict[Value, Value] = {}
         self._sources: dict[Value, frozenset[Value]] = {}
         self._readers: dict[Value, set[Step | None]] = {}
         self.outputs = set(graph.outputs)
 
     def run(self) -> Partition:
-        steps = self._grow()
-        steps = self._join_single_readers(steps)
+        steps = self._join_single_readers(self._grow())
         for step in steps:
             step.nodes.sort(key=lambda n: self.number[n])
             for node in step.nodes:
@@ -123,34 +125,90 @@ class _Partitioner:
     # -- growing ----------------------------------------------------------------------------------
 
     def _grow(self) -> list[Step]:
-        steps: list[Step] = []
-        for node in self.graph.nodes:
+        for node in self.nodes:
             kind, reason = self.classes[node]
             if kind == "virtual":
                 if not self._needs_memory(node.output) or self._is_alias(node.output):
                     continue
                 kind = "copy"
-            latest = self._latest(node)
-            if kind in ("pointwise", "reduction", "copy"):
-                if latest is not None and self._may_join(latest, kind):
-                    why = self._join(latest, node, kind)
-                    if why is None:
-                        self.step_of[node] = latest
-                        continue
-                    reason = why
-                elif latest is not None:
-                    reason = f"reads a {latest.kind.value} step"
-                step = self._new(node, kind, len(steps))
+            if kind == "pointwise" and self._is_free(node):
+                self.waiting[node] = None
             else:
-                step = Step(StepKind(kind), [node], len(steps))
-                if kind == "library":
-                    step.axes = list(node.output.shape)
-                    whole = tuple(i if d != 1 else -1 for i, d in enumerate(step.axes))
-                    step.place[node.output] = whole
-            step.reason = reason
-            self.step_of[node] = step
-            steps.append(step)
-        return steps
+                self._settle(node, kind, reason)
+        while self.waiting:
+            self._settle(next(iter(self.waiting)), "pointwise", "")
+        return self.steps
+
+    def _settle(self, node: Node, kind: str, reason: str) -> None:
+        """Find a step for a node, and for what has waited for it."""
+        self.waiting.pop(node, None)
+        waiting = self._waiting_for(node)
+        latest = self._latest(node)
+        if waiting and kind == "pointwise" and latest is not None:
+            # Not behind a library step: what is read there only costs the tile its cache.
+            if latest.kind is StepKind.FUSED and self._join_all(latest, node, waiting):
+                return
+            self.waiting.update(dict.fromkeys(waiting))
+        for n in waiting:
+            if n in self.waiting:
+                self._settle(n, "pointwise", "")
+        latest = self._latest(node)
+        if kind in ("pointwise", "reduction", "copy"):
+            if latest is not None and self._may_join(latest, kind):
+                why = self._join(latest, node, kind)
+                if why is None:
+                    self.step_of[node] = latest
+                    return
+                reason = why
+            elif latest is not None:
+                reason = f"reads a {latest.kind.value} step"
+            step = self._new(node, kind, len(self.steps))
+        else:
+            step = Step(StepKind(kind), [node], len(self.steps))
+            if kind == "library":
+                step.axes = list(node.output.shape)
+                whole = tuple(i if d != 1 else -1 for i, d in enumerate(step.axes))
+                step.place[node.output] = whole
+        step.reason = reason
+        self.step_of[node] = step
+        self.steps.append(step)
+
+    def _is_free(self, node: Node) -> bool:
+        """Whether a node reads nothing but what is there from the start.
+
+        It has no step until a reader has one, so that it can be computed where it is read.
+        """
+        return node not in self.early and all(
+            s.node is None or s.node in self.early or s.node in self.waiting
+            for v in node.inputs
+            for s in self.sources(v)
+        )
+
+    def _waiting_for(self, node: Node) -> list[Node]:
+        """The nodes without a step that a node reads, and those that they read, in order."""
+        found: set[Node] = set()
+        pending = [node]
+        while pending:
+            for v in pending.pop().inputs:
+                for s in self.sources(v):
+                    if s.node in self.waiting and s.node not in found:
+                        found.add(s.node)
+                        pending.append(s.node)
+        return sorted(found, key=lambda n: self.number[n])
+
+    def _join_all(self, step: Step, node: Node, waiting: Sequence[Node]) -> bool:
+        """Add a pointwise node, and those that have waited for it, to a step: all or none."""
+        before = len(step.nodes), dict(step.place), step.reduced
+        for n in (node, *reversed(waiting)):  # a reader says where its operands are
+            if self._join(step, n, "pointwise") is not None:
+                del step.nodes[before[0] :]
+                _, step.place, step.reduced = before
+                for joined in (node, *waiting):
+                    self.step_of.pop(joined, None)
+                return False
+            self.step_of[n] = step
+            self.waiting.pop(n, None)
+        return True
 
     def _may_join(self, step: Step, kind: str) -> bool:
         """Behind a library step what is pointwise is computed as it stores."""
@@ -159,7 +217,8 @@ class _Partitioner:
 
     def _latest(self, node: Node) -> Step | None:
         """The last of the steps that a node reads from."""
-        steps = [self.step_of[s.node] for v in node.inputs for s in self.sources(v) if s.node]
+        sources = [s.node for v in node.inputs for s in self.sources(v)]
+        steps = [self.step_of[n] for n in sources if n in self.step_of]
         return max(steps, key=lambda s: s.order, default=None)
 
     def _new(self, node: Node, kind: str, order: int) -> Step:
@@ -213,11 +272,11 @@ class _Partitioner:
     def _axes_in(self, step: Step, node: Node) -> list[int] | str:
         """The axes of `step` that count a pointwise node's dimensions, or why there are none."""
         shape = node.output.shape
-        axes = [-1] * len(shape)
+        axes = list(step.place.get(node.output, (-1,) * len(shape)))
         hints: list[tuple[Value, Place]] = []
         for v in node.inputs:
             place = self.place(step, v)
-            if any(s.node and self.step_of[s.node] is step for s in self.sources(v)):
+            if any(s.node and self.step_of.get(s.node) is step for s in self.sources(v)):
                 if place is None:
                     return "reads what another kernel must have finished"
                 if not _fill(axes, place):
@@ -365,9 +424,7 @@ class _Partitioner:
         for step in reversed(steps):
             if step.kind is not StepKind.FUSED or step.reduced is not None:
                 continue
-            readers: set[Step | None] = set()
-            for node in step.nodes:
-                readers |= self.readers(node.output) - {step}
+            readers = {r for n in step.nodes for r in self.readers(n.output)} - {step, None}
             reader = readers.pop() if len(readers) == 1 else None
             if reader is None or reader.kind is not StepKind.FUSED:
                 continue
@@ -380,7 +437,7 @@ class _Partitioner:
         """Move the nodes of `step` into the only step that reads them, if they fit there."""
         axis_of: dict[int, int] = {}
         for node in step.nodes:
-            if not self.readers(node.output) - {step}:
+            if not self.readers(node.output) - {step, None}:
                 continue
             if not self._maps(step, reader, node.output, axis_of):
                 return False
@@ -462,6 +519,25 @@ class _Partitioner:
 
 def _anonymous(value: Value) -> Buffer:
     return Buffer(value.dtype, value.size, "")
+
+
+def _scalars_first(graph: Graph) -> tuple[list[Node], set[Node]]:
+    """The nodes, those on single numbers that come from outside first, and which those are.
+
+    So what reads such a number as well, an optimizer's update for one, joins the step that it gets
+    its large operands from.
+    """
+    early: set[Node] = set()
+    for node in graph.nodes:
+        single = all(v.size == 1 for v in (*node.inputs, *node.outputs))
+        if (
+            single
+            and node.op.is_pure
+            and all(v.node is None or v.node in early for v in node.inputs)
+        ):
+            early.add(node)
+    late = [n for n in graph.nodes if n not in early]
+    return [n for n in graph.nodes if n in early] + late, early
 
 
 def _real(step: Step) -> set[int]:

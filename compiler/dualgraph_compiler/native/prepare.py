@@ -24,6 +24,9 @@ def prepare(graph: Graph) -> Graph:
         pool = _pooled(out, node)
         if pool is not None:
             work.replace(node, (pool,))
+        if node.op.name == "vector_norm" and not node.inputs[0].dtype.is_complex:
+            with out.inserting_before(node):
+                work.replace(node, (_vector_norm(node.op, node.inputs[0]),))
         if node.op.name == "log_sum_exp":
             with out.inserting_before(node):
                 work.replace(node, (_log_sum_exp(node.op, node.inputs[0]),))
@@ -59,6 +62,22 @@ def _log_sum_exp(op: Any, x: Value) -> Value:
         kept = tuple(d for i, d in enumerate(total.shape) if i not in op.axes)
         total = f.reshape(total, kept)
     return f.cast(total, x.dtype)  # type: ignore[no-any-return]
+
+
+def _vector_norm(op: Any, x: Value) -> Value:
+    """The norm of all elements, as reductions."""
+    x, axes, order = f.cast(x, _wide(x)), tuple(range(x.ndim)), op.order
+    if any(d == 0 for d in x.shape):
+        return f.zeros(x, ())  # type: ignore[no-any-return]
+    if math.isinf(order):
+        return REGISTRY["max" if order > 0 else "min"](axes=axes)(f.abs(x))  # type: ignore[call-arg,no-any-return]
+    if order == 0:
+        return f.sum(f.where(f.equal(x, f.like(x, 0)), f.like(x, 0), f.like(x, 1)), axes)  # type: ignore[no-any-return]
+    if order == 1:
+        return f.sum(f.abs(x), axes)  # type: ignore[no-any-return]
+    if order == 2:
+        return f.sqrt(f.sum(x * x, axes))  # type: ignore[no-any-return]
+    return f.sum(f.abs(x) ** order, axes) ** (1 / order)  # type: ignore[no-any-return]
 
 
 def _wide(x: Value) -> Any:

@@ -268,6 +268,8 @@ class _Scheduler:
         if any(a.extent == 0 for a in self.nest.outer):
             return self._finished(())
         rows = [n for n in self.step.nodes if n.output not in self.full and n not in self.folds]
+        once = [n for n in rows if not self.stage[n.output] and not self._axes(n.output)]
+        rows = [n for n in rows if n not in once]
         last = max(self.stage.values(), default=0)
         body: list[Stmt] = []
         for stage in range(last + 1):
@@ -282,7 +284,7 @@ class _Scheduler:
             body = [Loop(self.nest.lanes, (Loop(across, tuple(body)),), block=_BLOCK)]
         for axis in reversed(outer):
             body = [Loop(axis, tuple(body), axis == self.nest.lanes)]
-        return self._finished(tuple(body))
+        return self._finished((*map(self._let, once), *body))
 
     def _across(self) -> Axis | None:
         """In a copy that turns axes round, the one whose steps are adjacent where it reads.
