@@ -15,7 +15,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from dualgraph_compiler.compile import Numerics
-from dualgraph_compiler.errors import ArgumentError, TraceError
+from dualgraph_compiler.errors import TraceError
 from dualgraph_compiler.graph import Assumption, Graph
 from dualgraph_compiler.ops.base import array_module
 
@@ -30,6 +30,7 @@ from .failure import CaptureFailure, EagerFallbackWarning, Place, current_place
 from .guards import Guard, Guards, guards_of
 from .keys import CallForm, Unkeyed
 from .places import Method, is_module
+from .program import Execution, Mode
 from .replay import Call
 from .report import CompileReport, report_on
 from .sizes import Answers, Pattern, Position, Shapes, Sizes, assumed, dimensions
@@ -44,6 +45,7 @@ def compile(
     dynamic: bool | None = None,
     dynamic_shapes: Any = None,
     numerics: Numerics = "standard",
+    execution: Execution | None = None,
     recompile_limit: int = 8,
 ) -> Any:
     """A callable that runs `model` (a module or function) as an optimised graph.
@@ -60,6 +62,10 @@ def compile(
             graph of its own.
         dynamic_shapes: sizes that may vary by parameter, as for :func:`trace`.
         numerics: "standard" or "strict", see ``dualgraph_compiler.compile``.
+        execution: how graphs run on a CPU. "native": as C code, built when first needed (see
+            docs/native.md); where there is no C compiler, and on other devices, as with
+            "interpreter": node by node. Default: what the variable ``DUALGRAPH_EXECUTION`` says,
+            else "interpreter".
         recompile_limit: how many graphs one kind of call may have; calls that need yet another one
             run eagerly, with one warning that says what kept changing.
 
@@ -70,10 +76,10 @@ def compile(
         "dynamic": dynamic,
         "dynamic_shapes": dynamic_shapes,
         "numerics": numerics,
+        "execution": execution,
         "recompile_limit": recompile_limit,
     }
-    if numerics not in ("standard", "strict"):
-        raise ArgumentError(f"numerics: expected 'standard' or 'strict', got {numerics!r}")
+    Mode.of(numerics, execution)
     if model is None:
         return functools.partial(compile, **options)
     return CompiledFunction(model, **options)
@@ -86,6 +92,7 @@ class CompiledFunction:
         functools.update_wrapper(self, function, updated=())
         self._function = function
         self._options = options
+        self._mode = Mode.of(options["numerics"], options["execution"])
         self._form = CallForm()
         self._kinds: dict[Hashable, Kind] = {}
         self._warned: set[Any] = set()
@@ -198,7 +205,7 @@ class CompiledFunction:
                 kind.sizes.fix(error, used)
                 continue
             traced.require_gradients()
-            entry = Entry(traced, self._options["numerics"])
+            entry = Entry(traced, self._mode)
             entry.require_backward()
             # Of the capture's graph, too: what gradients assume of sizes stands there.
             assumptions = [*assumed(traced.graph), *traced.capture.graph.assumptions]

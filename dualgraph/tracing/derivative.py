@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from dualgraph_compiler.compile import Numerics, optimize
+from dualgraph_compiler.compile import optimize
 from dualgraph_compiler.graph import Graph, Value, prune
 from dualgraph_compiler.passes.partition import partition
 
@@ -32,7 +32,7 @@ from .attributes import changes_of, restore
 from .capture import Capture, Source
 from .failure import CaptureFailure, Place
 from .phases import later
-from .program import Program
+from .program import Mode, Program
 from .trace import Holder, Read
 from .watch import Watch
 
@@ -59,7 +59,7 @@ class Taped:
     """
 
     capture: Capture
-    numerics: Numerics
+    mode: Mode
     inputs: Sequence[Value]
     outputs: Sequence[Value]
     reads: dict[str, Read | Now]
@@ -89,7 +89,7 @@ class Taped:
         """What gives the outputs alone."""
         if self._program is None:
             graph, _ = self._graph(self.outputs, self.inputs)
-            self._program = Program.optimised(graph, self.reads, numerics=self.numerics)
+            self._program = Program.optimised(graph, self.reads, self.mode)
         return self._program
 
     def plan(self) -> Plan | None:
@@ -139,7 +139,7 @@ class Taped:
         state = [w.value for w in walk.later.writes.values()]
         outputs = [*self.outputs, *gradients, *state]
         graph, _ = self._graph(outputs, [*self.inputs, *walk.given])
-        small = optimize(graph, numerics=self.numerics)
+        small = optimize(graph, numerics=self.mode.numerics)
         late = set(small.inputs[len(self.inputs) :])
         free = {a for a, v in zip(small.inputs, self.inputs, strict=False) if v in walk.read}
         params = {v.name: v for v in small.params}
@@ -154,7 +154,8 @@ class Taped:
             if v in walk.read and i not in self.private:
                 free.add(small.outputs[i])
         written = tuple(w.tensor for w in walk.later.writes.values())
-        return Joint(small, len(self.outputs), late, free, walk.reads(self.reads), found, written)
+        reads = walk.reads(self.reads)
+        return Joint(small, len(self.outputs), late, free, reads, found, written, self.mode)
 
     def _differentiated(self, given: Given) -> Taped:
         walk = _Walk(self, given, create_graph=True)
@@ -164,7 +165,7 @@ class Taped:
         roots = [(len(self.inputs) + i, fn) for i, fn in enumerate(walk.roots)]
         made = Taped(
             self.capture,
-            self.numerics,
+            self.mode,
             [*self.inputs, *walk.given],
             [*(g._data for g in arrived), *(w.value for w in state)],
             walk.reads(self.reads),
@@ -266,12 +267,13 @@ class Joint:
     reads: dict[str, Read | Now]
     found: tuple[int, ...]
     written: tuple[Tensor, ...]
+    mode: Mode
     _whole: Gradients | None = None
 
     def split(self, given: Given) -> Plan:
         """Forward and backward apart."""
         parts = partition(self.graph, self.results, self.late, self.free)
-        forward = Program(parts.forward, self.reads)
+        forward = Program(parts.forward, self.reads, self.mode)
         return Plan(given, forward, self._gradients(parts.backward), parts.kept)
 
     @property
@@ -285,7 +287,7 @@ class Joint:
         return self._whole
 
     def _gradients(self, graph: Graph) -> Gradients:
-        return Gradients(graph, self.reads, self.found, self.written)
+        return Gradients(graph, self.reads, self.mode, self.found, self.written)
 
 
 @dataclass
@@ -306,9 +308,14 @@ class Gradients:
     """A graph for gradients of the sources numbered `found`, and what `written` becomes."""
 
     def __init__(
-        self, graph: Graph, reads: dict[str, Read | Now], found: Given, written: tuple[Tensor, ...]
+        self,
+        graph: Graph,
+        reads: dict[str, Read | Now],
+        mode: Mode,
+        found: Given,
+        written: tuple[Tensor, ...],
     ) -> None:
-        self.program = Program(graph, reads)
+        self.program = Program(graph, reads, mode)
         self.found = found
         self.written = written
         self._reads = reads
@@ -325,5 +332,6 @@ class Gradients:
             of = dict(zip(self.found, graph.outputs, strict=False))
             graph.set_outputs([*(of[i] for i in found), *graph.outputs[len(self.found) :]])
             prune(graph)
-            part = self._parts[found] = Gradients(graph, self._reads, found, self.written)
+            mode = self.program.mode
+            part = self._parts[found] = Gradients(graph, self._reads, mode, found, self.written)
         return part

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from dualgraph_compiler.compile import Numerics
 from dualgraph_compiler.errors import TraceError
 from dualgraph_compiler.graph import bind_shapes
 from dualgraph_compiler.ops.base import array_module
@@ -28,7 +27,7 @@ from .compiled_node import CompiledNode, Operands, producer, resolved, separate
 from .derivative import Now, Plan, Taped
 from .failure import CaptureFailure
 from .outputs import Fill, OutputIndex
-from .program import Program
+from .program import Mode, Program
 from .replay import Call
 from .trace import Read, Traced
 
@@ -36,7 +35,7 @@ from .trace import Read, Traced
 class Entry:
     """One traced call, and the programs made from it."""
 
-    def __init__(self, traced: Traced, numerics: Numerics = "standard") -> None:
+    def __init__(self, traced: Traced, mode: Mode) -> None:
         self.traced = traced
         self.n_results = traced.n_results
         result = traced.result
@@ -45,8 +44,10 @@ class Entry:
         ] == [*range(traced.n_results)]
         self.effects = bool(traced.writes or traced.is_step)
         self._step = traced.is_step
-        # What a step computes must not depend on how it is run, down to the last bit.
-        self._numerics: Numerics = "strict" if self._step else numerics
+        if self._step and not mode.is_native:
+            # What a step computes does not depend on how it is run, down to the last bit.
+            mode = replace(mode, numerics="strict")
+        self._mode = mode
         params = traced.graph.params
         self._reads: dict[str, Read | Now] = {
             v.name: r for v, r in zip(params, traced.reads, strict=True)
@@ -191,7 +192,7 @@ class Entry:
         private = [i for _, i, _ in traced.writes] + [i for _, i in traced.slot_writes]
         return Taped(
             traced.capture,
-            self._numerics,
+            self._mode,
             list(graph.inputs),
             list(graph.outputs),
             self._reads,
@@ -214,9 +215,7 @@ class Entry:
                     *((i, slot) for slot, i in traced.slot_writes),
                 ]
             )
-            self._open = Program.optimised(
-                traced.graph, self._reads, numerics=self._numerics, donate=donate
-            )
+            self._open = Program.optimised(traced.graph, self._reads, self._mode, donate=donate)
         return self._open
 
     def _folded(self) -> Program:
@@ -242,7 +241,7 @@ class Entry:
             graph = self.traced.graph.copy()
             for v, data in zip(graph.params, arrays, strict=True):
                 v.data = data
-            program = Program.optimised(graph, self._reads, freeze=True, numerics=self._numerics)
+            program = Program.optimised(graph, self._reads, self._mode, freeze=True)
         else:
             program = frozen.program
         self._frozen = Frozen(count, cells, versions, arrays, program)

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from dualgraph_compiler.compile import Numerics, optimize
+from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.graph import Graph, Interpreter
 from dualgraph_compiler.graph.alias import Aliases
 from dualgraph_compiler.graph.interpret import shared_outputs
 from dualgraph_compiler.ops.base import array_module
+
+if TYPE_CHECKING:
+    from dualgraph_runtime.native import Executable
+
+Execution: TypeAlias = Literal["interpreter", "native"]
+_EXECUTIONS = ("interpreter", "native")
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How graphs are optimised and run: see :func:`dualgraph.compile`."""
+
+    numerics: Numerics = "standard"
+    execution: Execution = "interpreter"
+
+    @classmethod
+    def of(cls, numerics: Any, execution: Any) -> Mode:
+        """What `compile` was asked for; `execution` None is what DUALGRAPH_EXECUTION says.
+
+        Raises:
+            ArgumentError: there is no such mode.
+        """
+        if numerics not in ("standard", "strict"):
+            raise ArgumentError(f"numerics: expected 'standard' or 'strict', got {numerics!r}")
+        if execution is None:
+            execution = os.environ.get("DUALGRAPH_EXECUTION") or "interpreter"
+        if execution not in _EXECUTIONS:
+            raise ArgumentError(f"execution: expected one of {_EXECUTIONS}, got {execution!r}")
+        return cls(numerics, execution)
+
+    @property
+    def is_native(self) -> bool:
+        """Whether graphs are compiled to native code, on a CPU."""
+        return self.execution == "native"
 
 
 class Program:
@@ -26,7 +64,11 @@ class Program:
     """
 
     def __init__(
-        self, graph: Graph, reads: Mapping[str, Any], donate: Sequence[tuple[int, Any]] = ()
+        self,
+        graph: Graph,
+        reads: Mapping[str, Any],
+        mode: Mode,
+        donate: Sequence[tuple[int, Any]] = (),
     ) -> None:
         self.params = [reads[v.name] for v in graph.params]
         needed = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
@@ -39,20 +81,24 @@ class Program:
             if type(of) is int or id(of) in target
         ]
         self.graph = graph
+        self.mode = mode
         self._interpreters: dict[Any, Interpreter] = {}  # by array module
+        self._native: Native | None = None
+        self._may_be_native = mode.is_native
+        self._lock = threading.Lock()
 
     @classmethod
     def optimised(
         cls,
         graph: Graph,
         reads: Mapping[str, Any],
+        mode: Mode,
         *,
         freeze: bool = False,
-        numerics: Numerics = "standard",
         donate: Sequence[tuple[int, Any]] = (),
     ) -> Program:
         """The program of the optimised graph; `graph` itself stays as it is."""
-        return cls(optimize(graph, freeze=freeze, numerics=numerics), reads, donate)
+        return cls(optimize(graph, freeze=freeze, numerics=mode.numerics), reads, mode, donate)
 
     def run(
         self, arrays: Sequence[Any], params: Sequence[Any] | None = None, *, donate: bool = False
@@ -67,7 +113,43 @@ class Program:
         for a in arrays or params:  # operands on the CPU may stand beside them: seeds of random ops
             if type(a) is not np.ndarray and (xp := array_module(a)) is not np:
                 break
+        if self._may_be_native and xp is np:
+            native = self._native or self._compiled()
+            if native is not None:
+                return native.run(arrays, params)
         interpreter = self._interpreters.get(xp)
         if interpreter is None:
             interpreter = self._interpreters[xp] = Interpreter(self.graph, xp, donate=self._donate)
         return interpreter.run(arrays, params, donate=donate)
+
+    def _compiled(self) -> Native | None:
+        """The graph compiled, if that can be done."""
+        with self._lock:
+            if self._native is None and self._may_be_native:
+                from dualgraph_runtime.native import try_compile
+
+                found = try_compile(self.graph)
+                if found is not None:
+                    self._native = Native(found, self.graph)
+                self._may_be_native = found is not None
+            return self._native
+
+    def report(self) -> str | None:
+        """What native code there is, and what is interpreted; None where none was built."""
+        return None if self._native is None else self._native.executable.report()
+
+
+class Native:
+    """A compiled program that takes a graph's params: of some, it may have found no use."""
+
+    def __init__(self, executable: Executable, graph: Graph) -> None:
+        self.executable = executable
+        used = [name for name, _ in executable.program.params]
+        given = [v.name for v in graph.params]
+        self._chosen = None if used == given else [given.index(name) for name in used]
+
+    def run(self, arrays: Sequence[Any], params: Sequence[Any]) -> list[Any]:
+        """The outputs."""
+        if self._chosen is not None:
+            params = [params[i] for i in self._chosen]
+        return self.executable.run(arrays, params)  # type: ignore[no-any-return,unused-ignore]

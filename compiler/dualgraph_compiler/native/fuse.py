@@ -293,6 +293,8 @@ class _Partitioner:
             return "reads one value in two orders"
         if step.reduced is None and set(used) != _real(step):
             return "has another shape"
+        if step.reduced is not None and step.reduced & {*used} not in (set(), step.reduced):
+            return "has another shape"  # it would be stored in a loop that may be empty
         return axes
 
     def _guess(self, step: Step, axes: list[int], shape: tuple[DimLike, ...]) -> None:

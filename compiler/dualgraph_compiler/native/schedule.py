@@ -19,6 +19,7 @@ from .fuse import Place, Step, StepKind
 from .index import Axis, Index, flatten, of_axis, unflatten
 from .loops import (
     Buffer,
+    Const,
     Declare,
     Expr,
     Finish,
@@ -71,6 +72,8 @@ def strided(
     lead = len(batch) - (value.ndim - 2)
     at = [Index() if d == 1 else of_axis(batch[lead + i]) for i, d in enumerate(value.shape[:-2])]
     expr = context.reading(value, [*at, of_axis(rows), of_axis(columns)])
+    if isinstance(expr, Const) and value.is_constant:  # a single number, read from memory here
+        expr = Load(context.buffer(value), Index(), (), value.dtype)
     assert isinstance(expr, Load), f"{value!r} is not in memory"
     steps = (expr.at.stride(rows), expr.at.stride(columns))
     assert steps[0] is not None

@@ -70,11 +70,11 @@ class Conv:
         expr = context.reading(x, [of_axis(a) for a in axes])
         assert isinstance(expr, Load), f"{x!r} is not in memory"
         strides = [expr.at.stride(a) for a in axes]
-        channel = strides[1] or 0
+        channel = _or_zero(strides[1])
         begin = Index((), expr.at.offset)
-        begin += of_axis(self.sample) * (strides[0] or 0)
+        begin += of_axis(self.sample) * _or_zero(strides[0])
         begin += of_axis(self.group) * (channel * self.channels)
-        return Load(expr.buffer, begin, (), x.dtype), tuple(s or 0 for s in strides[1:])
+        return Load(expr.buffer, begin, (), x.dtype), tuple(map(_or_zero, strides[1:]))
 
     def _panels(self) -> int:
         """Panels gathered at a time."""
@@ -213,3 +213,8 @@ class ConvEpilogue(Epilogue):
         conv = self._conv
         channel = row + of_axis(conv.group) * conv.rows
         return [of_axis(conv.sample), channel, *unflatten(column, conv.places)]
+
+
+def _or_zero(stride: DimLike | None) -> DimLike:
+    """A stride; 0 where the axis has a single step."""
+    return 0 if stride is None else stride
