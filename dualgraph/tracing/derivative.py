@@ -13,7 +13,7 @@ Walked with ``create_graph``, the tape gives gradients that are on the tape in t
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,6 +105,18 @@ class Taped:
                     self._plans[given] = None
                     self.why_not = self.why_not or error
         return self._plans[given]
+
+    def programs(self) -> Iterator[tuple[str, Program]]:
+        """What there is so far, each under a name."""
+        if self._program is not None:
+            yield "results", self._program
+        for plan in self._plans.values():
+            if plan is not None:
+                yield "forward", plan.forward
+                yield "backward", plan.backward.program
+        for taped in self._derivatives.values():
+            for name, program in taped.programs():
+                yield f"derivative {name}", program
 
     def joint(self, given: Given) -> Joint:
         """Outputs and gradients as one graph."""

@@ -7,7 +7,7 @@ into convolutions, say), guarded by their versions: after an in-place change the
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -78,6 +78,15 @@ class Entry:
             elif any([s is data or s.base is data for s in state]):  # noqa: C419 - faster
                 return True
         return False
+
+    def programs(self) -> Iterator[tuple[str, Program]]:
+        """What calls have run so far, each under a name."""
+        if self._open is not None:
+            yield "whole", self._open
+        if self._frozen is not None:
+            yield "whole, state folded in", self._frozen.program
+        if self.taped is not None:
+            yield from self.taped.programs()
 
     def begin(self, tensors: Sequence[Tensor]) -> Call | None:
         """Start a call: read numbers, make effects. None if what was traced is not this call."""

@@ -13,6 +13,7 @@ from dualgraph_compiler.dims import symbols
 from dualgraph_compiler.graph import Graph, Node, Value
 
 from .cache import Cached, Kind
+from .entry import Entry
 from .guards import is_plain, shown
 from .replay import Effect, GradSlot, Guarded, Number
 
@@ -26,6 +27,8 @@ class GraphReport:
     arrays that are part of it, with the line that made use of them; `guarded` state that is
     compared at every call; `replayed` numbers read and Python effects made at every call; `written`
     state that the call overwrites; `branches` Python control flow that became part of the graph.
+    `native` says which kernels its programs were compiled to, why there are boundaries between
+    them, and which nodes are interpreted and why.
     """
 
     why: str
@@ -42,6 +45,7 @@ class GraphReport:
     guarded: tuple[str, ...]
     replayed: tuple[str, ...]
     branches: tuple[str, ...]
+    native: tuple[str, ...]
 
     def lines(self) -> Iterator[str]:
         """The report, one line for each kind of thing there is."""
@@ -49,7 +53,10 @@ class GraphReport:
         yield f"  nodes        {self.nodes}"
         for f in fields(self)[4:]:
             things = getattr(self, f.name)
-            shown = _wrapped(things) if f.name in _NAMES else _limited(things)
+            if f.name == "native":
+                shown = things
+            else:
+                shown = _wrapped(things) if f.name in _NAMES else _limited(things)
             for i, line in enumerate(shown):
                 yield f"  {'' if i else f.name:<12} {line}"
 
@@ -129,7 +136,18 @@ def _graph(kind: Kind, cached: Cached) -> GraphReport:
         guarded=tuple(_guarded(cached, capture.replay)),
         replayed=tuple(_replayed(capture.replay)),
         branches=tuple(map(str, capture.branches)),
+        native=tuple(_native(cached.entry)),
     )
+
+
+def _native(entry: Entry) -> Iterator[str]:
+    """The native code that there is by now."""
+    for name, program in entry.programs():
+        report = program.report()
+        if report is not None:
+            first, *rest = report.splitlines()
+            yield f"{name}: {first}"
+            yield from rest
 
 
 _HOW = {
