@@ -62,10 +62,10 @@ def compile(
             graph of its own.
         dynamic_shapes: sizes that may vary by parameter, as for :func:`trace`.
         numerics: "standard" or "strict", see ``dualgraph_compiler.compile``.
-        execution: how graphs run on a CPU. "native": as C code, built when first needed (see
-            docs/native.md); where there is no C compiler, and on other devices, as with
-            "interpreter": node by node. Default: what the variable ``DUALGRAPH_EXECUTION`` says,
-            else "interpreter".
+        execution: how graphs run on a CPU. "interpreter": node by node. "native": as C code, built
+            when first needed (docs/native.md); where there is no C compiler they are interpreted.
+            "auto": interpreted until the C code, built in the background, is ready. Default: what
+            the variable ``DUALGRAPH_EXECUTION`` says, else "interpreter".
         recompile_limit: how many graphs one kind of call may have; calls that need yet another one
             run eagerly, with one warning that says what kept changing.
 
@@ -274,6 +274,14 @@ class CompiledFunction:
     def report(self) -> CompileReport:
         """What was captured, specialised, baked in, guarded, and what runs eagerly; print it."""
         return report_on(self._called(), list(self._kinds.values()))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for native code of what has run, `timeout` seconds at most for each program.
+
+        Returns whether all of it is native code from now on; `report` says what is not.
+        """
+        programs = [p for entry in self._entries for _, p in entry.programs()]
+        return [p.wait(timeout) for p in programs].count(False) == 0
 
     def __getattr__(self, name: str) -> Any:
         if name == "_function":  # not there yet: while being copied or unpickled

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,10 +19,10 @@ from dualgraph_compiler.graph.interpret import shared_outputs
 from dualgraph_compiler.ops.base import array_module
 
 if TYPE_CHECKING:
-    from dualgraph_runtime.native import Executable
+    from dualgraph_runtime.native import Background, Executable
 
-Execution: TypeAlias = Literal["interpreter", "native"]
-_EXECUTIONS = ("interpreter", "native")
+Execution: TypeAlias = Literal["interpreter", "native", "auto"]
+_EXECUTIONS = ("interpreter", "native", "auto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class Mode:
 
     @property
     def is_native(self) -> bool:
-        """Whether graphs are compiled to native code, on a CPU."""
-        return self.execution == "native"
+        """Whether graphs are compiled to native code, now or later, on a CPU."""
+        return self.execution != "interpreter"
 
 
 class Program:
@@ -85,6 +86,7 @@ class Program:
         self._interpreters: dict[Any, Interpreter] = {}  # by array module
         self._native: Native | None = None
         self._may_be_native = mode.is_native
+        self._building: Background[Native] | None = None
         self._lock = threading.Lock()
 
     @classmethod
@@ -123,20 +125,34 @@ class Program:
         return interpreter.run(arrays, params, donate=donate)
 
     def _compiled(self) -> Native | None:
-        """The graph compiled, if that can be done."""
+        """The graph compiled, once that is done."""
+        from dualgraph_runtime.native import Background
+
         with self._lock:
-            if self._native is None and self._may_be_native:
-                from dualgraph_runtime.native import try_compile
+            if self._building is None:
+                make, what = partial(Native.of, self.graph), f"graph {self.graph.name!r}"
+                # One call alone would not make up for the work.
+                self._building = Background(make, what, after=1)
+        building = self._building
+        self._native = building.wait() if self.mode.execution == "native" else building.get()
+        if self._native is None and building.done:
+            self._may_be_native = False
+        return self._native
 
-                found = try_compile(self.graph)
-                if found is not None:
-                    self._native = Native(found, self.graph)
-                self._may_be_native = found is not None
-            return self._native
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for native code that was begun; whether there is some."""
+        if self._building is not None:
+            self._building.wait(timeout)
+        return self._building is not None and self._building.ready is not None
 
-    def report(self) -> str | None:
-        """What native code there is, and what is interpreted; None where none was built."""
-        return None if self._native is None else self._native.executable.report()
+    def report(self) -> str:
+        """How the graph is run: kernels, what stands between them, what is interpreted, and why."""
+        if not self.mode.is_native:
+            return ""
+        if self._native is not None:
+            return self._native.executable.report()
+        building = self._building
+        return f"interpreted: {'it has not run yet' if building is None else building.why}"
 
 
 class Native:
@@ -147,6 +163,17 @@ class Native:
         used = [name for name, _ in executable.program.params]
         given = [v.name for v in graph.params]
         self._chosen = None if used == given else [given.index(name) for name in used]
+
+    @classmethod
+    def of(cls, graph: Graph) -> Native:
+        """A graph compiled.
+
+        Raises:
+            NotCompiled: it is to be interpreted.
+        """
+        from dualgraph_runtime.native import compile_graph
+
+        return cls(compile_graph(graph), graph)
 
     def run(self, arrays: Sequence[Any], params: Sequence[Any]) -> list[Any]:
         """The outputs."""

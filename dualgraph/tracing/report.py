@@ -143,11 +143,8 @@ def _graph(kind: Kind, cached: Cached) -> GraphReport:
 def _native(entry: Entry) -> Iterator[str]:
     """The native code that there is by now."""
     for name, program in entry.programs():
-        report = program.report()
-        if report is not None:
-            first, *rest = report.splitlines()
-            yield f"{name}: {first}"
-            yield from rest
+        for i, line in enumerate(program.report().splitlines()):
+            yield line if i else f"{name}: {line}"
 
 
 _HOW = {

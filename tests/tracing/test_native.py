@@ -26,8 +26,8 @@ def close(a: Any, b: Any) -> None:
 
 
 def is_native(fast: Any) -> bool:
-    """Whether there is native code for every graph."""
-    return all(g.native for g in fast.report().graphs)
+    """Whether everything that has run is native code."""
+    return bool(fast.wait())
 
 
 class Net(nn.Module):
@@ -184,3 +184,25 @@ def test_without_a_compiler_graphs_are_interpreted(monkeypatch: pytest.MonkeyPat
     fast = native(lambda x: x * 2)
     assert fast(dg.ones(2)).tolist() == [2.0, 2.0]
     assert not is_native(fast)
+    assert "no C compiler" in str(fast.report())
+
+
+def test_auto_begins_interpreted() -> None:
+    model, x = Net().eval(), dg.randn(3, 2, 6, 6)
+    fast = dg.compile(model, execution="auto")
+    with dg.no_grad():
+        wanted = model(x)
+        close(fast(x), wanted)
+        assert "not ready yet" in str(fast.report())
+        assert is_native(fast)
+        close(fast(x), wanted)
+        assert "kernels" in str(fast.report())
+
+
+def test_report() -> None:
+    fast = native(lambda x: ((x * 2).exp() + x.cumsum(0)).sum())
+    fast(dg.ones(3, requires_grad=True)).backward()
+    text = str(fast.report())
+    assert "native       forward: " in text
+    assert "backward: " in text
+    assert "cumsum" in text
