@@ -50,11 +50,11 @@ def test_update_of_a_parameter_is_one_loop(op: Any, scaled: bool) -> None:
 def test_update_is_that_of_the_interpreter(op: Any) -> None:
     graph = _update(op, scaled=True)
     rng = np.random.default_rng(0)
+    numbers = {"lr": 0.1, "beta1": 0.9, "beta2": 0.95, "momentum": 0.9, "first": 0.0}
     feeds = [
-        np.asarray(rng.random(v.shape), v.dtype.np) + (3 if v.shape == () else 0)
+        np.asarray(numbers.get(v.name, rng.random(v.shape) + 3 * (v.shape == ())), v.dtype.np)
         for v in graph.inputs
     ]
-    feeds[-2:] = [np.array(0.9), np.array(0.95)]
     wanted = interpret(graph, [np.array(a) for a in feeds])
     for found, want in zip(compile_graph(graph).run(feeds), wanted, strict=True):
         np.testing.assert_allclose(found, want, rtol=2e-5, atol=1e-6)
