@@ -23,7 +23,13 @@ class GraphOptimizationLevel(enum.IntEnum):
     ORT_ENABLE_ALL = 99
 
 
-_KNOWN = ("graph_optimization_level", "optimized_model_filepath", "free_dimensions", "execution")
+_KNOWN = (
+    "graph_optimization_level",
+    "optimized_model_filepath",
+    "free_dimensions",
+    "execution",
+    "intra_op_num_threads",
+)
 _EXECUTIONS = ("auto", "native", "interpreter")
 
 # ONNX Runtime's options about speed and logging. Programs set them as a matter of course and no
@@ -35,7 +41,6 @@ _HINTS = (
     "execution_mode",
     "execution_order",
     "inter_op_num_threads",
-    "intra_op_num_threads",
     "log_severity_level",
     "log_verbosity_level",
     "logid",
@@ -54,7 +59,11 @@ class SessionOptions:
             is ready (results change by rounding then). The default is what the variable
             ``DUALGRAPH_EXECUTION`` says, else "interpreter".
 
-    ONNX Runtime's hints about threads, memory and logging can be set and have no effect.
+        intra_op_num_threads: how many threads a run of compiled code may use; 0, the default, for
+            what the variable ``DUALGRAPH_NUM_THREADS`` says, else as many as there are CPUs that
+            this process may use.
+
+    ONNX Runtime's hints about other threads, memory and logging can be set and have no effect.
     """
 
     def __init__(self) -> None:
@@ -62,6 +71,7 @@ class SessionOptions:
         self.optimized_model_filepath: str | os.PathLike[str] = ""
         self.free_dimensions: dict[str, int] = {}
         self.execution = os.environ.get("DUALGRAPH_EXECUTION") or "interpreter"
+        self.intra_op_num_threads = 0
 
     def add_free_dimension_override_by_name(self, dim_name: str, dim_value: int) -> None:
         """Fix a symbolic size of the inputs, so that the graph is optimised for it."""
@@ -74,6 +84,8 @@ class SessionOptions:
             )
         if name == "execution" and value not in _EXECUTIONS:
             raise ArgumentError(f"execution must be one of {_EXECUTIONS}, got {value!r}")
+        if name == "intra_op_num_threads" and (not isinstance(value, int) or value < 0):
+            raise ArgumentError(f"intra_op_num_threads must be 0 or more, got {value!r}")
         if name == "graph_optimization_level":
             value = GraphOptimizationLevel(value)
         object.__setattr__(self, name, value)

@@ -97,7 +97,9 @@ class InferenceSession:
             from .native import Background, compile_graph
 
             what = f"graph {graph.name!r}"
-            self._native = Background(partial(compile_graph, graph), what, after=1)
+            threads = self._options.intra_op_num_threads
+            build = partial(compile_graph, graph, num_threads=threads)
+            self._native = Background(build, what, after=1)
             if self._options.execution == "native":
                 compiled = self._native.wait()
                 if compiled is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ..dims import DimLike
+from ..dims import DimLike, product
 from ..dtypes import DType
 from .index import Axis, Index
 
@@ -163,12 +163,34 @@ class Loop:
     within: bool = False
 
 
-Stmt: TypeAlias = Let | Store | Declare | Update | Finish | Loop
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Loops that may be run in parts, by several threads; only at the top of a kernel.
+
+    Runs `body` for each step of each of `axes`, the last of which is innermost. With `block` it
+    takes so many steps of that last axis at a time, and a loop inside, which is `within`, runs over
+    them. No step may read what another one writes.
+    """
+
+    axes: tuple[Axis, ...]
+    body: tuple[Stmt, ...]
+    block: int = 0
+
+    @property
+    def number(self) -> DimLike:
+        """How many parts there are."""
+        extents = [a.extent for a in self.axes]
+        if self.block:
+            extents[-1] = (extents[-1] + (self.block - 1)) // self.block
+        return product(tuple(extents))
+
+
+Stmt: TypeAlias = Let | Store | Declare | Update | Finish | Loop | Tasks
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One function: `reads` and `writes` are its buffers, `scratch` memory of its own."""
+    """`reads` and `writes` are its buffers, `scratch` memory that each thread has for itself."""
 
     body: tuple[Stmt, ...]
     reads: tuple[Buffer, ...]
@@ -180,7 +202,7 @@ class Kernel:
 def expressions(body: tuple[Stmt, ...]) -> Iterator[Expr]:
     """Every expression of the statements, parts included."""
     for s in body:
-        if isinstance(s, Loop):
+        if isinstance(s, Loop | Tasks):
             yield from expressions(s.body)
         elif isinstance(s, Let | Store | Update):
             yield from walk(s.expr)

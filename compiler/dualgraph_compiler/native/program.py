@@ -6,6 +6,7 @@ Given the same graph, the same program comes out, byte for byte.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,12 +21,14 @@ from ..ops.base import Op
 from .fuse import Partition, Step, StepKind, partition
 from .loops import Buffer
 from .lower import library
-from .lower.library import Pack, Routine
+from .lower.library import Pack, Phase, Routine
+from .parallel import WORTH
 from .prepare import prepare
 from .reading import Reading
-from .render.kernel import KernelText, comment
+from .render.kernel import comment
 from .render.prelude import Prelude
-from .render.types import SIZES
+from .render.tasks import TaskText
+from .render.types import SIZES, Sizes, memory
 from .schedule import Context, kernel_of
 from .target import Target
 
@@ -36,6 +39,22 @@ ERRORS: dict[int, tuple[type[DualGraphError], str]] = {
     3: (ArgumentError, "remainder: integer division by zero"),
     4: (ArgumentError, "fmod: integer division by zero"),
 }
+
+
+# How the text reaches the runtime's threads. `run` shares tasks among them and returns when all are
+# done, with 0 or with a status that is not; it may as well do everything itself.
+TEAM = f"""\
+typedef int (*Step)(void *const *b, const i64 *dims, i64 first, i64 last, i64 thread);
+typedef struct Team {{
+  int (*run)(const struct Team *, Step, void *const *b, const i64 *dims, i64 tasks, i64 cost);
+}} Team;
+static inline int share(const Team *team, Step step, void *const *b, const i64 *dims, i64 tasks,
+                        i64 cost) {{
+  if (tasks < 1) return 0;
+  if (!team || tasks < 2 || cost < {WORTH}) return step(b, dims, 0, tasks, 0);
+  return team->run(team, step, b, dims, tasks, cost);
+}}
+"""
 
 
 class Home(enum.Enum):
@@ -54,7 +73,8 @@ class Home(enum.Enum):
 class Slot:
     """An entry of the table of buffers: `number` counts the slots of one home.
 
-    Arena slots are alive from step `first` to step `last`.
+    Arena slots are alive from step `first` to step `last`. Of an `own` slot each thread has one:
+    the first at the slot's address, each following one behind it, at a multiple of 64 bytes.
     """
 
     home: Home
@@ -63,6 +83,7 @@ class Slot:
     shape: Shape
     first: int = 0
     last: int = 0
+    own: bool = False
 
     @property
     def elements(self) -> DimLike:
@@ -107,6 +128,7 @@ class Program:
     kernels: tuple[str, ...] = ()
     boundaries: tuple[str, ...] = field(default=())
     assumptions: tuple[Assumption, ...] = ()
+    shares: bool = False  # whether any step may be shared among threads
 
     def report(self) -> str:
         """What is fused, what is interpreted, and why."""
@@ -145,7 +167,7 @@ class _Builder:
         self.steps = _clustered(parts.steps)
         self.buffers: dict[Value, Buffer] = {}
         self.homes: dict[Value, tuple[Home, int]] = {}
-        self.extra: list[tuple[Buffer, int]] = []  # scratch memory and the step it serves
+        self.extra: list[tuple[Buffer, int, bool]] = []  # scratch memory, its step, whose it is
         self.packed: dict[Buffer, Pack] = {}
         in_memory = {n for s in self.steps for n in s.nodes}
         self.reading = Reading(parts.virtual, in_memory, self.buffer, parts.aliases)
@@ -164,7 +186,8 @@ class _Builder:
     def build(self) -> Program:
         kernels = [self._routine(s) for s in self.steps]
         for i, k in enumerate(kernels):
-            self.extra += [(b, i) for b in (k.scratch if k is not None else ())]
+            self.extra += [(b, i, False) for b in (k.scratch if k is not None else ())]
+            self.extra += [(b, i, True) for b in (k.own if k is not None else ())]
             self.packed.update({p.packed: p for p in (k.packs if k is not None else ())})
         self._find_homes()
         slots, number = self._slots(kernels)
@@ -172,7 +195,8 @@ class _Builder:
         steps, entries = self._entries(bodies, number)
         sizes = [SIZES] if self.symbols else []
         packs = self._packing(number)
-        text = "\n".join([self.prelude.text(), *sizes, *functions, *entries, *packs])
+        shares = any("share(team" in line for body in bodies for line in body)
+        text = "\n".join([self.prelude.text(), *sizes, TEAM, *functions, *entries, *packs])
         return Program(
             text=text,
             symbols=tuple(self.symbols),
@@ -192,6 +216,7 @@ class _Builder:
                 if s.reason and s.kind is StepKind.FUSED
             ),
             assumptions=tuple(self.graph.assumptions),
+            shares=shares,
         )
 
     def _routine(self, step: Step) -> Routine | None:
@@ -203,7 +228,7 @@ class _Builder:
             rule = library.RULES[type(step.nodes[0].op)]
             return rule.routine(step, context, self.prelude, self.symbols)
         kernel = kernel_of(step, self.reading, self.buffer, self.names)
-        return KernelText(kernel, self.prelude, self.symbols)
+        return TaskText(kernel, self.prelude, self.symbols)
 
     def _kernel_line(self, step: Step) -> str:
         return "; ".join(node_text(n, self.names) for n in step.nodes)
@@ -259,9 +284,9 @@ class _Builder:
         for i, b in enumerate(self.packed):
             number[b] = len(slots)
             slots.append(Slot(Home.PACKED, i, b.dtype, (b.size,)))
-        for b, i in self.extra:
+        for b, i, own in self.extra:
             number[b] = len(slots)
-            slots.append(Slot(Home.ARENA, 0, b.dtype, (b.size,), i, i))
+            slots.append(Slot(Home.ARENA, 0, b.dtype, (b.size,), i, i, own))
         return slots, number
 
     # -- text -------------------------------------------------------------------------------------
@@ -281,15 +306,49 @@ class _Builder:
             if anonymous not in known:
                 known[anonymous] = f"kernel{len(known)}"
                 functions.append(kernel.text(known[anonymous]) + "\n")
-            buffers = [*kernel.reads, *kernel.writes, *kernel.scratch]
-            args = [f"b[{number[b]}]" for b in buffers] + list(kernel.arguments)
-            call = f"{known[anonymous]}({', '.join(args)});"
+            name = known[anonymous]
             lines = [f"  // {comment(n)}" for n in kernel.notes]
-            lines.append(
-                f"  if ((status = {call[:-1]})) return status;" if kernel.checked else f"  {call}"
-            )
+            for phase in kernel.phases:
+                function, line = self._phase(kernel, phase, name, len(functions), number)
+                functions += function
+                lines += line
             bodies.append(lines)
         return functions, bodies
+
+    def _phase(
+        self, kernel: Routine, phase: Phase, name: str, serial: int, number: dict[Buffer, int]
+    ) -> tuple[list[str], list[str]]:
+        """How a phase of a step is run: called by the entry, or shared by way of a function."""
+        name += phase.suffix
+        args = [f"b[{number[b]}]" for b in (*kernel.reads, *kernel.writes, *kernel.scratch)]
+        if isinstance(phase.tasks, int) and phase.tasks <= 0:
+            return [], []
+        if phase.tasks == 1 or (isinstance(phase.cost, int) and phase.cost < WORTH):
+            args += [f"b[{number[b]}]" for b in kernel.own]
+            tasks = Sizes(self.symbols)(phase.tasks)
+            call = f"{name}({', '.join([*args, *kernel.arguments, '0', tasks])})"
+            checked = f"if ((status = {call})) return status;"
+            return [], [f"  {checked if kernel.checked else f'{call};'}"]
+        for b in kernel.own:
+            line = 64 // b.dtype.itemsize
+            step = Sizes(self.symbols)((b.size + (line - 1)) // line * line)
+            args.append(f"({memory(b.dtype)} *)b[{number[b]}] + thread * {step}")
+        call = f"{name}({', '.join([*args, *kernel.arguments, 'first', 'last'])});"
+        body = [f"  return {call}"] if kernel.checked else [f"  {call}", "  return 0;"]
+        function = (
+            f"static int step{serial}(void *const *b, const i64 *dims, i64 first, i64 last, "
+            f"i64 thread) {{\n  (void)dims, (void)thread;\n"
+            + "\n".join([*self._sizes("\n".join(body)), *body])
+            + "\n}\n"
+        )
+        sizes = Sizes(self.symbols)
+        shared = f"share(team, step{serial}, b, dims, {sizes(phase.tasks)}, {sizes(phase.cost)})"
+        return [function], [f"  if ((status = {shared})) return status;"]
+
+    def _sizes(self, body: str) -> list[str]:
+        """Definitions of the symbolic sizes that a body reads."""
+        used = set(re.findall(r"\bn\d+\b", body))
+        return [f"  const i64 n{i} = dims[{i}];" for i in self.symbols.values() if f"n{i}" in used]
 
     def _entries(
         self, bodies: Sequence[list[str]], number: dict[Buffer, int]
@@ -328,12 +387,12 @@ class _Builder:
 
     def _entry(self, name: str, lines: Sequence[str]) -> str:
         body = "\n".join(lines)
-        head = [f"  const i64 n{i} = dims[{i}];" for i in self.symbols.values() if f"n{i}" in body]
+        head = self._sizes(body)
         head += ["  int status;"] if "status" in body else []
         inside = "\n".join([*head, body])
         return (
-            f"int {name}(void *const *b, const i64 *dims) {{\n"
-            f"  (void)b, (void)dims;\n{inside}\n  return 0;\n}}\n"
+            f"int {name}(void *const *b, const i64 *dims, const Team *team) {{\n"
+            f"  (void)b, (void)dims, (void)team;\n{inside}\n  return 0;\n}}\n"
         )
 
     def _interpreted(self, node: Node, reason: str, number: dict[Buffer, int]) -> Interpreted:

@@ -15,15 +15,24 @@ from typing import Any
 import numpy as np
 
 from dualgraph_compiler.dims import evaluate
-from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.errors import DeviceError
 from dualgraph_compiler.graph import Graph, check_assumptions
 from dualgraph_compiler.graph.interpret import bind_shapes
 from dualgraph_compiler.memory.arena import Lifetime, place
-from dualgraph_compiler.native import ERRORS, Home, Interpreted, Program, Segment, build, why_not
+from dualgraph_compiler.native import (
+    ERRORS,
+    Home,
+    Interpreted,
+    Program,
+    Segment,
+    Slot,
+    build,
+    why_not,
+)
 
 from . import cache
 from .launcher import being_built, frame_type
+from .threads import default_threads, team
 from .toolchain import Compiler, find_compiler
 
 _log = logging.getLogger("dualgraph")
@@ -37,8 +46,10 @@ class NotCompiled(DeviceError):
     """A graph stays interpreted; the message says why."""
 
 
-def compile_graph(graph: Graph, compiler: Compiler | None = None) -> Executable:
-    """Compile a graph for this machine.
+def compile_graph(
+    graph: Graph, compiler: Compiler | None = None, num_threads: int | None = None
+) -> Executable:
+    """Compile a graph for this machine. A call uses up to `num_threads` threads, see `threads`.
 
     Raises:
         NotCompiled: there is no C compiler, or the graph as a whole has no compiled form.
@@ -50,13 +61,13 @@ def compile_graph(graph: Graph, compiler: Compiler | None = None) -> Executable:
     reason = why_not(graph)
     if reason is not None:
         raise NotCompiled(reason)
-    return Executable(build(graph, compiler.target), compiler)
+    return Executable(build(graph, compiler.target), compiler, num_threads)
 
 
-def try_compile(graph: Graph) -> Executable | None:
+def try_compile(graph: Graph, num_threads: int | None = None) -> Executable | None:
     """`compile_graph`, or None, with a word in the log, where the graph stays interpreted."""
     try:
-        return compile_graph(graph)
+        return compile_graph(graph, num_threads=num_threads)
     except NotCompiled as error:
         _log.info("graph %r is interpreted: %s", graph.name, error)
         return None
@@ -78,12 +89,17 @@ class _Layout:
 class Executable:
     """A program with its code loaded. Safe to call from several threads at once.
 
-    `program` is the program; `report()` says what became of each node.
+    `program` is the program; `report()` says what became of each node. A call uses up to
+    `num_threads` threads.
     """
 
-    def __init__(self, program: Program, compiler: Compiler) -> None:
+    def __init__(
+        self, program: Program, compiler: Compiler, num_threads: int | None = None
+    ) -> None:
         self.program = program
         self._compiler = compiler
+        threads = (num_threads or default_threads()) if program.shares else 1
+        self._team, self.num_threads = team(threads, compiler)
         self._constants = [np.ascontiguousarray(c) for c in program.constants]
         self._packed: list[np.ndarray[Any, Any]] = []
         self._entries: dict[str, Any] = {}
@@ -159,8 +175,9 @@ class Executable:
                 buffers[i] = np.empty(layout.shapes[i], slot.dtype.np)
             elif slot.home is Home.ARENA:
                 at = start + layout.offsets[i]
-                size = _bytes(slot.dtype, layout.shapes[i])
-                buffers[i] = arena[at : at + size].view(slot.dtype.np).reshape(layout.shapes[i])
+                size = _bytes(slot, layout.shapes[i])
+                flat = arena[at : at + size].view(slot.dtype.np)
+                buffers[i] = flat if slot.own else flat.reshape(layout.shapes[i])
         dims = (ctypes.c_int64 * (len(layout.dims) + 1))(*layout.dims)
         for step, op in zip(program.steps, layout.ops, strict=True):
             if isinstance(step, Segment):
@@ -173,7 +190,7 @@ class Executable:
         table = (ctypes.c_void_p * (len(buffers) + 1))(
             *(None if b is None else b.ctypes.data for b in buffers)
         )
-        status = self._entries[step.entry](table, dims)
+        status = self._entries[step.entry](table, dims, ctypes.c_void_p(self._team))
         if status:
             self._raise(status)
 
@@ -231,7 +248,7 @@ class Executable:
         shapes = [tuple(evaluate(d, env) for d in s.shape) for s in program.slots]
         arena = [i for i, s in enumerate(program.slots) if s.home is Home.ARENA]
         lives = [
-            Lifetime(_bytes(s.dtype, shapes[i]), s.first, s.last)
+            Lifetime(_bytes(s, shapes[i]) * (self.num_threads if s.own else 1), s.first, s.last)
             for i in arena
             for s in (program.slots[i],)
         ]
@@ -258,7 +275,7 @@ class Executable:
         total = 0
         for i, slot in enumerate(program.slots):
             operands[slot.home, slot.number] = (slot.dtype.np, layout.shapes[i], i)
-            total += _bytes(slot.dtype, layout.shapes[i])
+            total += _bytes(slot, layout.shapes[i])
             if slot.home is Home.CONSTANT:
                 fixed += [i, self._constants[slot.number].ctypes.data]
             if slot.home is Home.PACKED:
@@ -280,6 +297,7 @@ class Executable:
             tuple(fixed),
             layout.dims,
             total > _SHORT,
+            self._team,
         )
 
 
@@ -314,8 +332,10 @@ def _resolved(step: Segment | Interpreted, env: dict[str, int]) -> Any:
     return op, [tuple(evaluate(d, env) for d in shape) for _, shape in step.operands]
 
 
-def _bytes(dtype: DType, shape: tuple[int, ...]) -> int:
-    return int(dtype.itemsize * math.prod(shape))
+def _bytes(slot: Slot, shape: tuple[int, ...]) -> int:
+    """The size of a slot; of one that each thread has, with what keeps them apart."""
+    size = int(slot.dtype.itemsize * math.prod(shape))
+    return -(-size // 64) * 64 if slot.own else size
 
 
 def _interpret(

@@ -27,7 +27,7 @@ typedef struct Context {
   void *table[];
 } Context;
 
-typedef int (*Entry)(void *const *, const int64_t *);
+typedef int (*Entry)(void *const *, const int64_t *, const void *);
 
 typedef struct {
   PyObject_HEAD
@@ -38,6 +38,7 @@ typedef struct {
   int64_t *arena_slots; // pairs: slot, offset
   int64_t *fixed_slots; // pairs: slot, address
   int64_t *dims;
+  const void *team;     // the threads that it may use, see pool.c; NULL for none
   size_t arena_bytes;
   int releases_gil, idle;
   Context *contexts;
@@ -119,10 +120,10 @@ static PyObject *frame_call(PyObject *self, PyObject *const *args, size_t flags,
   int status;
   if (f->releases_gil) {
     Py_BEGIN_ALLOW_THREADS
-    status = f->entry(c->table, f->dims);
+    status = f->entry(c->table, f->dims, f->team);
     Py_END_ALLOW_THREADS
   } else {
-    status = f->entry(c->table, f->dims);
+    status = f->entry(c->table, f->dims, f->team);
   }
   give_back(f, c);
   if (status) {
@@ -169,9 +170,9 @@ static int64_t *read_numbers(PyObject *numbers) {
   return out;
 }
 
-// Frame(entry, inputs, outputs, n_slots, arena, arena_bytes, fixed, dims, releases_gil)
+// Frame(entry, inputs, outputs, n_slots, arena, arena_bytes, fixed, dims, releases_gil, team)
 static PyObject *frame_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
-  long long entry;
+  long long entry, team;
   PyObject *inputs, *outputs, *arena, *fixed, *dims;
   Py_ssize_t n_slots, arena_bytes;
   int releases_gil;
@@ -179,14 +180,15 @@ static PyObject *frame_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     PyErr_SetString(PyExc_TypeError, "Frame takes no keywords");
     return NULL;
   }
-  if (!PyArg_ParseTuple(args, "LO!O!nO!nO!O!p", &entry, &PyTuple_Type, &inputs, &PyTuple_Type,
+  if (!PyArg_ParseTuple(args, "LO!O!nO!nO!O!pL", &entry, &PyTuple_Type, &inputs, &PyTuple_Type,
                         &outputs, &n_slots, &PyTuple_Type, &arena, &arena_bytes, &PyTuple_Type,
-                        &fixed, &PyTuple_Type, &dims, &releases_gil))
+                        &fixed, &PyTuple_Type, &dims, &releases_gil, &team))
     return NULL;
   Frame *f = (Frame *)type->tp_alloc(type, 0);
   if (!f) return NULL;
   f->call = frame_call;
   f->entry = (Entry)(intptr_t)entry;
+  f->team = (const void *)(intptr_t)team;
   f->n_slots = n_slots;
   f->arena_bytes = (size_t)arena_bytes;
   f->releases_gil = releases_gil;

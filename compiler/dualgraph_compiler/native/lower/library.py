@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from ...dims import DimLike
 from ...dtypes import float32
 from ...graph import Node
 from ...ops.base import REGISTRY, Op
@@ -33,18 +34,42 @@ class Pack:
     packed: Buffer
 
 
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A function of a routine, called for ranges of its tasks. The next phase starts when it ends.
+
+    `suffix` follows the routine's name. `tasks` is their number, `cost` how many picoseconds all of
+    them would take one core, very roughly: it decides whether they are shared among threads.
+    """
+
+    suffix: str
+    tasks: DimLike
+    cost: DimLike
+
+
 class Routine(Protocol):
-    """A function of the program's text: a fused kernel or a library step."""
+    """Functions of the program's text: a fused kernel or a library step.
+
+    Each phase is a function ``void f(buffers, sizes, i64 first, i64 last)``: the buffers are
+    `reads`, `writes`, `scratch` and `own`, the sizes `arguments`. It runs tasks `first` to
+    `last` - 1, and may be called any number of times, for different ranges, by several threads at
+    once: a task reads nothing that another task of its phase writes. `scratch` is memory that all
+    threads see, from one phase to the next; of `own` each thread has one.
+
+    `checked`: the functions return a status, 0 or a key of `program.ERRORS`.
+    """
 
     reads: tuple[Buffer, ...]
     writes: tuple[Buffer, ...]
     scratch: tuple[Buffer, ...]
+    own: tuple[Buffer, ...]
     notes: tuple[str, ...]
     packs: tuple[Pack, ...]
+    phases: tuple[Phase, ...]
     checked: bool
 
     def text(self, name: str) -> str:
-        """The function under a name; its parameters are the buffers, then `arguments`."""
+        """The functions, and whatever they need that the prelude has not."""
         ...
 
     @property

@@ -2,7 +2,8 @@
 
 For each sample and group, C[o, p] is the sum over channels and window of W[o, k] X[k, p]. The
 columns of X, one for each place of the window, are gathered in panels of a tile's width, a block of
-panels that stays in cache; the weight is read where it is. See `tile` for the inner kernel.
+panels that stays in cache; the weight is read where it is. See `tile` for the inner kernel. A task
+is one such block of one group and sample.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ...dims import DimLike, product
 from ..fuse import Step
 from ..index import Axis, Index, of_axis, row_major, unflatten
 from ..loops import Buffer, Load
-from ..lower.library import Pack
+from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue
 from .kernel import KernelText
 from .prelude import Prelude
@@ -49,6 +50,7 @@ class Conv:
         panels = self._panels()
         self.gathered = Buffer(x.dtype, self.k * (self.width * panels), "windows in panels")
         self.block = panels * self.width
+        self.blocks = (product(self.places) + (self.block - 1)) // self.block
         self.tile = Buffer(out.dtype, self.tallest * self.width, "a tile")
         self.epilogue = ConvEpilogue(step, context, self)
         self.inner = KernelText(
@@ -57,12 +59,20 @@ class Conv:
         others = [b for b in self.epilogue.kernel.reads if b is not self.tile]
         self.reads = tuple(dict.fromkeys((self.x.buffer, self.w, *others)))
         self.writes = self.epilogue.kernel.writes
-        self.scratch: tuple[Buffer, ...] = (self.gathered,)
+        self.scratch: tuple[Buffer, ...] = ()
+        self.own: tuple[Buffer, ...] = (self.gathered,)
         self.notes = self.epilogue.kernel.notes
         self.packs: tuple[Pack, ...] = ()
         self._gather = self._gather_text()
         self._driver()  # which finds out the sizes that the functions inside must be given
         self._body = self._driver()
+        self.phases: tuple[Phase, ...] = (self._phase(),)
+
+    def _phase(self) -> Phase:
+        samples, n = self.sample.extent * self.op.groups, product(self.places)
+        lanes = self.prelude.vector_bytes // 4
+        cost = samples * n * self.k * (self.rows * 200 + 500) // lanes  # products and gathering
+        return Phase("", samples * self.blocks, cost)
 
     def _view(self, x: Any, context: Context) -> tuple[Load, tuple[DimLike, ...]]:
         """The image in memory: where a sample's group begins, and strides of channel and space."""
@@ -107,11 +117,12 @@ class Conv:
         return (
             f"{self.inner.text(f'{name}_epilogue', extra)}\n"
             f"static void {name}_gather({', '.join(gather)}) {{\n{self._gather}\n}}\n"
-            f"static void {name}({', '.join([*parameters, *sizes])}) {{\n{body}\n}}"
+            f"static void {name}({', '.join([*parameters, *sizes, 'i64 first', 'i64 last'])}) {{\n"
+            f"{body}\n}}"
         )
 
     def _names(self) -> dict[Buffer, str]:
-        buffers = (*self.reads, *self.writes, *self.scratch)
+        buffers = (*self.reads, *self.writes, *self.own)
         return {b: f"b{i}" for i, b in enumerate(buffers)}
 
     def _driver(self) -> str:
@@ -126,32 +137,32 @@ class Conv:
         args += [str(self.sample), str(self.group), "m", "p", "rows", "columns"]
         extra = "".join(f", {a}" for a in self.arguments)
         calls = [
-            f"            case {h}: {tile_function(self.prelude, h, True)}"
+            f"          case {h}: {tile_function(self.prelude, h, True)}"
             f"(w + m * {k}, {k}, 1, panel, {k}, tile); break;"
             for h in heights(self.rows, max(1, self.rows), self.tallest)
         ]
-        w, block = self.width, self.block
+        w, block, blocks = self.width, self.block, s(self.blocks)
         return f"""\
-  for (i64 i0 = 0; i0 < {s(self.sample.extent)}; i0++)
-  for (i64 i1 = 0; i1 < {s(self.group.extent)}; i1++) {{
+  for (i64 task = first; task < last; task++) {{
+    const i64 i0 = task / {blocks} / {s(self.group.extent)};
+    const i64 i1 = task / {blocks} % {s(self.group.extent)};
     const f32 *x = {names[self.x.buffer]} + {index_text(self.x.at, s, {})};
     const f32 *w = {names[self.w]} + {index_text(weight, s, {}) if self.group.extent != 1 else "0"};
-    for (i64 first = 0; first < {n}; first += {block}) {{
-      const i64 last = first + {block} < {n} ? first + {block} : {n};
-      for (i64 p = first; p < last; p += {w})
-        GATHER(x, p, last - p < {w} ? last - p : {w}, {panels} + (p - first) * {k}{extra});
-      for (i64 m = 0, rows; m < {rows}; m += rows) {{
-        const i64 tiles = ({rows} - m + {self.tallest - 1}) / {self.tallest};
-        rows = ({rows} - m + tiles - 1) / tiles;  // tiles of about the same height
-        for (i64 p = first; p < last; p += {w}) {{
-          const i64 columns = last - p < {w} ? last - p : {w};
-          const f32 *panel = {panels} + (p - first) * {k};
-          f32 tile[{self.tallest * w}];
-          switch (rows) {{
+    const i64 begin = task % {blocks} * {block};
+    const i64 end = begin + {block} < {n} ? begin + {block} : {n};
+    for (i64 p = begin; p < end; p += {w})
+      GATHER(x, p, end - p < {w} ? end - p : {w}, {panels} + (p - begin) * {k}{extra});
+    for (i64 m = 0, rows; m < {rows}; m += rows) {{
+      const i64 tiles = ({rows} - m + {self.tallest - 1}) / {self.tallest};
+      rows = ({rows} - m + tiles - 1) / tiles;  // tiles of about the same height
+      for (i64 p = begin; p < end; p += {w}) {{
+        const i64 columns = end - p < {w} ? end - p : {w};
+        const f32 *panel = {panels} + (p - begin) * {k};
+        f32 tile[{self.tallest * w}];
+        switch (rows) {{
 {chr(10).join(calls)}
-          }}
-          EPILOGUE({", ".join(args)});
         }}
+        EPILOGUE({", ".join(args)});
       }}
     }}
   }}"""

@@ -4,17 +4,20 @@ B is packed in panels of a few vectors' width, ``[panel][k][column]``, zeros beh
 once, when the program is loaded, where it is constant, else at each call. A is read where it is,
 under any strides. A tile of C, `rows` by one panel, stays in registers for all of k; then it goes
 through a small buffer to the epilogue, which stores it.
+
+Tasks are panels: of B, which are packed in a phase of their own unless each matrix of a batch has
+its own, and of C, where a task computes one panel's width of a block of rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from ...dims import DimLike
+from ...dims import DimLike, product
 from ..fuse import Step
 from ..index import Axis
 from ..loops import Buffer
-from ..lower.library import Pack
+from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue, strided
 from .kernel import KernelText
 from .prelude import Prelude
@@ -57,38 +60,55 @@ class Gemm:
         own = (packed,) if self.fixed else (self.b.buffer,)
         self.reads = tuple(dict.fromkeys((self.a.buffer, *own, *others)))
         self.writes = self.epilogue.kernel.writes
-        self.scratch: tuple[Buffer, ...] = () if self.fixed else (packed,)
+        # Where each matrix of the batch has a B of its own, a task packs what it reads.
+        self.varies = not self.fixed and bool(self.b.at.axes())
+        self.scratch: tuple[Buffer, ...] = () if self.fixed or self.varies else (packed,)
+        self.own: tuple[Buffer, ...] = (packed,) if self.varies else ()
         self.packed = packed
         self.tile = tile
         self.notes = self.epilogue.kernel.notes
         self.packs: tuple[Pack, ...] = (self._pack_once(),) if self.fixed else ()
+        self.panels = (self.n + (self.width - 1)) // self.width
+        self.blocks = (self.m + (self._block_rows() - 1)) // self._block_rows()
+        self._pack_body = self._pack_panels() if self.scratch else ""
         self._body = self._driver()
+        self.phases = self._phases()
 
     @property
     def arguments(self) -> tuple[str, ...]:
         own = dict.fromkeys([*self.sizes.used, *self.inner.sizes.used])
         return tuple(n for n in own if n not in ("rows", "columns"))
 
+    def _phases(self) -> tuple[Phase, ...]:
+        batch = product(tuple(a.extent for a in self.batch))
+        cost = batch * self.m * self.n * self.k * 200 // self.lanes  # a vector's product: 200 ps
+        tasks = batch if self.varies else batch * self.blocks * self.panels
+        packing = Phase("_pack", self.panels, self.n * self.k * 300)
+        return (*((packing,) if self.scratch else ()), Phase("", tasks, cost))
+
     # -- text -------------------------------------------------------------------------------------
 
     def text(self, name: str) -> str:
-        """The epilogue, and the function that goes over the tiles."""
+        """The epilogue, and the functions that pack panels and go over the tiles."""
         names = self._names()
-        buffers = (*self.reads, *self.writes, *self.scratch)
+        buffers = self._buffers()
         parameters = [
             f"{'const ' if x in self.reads else ''}{memory(x.dtype)} *restrict {names[x]}"
             for x in buffers
         ]
-        parameters += [f"i64 {n}" for n in self.arguments]
+        parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
+        head = f"({', '.join(parameters)}) {{\n"
+        pack = f"static void {name}_pack{head}{self._pack_body}\n}}\n" if self.scratch else ""
         return (
-            f"{self._epilogue_text(name)}\n"
-            f"static void {name}({', '.join(parameters)}) {{\n"
-            f"{self._body.replace('EPILOGUE', f'{name}_epilogue')}\n}}"
+            f"{self._epilogue_text(name)}\n{pack}"
+            f"static void {name}{head}{self._body.replace('EPILOGUE', f'{name}_epilogue')}\n}}"
         )
 
+    def _buffers(self) -> tuple[Buffer, ...]:
+        return (*self.reads, *self.writes, *self.scratch, *self.own)
+
     def _names(self) -> dict[Buffer, str]:
-        buffers = (*self.reads, *self.writes, *self.scratch)
-        return {x: f"b{i}" for i, x in enumerate(buffers)}
+        return {x: f"b{i}" for i, x in enumerate(self._buffers())}
 
     def _epilogue_text(self, name: str) -> str:
         extra = [*map(str, self.epilogue.counters), "rows", "columns"]
@@ -102,56 +122,77 @@ class Gemm:
         counters = [*map(str, self.batch), "m", "p", "rows", "columns"]
         return f"EPILOGUE({', '.join([*args, *sizes, *counters])});"
 
-    def _driver(self) -> str:
-        """Loops over batch, blocks of rows, panels and tiles."""
-        names, s = self._names(), self.sizes
-        m, n, k = s(self.m), s(self.n), s(self.k)
-        block = self._block_rows()
-        a = f"{names[self.a.buffer]} + {index_text(self.a.at, s, {})}"
-        (ars, acs), (brs, bcs) = (map(s, x) for x in (self.a_steps, self.b_steps))
-        unit = self.a_steps[1] == 1
-        packed = names[self.packed]
-        lines: list[str] = []
-        depth = 1
+    def _pack_panels(self) -> str:
+        s, width = self.sizes, self.width
+        (brs, bcs), n, k = (s(x) for x in self.b_steps), s(self.n), s(self.k)
+        names = self._names()
+        b = f"{names[self.b.buffer]} + {index_text(self.b.at, s, {})}"
+        return (
+            f"  const i64 from = first * {width};\n"
+            f"  const i64 to = last * {width} < {n} ? last * {width} : {n};\n"
+            f"  {self._packer()}({b} + from * {bcs}, {brs}, {bcs}, {k}, to - from, "
+            f"{names[self.packed]} + from * {k});"
+        )
 
-        def line(text: str) -> None:
+    def _driver(self) -> str:
+        """Over tasks, and the tiles of each."""
+        names, s = self._names(), self.sizes
+        lines: list[str] = ["  for (i64 task = first; task < last; task++) {"]
+
+        def line(depth: int, text: str) -> None:
             lines.append("  " * depth + text)
 
-        pack = ""
-        if not self.fixed:
+        if self.varies:
+            self._counters(line, "task")
+            (brs, bcs), n, k = (s(x) for x in self.b_steps), s(self.n), s(self.k)
             b = f"{names[self.b.buffer]} + {index_text(self.b.at, s, {})}"
-            pack = f"{self._packer()}({b}, {brs}, {bcs}, {k}, {n}, {packed});"
-        if pack and not self.b.at.axes():
-            line(pack)
-        for axis in self.batch:
-            line(f"for (i64 {axis} = 0; {axis} < {s(axis.extent)}; {axis}++) {{")
-            depth += 1
-        if pack and self.b.at.axes():
-            line(pack)
-        line(f"const f32 *a = {a};")
-        line(f"for (i64 first = 0; first < {m}; first += {block}) {{")
-        line(f"  const i64 last = first + {block} < {m} ? first + {block} : {m};")
-        line(f"  for (i64 p = 0; p < {n}; p += {self.width}) {{")
-        line(f"    const f32 *panel = {packed} + p * {k};")
-        line(f"    const i64 columns = {n} - p < {self.width} ? {n} - p : {self.width};")
-        line("    for (i64 m = first, rows; m < last; m += rows) {")
-        line(f"      const i64 tiles = (last - m + {self.rows - 1}) / {self.rows};")
-        line("      rows = (last - m + tiles - 1) / tiles;  // tiles of about the same height")
-        line(f"      f32 tile[{self.rows * self.width}];")
-        line("      switch (rows) {")
-        for rows in heights(self.m, self._block_rows(), self.rows):
+            pack = f"{self._packer()}({b}, {brs}, {bcs}, {k}, {n}, {names[self.packed]});"
+            line(2, pack)
+            line(2, f"for (i64 block = 0; block < {s(self.blocks)}; block++)")
+            line(2, f"for (i64 p = 0; p < {n}; p += {self.width}) {{")
+        else:
+            line(2, f"const i64 p = task % {s(self.panels)} * {self.width};")
+            line(2, f"const i64 block = task / {s(self.panels)} % {s(self.blocks)};")
+            self._counters(line, f"task / ({s(self.panels)} * {s(self.blocks)})")
+            line(2, "{")
+        self._tiles(line)
+        line(2, "}")
+        line(1, "}")
+        return "\n".join(lines)
+
+    def _counters(self, line: Callable[[int, str], None], at: str) -> None:
+        """The counters of the leading axes, from the number of a matrix in the batch."""
+        if len(self.batch) == 1:
+            line(2, f"const i64 {self.batch[0]} = {at};")
+        elif self.batch:
+            line(2, f"i64 rest = {at};")
+            for axis in reversed(self.batch[1:]):
+                extent = self.sizes(axis.extent)
+                line(2, f"const i64 {axis} = rest % {extent}; rest /= {extent};")
+            line(2, f"const i64 {self.batch[0]} = rest;")
+
+    def _tiles(self, line: Callable[[int, str], None]) -> None:
+        """A panel's width of a block of rows."""
+        names, s, block = self._names(), self.sizes, self._block_rows()
+        m, n, k = s(self.m), s(self.n), s(self.k)
+        (ars, acs), unit = (s(x) for x in self.a_steps), self.a_steps[1] == 1
+        line(3, f"const f32 *a = {names[self.a.buffer]} + {index_text(self.a.at, s, {})};")
+        line(3, f"const f32 *panel = {names[self.packed]} + p * {k};")
+        line(3, f"const i64 columns = {n} - p < {self.width} ? {n} - p : {self.width};")
+        end = f"block * {block} + {block} < {m} ? block * {block} + {block} : {m}"
+        line(3, f"const i64 end = {end};")
+        line(3, f"for (i64 m = block * {block}, rows; m < end; m += rows) {{")
+        line(3, f"  const i64 tiles = (end - m + {self.rows - 1}) / {self.rows};")
+        line(3, "  rows = (end - m + tiles - 1) / tiles;  // tiles of about the same height")
+        line(3, f"  f32 tile[{self.rows * self.width}];")
+        line(3, "  switch (rows) {")
+        for rows in heights(self.m, block, self.rows):
             function = tile_function(self.prelude, rows, unit)
             call = f"{function}(a + m * {ars}, {ars}, {acs}, panel, {k}, tile)"
-            line(f"        case {rows}: {call}; break;")
-        line("      }")
-        line(f"      {self._epilogue_call()}")
-        line("    }")
-        line("  }")
-        line("}")
-        for _ in self.batch:
-            depth -= 1
-            line("}")
-        return "\n".join(lines)
+            line(3, f"    case {rows}: {call}; break;")
+        line(3, "  }")
+        line(3, f"  {self._epilogue_call()}")
+        line(3, "}")
 
     def _block_rows(self) -> int:
         """Rows of A gone over for each panel: a multiple of a tile's."""

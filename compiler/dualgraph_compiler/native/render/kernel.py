@@ -1,4 +1,4 @@
-"""Kernels as C functions."""
+"""Loops as a C function."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ..loops import (
     Ref,
     Stmt,
     Store,
+    Tasks,
     Update,
     expressions,
 )
-from ..lower.library import Pack
 from ..lower.pointwise import is_costly
 from .expressions import LANE_AXIS, Lanes, Scope, Writer
 from .integers import CHECKED
@@ -35,13 +35,12 @@ _MAX_GROUP = 64  # lanes taken together at most; rows of scratch memory have as 
 
 
 class KernelText:
-    """Renders one kernel: `body` is the function's text, `sizes` the symbolic sizes it needs."""
+    """Renders one kernel as a function that runs all of it; see `tasks` for one run in parts."""
 
     def __init__(self, kernel: Kernel, prelude: Prelude, symbols: Mapping[str, int]) -> None:
         self.kernel = kernel
-        self.reads, self.writes, self.scratch = kernel.reads, kernel.writes, kernel.scratch
+        self.reads, self.writes = kernel.reads, kernel.writes
         self.notes = kernel.notes
-        self.packs: tuple[Pack, ...] = ()
         self.prelude = prelude
         self.sizes = Sizes(symbols)
         self.scope = Scope(prelude, self.sizes)
@@ -54,7 +53,10 @@ class KernelText:
         self.scope.mask_bytes = max(1, self._widest())
         self._vector_sums: dict[str, int] = {}  # accumulators with lanes: how many groups
         self._lines: list[str] = []
-        self._block(kernel.body, [Lanes()], 1)
+        self._render()
+
+    def _render(self) -> None:
+        self._block(self.kernel.body, [Lanes()], 1)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -63,7 +65,10 @@ class KernelText:
 
     def text(self, name: str, counters: Sequence[str] = ()) -> str:
         """The function under a name; `counters` are parameters that its indices begin from."""
-        inside = "\n".join(self._lines)
+        return self._function(name, self._lines, counters)
+
+    def _function(self, name: str, lines: Iterable[str], counters: Sequence[str]) -> str:
+        inside = "\n".join(lines)
         parameters = [
             f"{'const ' if b in self.kernel.reads else ''}{memory(b.dtype)} *restrict "
             f"{self.scope.buffers[id(b)]}"
@@ -94,7 +99,8 @@ class KernelText:
         lanes = max(2, self.prelude.vector_bytes // max(1, self._widest()))
         if all(isinstance(a.extent, int) and a.extent < min(4, lanes) for a in axes):
             return 1
-        return min(lanes, _MAX_GROUP)
+        blocks = [s.block for s in _statements(self.kernel.body) if isinstance(s, Loop | Tasks)]
+        return min(lanes, _MAX_GROUP, *(b for b in blocks if b))
 
     def _groups(self, loop: Loop) -> int:
         """How many vectors the main loop takes at a time: more where sums would wait."""
@@ -127,6 +133,8 @@ class KernelText:
                 self._update(s, groups, depth)
             elif isinstance(s, Finish):
                 self._finish(s, groups, depth)
+            elif isinstance(s, Tasks):
+                raise AssertionError("tasks are at the top of a kernel")
             elif s.block:
                 self._blocks(s, groups, depth)
             elif s.lanes and self.lanes > 1:
@@ -302,7 +310,7 @@ def _identity(fold: str, dtype: DType) -> str:
 def _statements(body: Iterable[Stmt]) -> Iterable[Stmt]:
     for s in body:
         yield s
-        if isinstance(s, Loop):
+        if isinstance(s, Loop | Tasks):
             yield from _statements(s.body)
 
 
