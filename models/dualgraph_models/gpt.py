@@ -25,6 +25,9 @@ from dualgraph_models.running import options, progress
 # For dg.compile and for the export of the model: what may vary.
 DYNAMIC = {"tokens": {0: "batch", 1: "time"}}
 
+# Keys and values of a layer's attention, each [N, heads, T, width / heads], of tokens seen before.
+Past = tuple[dg.Tensor, dg.Tensor]
+
 
 @dataclass(frozen=True)
 class Config:
@@ -49,13 +52,24 @@ class CausalSelfAttention(nn.Module):
         self.out = nn.Linear(config.width, config.width)
 
     def forward(self, x: dg.Tensor) -> dg.Tensor:
-        n, t, width = x.shape
-        heads = (n, t, self.heads, width // self.heads)
-        q, k, v = (part.view(heads).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
+        q, k, v = self._heads(x)
         y = F.scaled_dot_product_attention(
             q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=True
         )
-        return self.out(y.transpose(1, 2).reshape(n, t, width))  # type: ignore[no-any-return]
+        return self.out(y.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]
+
+    def next(self, x: dg.Tensor, past: Past) -> tuple[dg.Tensor, Past]:
+        """The same for one more token, x [N, 1, width], after those in `past`; and the new past."""
+        q, k, v = self._heads(x)
+        k, v = dg.cat([past[0], k], dim=2), dg.cat([past[1], v], dim=2)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.out(y.transpose(1, 2).reshape(x.shape)), (k, v)
+
+    def _heads(self, x: dg.Tensor) -> tuple[dg.Tensor, dg.Tensor, dg.Tensor]:
+        n, t, width = x.shape
+        heads = (n, t, self.heads, width // self.heads)
+        q, k, v = (part.view(heads).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
+        return q, k, v
 
 
 class Block(nn.Module):
@@ -76,6 +90,12 @@ class Block(nn.Module):
     def forward(self, x: dg.Tensor) -> dg.Tensor:
         x = x + self.dropout(self.attention(self.ln_1(x)))
         return x + self.dropout(self.mlp(self.ln_2(x)))  # type: ignore[no-any-return]
+
+    def next(self, x: dg.Tensor, past: Past) -> tuple[dg.Tensor, Past]:
+        """The same for one more token, x [N, 1, width], after those in `past`; and the new past."""
+        y, past = self.attention.next(self.ln_1(x), past)
+        x = x + self.dropout(y)
+        return x + self.dropout(self.mlp(self.ln_2(x))), past
 
 
 class GPT(nn.Module):
@@ -103,6 +123,26 @@ class GPT(nn.Module):
         positions = dg.arange(tokens.shape[1], device=tokens.device)
         x = self.dropout(self.tokens(tokens) + self.positions(positions))
         return self.head(self.ln(self.blocks(x)))  # type: ignore[no-any-return]
+
+    def next(self, token: dg.Tensor, past: list[Past]) -> tuple[dg.Tensor, list[Past]]:
+        """Scores after one more token, int64 [N, 1], given the past of each block; the new past.
+
+        What `forward` says of the last token of all, [N, 1, vocabulary], without computing those
+        before it again.
+        """
+        position = dg.arange(past[0][0].shape[2], past[0][0].shape[2] + 1, device=token.device)
+        x = self.dropout(self.tokens(token) + self.positions(position))
+        new = []
+        for block, before in zip(self.blocks, past, strict=True):
+            x, after = block.next(x, before)
+            new.append(after)
+        return self.head(self.ln(x)), new
+
+    def empty_past(self, batch: int = 1) -> list[Past]:
+        """The past of every block before the first token."""
+        config = self.config
+        shape = (batch, config.heads, 0, config.width // config.heads)
+        return [(dg.zeros(shape), dg.zeros(shape)) for _ in range(config.layers)]
 
 
 def _initialize(module: nn.Module) -> None:
@@ -200,6 +240,22 @@ def generate(
             scores = scores.masked_fill(scores < least, -math.inf)
         drawn = dg.multinomial(F.softmax(scores, dim=-1), 1)
         tokens = dg.cat([tokens, drawn], dim=1)
+    return tokens
+
+
+@dg.no_grad()
+def greedy(model: GPT, tokens: dg.Tensor, count: int, next_scores: Any = None) -> dg.Tensor:
+    """Tokens [N, T] continued by the `count` most probable ones, up to the model's context.
+
+    Keys and values of what came before are kept. `next_scores` stands for `model.next`, if given:
+    the same compiled.
+    """
+    next_scores = next_scores or model.next
+    past = model.empty_past(tokens.shape[0])
+    for i in range(tokens.shape[1] + count - 1):
+        scores, past = next_scores(tokens[:, i : i + 1], past)
+        if i + 1 == tokens.shape[1]:
+            tokens = dg.cat([tokens, scores[:, -1].argmax(-1, keepdim=True)], dim=1)
     return tokens
 
 

@@ -119,3 +119,18 @@ def test_generation() -> None:
     assert len(set(greedy)) == 1
     tokens = gpt.encode(greedy[0]).unsqueeze(0)
     assert model(tokens[:, -17:-1])[0, -1].argmax().item() == tokens[0, -1].item()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_greedy_decoding_with_a_past_is_that_without(compiled: bool) -> None:
+    dg.manual_seed(0)
+    model = small().eval()
+    start = dg.tensor([[1, 2, 3], [7, 5, 6]])
+    scores = dg.compile(model.next, fullgraph=True) if compiled else None
+    tokens = gpt.greedy(model, start, 8, scores)
+    assert tokens.shape == (2, 11)
+    with dg.no_grad():
+        wanted = model(tokens[:, :-1]).argmax(-1)
+    np.testing.assert_array_equal(tokens[:, 3:].numpy(), wanted[:, 2:].numpy())
+    if compiled:  # no past, a past of one token, any longer past
+        assert len(scores.graphs) <= 3

@@ -12,7 +12,7 @@ import pytest
 import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import nn, optim
-from dualgraph_models import char_lstm, digits_cnn, mlp, mnist_cnn, resnet
+from dualgraph_models import char_lstm, digits_cnn, encoder, mlp, mnist_cnn, mobilenet, resnet
 
 
 class Case(NamedTuple):
@@ -45,6 +45,20 @@ CASES = {
         classify,
         BATCH,
         177037,
+    ),
+    "mobilenet": Case(
+        lambda: mobilenet.MobileNetV2(num_classes=5, width=0.25, dropout=0.0),
+        lambda: mobilenet.example_inputs(4, 64),
+        classify,
+        BATCH,
+        244517,
+    ),
+    "encoder": Case(
+        lambda: encoder.Encoder(layers=2, heads=4, width=32, dropout=0.0),
+        lambda: encoder.example_inputs(5, 12),
+        classify,
+        {"tokens": {0: "batch", 1: "length"}},
+        73856,
     ),
     "char_lstm": Case(
         lambda: char_lstm.CharLSTM(hidden_size=32, dropout=0.0),
@@ -143,3 +157,8 @@ def test_random_shift() -> None:
     padded = np.pad(images[0, 0].numpy(), 1)
     windows = {padded[i : i + 4, j : j + 4].tobytes() for i in range(3) for j in range(3)}
     assert {m.tobytes() for m in moved[:, 0]} == windows
+
+
+def test_as_large_as_the_published_one() -> None:
+    """Torchvision's ``mobilenet_v2`` has 3,504,872 parameters."""
+    assert sum(p.numel() for p in mobilenet.MobileNetV2().parameters()) == 3504872
