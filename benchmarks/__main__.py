@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--threads N] [--rows demo,mlp] [--save FILE]``."""
+"""Times our work beside the peers' and prints how they compare."""
 
 from __future__ import annotations
 
@@ -7,40 +7,52 @@ import datetime
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .harness import Row
 
 # Read when NumPy's and the peers' thread pools start, so before any of them is imported.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def main() -> None:
-    """Run the rows and print the table."""
+    """Run the rows and print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, help="threads for everyone (default 1)")
-    parser.add_argument("--rows", default="", help="comma-separated; default all")
+    parser.add_argument("--rows", default="", help="comma-separated, or 'list'; default all")
+    parser.add_argument("--models", type=Path, help="a folder: each .onnx file in it is a row")
+    parser.add_argument("--quick", action="store_true", help="without torch.compile")
     parser.add_argument("--save", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
     for name in _THREAD_VARIABLES:
         os.environ[name] = str(options.threads)
+    if options.quick:
+        os.environ["BENCHMARKS_QUICK"] = "1"
 
-    from .harness import measure
     from .rows import ROWS
 
-    chosen = [n for n in options.rows.split(",") if n] or list(ROWS)
-    unknown = [n for n in chosen if n not in ROWS]
+    known = [*ROWS, "starting", "files"]
+    if options.rows == "list":
+        print("\n".join(known))
+        return
+    chosen = [n for n in options.rows.split(",") if n] or known
+    unknown = [n for n in chosen if n not in known]
     if unknown:
-        parser.error(f"no row named {', '.join(unknown)}; there are {', '.join(ROWS)}")
+        parser.error(f"no row named {', '.join(unknown)}; there are {', '.join(known)}")
     done = []
-    for name in chosen:
-        row = measure(ROWS[name](options.threads))
+    for row in _measured(chosen, options):
         show(row)
         done.append(row)
+    summary(done)
     record = {
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "threads": options.threads,
         "versions": versions(),
-        "rows": [{"title": r.title, "microseconds": r.microseconds} for r in done],
+        "rows": [{"title": r.title, "unit": r.unit, "figures": r.figures} for r in done],
     }
     print(f"{record['date']}, {record['machine']}, {options.threads} thread(s)")
     print(", ".join(f"{k} {v}" for k, v in record["versions"].items()))
@@ -48,22 +60,63 @@ def main() -> None:
         options.save.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def show(row: Any) -> None:
-    """Print one row: medians, and each peer's time over each of ours."""
+def _measured(chosen: list[str], options: Any) -> Iterator[Row]:
+    """The rows of these names, one after the other."""
+    from .harness import measure
+    from .rows import ROWS
+    from .rows.files import file_row
+    from .starting import rows as starting
+
+    for name in chosen:
+        if name in ROWS:
+            yield measure(ROWS[name](options.threads))
+        elif name == "starting":
+            yield from starting(options.threads)
+        else:
+            for path in sorted(options.models.glob("*.onnx")) if options.models else ():
+                yield measure(file_row(path, options.threads))
+
+
+def show(row: Row) -> None:
+    """Print one row: medians, and everyone's figure over that of our claim."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=row.title, title_justify="left", box=None, pad_edge=False)
     table.add_column("")
-    table.add_column("median us", justify="right")
-    for ours in row.ours:
-        table.add_column(f"x {ours.removeprefix('dualgraph ')}", justify="right")
-    for name, time in row.microseconds.items():
-        ratios = [f"{time / row.microseconds[o]:.2f}" for o in row.ours]
-        table.add_row(name, f"{time:,.1f}", *ratios)
+    table.add_column(f"median {row.unit}", justify="right")
+    table.add_column("x ours", justify="right")
+    base = row.figures.get(row.claim)
+    for name, figure in row.figures.items():
+        ratio = f"{figure / base:.2f}" if base else ""
+        table.add_row(f"[bold]{name}" if name == row.claim else name, f"{figure:,.1f}", ratio)
     console = Console()
     console.print(table)
     console.print()
+
+
+def summary(rows: list[Row]) -> None:
+    """Print, for each row, how many times faster than the best peer ours is."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "ours", "best peer", "its figure", "times faster", "aim"):
+        table.add_column(title, justify="left" if title in ("", "best peer") else "right")
+    for row in rows:
+        if row.best_peer is None or row.ratio is None:
+            continue
+        ours, theirs = row.figures[row.claim], row.figures[row.best_peer]
+        colour = "green" if row.ratio >= row.target else "red"
+        table.add_row(
+            row.title,
+            f"{ours:,.1f} {row.unit}",
+            row.best_peer,
+            f"{theirs:,.1f}",
+            f"[{colour}]{row.ratio:.2f}",
+            f"{row.target:.1f}",
+        )
+    Console(width=140).print(table)
 
 
 def machine() -> str:
@@ -79,7 +132,7 @@ def versions() -> dict[str, str]:
     import importlib.metadata
 
     out = {}
-    for name in ("dualgraph", "numpy", "torch", "jax", "onnxruntime"):
+    for name in ("dualgraph", "numpy", "torch", "jax", "onnxruntime", "openvino"):
         try:
             out[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

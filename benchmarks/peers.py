@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
+
+Feed = Mapping[str, np.ndarray[Any, Any]]
+Work = Callable[[], object]
 
 
 def available(name: str) -> bool:
@@ -21,17 +28,19 @@ def torch(threads: int) -> Any | None:
     return torch
 
 
-def jax() -> Any | None:
-    """JAX, or None. Its CPU client takes its threads from the process's affinity."""
+def jax(threads: int) -> Any | None:
+    """JAX, or None. Its threads are set when it is first imported in a process."""
     if not available("jax"):
         return None
+    if threads == 1:
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
     import jax
 
     return jax
 
 
-def onnxruntime_session(model: bytes, threads: int) -> Any | None:
-    """An ONNX Runtime session on the CPU, or None."""
+def onnxruntime(model: bytes, feed: Feed, threads: int) -> Work | None:
+    """A run of an ONNX Runtime session on the CPU, or None."""
     if not available("onnxruntime"):
         return None
     import onnxruntime as ort
@@ -40,4 +49,25 @@ def onnxruntime_session(model: bytes, threads: int) -> Any | None:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return lambda: session.run(None, feed)
+
+
+def openvino(model: bytes, feed: Feed, threads: int) -> Work | None:
+    """A run of an OpenVINO request on the CPU, in float32, or None."""
+    if not available("openvino"):
+        return None
+    import openvino as ov
+
+    core = ov.Core()
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    network = core.read_model(model)
+    # Known sizes, as everyone else sees them at the first call.
+    network.reshape({name: list(a.shape) for name, a in feed.items()})
+    request = core.compile_model(network, "CPU", settings).create_infer_request()
+    return lambda: request.infer(dict(feed), share_inputs=True, share_outputs=True)

@@ -12,7 +12,16 @@ import pytest
 import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import nn, optim
-from dualgraph_models import char_lstm, digits_cnn, encoder, mlp, mnist_cnn, mobilenet, resnet
+from dualgraph_models import (
+    char_lstm,
+    digits_cnn,
+    encoder,
+    lenet,
+    mlp,
+    mnist_cnn,
+    mobilenet,
+    resnet,
+)
 
 
 class Case(NamedTuple):
@@ -39,6 +48,7 @@ CASES = {
     "mnist_cnn": Case(
         mnist_cnn.MnistCNN, lambda: mnist_cnn.example_inputs(3), classify, BATCH, 2770634, 0.001
     ),
+    "lenet": Case(lenet.LeNet, lambda: lenet.example_inputs(4), classify, BATCH, 61706, 0.004),
     "resnet": Case(
         lambda: resnet.ResNet(num_classes=5, width=8),
         lambda: resnet.example_inputs(4, 32),
