@@ -275,6 +275,9 @@ def _trace_call(
         except Exception as error:
             if (why := capture.why_unset(error)) is not None:
                 capture.failures.append(CaptureFailure(why, place_of(error)))
+            if isinstance(error, TraceError) and not isinstance(error, CaptureFailure):
+                # What a graph cannot hold, said by the code that was asked for it.
+                capture.failures.append(CaptureFailure(str(error), place_of(error)))
             if isinstance(error, AutogradError) and capture.no_gradient is not None:
                 capture.failures.append(capture.no_gradient)  # it was differentiated inside
             # Whatever became of a failure (it may have been caught), it is why this cannot work.

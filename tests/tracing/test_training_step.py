@@ -13,7 +13,7 @@ import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import nn, optim
 from dualgraph.optim import lr_scheduler
-from dualgraph.tracing.failure import EagerFallbackWarning
+from dualgraph.tracing.failure import CaptureFailure, EagerFallbackWarning
 from dualgraph_compiler.errors import TraceError
 from dualgraph_compiler.graph import verify
 
@@ -227,20 +227,31 @@ def test_plateau_is_stepped_outside() -> None:
     assert fast.opt.param_groups[0]["lr"] < 0.01
 
 
-def test_plateau_inside_is_refused() -> None:
-    run = Run(schedule=lambda o: lr_scheduler.ReduceLROnPlateau(o))
+def test_plateau_inside_runs_eagerly() -> None:
+    def plateau(o: Any) -> Any:
+        return lr_scheduler.ReduceLROnPlateau(o, patience=1, threshold=10.0)
+
+    def step_of(run: Any) -> Any:
+        def step(x, y):
+            loss = F.cross_entropy(run.model(x), y)
+            loss.backward()
+            run.opt.step()
+            run.schedule.step(loss)
+            return run.opt.param_groups[0]["lr"]
+
+        return step
+
+    run, other = Run(schedule=plateau), Run(schedule=plateau)
     before = run.state()
-
-    @dg.compile
-    def step(x, y):
-        loss = F.cross_entropy(run.model(x), y)
-        loss.backward()
-        run.opt.step()
-        run.schedule.step(loss)
-
-    with pytest.raises(TraceError, match="Call it outside"):
-        step(*batches()[0])
+    with pytest.raises(CaptureFailure, match="Call it outside"):
+        dg.compile(step_of(run), fullgraph=True)(*batches()[0])
     equal(run.state(), before)
+    step, eager = dg.compile(step_of(run)), step_of(other)
+    with pytest.warns(EagerFallbackWarning, match="Call it outside"):
+        rates = [step(*b) for b in batches()]
+    assert rates == [eager(*b) for b in batches()]
+    assert rates[-1] < rates[0]
+    equal(run.state(), other.state())
 
 
 CLIPS: dict[str, Callable[[Any], Any]] = {
@@ -523,22 +534,24 @@ def test_failures_change_nothing(kind: str, steps_before: int) -> None:
     assert len(run.opt.state) == (6 if steps_before else 0)
 
 
-def test_backward_into_the_outside_is_refused() -> None:
+def test_backward_into_the_outside_runs_eagerly() -> None:
     w = dg.ones(2, requires_grad=True)
     y = w * 2
 
-    @dg.compile
     def f(x):
         (x * y).sum().backward()
 
-    with pytest.raises(TraceError, match="computed outside"):
-        f(dg.ones(2))
+    with pytest.raises(CaptureFailure, match="computed outside"):
+        dg.compile(f, fullgraph=True)(dg.ones(2))
     assert w.grad is None
+    with pytest.warns(EagerFallbackWarning, match="computed outside"):
+        dg.compile(f)(dg.ones(2))
+    assert w.grad.tolist() == [2, 2]
 
-    g = dg.compile(lambda x: (x * x).sum().backward())
-    with pytest.raises(TraceError, match="computed outside"):
+    g = dg.compile(lambda x: (x * x).sum().backward(), fullgraph=True)
+    with pytest.raises(CaptureFailure, match="computed outside"):
         g(w * 3)
-    assert w.grad is None
+    assert w.grad.tolist() == [2, 2]
 
 
 def test_step_needs_a_call() -> None:
