@@ -22,7 +22,7 @@ from ..graph import Graph, Node, Value
 from ..ops.base import Kind
 from .index import Axis, Index, of_axis
 from .loops import Buffer, Load
-from .lower import library, movement, pointwise, reduction
+from .lower import library, movement, pointwise, reduction, taking
 from .reading import Reading
 
 
@@ -154,7 +154,7 @@ class _Partitioner:
                 self._settle(n, "pointwise", "")
         latest = self._latest(node)
         if kind in ("pointwise", "reduction", "copy"):
-            if latest is not None and self._may_join(latest, kind):
+            if latest is not None and self._may_join(latest, node, kind):
                 why = self._join(latest, node, kind)
                 if why is None:
                     self.step_of[node] = latest
@@ -199,21 +199,56 @@ class _Partitioner:
     def _join_all(self, step: Step, node: Node, waiting: Sequence[Node]) -> bool:
         """Add a pointwise node, and those that have waited for it, to a step: all or none."""
         before = len(step.nodes), dict(step.place), step.reduced
+        fits = True
         for n in (node, *reversed(waiting)):  # a reader says where its operands are
-            if self._join(step, n, "pointwise") is not None:
-                del step.nodes[before[0] :]
-                _, step.place, step.reduced = before
-                for joined in (node, *waiting):
-                    self.step_of.pop(joined, None)
-                return False
-            self.step_of[n] = step
-            self.waiting.pop(n, None)
-        return True
+            fits = fits and self._join(step, n, "pointwise") is None
+            if fits:
+                self.step_of[n] = step
+        if fits and all(
+            self._reads_in_place(step, n, v) for n in (node, *waiting) for v in n.inputs
+        ):
+            for n in waiting:
+                self.waiting.pop(n, None)
+            return True
+        del step.nodes[before[0] :]
+        _, step.place, step.reduced = before
+        for n in (node, *waiting):
+            self.step_of.pop(n, None)
+        return False
 
-    def _may_join(self, step: Step, kind: str) -> bool:
-        """Behind a library step what is pointwise is computed as it stores."""
-        fused = step.kind is StepKind.FUSED
-        return fused or (step.kind is StepKind.LIBRARY and kind == "pointwise")
+    def _reads_in_place(self, step: Step, node: Node, value: Value) -> bool:
+        """Whether a node finds a value of its step, seen through virtual ops, where the loops are.
+
+        Not so where it is turned round, cut or read by an index, say.
+        """
+        if not any(s.node and self.step_of.get(s.node) is step for s in self.sources(value)):
+            return True
+        chain: list[Node] = []
+        v = value
+        while v.node is not None and v.node in self.virtual and v.node not in self.step_of:
+            if v.node.op.name not in ("reshape", "permute", "expand"):
+                return False
+            chain.append(v.node)
+            v = v.node.inputs[0]
+        found: Place | None = step.place[v]
+        for n in reversed(chain):
+            found = renamed(n, found) if found is not None else None
+        out = step.place[node.output][node.output.ndim - value.ndim :]
+        return found is not None and all(f in (-1, p) for f, p in zip(found, out, strict=True))
+
+    def _may_join(self, step: Step, node: Node, kind: str) -> bool:
+        """Behind a library step what is pointwise, and cannot fail, is computed as it stores."""
+        if step.kind is StepKind.FUSED:
+            return True
+        library = step.kind is StepKind.LIBRARY and kind == "pointwise"
+        return library and not pointwise.can_fail(node) and not any(map(self._checks, node.inputs))
+
+    def _checks(self, value: Value) -> bool:
+        """Whether reading a value reads indices, which may be out of range."""
+        node = value.node
+        if node is None or node not in self.virtual or node in self.step_of:
+            return False
+        return type(node.op) in taking.CHECKING or any(map(self._checks, node.inputs))
 
     def _latest(self, node: Node) -> Step | None:
         """The last of the steps that a node reads from."""

@@ -2,17 +2,21 @@
 
 An `Index` is a sum of counters times sizes, plus a size: ``i0*128 + i1 + 3``. A term may also be
 the quotient or remainder of another index, which is how a reshape that splits or joins axes reads
-through. Sizes may be symbolic. Counters know their extents, so that most quotients disappear.
+through, or a number that is computed from data. Sizes may be symbolic. Counters know their extents,
+so that most quotients disappear.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..dims import DimLike, Shape, bounds, floordiv, mod, product
 from ..errors import ShapeError
+
+if TYPE_CHECKING:
+    from .loops import Expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,22 @@ class Part:
         return f"({self.index}) {'%' if self.is_rest else '/'} {self.size}"
 
 
-Atom: TypeAlias = Axis | Part
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A number computed from data: `value` is an int64 scalar within [0, extent).
+
+    `counters` are those that it depends on. See `loops.taken`.
+    """
+
+    value: Expr
+    extent: DimLike
+    counters: frozenset[Axis]
+
+    def __str__(self) -> str:
+        return f"taken of {self.extent}"
+
+
+Atom: TypeAlias = Axis | Part | Taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +122,7 @@ class Index:
         """The least and the largest value, as sizes; loops are taken to run at least once."""
         low = high = self.offset
         for atom, c in self.terms:
-            if isinstance(atom, Axis):
+            if isinstance(atom, Axis | Taken):
                 top = atom.extent - 1
             elif atom.is_rest:
                 top = atom.size - 1
@@ -121,7 +140,7 @@ class Index:
         for atom, c in self.terms:
             if atom == axis:
                 found = found + c
-            elif isinstance(atom, Part) and axis in atom.index.axes():
+            elif axis in _counters(atom):
                 return None
         return found
 
@@ -129,7 +148,17 @@ class Index:
         """The counters it depends on."""
         found: set[Axis] = set()
         for atom, _ in self.terms:
-            found |= {atom} if isinstance(atom, Axis) else atom.index.axes()
+            found |= _counters(atom)
+        return found
+
+    def taken(self) -> list[Taken]:
+        """The numbers in it that are computed from data."""
+        found: list[Taken] = []
+        for atom, _ in self.terms:
+            if isinstance(atom, Taken):
+                found.append(atom)
+            elif isinstance(atom, Part):
+                found += atom.index.taken()
         return found
 
     def substitute(self, new: Mapping[Axis, Index]) -> Index:
@@ -138,6 +167,10 @@ class Index:
         for atom, c in self.terms:
             if isinstance(atom, Axis):
                 total += (new[atom] if atom in new else Index(((atom, 1),))) * c
+            elif isinstance(atom, Taken):
+                from .loops import substituted, taken
+
+                total += taken(substituted(atom.value, new), atom.extent) * c
             else:
                 inner = atom.index.substitute(new)
                 total += (inner % atom.size if atom.is_rest else inner // atom.size) * c
@@ -148,6 +181,13 @@ class Index:
         if self.offset != 0 or not parts:
             parts.append(str(self.offset))
         return " + ".join(parts)
+
+
+def _counters(atom: Atom) -> set[Axis]:
+    """The counters that a term depends on."""
+    if isinstance(atom, Axis):
+        return {atom}
+    return set(atom.counters) if isinstance(atom, Taken) else atom.index.axes()
 
 
 def of_axis(axis: Axis) -> Index:

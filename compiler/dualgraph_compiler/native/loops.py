@@ -7,13 +7,13 @@ steps the renderer carries out several at a time, as vectors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from ..dims import DimLike, product
 from ..dtypes import DType
-from .index import Axis, Index
+from .index import Axis, Index, Taken
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,15 +88,73 @@ class Call:
     dtype: DType
 
 
-Expr: TypeAlias = Const | Load | Position | Holds | Ref | Call
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """`index`, an int64, if it is within [0, size); else the program ends with an error.
+
+    Where `negative` holds, one within [-size, 0) counts from the end. `what` names it in the error:
+    "gather: index". `inclusive`: `size` itself is within the range.
+    """
+
+    index: Expr
+    size: DimLike
+    negative: bool
+    what: str
+    dtype: DType
+    inclusive: bool = False
 
 
-def walk(expr: Expr) -> Iterator[Expr]:
-    """The expression and everything in it."""
+Expr: TypeAlias = Const | Load | Position | Holds | Ref | Call | Checked
+
+
+def walk(expr: Expr, *, indices: bool = True) -> Iterator[Expr]:
+    """The expression and everything in it; with `indices` also what its indices are made of."""
     yield expr
     if isinstance(expr, Call):
         for a in expr.args:
-            yield from walk(a)
+            yield from walk(a, indices=indices)
+    elif isinstance(expr, Checked):
+        yield from walk(expr.index, indices=indices)
+    elif indices:
+        for index in indices_of(expr):
+            for t in index.taken():
+                yield from walk(t.value)
+
+
+def indices_of(expr: Expr) -> list[Index]:
+    """The indices of a load, a position or guards."""
+    found = [expr.at] if isinstance(expr, Load | Position) else []
+    return found + [g.index for g in expr.guards] if isinstance(expr, Load | Holds) else found
+
+
+def taken(value: Expr, extent: DimLike, along: Iterable[Axis] = ()) -> Index:
+    """An index that is computed from data: `value` is an int64 within [0, extent).
+
+    `along` are counters that scalars defined before, to which `value` refers, depend on.
+    """
+    if isinstance(value, Const):
+        return Index((), value.value)
+    counters = set(along)
+    for e in walk(value):
+        for index in indices_of(e):
+            counters |= index.axes()
+    return Index(((Taken(value, extent, frozenset(counters)), 1),))
+
+
+def substituted(expr: Expr, new: Mapping[Axis, Index]) -> Expr:
+    """`expr` with counters replaced by indices."""
+    if isinstance(expr, Call):
+        return replace(expr, args=tuple(substituted(a, new) for a in expr.args))
+    if isinstance(expr, Checked):
+        return replace(expr, index=substituted(expr.index, new))
+    if isinstance(expr, Position):
+        return replace(expr, at=expr.at.substitute(new))
+    if isinstance(expr, Load | Holds):
+        guards = tuple(Guard(g.index.substitute(new), g.low, g.high) for g in expr.guards)
+        if isinstance(expr, Holds):
+            return replace(expr, guards=guards)
+        return replace(expr, at=expr.at.substitute(new), guards=guards)
+    return expr
 
 
 # -- statements -----------------------------------------------------------------------------------
@@ -139,6 +197,14 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
+class Assign:
+    """Gives an accumulator another value."""
+
+    name: str
+    expr: Expr
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Defines `name` as the value of an accumulator, once its loops have run."""
 
@@ -153,7 +219,7 @@ class Loop:
     """Runs `body` for each step of `axis`; `lanes`: steps may be taken several at a time.
 
     With `block` it runs `body` for each so many steps, and a loop over the same axis inside, which
-    is `within`, runs over those.
+    is `within`, runs over those. `serial`: a step needs what the step before has done.
     """
 
     axis: Axis
@@ -161,6 +227,7 @@ class Loop:
     lanes: bool = False
     block: int = 0
     within: bool = False
+    serial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +252,7 @@ class Tasks:
         return product(tuple(extents))
 
 
-Stmt: TypeAlias = Let | Store | Declare | Update | Finish | Loop | Tasks
+Stmt: TypeAlias = Let | Store | Declare | Update | Assign | Finish | Loop | Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,5 +271,8 @@ def expressions(body: tuple[Stmt, ...]) -> Iterator[Expr]:
     for s in body:
         if isinstance(s, Loop | Tasks):
             yield from expressions(s.body)
-        elif isinstance(s, Let | Store | Update):
+        elif isinstance(s, Let | Store | Update | Assign):
             yield from walk(s.expr)
+        if isinstance(s, Store):
+            for t in s.at.taken():
+                yield from walk(t.value)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..dims import DimLike, bounds
-from .loops import Call, Const, Expr, Kernel, Let, Load, Loop, Stmt, Store, Tasks, Update
+from .loops import Assign, Call, Const, Expr, Kernel, Let, Load, Loop, Stmt, Store, Tasks, Update
 from .lower.pointwise import is_costly
 
 WORTH = 5_000_000  # picoseconds: work that costs less is never shared
@@ -32,12 +32,12 @@ def split(kernel: Kernel, lanes: int) -> Kernel:
 
 
 def _tasks(loop: Loop, lanes: int) -> Tasks:
-    if loop.lanes and _steps(loop, lanes) >= _most(loop.axis.extent):
+    if loop.serial or (loop.lanes and _steps(loop, lanes) >= _most(loop.axis.extent)):
         return Tasks((), (loop,))
     axes, number = [loop.axis], _least(loop.axis.extent)
     while not loop.lanes and not loop.block and number < _ENOUGH:
         inner = loop.body[0]
-        if len(loop.body) != 1 or not isinstance(inner, Loop) or inner.within:
+        if len(loop.body) != 1 or not isinstance(inner, Loop) or inner.within or inner.serial:
             break
         if inner.lanes and _steps(inner, lanes) >= _most(inner.axis.extent):
             break
@@ -85,7 +85,7 @@ def cost(body: tuple[Stmt, ...], lanes: int) -> DimLike:
         elif isinstance(s, Loop):
             steps = 1 if s.block else s.axis.extent
             total = total + cost(s.body, lanes) * steps
-        elif isinstance(s, Let | Store | Update):
+        elif isinstance(s, Let | Store | Update | Assign):
             stored = _MEMORY if isinstance(s, Store) else 0
             total = total + (_expression(s.expr) + stored) // lanes
     return total

@@ -9,7 +9,9 @@ from ..compile import optimize
 from ..graph import Graph, Node, Value
 from ..ops import f
 from ..ops.base import REGISTRY
+from ..passes import MergeCommon
 from ..passes.rewrite import Worklist
+from .classes import with_classes
 from .windows import pooled
 
 
@@ -27,9 +29,14 @@ def prepare(graph: Graph) -> Graph:
         if node.op.name == "vector_norm" and not node.inputs[0].dtype.is_complex:
             with out.inserting_before(node):
                 work.replace(node, (_vector_norm(node.op, node.inputs[0]),))
+        with out.inserting_before(node):
+            simpler = with_classes(node)
+        if simpler is not None:
+            work.replace(node, (simpler,))
         if node.op.name == "log_sum_exp":
             with out.inserting_before(node):
                 work.replace(node, (_log_sum_exp(node.op, node.inputs[0]),))
+    MergeCommon().run(out)
     return out
 
 

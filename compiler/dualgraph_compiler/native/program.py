@@ -13,7 +13,7 @@ from typing import Any
 
 from ..dims import DimLike, Shape, product, symbols
 from ..dtypes import DType
-from ..errors import ArgumentError, DualGraphError
+from ..errors import ArgumentError, DualGraphError, IndexOutOfRange
 from ..graph import Assumption, Graph, Node, Value
 from ..graph.nested import definitions
 from ..graph.text import Namer, node_text
@@ -26,7 +26,7 @@ from .parallel import WORTH
 from .prepare import prepare
 from .reading import Reading
 from .render.kernel import comment
-from .render.prelude import Prelude
+from .render.prelude import FIRST_INDEX_ERROR, Prelude
 from .render.tasks import TaskText
 from .render.types import SIZES, Sizes, memory
 from .schedule import Context, kernel_of
@@ -129,6 +129,16 @@ class Program:
     boundaries: tuple[str, ...] = field(default=())
     assumptions: tuple[Assumption, ...] = ()
     shares: bool = False  # whether any step may be shared among threads
+    index_errors: tuple[str, ...] = ()
+
+    def error(self, status: int, index: int) -> DualGraphError:
+        """What a status means; `index` is what the text says it has refused."""
+        if status in ERRORS:
+            error, message = ERRORS[status]
+            return error(message)
+        return IndexOutOfRange(
+            self.index_errors[status - FIRST_INDEX_ERROR].replace("{}", str(index), 1)
+        )
 
     def report(self) -> str:
         """What is fused, what is interpreted, and why."""
@@ -217,6 +227,7 @@ class _Builder:
             ),
             assumptions=tuple(self.graph.assumptions),
             shares=shares,
+            index_errors=tuple(self.prelude.errors),
         )
 
     def _routine(self, step: Step) -> Routine | None:

@@ -39,7 +39,10 @@ class Reading:
             return self.through(node, at, guards)
         if value.is_constant and value.data.size == _INLINE:
             return const(value.data.reshape(()), value.dtype)
-        where = [Index() if d == 1 else c for c, d in zip(at, value.shape, strict=True)]
+        # An index from data is written out even where it can only be 0: it is checked there.
+        where = [
+            Index() if d == 1 and not c.taken() else c for c, d in zip(at, value.shape, strict=True)
+        ]
         return Load(self.buffer(value), flatten(where, value.shape), guards, value.dtype)
 
     def through(self, node: Node, at: Sequence[Index], guards: tuple[Guard, ...] = ()) -> Expr:

@@ -135,6 +135,11 @@ def equal(a: Array, b: Array) -> Array:
     return _cmp.Equal()(a, like(a, b) if type(b) in _NUMBERS else b)
 
 
+def not_equal(a: Array, b: Array) -> Array:
+    """`a != b`; `b` may be a number."""
+    return _cmp.NotEqual()(a, like(a, b) if type(b) in _NUMBERS else b)
+
+
 def less(a: Array, b: Array) -> Array:
     """`a < b`; `b` may be a number."""
     return _cmp.Less()(a, like(a, b) if type(b) in _NUMBERS else b)

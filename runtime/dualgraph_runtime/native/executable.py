@@ -20,7 +20,6 @@ from dualgraph_compiler.graph import Graph, check_assumptions
 from dualgraph_compiler.graph.interpret import bind_shapes
 from dualgraph_compiler.memory.arena import Lifetime, place
 from dualgraph_compiler.native import (
-    ERRORS,
     Home,
     Interpreted,
     Program,
@@ -105,7 +104,7 @@ class Executable:
         self._entries: dict[str, Any] = {}
         if _has_code(program):
             with being_built(compiler) if self._is_direct() else nullcontext():
-                library = _load(program, compiler)
+                library = self._library = _load(program, compiler)
             self._entries = {
                 s.entry: library[s.entry] for s in program.steps if isinstance(s, Segment)
             }
@@ -204,8 +203,12 @@ class Executable:
         return results
 
     def _raise(self, status: int) -> None:
-        error, message = ERRORS[status]
-        raise error(message)
+        refused = 0
+        if self.program.index_errors:
+            last = self._library["last_refused_index"]
+            last.restype = ctypes.c_int64
+            refused = last()
+        raise self.program.error(status, refused)
 
     def _pack(self, function: Any) -> None:
         """Bring constants into the order that kernels read them in."""

@@ -39,6 +39,11 @@ def why_not(node: Node) -> str | None:
     return unlisted(node, RULES)
 
 
+def can_fail(node: Node) -> bool:
+    """Whether a node is an error for some numbers: integer divisions are."""
+    return node.op.name in _DIVISIONS and not node.output.dtype.is_floating_point
+
+
 def _simple(primitives: dict[str, str]) -> None:
     """Ops that are a primitive on floats; on integers, where they take them, nothing happens."""
     for name, primitive in primitives.items():
@@ -132,7 +137,10 @@ def _pow(op: Op, a: Expr, b: Expr) -> Expr:
     return call("pow", a, b)
 
 
-@_rule("floor_div", "trunc_div", "remainder", "fmod")
+_DIVISIONS = ("floor_div", "trunc_div", "remainder", "fmod")
+
+
+@_rule(*_DIVISIONS)
 def _divide(op: Op, a: Expr, b: Expr) -> Expr:
     if not is_float(a):
         return call("i" + op.name, a, b)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...dtypes import DType, bool_
 from ..index import Axis, Index
-from ..loops import Call, Const, Expr, Guard, Holds, Load, Position, Ref
+from ..loops import Call, Checked, Const, Expr, Guard, Holds, Load, Position, Ref
 from .convert import convert, from_narrow, narrow_name, rounded
 from .integers import CHECKED, integer_function
 from .prelude import Prelude
@@ -21,12 +21,20 @@ _TESTS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 _LOGIC = {"and": "&", "or": "|", "xor": "^"}
 
 
+def _range_error(e: Checked) -> str:
+    """What is said of an index out of range, which stands for ``{}``."""
+    least = f"-{e.size}" if e.negative else "0"
+    word = e.what.rpartition(" ")[2]
+    relation = "<=" if e.inclusive else "<"
+    return f"{e.what} {{}} is out of bounds: expected {least} <= {word} {relation} {e.size}"
+
+
 @dataclass
 class Lanes:
     """How many elements are computed at a time, along which axis, and where the group stands.
 
     `offset` is that of the group from the counter; `rest` is the variable with the number of lanes
-    that exist, "" where all do.
+    that exist, "" where all do. `single` is the variable with the one lane that is computed.
     """
 
     count: int = 1
@@ -34,6 +42,7 @@ class Lanes:
     offset: int = 0
     rest: str = ""
     suffix: str = ""
+    single: str = ""
 
 
 @dataclass
@@ -59,10 +68,12 @@ class Writer:
 
     def varies(self, e: Expr) -> bool:
         """Whether lanes have different values."""
-        if self.lanes.axis is None:
+        if self.lanes.axis is None or self.lanes.count == 1:
             return False
         if isinstance(e, Call):
             return any(self.varies(a) for a in e.args)
+        if isinstance(e, Checked):
+            return self.varies(e.index)
         if isinstance(e, Ref):
             return self.scope.varying[e.name]
         if isinstance(e, Load):
@@ -105,19 +116,34 @@ class Writer:
         if isinstance(e, Const):
             return literal(e.value, e.dtype)
         if isinstance(e, Ref):
-            return e.name + (self.lanes.suffix if self.scope.varying[e.name] else "")
+            return self._ref(e)
         if isinstance(e, Load):
             return self._load(e, lanes)
         if isinstance(e, Position):
             return self._position(e, lanes)
         if isinstance(e, Holds):
             return self._holds(e, lanes)
+        if isinstance(e, Checked):
+            return self._checked(e, lanes)
         return self._call(e, lanes)
+
+    def _ref(self, e: Ref) -> str:
+        if not self.scope.varying[e.name]:
+            return e.name
+        text, lane = e.name + self.lanes.suffix, self.lanes.single
+        if not lane:
+            return text
+        return f"({text}[{lane}] != 0)" if e.dtype is bool_ else f"{text}[{lane}]"
+
+    def _limit(self) -> str:
+        """The number of lanes that exist."""
+        return self.lanes.rest or str(self.lanes.count)
 
     # -- places -----------------------------------------------------------------------------------
 
     def index(self, index: Index, lane: str = "") -> str:
         """An index as C, of the group's first lane or of the lane that a variable says."""
+        lane = lane or self.lanes.single
         names: dict[Axis, str] = {}
         axis = self.lanes.axis
         if axis is not None:
@@ -131,7 +157,25 @@ class Writer:
         for a in index.axes():
             if a.number == LANE_AXIS:
                 names[a] = f"({local})" if local else "0"
-        return index_text(index, self.scope.sizes, names)
+        return index_text(index, self.scope.sizes, names, lambda t: self._one(t.value, lane))
+
+    def _one(self, e: Expr, lane: str) -> str:
+        """`e` for one lane alone."""
+        return Writer(self.scope, replace(self.lanes, count=1, single=lane)).write(e)
+
+    def _checked(self, e: Checked, lanes: int) -> str:
+        """An index, or the function returns what is wrong with it."""
+        if lanes > 1:
+            v = self.prelude.vector("i64", lanes)
+            loop = f"for (i64 l = 0; l < {self._limit()}; l++) x_[l] = {self._one(e, 'l')};"
+            return f"({{ {v} x_ = {{0}}; {loop} x_; }})"
+        size = self.scope.sizes(e.size)
+        least = f"-{size}" if e.negative else "0"
+        code = self.prelude.index_error(_range_error(e))
+        wrong = f"at_ < {least} || at_ {'>' if e.inclusive else '>='} {size}"
+        found = f"at_ < 0 ? at_ + {size} : at_" if e.negative else "at_"
+        refuse = f"return refuse_index({code}, at_);"
+        return f"({{ const i64 at_ = {self.write(e.index)}; if ({wrong}) {refuse} {found}; }})"
 
     def step(self, index: Index) -> int | str | None:
         """How far a lane moves in memory: a number, C text, or None where it is irregular."""
@@ -184,8 +228,7 @@ class Writer:
         element = f"{base}[{self.index(e.at, 'l')}]"
         if e.guards:
             element = f"{self.condition(e.guards, 'l')} ? {element} : 0"
-        limit = self.lanes.rest or str(lanes)
-        loop = f"for (i64 l = 0; l < {limit}; l++) x_[l] = {element};"
+        loop = f"for (i64 l = 0; l < {self._limit()}; l++) x_[l] = {element};"
         return f"({{ {v} x_ = {{0}}; {loop} x_; }})"
 
     def _loaded(self, text: str, dtype: DType, lanes: int) -> str:
@@ -202,15 +245,16 @@ class Writer:
         if lanes == 1:
             return f"(i64)({self.index(e.at)})"
         v = self.prelude.vector("i64", lanes)
-        loop = f"for (i64 l = 0; l < {lanes}; l++) x_[l] = {self.index(e.at, 'l')};"
-        return f"({{ {v} x_; {loop} x_; }})"
+        loop = f"for (i64 l = 0; l < {self._limit()}; l++) x_[l] = {self.index(e.at, 'l')};"
+        return f"({{ {v} x_ = {{0}}; {loop} x_; }})"
 
     def _holds(self, e: Holds, lanes: int) -> str:
         if lanes == 1:
             return f"({self.condition(e.guards)})"
         v = self.prelude.vector(self.mask_type(), lanes)
-        loop = f"for (i64 l = 0; l < {lanes}; l++) x_[l] = -({self.condition(e.guards, 'l')});"
-        return f"({{ {v} x_; {loop} x_; }})"
+        holds = self.condition(e.guards, "l")
+        loop = f"for (i64 l = 0; l < {self._limit()}; l++) x_[l] = -({holds});"
+        return f"({{ {v} x_ = {{0}}; {loop} x_; }})"
 
     # -- calls ------------------------------------------------------------------------------------
 
@@ -326,8 +370,8 @@ class Writer:
                 return f"{some}({place}, {text}, {self.lanes.rest});"
             return f"{self.prelude.store(kind, lanes)}({place}, {text});"
         v = self.prelude.vector(kind, lanes)
-        limit = self.lanes.rest or str(lanes)
-        loop = f"for (i64 l = 0; l < {limit}; l++) {base}[{self.index(at, 'l')}] = x_[l];"
+        target = self.index(at, "l")
+        loop = f"for (i64 l = 0; l < {self._limit()}; l++) {base}[{target}] = x_[l];"
         return f"{{ const {v} x_ = {text}; {loop} }}"
 
     def _stored(self, text: str, dtype: DType, lanes: int) -> str:

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from ...dtypes import DType, bool_
 from ..index import Axis, Index
 from ..loops import (
+    Assign,
     Call,
+    Checked,
     Declare,
     Expr,
     Finish,
@@ -46,9 +48,9 @@ class KernelText:
         self.scope = Scope(prelude, self.sizes)
         buffers = [*kernel.reads, *kernel.writes, *kernel.scratch]
         self.scope.buffers = {id(b): f"b{i}" for i, b in enumerate(buffers)}
-        self.checked = any(
-            isinstance(e, Call) and e.fn in CHECKED for e in expressions(kernel.body)
-        )
+        divides = any(isinstance(e, Call) and e.fn in CHECKED for e in expressions(kernel.body))
+        self.one_by_one = divides
+        self.checked = divides or any(isinstance(e, Checked) for e in expressions(kernel.body))
         self.lanes = self._lane_count()
         self.scope.mask_bytes = max(1, self._widest())
         self._vector_sums: dict[str, int] = {}  # accumulators with lanes: how many groups
@@ -94,7 +96,7 @@ class KernelText:
         """How many elements a vector holds, by the widest number in the kernel."""
         axes = [s.axis for s in _loops(self.kernel.body) if s.lanes]
         names = {e.fn for e in expressions(self.kernel.body) if isinstance(e, Call)}
-        if self.checked or "ipow" in names or not axes:
+        if self.one_by_one or "ipow" in names or not axes:
             return 1
         lanes = max(2, self.prelude.vector_bytes // max(1, self._widest()))
         if all(isinstance(a.extent, int) and a.extent < min(4, lanes) for a in axes):
@@ -131,6 +133,8 @@ class KernelText:
                 self._declare(s, stmts, groups, depth)
             elif isinstance(s, Update):
                 self._update(s, groups, depth)
+            elif isinstance(s, Assign):
+                self._assign(s, groups, depth)
             elif isinstance(s, Finish):
                 self._finish(s, groups, depth)
             elif isinstance(s, Tasks):
@@ -244,6 +248,13 @@ class KernelText:
                 x = self._masked(w, s, x)
             self._line(depth, f"{name} = {self._folded(w, s.fold, s.expr.dtype, lanes, name, x)};")
 
+    def _assign(self, s: Assign, groups: list[Lanes], depth: int) -> None:
+        varies = self.scope.varying[s.name]
+        for g in groups if varies else groups[:1]:
+            w = Writer(self.scope, g)
+            name, x = (s.name + g.suffix, w.vector(s.expr)) if varies else (s.name, w.write(s.expr))
+            self._line(depth, f"{name} = {x};")
+
     def _masked(self, w: Writer, s: Update, x: str) -> str:
         """`x` in the lanes that exist, else what changes nothing."""
         dtype = s.expr.dtype
@@ -337,6 +348,8 @@ def _in_lanes(body: Iterable[Stmt]) -> list[DType]:
         elif isinstance(e, Load | Holds):
             places = [g.index for g in e.guards] + ([e.at] if isinstance(e, Load) else [])
             answer = any(map(moves, places))
+        elif isinstance(e, Checked):
+            answer = varies(e.index)
         else:
             answer = isinstance(e, Position) and moves(e.at)
         if answer:
@@ -349,7 +362,10 @@ def _in_lanes(body: Iterable[Stmt]) -> list[DType]:
                 visit(s.body, inside or s.lanes)
             elif (isinstance(s, Let) and varies(s.expr)) or (isinstance(s, Finish) and inside):
                 varying.add(s.name)
-            elif isinstance(s, Update | Store):
+            elif isinstance(s, Declare) and inside:
+                varying.add(s.name)
+                found.append(s.dtype)
+            elif isinstance(s, Update | Store | Assign):
                 varies(s.expr)
                 found.append(s.expr.dtype)
 

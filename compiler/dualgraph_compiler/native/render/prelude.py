@@ -27,6 +27,9 @@ _LIBM |= {"asinh", "acosh", "atanh", "atan2", "pow", "fmod"}
 _BINARY = {"atan2", "pow", "fmod", "floor_div", "remainder"}
 
 
+FIRST_INDEX_ERROR = 16  # the status of the first index error; smaller ones are program.ERRORS
+
+
 class Prelude:
     """Collects types and helpers."""
 
@@ -34,6 +37,20 @@ class Prelude:
         self.vector_bytes = vector_bytes
         self._types: dict[str, str] = {}
         self._functions: dict[str, str] = {}
+        self.errors: dict[str, int] = {}  # what a program's text says of indices: its status
+
+    def index_error(self, message: str) -> int:
+        """The status of a program that ends with `message`, in which ``{}`` is an index."""
+        text = """
+static i64 refused_index;
+// The status of a program that an index ends, which the error's message names.
+static int refuse_index(int status, i64 index) {
+  __atomic_store_n(&refused_index, index, __ATOMIC_RELAXED);
+  return status;
+}
+i64 last_refused_index(void) { return __atomic_load_n(&refused_index, __ATOMIC_RELAXED); }"""
+        self.once("refuse_index", text)
+        return self.errors.setdefault(message, FIRST_INDEX_ERROR + len(self.errors))
 
     def text(self) -> str:
         """Everything asked for so far."""

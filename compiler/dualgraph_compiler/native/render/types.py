@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from ...dims import Apply, DimLike
 from ...dtypes import BOOL, FLOAT, DType, bfloat16, bool_, float16
-from ..index import Atom, Axis, Index
+from ..index import Atom, Axis, Index, Taken
 
 # Arithmetic on sizes; quotients round towards minus infinity.
 SIZES = """\
@@ -112,19 +112,31 @@ class Sizes:
         return name
 
 
-def index_text(index: Index, sizes: Sizes, names: Mapping[Axis, str]) -> str:
-    """An index as C; `names` gives the counters that are not called ``i<number>``."""
+TakenText: TypeAlias = Callable[[Taken], str]
+
+
+def index_text(
+    index: Index, sizes: Sizes, names: Mapping[Axis, str], taken: TakenText | None = None
+) -> str:
+    """An index as C.
+
+    `names` gives the counters that are not called ``i<number>``, `taken` writes what is computed
+    from data.
+    """
     parts = []
     for atom, c in index.terms:
-        text = _atom_text(atom, sizes, names)
+        text = _atom_text(atom, sizes, names, taken)
         parts.append(text if c == 1 else f"{text} * {sizes(c)}")
     if index.offset != 0 or not parts:
         parts.append(sizes(index.offset))
     return " + ".join(parts)
 
 
-def _atom_text(atom: Atom, sizes: Sizes, names: Mapping[Axis, str]) -> str:
+def _atom_text(atom: Atom, sizes: Sizes, names: Mapping[Axis, str], taken: TakenText | None) -> str:
     if isinstance(atom, Axis):
         return names.get(atom, str(atom))
+    if isinstance(atom, Taken):
+        assert taken is not None, "an index computed from data where none can be"
+        return taken(atom)
     sign = "%" if atom.is_rest else "/"
-    return f"(({index_text(atom.index, sizes, names)}) {sign} {sizes(atom.size)})"
+    return f"(({index_text(atom.index, sizes, names, taken)}) {sign} {sizes(atom.size)})"

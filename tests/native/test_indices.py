@@ -1,0 +1,184 @@
+"""Index operands of compiled graphs: out of range, negative, of no elements, behind other ops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dualgraph_compiler.errors import IndexOutOfRange
+from dualgraph_compiler.graph import Graph, interpret, parse_graph
+from dualgraph_compiler.native import Interpreted
+from dualgraph_runtime.native import compile_graph, find_compiler
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+
+LEAST, MOST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+
+# Ops on an index [n] within 5 rows of 3, and whether the index may count from the end.
+CASES = {
+    "index_select": (
+        "%1: f32[n, 3] = index_select(%x, %i, axis=0)",
+        True,
+    ),
+    "embedding": ("%1: f32[n, 3] = embedding(%x, %i, padding_idx=1)", False),
+    "index": ("%1: f32[n, 3] = index(%x, %i, axes=(0,))", True),
+    "gather": (
+        "%j: i64[n, 1] = reshape(%i, shape=(n, 1))\n  %1: f32[n, 1] = gather(%x, %j, axis=0)",
+        True,
+    ),
+    "one_hot": ("%1: f32[n, 5] = one_hot(%i, depth=5, dtype=f32)", False),
+}
+
+
+def graph_of(name: str) -> Graph:
+    body, _ = CASES[name]
+    result = body.rsplit("%1: ", 1)[1].split(" = ")[0]
+    graph = parse_graph(
+        f"graph g(%x: f32[5, 3], %i: i64[n]):\n  {body}\n"
+        f"  %2: {result} = add(%1, %1)\n  return %2 as y\n"
+    )
+    return graph
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[str, Any]:
+    return {name: compile_graph(graph_of(name)) for name in CASES}
+
+
+def rand(*shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("n", [0, 1, 9, 40])
+def test_indices_in_range(compiled: dict[str, Any], name: str, n: int) -> None:
+    low = -5 if CASES[name][1] else 0
+    index = np.random.default_rng(n).integers(low, 5, n)
+    x = rand(5, 3)
+    run = compiled[name]
+    assert not any(isinstance(s, Interpreted) for s in run.program.steps)
+    (want,) = interpret(graph_of(name), [x, index])
+    np.testing.assert_array_equal(run.run([x, index])[0], want)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("wrong", [5, -6, LEAST, MOST, -1])
+@pytest.mark.parametrize("n", [1, 9, 40])
+def test_an_index_out_of_range_is_named(
+    compiled: dict[str, Any], name: str, wrong: int, n: int
+) -> None:
+    if CASES[name][1] and wrong == -1:
+        return
+    index = np.zeros(n, np.int64)
+    index[-1] = wrong
+    message = f"{name}: index.* {wrong} is out of bounds: expected .* < 5"
+    for _ in range(2):  # the second time by a short way
+        with pytest.raises(IndexOutOfRange, match=message):
+            compiled[name].run([rand(5, 3), index])
+    np.testing.assert_array_equal(compiled[name].run([rand(5, 3), index * 0])[0].shape[0], n)
+
+
+def test_no_rows_to_take() -> None:
+    graph = parse_graph(
+        "graph g(%x: f32[rows, 4], %i: i64[n]):\n"
+        "  %1: f32[n, 4] = index_select(%x, %i, axis=0)\n  return %1 as y\n"
+    )
+    run = compile_graph(graph)
+    empty = np.zeros((0, 4), np.float32)
+    assert run.run([empty, np.zeros(0, np.int64)])[0].shape == (0, 4)
+    with pytest.raises(IndexOutOfRange):
+        run.run([empty, np.zeros(3, np.int64)])
+
+
+def test_a_size_of_one_is_checked_too() -> None:
+    graph = parse_graph(
+        "graph g(%x: f32[1, 4], %i: i64[n]):\n"
+        "  %1: f32[n, 4] = index_select(%x, %i, axis=0)\n  return %1 as y\n"
+    )
+    run = compile_graph(graph)
+    np.testing.assert_array_equal(run.run([rand(1, 4), np.array([0, -1])])[0], rand(1, 4)[[0, 0]])
+    with pytest.raises(IndexOutOfRange):
+        run.run([rand(1, 4), np.array([1])])
+
+
+def test_indices_found_by_indices_and_read_under_padding() -> None:
+    """A gather whose index is gathered, moved and padded: nothing outside is read or checked."""
+    graph = parse_graph("""
+graph g(%x: f32[5, 3], %i: i64[n], %j: i64[m]):
+  %1: i64[m] = index_select(%i, %j, axis=0)
+  %2: f32[m, 3] = index_select(%x, %1, axis=0)
+  %3: f32[3, m] = permute(%2, axes=(1, 0))
+  %4: f32[3, m + 4] = pad(%3, pads=((0, 0), (1, 3)), value=7.0)
+  return %4 as y
+""")
+    x, i, j = rand(5, 3), np.array([4, -5, 2]), np.array([0, 0, -1, 1, 2, -3, 1, 1, 1, 0])
+    (want,) = interpret(graph, [x, i, j])
+    run = compile_graph(graph)
+    assert not any(isinstance(s, Interpreted) for s in run.program.steps)
+    np.testing.assert_array_equal(run.run([x, i, j])[0], want)
+    with pytest.raises(IndexOutOfRange, match="5 is out of bounds"):
+        run.run([x, np.array([4, 5, 2]), j])
+
+
+def test_behind_a_matrix_product() -> None:
+    """What may fail is not computed as a product is stored, but on its own."""
+    graph = parse_graph("""
+graph g(%x: f32[6, 8], %w: f32[8, 16], %b: f32[4, 16], %i: i64[6]):
+  %1: f32[6, 16] = matmul(%x, %w)
+  %2: f32[6, 16] = embedding(%b, %i)
+  %3: f32[6, 16] = add(%1, %2)
+  return %3 as y
+""")
+    run = compile_graph(graph)
+    arrays = [rand(6, 8), rand(8, 16), rand(4, 16), np.array([0, 3, 1, 2, 2, 0])]
+    (want,) = interpret(graph, arrays)
+    np.testing.assert_allclose(run.run(arrays)[0], want, rtol=1e-5, atol=1e-5)
+    with pytest.raises(IndexOutOfRange):
+        run.run([*arrays[:3], np.array([0, 3, 1, 4, 2, 0])])
+
+
+CROSS_ENTROPY = """
+graph g(%x: f32[n, 7], %t: i64[n], %g: f32[]):
+  %1: f32[] = cross_entropy(%x, %t, reduction='mean', ignore_index=-100)
+  %2: f32[n, 7] = nll_loss_grad(%g, %t, classes=7, reduction='mean', ignore_index=-100)
+  %3: f32[n, 1] = sum(%2, axes=(1,), keepdims=True)
+  %4: f32[n, 7] = softmax(%x, axis=1)
+  %5: f32[n, 7] = mul(%4, %3)
+  %6: f32[n, 7] = sub(%2, %5)
+  return %1 as loss, %6 as gradient
+"""
+
+
+def test_cross_entropy_and_its_gradient() -> None:
+    graph = parse_graph(CROSS_ENTROPY)
+    run = compile_graph(graph)
+    assert not any(isinstance(s, Interpreted) for s in run.program.steps)
+    for n in (1, 5, 33):
+        target = np.random.default_rng(n).integers(0, 7, n)
+        target[n // 2 :: 5] = -100
+        arrays = [5 * rand(n, 7), target, np.float32(1.5).reshape(())]
+        for got, want in zip(run.run(arrays), interpret(graph, arrays), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    with pytest.raises(IndexOutOfRange, match="nll_loss: target 7 is out of bounds"):
+        run.run([rand(2, 7), np.array([0, 7]), np.float32(1).reshape(())])
+
+
+@pytest.mark.parametrize(
+    "move",
+    ["flip(%2, axes=(1,))", "permute(%2, axes=(1, 0))", "index_select(%2, %i, axis=1)"],
+)
+def test_an_operand_read_elsewhere_than_where_the_loops_are(move: str) -> None:
+    """A sum that only a turned or indexed read needs is not computed in the reader's loops."""
+    graph = parse_graph(f"""
+graph g(%x: f32[8, 8], %a: f32[8, 8], %b: f32[8, 8], %i: i64[8]):
+  %1: f32[8, 8] = softmax(%x, axis=1)
+  %2: f32[8, 8] = add(%a, %b)
+  %3: f32[8, 8] = {move}
+  %4: f32[8, 8] = mul(%1, %3)
+  return %4 as y
+""")
+    arrays = [rand(8, 8), rand(16, 8)[8:], rand(24, 8)[16:], np.arange(7, -1, -1)]
+    (want,) = interpret(graph, arrays)
+    np.testing.assert_allclose(compile_graph(graph).run(arrays)[0], want, rtol=1e-5)
