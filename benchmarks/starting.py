@@ -30,7 +30,7 @@ import numpy as np
 {_INPUT}
 options = SessionOptions()
 options.execution = "EXECUTION"
-options.intra_op_num_threads = THREADS
+options.intra_op_num_threads = WORKERS
 session = InferenceSession("FILE", options)
 session.run(None, {{session.get_inputs()[0].name: x}})
 """
@@ -42,7 +42,7 @@ import numpy as np
 import onnxruntime
 {_INPUT}
 options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = THREADS
+options.intra_op_num_threads = WORKERS
 session = onnxruntime.InferenceSession("FILE", options, providers=["CPUExecutionProvider"])
 session.run(None, {{session.get_inputs()[0].name: x}})
 """,
@@ -50,11 +50,15 @@ session.run(None, {{session.get_inputs()[0].name: x}})
 import numpy as np
 import openvino
 {_INPUT}
-settings = {{"INFERENCE_NUM_THREADS": THREADS, "INFERENCE_PRECISION_HINT": "f32"}}
+settings = {{"INFERENCE_NUM_THREADS": WORKERS, "INFERENCE_PRECISION_HINT": "f32"}}
 openvino.Core().compile_model("FILE", "CPU", settings).create_infer_request().infer([x])
 """,
 }
-_PEAK = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+# In KiB. Not from getrusage: that counts what the process held before it became this program.
+_PEAK = """
+with open("/proc/self/status") as status:
+    print(next(line for line in status if line.startswith("VmHWM")).split()[1])
+"""
 
 
 def rows(threads: int, repeats: int = 7) -> list[Row]:
@@ -65,7 +69,7 @@ def rows(threads: int, repeats: int = 7) -> list[Row]:
         file = Path(folder) / "resnet18.onnx"
         dg.onnx.export(resnet.resnet18().eval(), resnet.example_inputs(), str(file))
         programs = {
-            name: text.replace("FILE", str(file)).replace("THREADS", str(threads)) + _PEAK
+            name: text.replace("FILE", str(file)).replace("WORKERS", str(threads)) + _PEAK
             for name, text in _PROGRAMS.items()
             if name.startswith("dualgraph") or peers.available(name)
         }

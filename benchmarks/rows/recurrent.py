@@ -118,7 +118,7 @@ def _onnxruntime(model: gpt.GPT, start: Any, threads: int) -> Callable[[], Any] 
     proto = dg.onnx.export(
         Next().eval(),
         (dg.tensor(start[:, :1]), *example),
-        dynamic_shapes={"token": None, "past": tuple({2: seen} for _ in example)},
+        dynamic_shapes={f"past{i}": {2: seen} for i in range(len(example))},
     )
     names = [i.name for i in InferenceSession(proto.SerializeToString()).get_inputs()]
     options = onnxruntime.SessionOptions()
