@@ -12,6 +12,7 @@ from ..ops.base import REGISTRY
 from ..passes import MergeCommon
 from ..passes.rewrite import Worklist
 from .classes import with_classes
+from .conv_gradient import input_gradient
 from .windows import pooled
 
 
@@ -23,6 +24,11 @@ def prepare(graph: Graph) -> Graph:
         if node.op.name == "conv" and len(node.inputs) == 3:
             with out.inserting_before(node):
                 work.replace(node, (_conv_and_bias(node),))
+        if node.op.name in ("conv_input_grad", "conv_transpose"):
+            with out.inserting_before(node):
+                gradient = input_gradient(node)
+            if gradient is not None:
+                work.replace(node, (gradient,))
         pool = _pooled(out, node)
         if pool is not None:
             work.replace(node, (pool,))

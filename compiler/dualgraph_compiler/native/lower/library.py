@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ...dims import DimLike
-from ...dtypes import float32
+from ...dtypes import float32, float64
 from ...graph import Node
 from ...ops.base import REGISTRY, Op
 from ..loops import Buffer
@@ -149,5 +149,27 @@ class _Conv:
         return Conv(step, context, prelude, symbols)
 
 
+class _ConvWeightGradient:
+    """Gradients of convolutions by the weight, of float32 and float64."""
+
+    def why_not(self, node: Node) -> str | None:
+        if node.output.dtype not in (float32, float64):
+            return f"conv_weight_grad of {node.output.dtype.name} has no native form yet"
+        if not all(isinstance(d, int) for d in node.output.shape):
+            return "conv_weight_grad of a weight of symbolic size has no native form yet"
+        return None
+
+    def takes_view(self, operand: int) -> bool:
+        return True
+
+    def routine(
+        self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+    ) -> Routine:
+        from ..render.conv_weight_gradient import ConvWeightGradient
+
+        return ConvWeightGradient(step, context, prelude, symbols)
+
+
 RULES[REGISTRY["matmul"]] = _Matmul()
+RULES[REGISTRY["conv_weight_grad"]] = _ConvWeightGradient()
 RULES[REGISTRY["conv"]] = _Conv()
