@@ -13,7 +13,7 @@ import numpy as np
 
 from dualgraph_compiler.compile import Numerics, optimize
 from dualgraph_compiler.errors import ArgumentError
-from dualgraph_compiler.graph import Graph, Interpreter
+from dualgraph_compiler.graph import Graph, Interpreter, Value
 from dualgraph_compiler.graph.alias import Aliases
 from dualgraph_compiler.graph.interpret import shared_outputs
 from dualgraph_compiler.ops.base import array_module
@@ -118,7 +118,7 @@ class Program:
         if self._may_be_native and xp is np:
             native = self._native or self._compiled()
             if native is not None:
-                return native.run(arrays, params)
+                return native.run(arrays, params, donate=donate)
         interpreter = self._interpreters.get(xp)
         if interpreter is None:
             interpreter = self._interpreters[xp] = Interpreter(self.graph, xp, donate=self._donate)
@@ -130,7 +130,10 @@ class Program:
 
         with self._lock:
             if self._building is None:
-                make, what = partial(Native.of, self.graph), f"graph {self.graph.name!r}"
+                make, what = (
+                    partial(Native.of, self.graph, self._donate),
+                    f"graph {self.graph.name!r}",
+                )
                 # One call alone would not make up for the work.
                 self._building = Background(make, what, after=1)
         building = self._building
@@ -165,18 +168,18 @@ class Native:
         self._chosen = None if used == given else [given.index(name) for name in used]
 
     @classmethod
-    def of(cls, graph: Graph) -> Native:
-        """A graph compiled.
+    def of(cls, graph: Graph, donate: Sequence[tuple[int, Value]]) -> Native:
+        """A graph compiled; `donate` as for the interpreter.
 
         Raises:
             NotCompiled: it is to be interpreted.
         """
         from dualgraph_runtime.native import compile_graph
 
-        return cls(compile_graph(graph), graph)
+        return cls(compile_graph(graph, donate=donate), graph)
 
-    def run(self, arrays: Sequence[Any], params: Sequence[Any]) -> list[Any]:
+    def run(self, arrays: Sequence[Any], params: Sequence[Any], *, donate: bool) -> list[Any]:
         """The outputs."""
         if self._chosen is not None:
             params = [params[i] for i in self._chosen]
-        return self.executable.run(arrays, params)  # type: ignore[no-any-return,unused-ignore]
+        return self.executable.run(arrays, params, donate=donate)  # type: ignore[no-any-return,unused-ignore]

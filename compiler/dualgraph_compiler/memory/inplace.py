@@ -67,7 +67,7 @@ def plan_in_place(
             differ.
     """
     aliases = Aliases(graph, row_major=row_major)
-    homes = _Donations(aliases, _checked(graph, donate))
+    homes = _Donations(aliases, checked_pairs(graph, donate))
     order, donated = homes.schedule()
     late = set(donated)
     first_write = len(order) - sum(any(v in late for v in n.outputs) for n in order)
@@ -79,7 +79,12 @@ def plan_in_place(
     )
 
 
-def _checked(graph: Graph, donate: Iterable[tuple[int, Value]]) -> dict[Value, Value]:
+def checked_pairs(graph: Graph, donate: Iterable[tuple[int, Value]]) -> dict[Value, Value]:
+    """What replaces which input or param, for numbers of outputs and what they replace.
+
+    Raises:
+        ArgumentError: as :func:`plan_in_place`.
+    """
     state = {*graph.inputs, *graph.params}
     out: dict[Value, Value] = {}
     for i, target in donate:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,9 @@ from ..errors import ArgumentError, DualGraphError, IndexOutOfRange
 from ..graph import Assumption, Graph, Node, Value
 from ..graph.nested import definitions
 from ..graph.text import Namer, node_text
+from ..memory.inplace import checked_pairs
 from ..ops.base import Op
+from .donation import Donations, Readers
 from .fuse import Partition, Step, StepKind, partition
 from .loops import Buffer
 from .lower import library
@@ -114,6 +116,8 @@ class Program:
 
     `symbols` are the sizes passed to the text, in order. `outputs` gives for each output its slot
     and shape; an output whose slot is not of home OUTPUT, or was given before, is copied from it.
+    But one in `donated` is the array that was passed as that input or param (counted on behind the
+    inputs), which the run overwrites.
     """
 
     text: str
@@ -130,6 +134,7 @@ class Program:
     assumptions: tuple[Assumption, ...] = ()
     shares: bool = False  # whether any step may be shared among threads
     index_errors: tuple[str, ...] = ()
+    donated: Mapping[int, int] = field(default_factory=dict)
 
     def error(self, status: int, index: int) -> DualGraphError:
         """What a status means; `index` is what the text says it has refused."""
@@ -148,6 +153,10 @@ class Program:
         if interpreted:
             lines.append(f"{len(interpreted)} interpreted nodes")
             lines += [f"  {s.text}: {s.reason}" for s in interpreted]
+        if self.donated:
+            names = [name for name, _ in (*self.inputs, *self.params)]
+            lines.append("written over the old value")
+            lines += [f"  {names[i]}" for i in self.donated.values()]
         if self.boundaries:
             lines.append("boundaries between kernels")
             lines += [f"  {b}" for b in self.boundaries]
@@ -161,20 +170,46 @@ def why_not(graph: Graph) -> str | None:
     return None
 
 
-def build(graph: Graph, target: Target | None = None) -> Program:
-    """Compile `graph`, which stays as it is."""
+def build(
+    graph: Graph, target: Target | None = None, donate: Iterable[tuple[int, Value]] = ()
+) -> Program:
+    """Compile `graph`, which stays as it is.
+
+    Each of `donate` is a permission: output `i` is the new value of the input or param `v` for
+    (i, v), and may be computed in its memory.
+
+    Raises:
+        ArgumentError: a pair that names no output, or neither an input nor a param, or whose types
+            differ.
+    """
     prepared = prepare(graph)
-    return _Builder(prepared, partition(prepared), target or Target()).build()
+    pairs = _in_copy(graph, prepared, checked_pairs(graph, donate))
+    return _Builder(prepared, partition(prepared), target or Target(), pairs).build()
+
+
+def _in_copy(graph: Graph, copy: Graph, donate: Mapping[Value, Value]) -> list[tuple[Value, Value]]:
+    """What replaces which input or param, as values of an optimised copy."""
+    params = {v.name: v for v in copy.params}
+    new = dict(zip(graph.inputs, copy.inputs, strict=True))
+    new |= {v: params[v.name] for v in graph.params if v.name in params}
+    index = {v: i for i, v in reversed([*enumerate(graph.outputs)])}
+    pairs = [(copy.outputs[index[v]], new[target]) for v, target in donate.items() if target in new]
+    return [(v, target) for v, target in pairs if v.node is not None]
 
 
 class _Builder:
-    def __init__(self, graph: Graph, parts: Partition, target: Target) -> None:
+    def __init__(
+        self, graph: Graph, parts: Partition, target: Target, donate: list[tuple[Value, Value]]
+    ) -> None:
         self.graph = graph
         self.parts = parts
         self.names = Namer(graph)
         self.prelude = Prelude(target.vector_bytes)
         self.symbols = _symbols(graph)
-        self.steps = _clustered(parts.steps)
+        self.donate = donate
+        self.targets: dict[Value, Value] = {}  # what is computed over an input or param
+        self.merged: dict[Buffer, Buffer] = {}
+        self.steps = list(parts.steps)
         self.buffers: dict[Value, Buffer] = {}
         self.homes: dict[Value, tuple[Home, int]] = {}
         self.extra: list[tuple[Buffer, int, bool]] = []  # scratch memory, its step, whose it is
@@ -194,7 +229,7 @@ class _Builder:
         return self.buffers[root]
 
     def build(self) -> Program:
-        kernels = [self._routine(s) for s in self.steps]
+        kernels = self._routines()
         for i, k in enumerate(kernels):
             self.extra += [(b, i, False) for b in (k.scratch if k is not None else ())]
             self.extra += [(b, i, True) for b in (k.own if k is not None else ())]
@@ -228,7 +263,54 @@ class _Builder:
             assumptions=tuple(self.graph.assumptions),
             shares=shares,
             index_errors=tuple(self.prelude.errors),
+            donated=self._donated(),
         )
+
+    def _routines(self) -> list[Routine | None]:
+        """The functions that compute the steps, once these are in the order they run in."""
+        made = {s: self._routine(s) for s in self.steps}
+        readers = _readers(self.steps)
+        if self.donate:
+            uses = {s: self._uses(s, r) for s, r in made.items()}
+            chooser = Donations(self.steps, made, uses, self._operands, readers, self.buffer)
+            shown = {self.root(v) for v in self.graph.outputs}
+            wanted = [(self.root(v), t) for v, t in self.donate if t not in shown]
+            chosen = chooser.choose(wanted)
+            self.targets = {d.value: d.target for d in chosen}
+            for d in chosen:
+                old = self.buffer(d.value)
+                self.buffers[d.value] = self.merged[old] = self.buffers[d.target]
+            made.update({d.step: self._routine(d.step) for d in chosen})
+        self.steps = _clustered(self.steps, readers)
+        return [made[s] for s in self.steps]
+
+    def _uses(self, step: Step, routine: Routine | None) -> set[Buffer]:
+        """What a step reads."""
+        if routine is None:
+            return {self.buffer(v) for v in step.nodes[0].inputs}
+        return set(routine.reads)
+
+    def _operands(self, step: Step) -> set[Buffer]:
+        """Memory that the node of a library step reads."""
+        found: set[Value] = set()
+        pending = list(step.nodes[0].inputs)
+        while pending:
+            v = self.root(pending.pop())
+            virtual = v.node in self.parts.virtual and v.node not in self.reading.in_memory
+            if virtual and v.node is not None:
+                pending += v.node.inputs
+            else:
+                found.add(v)
+        return {self.buffer(v) for v in found}
+
+    def _donated(self) -> dict[int, int]:
+        """For outputs, the first of equal ones, whose memory they are computed in."""
+        number = {v: i for i, v in enumerate([*self.graph.inputs, *self.graph.params])}
+        found: dict[Value, int] = {}
+        for i, v in enumerate(self.graph.outputs):
+            if self.root(v) in self.targets:
+                found.setdefault(self.root(v), i)
+        return {i: number[self.targets[v]] for v, i in found.items()}
 
     def _routine(self, step: Step) -> Routine | None:
         """The function that computes a step; None for an interpreted one."""
@@ -266,6 +348,7 @@ class _Builder:
                     self.homes[v] = (Home.HOST, 0)
         for i, v in enumerate(self._constants()):
             self.homes[v] = (Home.CONSTANT, i)
+        self.homes.update({v: self.homes[t] for v, t in self.targets.items()})
         for i, v in enumerate(self.graph.outputs):
             self.homes.setdefault(self.root(v), (Home.OUTPUT, i))
 
@@ -288,6 +371,8 @@ class _Builder:
         number: dict[Buffer, int] = {}
         shapes = {self.root(v): v.shape for v in reversed(self.graph.outputs)}
         for root, b in self.buffers.items():
+            if b in number:
+                continue
             home, position = self.homes.get(root, (Home.ARENA, 0))
             shape = shapes.get(root, root.shape) if home is Home.OUTPUT else root.shape
             number[b] = len(slots)
@@ -298,6 +383,7 @@ class _Builder:
         for b, i, own in self.extra:
             number[b] = len(slots)
             slots.append(Slot(Home.ARENA, 0, b.dtype, (b.size,), i, i, own))
+        number.update({old: number[b] for old, b in self.merged.items()})
         return slots, number
 
     # -- text -------------------------------------------------------------------------------------
@@ -425,16 +511,22 @@ def _symbols(graph: Graph) -> dict[str, int]:
     return {name: i for i, name in enumerate(sorted(found))}
 
 
-def _clustered(steps: Sequence[Step]) -> list[Step]:
-    """Steps in an order in which interpreted ones interrupt the others as rarely as they can."""
+def _readers(steps: Sequence[Step]) -> Readers:
+    """The steps that read what a step computes."""
     writer = {v: s for s in steps for n in s.nodes for v in n.outputs}
-    waits: dict[Step, set[Step]] = {}
+    readers: Readers = {s: {} for s in steps}
     for s in steps:
-        waits[s] = _needed(s, writer)
-    readers: dict[Step, list[Step]] = {s: [] for s in steps}
-    for s, needed in waits.items():
-        for other in needed:
-            readers[other].append(s)
+        for other in _needed(s, writer):
+            readers[other][s] = None
+    return readers
+
+
+def _clustered(steps: Sequence[Step], readers: Readers) -> list[Step]:
+    """Steps in an order in which interpreted ones interrupt the others as rarely as they can."""
+    waits: dict[Step, set[Step]] = {s: set() for s in steps}
+    for s, others in readers.items():
+        for reader in others:
+            waits[reader].add(s)
     import heapq
 
     rank = {s: i for i, s in enumerate(steps)}

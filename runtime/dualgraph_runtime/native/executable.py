@@ -6,7 +6,7 @@ import ctypes
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 from dualgraph_compiler.dims import evaluate
 from dualgraph_compiler.errors import DeviceError
-from dualgraph_compiler.graph import Graph, check_assumptions
+from dualgraph_compiler.graph import Graph, Value, check_assumptions
 from dualgraph_compiler.graph.interpret import bind_shapes
 from dualgraph_compiler.memory.arena import Lifetime, place
 from dualgraph_compiler.native import (
@@ -46,9 +46,15 @@ class NotCompiled(DeviceError):
 
 
 def compile_graph(
-    graph: Graph, compiler: Compiler | None = None, num_threads: int | None = None
+    graph: Graph,
+    compiler: Compiler | None = None,
+    num_threads: int | None = None,
+    donate: Iterable[tuple[int, Value]] = (),
 ) -> Executable:
     """Compile a graph for this machine. A call uses up to `num_threads` threads, see `threads`.
+
+    `donate` are outputs that may be written over inputs or params: see
+    :func:`dualgraph_compiler.native.build`.
 
     Raises:
         NotCompiled: there is no C compiler, or the graph as a whole has no compiled form.
@@ -60,7 +66,7 @@ def compile_graph(
     reason = why_not(graph)
     if reason is not None:
         raise NotCompiled(reason)
-    return Executable(build(graph, compiler.target), compiler, num_threads)
+    return Executable(build(graph, compiler.target, donate), compiler, num_threads)
 
 
 def try_compile(graph: Graph, num_threads: int | None = None) -> Executable | None:
@@ -121,28 +127,39 @@ class Executable:
         return self.program.report()
 
     def run(
-        self, inputs: Sequence[np.ndarray[Any, Any]], params: Sequence[Any] = ()
+        self,
+        inputs: Sequence[np.ndarray[Any, Any]],
+        params: Sequence[Any] = (),
+        *,
+        donate: bool = False,
     ) -> list[np.ndarray[Any, Any]]:
         """The outputs for positional inputs and params.
+
+        With `donate`, what the program writes over inputs and params is written there, if nothing
+        else lies in that memory, and the result is that very array; if the run fails, nothing has
+        been written. Without it, inputs and params stay as they are.
 
         Raises:
             FeedError: an array has another dtype, rank or size than declared.
             ArgumentError, IndexOutOfRange: an operation refuses the numbers it got.
         """
         frame = self._last
-        if frame is not None:
+        if frame is not None and (donate or not self.program.donated):
             found = frame(*inputs, *params)
             if type(found) is tuple:
                 return list(found)
             if found is not NotImplemented:
                 self._raise(found)
-        return self._run([_native_order(a) for a in (*inputs, *params)])
+        return self._run([_native_order(a) for a in (*inputs, *params)], donate)
 
     # -- the general way --------------------------------------------------------------------------
 
-    def _run(self, arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+    def _run(self, arrays: list[np.ndarray[Any, Any]], donate: bool) -> list[np.ndarray[Any, Any]]:
         layout = self._layout(arrays)
         arrays = [np.require(a, requirements=("C", "A")) for a in arrays]
+        for i in self.program.donated.values():
+            if not (donate and _is_alone(i, arrays)):
+                arrays[i] = arrays[i].copy()
         if layout.frame is not None:
             self._last = layout.frame
             found = layout.frame(*arrays)
@@ -183,7 +200,7 @@ class Executable:
                 self._call(step, buffers, dims)
             else:
                 _interpret(step, op, buffers)
-        return self._outputs(layout, buffers)
+        return self._outputs(layout, buffers, arrays)
 
     def _call(self, step: Segment, buffers: list[Any], dims: Any) -> None:
         table = (ctypes.c_void_p * (len(buffers) + 1))(
@@ -193,13 +210,21 @@ class Executable:
         if status:
             self._raise(status)
 
-    def _outputs(self, layout: _Layout, buffers: list[Any]) -> list[np.ndarray[Any, Any]]:
+    def _outputs(
+        self, layout: _Layout, buffers: list[Any], arrays: list[np.ndarray[Any, Any]]
+    ) -> list[np.ndarray[Any, Any]]:
         given: set[int] = set()
         results = []
-        for (slot, _, _), shape in zip(self.program.outputs, layout.outputs, strict=True):
+        donated = self.program.donated
+        for i, ((slot, _, _), shape) in enumerate(
+            zip(self.program.outputs, layout.outputs, strict=True)
+        ):
+            if i in donated:
+                results.append(arrays[donated[i]])
+                continue
             own = self.program.slots[slot].home is Home.OUTPUT and slot not in given
             given.add(slot)
-            results.append(buffers[slot] if own else np.array(buffers[slot]).reshape(shape))
+            results.append(buffers[slot] if own else buffers[slot].reshape(shape).copy())
         return results
 
     def _raise(self, status: int) -> None:
@@ -228,8 +253,10 @@ class Executable:
     def _is_direct(self) -> bool:
         """Whether one call of compiled code is all there is to a run."""
         steps, slots = self.program.steps, self.program.slots
-        homes = [slots[i].home for i, _, _ in self.program.outputs]
-        distinct = len({i for i, _, _ in self.program.outputs}) == len(homes)
+        donated = self.program.donated
+        new = [slot for i, (slot, _, _) in enumerate(self.program.outputs) if i not in donated]
+        homes = [slots[i].home for i in new]
+        distinct = len(set(new)) == len(new)
         whole = len(steps) == 1 and isinstance(steps[0], Segment)
         return whole and distinct and all(h is Home.OUTPUT for h in homes)
 
@@ -289,6 +316,7 @@ class Executable:
             (program.slots[i].dtype.np, shape, i)
             for (i, _, _), shape in zip(program.outputs, layout.outputs, strict=True)
         ]
+        donated = tuple(program.donated.get(i, -1) for i in range(len(outputs)))
         places = tuple(n for pair in layout.offsets.items() for n in pair)
         return self._frame_type(
             entry,
@@ -299,6 +327,7 @@ class Executable:
             layout.arena_bytes,
             tuple(fixed),
             layout.dims,
+            donated,
             total > _SHORT,
             self._team,
         )
@@ -308,6 +337,14 @@ def _native_order(array: Any) -> np.ndarray[Any, Any]:
     """An array whose numbers have this machine's byte order."""
     given: np.ndarray[Any, Any] = np.asarray(array)
     return given if given.dtype.isnative else given.astype(given.dtype.newbyteorder("="))
+
+
+def _is_alone(i: int, arrays: Sequence[np.ndarray[Any, Any]]) -> bool:
+    """Whether an array can be written to, and none of the others shares memory with it."""
+    x = arrays[i]
+    return x.flags.writeable and not any(
+        np.may_share_memory(x, a) for j, a in enumerate(arrays) if j != i
+    )
 
 
 def _has_code(program: Program) -> bool:

@@ -3,6 +3,8 @@
 // A Frame is a program made ready for inputs of fixed shapes. Calling it with arrays checks them,
 // allocates the outputs, runs the program, and returns a tuple of the outputs; or NotImplemented
 // where an array is not what the frame is for, or the program's status where that is not zero.
+// Some outputs are not allocated: they are inputs, which the program overwrites. Such an input must
+// be writable, and no other one may lie in its memory.
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
@@ -16,7 +18,8 @@ enum { MAX_IDLE = 4 };  // contexts kept for the next calls
 
 typedef struct {
   PyArray_Descr *dtype;
-  int ndim, slot;
+  int ndim, slot, is_written;
+  npy_intp bytes;
   npy_intp shape[NPY_MAXDIMS];
 } Operand;
 
@@ -33,12 +36,15 @@ typedef struct {
   PyObject_HEAD
   vectorcallfunc call;
   Entry entry;
-  Py_ssize_t n_inputs, n_outputs, n_slots, n_arena, n_fixed;
+  Py_ssize_t n_inputs, n_outputs, n_slots, n_arena, n_fixed, n_written;
   Operand *operands;    // inputs, then outputs
   int64_t *arena_slots; // pairs: slot, offset
   int64_t *fixed_slots; // pairs: slot, address
   int64_t *dims;
   const void *team;     // the threads that it may use, see pool.c; NULL for none
+  int64_t *donated;     // for each output the input that it is, or -1
+  int64_t *written;     // inputs that the program overwrites
+  const char **seen;    // where the inputs were that were found to be apart
   size_t arena_bytes;
   int releases_gil, idle;
   Context *contexts;
@@ -79,11 +85,34 @@ static void give_back(Frame *f, Context *c) {
   f->idle++;
 }
 
+// Whether what the program overwrites shares no memory with another input. Only inputs that are
+// not where they were at the last call are looked at.
+static int are_apart(Frame *f, PyObject *const *args) {
+  for (Py_ssize_t i = 0; i < f->n_inputs; i++) {
+    const char *at = PyArray_DATA((PyArrayObject *)args[i]);
+    if (f->seen[i] == at) continue;
+    const Operand *o = &f->operands[i];
+    Py_ssize_t n = o->is_written ? f->n_inputs : f->n_written;
+    for (Py_ssize_t k = 0; k < n; k++) {
+      Py_ssize_t j = o->is_written ? k : (Py_ssize_t)f->written[k];
+      const char *other = PyArray_DATA((PyArrayObject *)args[j]);
+      if (j != i && at < other + f->operands[j].bytes && other < at + o->bytes) {
+        memset(f->seen, 0, sizeof(char *) * (size_t)f->n_inputs);
+        return 0;
+      }
+    }
+  }
+  for (Py_ssize_t i = 0; i < f->n_inputs; i++)
+    f->seen[i] = PyArray_DATA((PyArrayObject *)args[i]);
+  return 1;
+}
+
 static int fits(PyObject *object, const Operand *o) {
   if (!PyArray_CheckExact(object)) return 0;
   PyArrayObject *a = (PyArrayObject *)object;
   if (PyArray_DESCR(a)->type_num != o->dtype->type_num || PyArray_NDIM(a) != o->ndim) return 0;
   if (!PyArray_IS_C_CONTIGUOUS(a) || !PyArray_ISBEHAVED_RO(a)) return 0;
+  if (o->is_written && !PyArray_ISWRITEABLE(a)) return 0;
   const npy_intp *shape = PyArray_DIMS(a);
   for (int i = 0; i < o->ndim; i++)
     if (shape[i] != o->shape[i]) return 0;
@@ -95,6 +124,7 @@ static PyObject *frame_call(PyObject *self, PyObject *const *args, size_t flags,
   if (PyVectorcall_NARGS(flags) != f->n_inputs || names) Py_RETURN_NOTIMPLEMENTED;
   for (Py_ssize_t i = 0; i < f->n_inputs; i++)
     if (!fits(args[i], &f->operands[i])) Py_RETURN_NOTIMPLEMENTED;
+  if (f->n_written && !are_apart(f, args)) Py_RETURN_NOTIMPLEMENTED;
   PyObject *outputs = PyTuple_New(f->n_outputs);
   if (!outputs) return NULL;
   Context *c = take_context(f);
@@ -105,6 +135,11 @@ static PyObject *frame_call(PyObject *self, PyObject *const *args, size_t flags,
   for (Py_ssize_t i = 0; i < f->n_inputs; i++)
     c->table[f->operands[i].slot] = PyArray_DATA((PyArrayObject *)args[i]);
   for (Py_ssize_t i = 0; i < f->n_outputs; i++) {
+    if (f->donated[i] >= 0) {
+      Py_INCREF(args[f->donated[i]]);
+      PyTuple_SET_ITEM(outputs, i, args[f->donated[i]]);
+      continue;
+    }
     const Operand *o = &f->operands[f->n_inputs + i];
     Py_INCREF(o->dtype);
     PyObject *y = PyArray_NewFromDescr(&PyArray_Type, o->dtype, o->ndim, (npy_intp *)o->shape, NULL,
@@ -142,6 +177,7 @@ static int read_operand(PyObject *spec, Operand *o) {
                         &o->slot))
     return -1;
   o->ndim = (int)PyTuple_GET_SIZE(shape);
+  o->bytes = PyDataType_ELSIZE(o->dtype);
   if (o->ndim > NPY_MAXDIMS) {
     PyErr_SetString(PyExc_ValueError, "too many dimensions");
     return -1;
@@ -149,6 +185,7 @@ static int read_operand(PyObject *spec, Operand *o) {
   for (int i = 0; i < o->ndim; i++) {
     o->shape[i] = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, i));
     if (o->shape[i] == -1 && PyErr_Occurred()) return -1;
+    o->bytes *= o->shape[i];
   }
   return 0;
 }
@@ -170,19 +207,42 @@ static int64_t *read_numbers(PyObject *numbers) {
   return out;
 }
 
-// Frame(entry, inputs, outputs, n_slots, arena, arena_bytes, fixed, dims, releases_gil, team)
+// The inputs that the program overwrites.
+static int read_donations(Frame *f) {
+  f->written = malloc(sizeof(int64_t) * (size_t)(f->n_outputs + 1));
+  f->seen = calloc((size_t)f->n_inputs + 1, sizeof(char *));
+  if (!f->written || !f->seen) {
+    PyErr_NoMemory();
+    return -1;
+  }
+  for (Py_ssize_t i = 0; i < f->n_outputs; i++) {
+    int64_t of = f->donated[i];
+    if (of >= f->n_inputs) {
+      PyErr_SetString(PyExc_ValueError, "an output is donated no input");
+      return -1;
+    }
+    if (of < 0) continue;
+    f->operands[of].is_written = 1;
+    f->written[f->n_written++] = of;
+  }
+  return 0;
+}
+
+// Frame(entry, inputs, outputs, n_slots, arena, arena_bytes, fixed, dims, donated, releases_gil,
+//       team)
 static PyObject *frame_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
   long long entry, team;
-  PyObject *inputs, *outputs, *arena, *fixed, *dims;
+  PyObject *inputs, *outputs, *arena, *fixed, *dims, *donated;
   Py_ssize_t n_slots, arena_bytes;
   int releases_gil;
   if (keywords && PyDict_GET_SIZE(keywords)) {
     PyErr_SetString(PyExc_TypeError, "Frame takes no keywords");
     return NULL;
   }
-  if (!PyArg_ParseTuple(args, "LO!O!nO!nO!O!pL", &entry, &PyTuple_Type, &inputs, &PyTuple_Type,
+  if (!PyArg_ParseTuple(args, "LO!O!nO!nO!O!O!pL", &entry, &PyTuple_Type, &inputs, &PyTuple_Type,
                         &outputs, &n_slots, &PyTuple_Type, &arena, &arena_bytes, &PyTuple_Type,
-                        &fixed, &PyTuple_Type, &dims, &releases_gil, &team))
+                        &fixed, &PyTuple_Type, &dims, &PyTuple_Type, &donated, &releases_gil,
+                        &team))
     return NULL;
   Frame *f = (Frame *)type->tp_alloc(type, 0);
   if (!f) return NULL;
@@ -199,7 +259,9 @@ static PyObject *frame_new(PyTypeObject *type, PyObject *args, PyObject *keyword
   f->arena_slots = read_numbers(arena);
   f->fixed_slots = read_numbers(fixed);
   f->dims = read_numbers(dims);
-  if (!f->operands || !f->arena_slots || !f->fixed_slots || !f->dims) {
+  f->donated = read_numbers(donated);
+  if (!f->operands || !f->arena_slots || !f->fixed_slots || !f->dims || !f->donated ||
+      PyTuple_GET_SIZE(donated) != n_out) {
     if (!PyErr_Occurred()) PyErr_NoMemory();
     Py_DECREF(f);
     return NULL;
@@ -214,6 +276,10 @@ static PyObject *frame_new(PyTypeObject *type, PyObject *args, PyObject *keyword
   }
   f->n_inputs = n_in;
   f->n_outputs = n_out;
+  if (read_donations(f)) {
+    Py_DECREF(f);
+    return NULL;
+  }
   return (PyObject *)f;
 }
 
@@ -229,6 +295,9 @@ static void frame_dealloc(PyObject *self) {
   free(f->arena_slots);
   free(f->fixed_slots);
   free(f->dims);
+  free(f->donated);
+  free(f->written);
+  free(f->seen);
   type->tp_free(self);
   Py_DECREF(type);
 }
