@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 from dualgraph_compiler import Dim, Graph, TensorType
 from dualgraph_compiler.dtypes import float32
 from dualgraph_compiler.graph import interpret, parse_graph
-from dualgraph_compiler.native import build
+from dualgraph_compiler.native import Target, build
 from dualgraph_compiler.ops import f
-from dualgraph_runtime.native import compile_graph, find_compiler
+from dualgraph_runtime.native import Executable, compile_graph, find_compiler
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
 
@@ -107,3 +108,64 @@ def test_constants_are_packed_once() -> None:
     program = build(graph)
     assert program.packs
     check(graph, [rand(4, 6)])
+
+
+# Of each product: rows, columns, depth, and what is constant or transposed.
+SHAPES = [(1, 40, 70), (2, 33, 64), (3, 10, 401), (4, 9, 65), (5, 1, 100), (30, 1, 9), (1, 1, 500)]
+SHAPES += [(7, 17, 390), (19, 130, 33), (200, 20, 800), (16, 70, 50), (13, 64, 1), (70, 7, 20)]
+
+
+@pytest.mark.parametrize(("vector_bytes", "symbolic"), [(16, True), (32, False)])
+def test_operands_of_every_kind(vector_bytes: int, symbolic: bool) -> None:
+    """Constant or not, transposed or not, with and without an epilogue; against float64."""
+    graph, arrays, wanted, outputs = Graph(), [], [], []
+    for number, (m, n, k) in enumerate(SHAPES):
+        for kind in range(8):
+            turn_a, turn_b, constant = bool(kind & 1), bool(kind & 2), bool(kind & 4)
+            a = rand(*((k, m) if turn_a else (m, k)), seed=number)
+            b = rand(*((n, k) if turn_b else (k, n)), seed=number + 99)
+            shape = tuple(Dim(f"m{number}") if symbolic and d == m else d for d in a.shape)
+            x = graph.add_input(TensorType(float32, shape), f"x{number}_{kind}")
+            arrays.append(a)
+            if constant:
+                w = graph.constant(b)
+            else:
+                w = graph.add_input(TensorType(float32, b.shape), f"w{number}_{kind}")
+                arrays.append(b)
+            y = f.matmul(f.transpose(x) if turn_a else x, f.transpose(w) if turn_b else w)
+            want = (a.T if turn_a else a).astype(np.float64) @ (b.T if turn_b else b)
+            if kind % 3 == 0:
+                y, want = y * y, want * want
+            outputs.append(y)
+            wanted.append(want)
+    graph.set_outputs(outputs)
+    for got, want in zip(built(graph, vector_bytes).run(arrays), wanted, strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-6 * max(1, np.abs(want).max()))
+
+
+def built(graph: Graph, vector_bytes: int) -> Executable:
+    """A program for vectors of a width, compiled quickly."""
+    compiler = find_compiler()
+    assert compiler is not None
+    flags = tuple("-O1" if flag == "-O2" else flag for flag in compiler.flags)
+    return Executable(
+        build(graph, Target(vector_bytes)), dataclasses.replace(compiler, flags=flags)
+    )
+
+
+def test_batches_share_or_have_panels_of_their_own() -> None:
+    """Both operands under strides, symbolic batches and depths."""
+    graph = parse_graph("""
+graph g(%a: f32[n, 3, 20, t], %b: f32[n, 1, 33, t], %c: f32[t, 50], %d: f32[3, 21, 33]):
+  %1: f32[n, 1, t, 33] = permute(%b, axes=(0, 1, 3, 2))
+  %2: f32[n, 3, 20, 33] = matmul(%a, %1)
+  %3: f32[n, 3, 20, 50] = matmul(%a, %c)
+  %4: f32[3, 33, 21] = permute(%d, axes=(0, 2, 1))
+  %5: f32[n, 3, 20, 21] = matmul(%2, %4)
+  %6: f32[n, 3, 33, 20] = permute(%2, axes=(0, 1, 3, 2))
+  %7: f32[n, 3, 20, 20] = matmul(%2, %6)
+  return %3 as x, %5 as y, %7 as z
+""")
+    for n, t in ((1, 1), (2, 5), (3, 40)):
+        shapes = [(n, 3, 20, t), (n, 1, 33, t), (t, 50), (3, 21, 33)]
+        check(graph, [rand(*s, seed=i) for i, s in enumerate(shapes)])

@@ -1,30 +1,34 @@
-"""Matrix products: C = A B on float32, with what follows computed tile by tile.
+"""Matrix products: C = A B on float32, with what follows computed block by block.
 
-B is packed in panels of a few vectors' width, ``[panel][k][column]``, zeros behind the last column:
-once, when the program is loaded, where it is constant, else at each call. A is read where it is,
-under any strides. A tile of C, `rows` by one panel, stays in registers for all of k; then it goes
-through a small buffer to the epilogue, which stores it.
-
-Tasks are panels: of B, which are packed in a phase of their own unless each matrix of a batch has
-its own, and of C, where a task computes one panel's width of a block of rows.
+A block of C is a task of its own. Its sums are made tile by tile, a tile's in registers over a
+stretch of k that fits the first-level cache beside it (Goto and van de Geijn, Anatomy of
+High-Performance Matrix Multiplication, 2008). B is read in panels of a few vectors' width,
+``[panel][k][column]``: packed once, when the program is loaded, where it is constant, else by the
+task; with few rows, where packing would not pay, it is read as it lies. A is read as it lies
+where its rows are contiguous, else packed tile by tile. What is fused behind the product, the
+epilogue, goes over the block once its sums are whole; where nothing is, tiles are stored in place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from ...dims import DimLike, product
 from ..fuse import Step
-from ..index import Axis
+from ..index import Axis, Index, flatten, of_axis
 from ..loops import Buffer
 from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue, strided
 from .kernel import KernelText
+from .packing import column_packer, row_packer
 from .prelude import Prelude
-from .tile import heights, tile_function, tile_shape
+from .tile import Shape, dots_function, heights, product_shape, product_tile
 from .types import Sizes, index_text, memory
 
-_A_BLOCK = 192 * 1024  # bytes of A that are gone over panel by panel: they should stay in L2
+_DEPTH = 384  # steps of k: a panel of them takes most of the first-level cache
+_BLOCK = 256 * 1024  # bytes of A that are gone over panel by panel: they should stay in L2
+_COLUMNS = 64  # columns of a task at least; those of a task that packs A, four times as many
+_FEW = 16  # rows that do not pay for packing B
 
 
 class Gemm:
@@ -36,199 +40,349 @@ class Gemm:
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
     ) -> None:
         self.prelude = prelude
-        self.rows, vectors = tile_shape(prelude.vector_bytes)
-        self.lanes = prelude.vector_bytes // 4
-        self.width = vectors * self.lanes
         self.sizes = Sizes(symbols)
         node = step.nodes[0]
         a, b, out = node.inputs[0], node.inputs[1], node.output
         self.m, self.n, self.k = out.shape[-2], out.shape[-1], a.shape[-1]
         self.batch = [Axis(i, d) for i, d in enumerate(out.shape[:-2])]
-        self.a, a_strides = strided(a, self.batch, context)
-        self.b, b_strides = strided(b, self.batch, context)
-        self.a_steps, self.b_steps = a_strides, b_strides
-        panels = _round_up(self.n, self.width)
-        packed = Buffer(b.dtype, self.k * panels, f"{context.names[b]} in panels")
+        self.a, self.a_steps = strided(a, self.batch, context)
+        self.b, self.b_steps = strided(b, self.batch, context)
         constant = self.b.buffer_value is not None and self.b.buffer_value.is_constant
         self.fixed = constant and not self.b.at.terms
-        tile = Buffer(out.dtype, self.rows * self.width, "a tile")
-        self.epilogue = Epilogue(step, context, tile, self.width, self.batch)
-        self.inner = KernelText(
-            self.epilogue.kernel, prelude, {**symbols, "rows": -1, "columns": -2}
-        )
-        others = [x for x in self.epilogue.kernel.reads if x is not tile]
-        own = (packed,) if self.fixed else (self.b.buffer,)
-        self.reads = tuple(dict.fromkeys((self.a.buffer, *own, *others)))
-        self.writes = self.epilogue.kernel.writes
-        # Where each matrix of the batch has a B of its own, a task packs what it reads.
-        self.varies = not self.fixed and bool(self.b.at.axes())
-        self.scratch: tuple[Buffer, ...] = () if self.fixed or self.varies else (packed,)
-        self.own: tuple[Buffer, ...] = (packed,) if self.varies else ()
-        self.packed = packed
-        self.tile = tile
-        self.notes = self.epilogue.kernel.notes
+        self.dots = self._dots()
+        few = isinstance(self.m, int) and self.m <= _FEW
+        self.in_place = self.dots is not None or (not self.fixed and few and self.b_steps[1] == 1)
+        if self.dots is not None:
+            self.fixed = False
+        self.shape = self._tile_shape()
+        self.packs_rows = self.a_steps[1] != 1
+        self._plan_blocks()
+        self._make_buffers(a.dtype, context.names[b])
+        self.direct = len(step.nodes) == 1 and step.stores == [out]
+        self.row = Axis(len(self.batch), self.m)
+        at = [of_axis(x) for x in (*self.batch, self.row)]
+        self.out, self.out_at = context.buffer(out), flatten([*at, Index()], out.shape)
+        self._make_epilogue(step, context, symbols)
         self.packs: tuple[Pack, ...] = (self._pack_once(),) if self.fixed else ()
-        self.panels = (self.n + (self.width - 1)) // self.width
-        self.blocks = (self.m + (self._block_rows() - 1)) // self._block_rows()
-        self._pack_body = self._pack_panels() if self.scratch else ""
+        self.across = (self.n + (self.block_columns - 1)) // self.block_columns
+        self.down = (self.m + (self.block_rows - 1)) // self.block_rows
         self._body = self._driver()
-        self.phases = self._phases()
+        self.phases: tuple[Phase, ...] = (self._phase(),)
+
+    def _dots(self) -> tuple[int, int] | None:
+        """Rows and columns of a tile of dot products, where those are the better way.
+
+        They are where few rows, or a single column, are multiplied along contiguous memory, and B
+        need not be read in another order for it.
+        """
+        if self.a_steps[1] != 1 or self.b_steps[0] != 1:
+            return None
+        if self.n == 1:
+            return 8, 1
+        if self.fixed or not isinstance(self.m, int):
+            return None
+        return {1: (1, 8), 2: (2, 4), 3: (3, 3), 4: (4, 2)}.get(self.m)
+
+    def _tile_shape(self) -> Shape:
+        """A tile is wider than usual where a row or two of B as it lies are all it has to read."""
+        usual = product_shape(self.n, self.prelude.vector_bytes)
+        if not self.in_place or self.m not in (1, 2) or not isinstance(self.n, int):
+            return usual
+        rows = 1 if self.m == 1 else 2
+        vectors = 8 // rows
+        while vectors > usual.vectors and vectors * usual.lanes > self.n:
+            vectors //= 2
+        return Shape(rows, vectors, usual.lanes)
+
+    def _plan_blocks(self) -> None:
+        """How far blocks reach in each direction."""
+        k, n = self.k, self.n
+        parts = max(1, -(-k // _DEPTH)) if isinstance(k, int) else 1
+        self.depth = max(1, -(-k // parts)) if isinstance(k, int) else _DEPTH
+        wanted = _COLUMNS * (4 if self.packs_rows else 1)
+        self.block_columns = -(-wanted // self.shape.width) * self.shape.width
+        if isinstance(n, int):
+            whole = max(1, -(-n // self.shape.width)) * self.shape.width
+            self.block_columns = min(self.block_columns, whole)
+        tiles = max(1, _BLOCK // (4 * self.depth * self.shape.rows))
+        self.block_rows = tiles * self.shape.rows
+        if isinstance(self.m, int):
+            self.block_rows = min(self.block_rows, max(1, self.m))
+
+    def _make_buffers(self, dtype: object, name: str) -> None:
+        from ...dtypes import float32
+
+        width = self.shape.width
+        panels = _round_up(self.n, width)
+        own = self.block_columns if not self.in_place else width
+        columns = panels if self.fixed else own
+        self.packed = Buffer(float32, self.k * columns, f"{name} in panels")
+        self.rows = Buffer(float32, self.block_rows * self.depth, "rows of A side by side")
+        self.sums = Buffer(float32, self.block_rows * self.block_columns, "a block of sums")
+
+    def _make_epilogue(self, step: Step, context: Context, symbols: Mapping[str, int]) -> None:
+        self.epilogue = Epilogue(step, context, self.sums, self.block_columns, self.batch)
+        self.inner = KernelText(
+            self.epilogue.kernel, self.prelude, {**symbols, "rows": -1, "columns": -2}
+        )
+        others = [x for x in self.epilogue.kernel.reads if x is not self.sums]
+        packed = (self.packed,) if self.fixed else (self.b.buffer,)
+        self.reads = tuple(dict.fromkeys((self.a.buffer, *packed, *others)))
+        self.writes = self.epilogue.kernel.writes
+        own = [] if self.fixed or not self._packs_columns() else [self.packed]
+        own += [self.rows] if self.packs_rows else []
+        own += [self.sums] if not self.direct or self._has_edge() else []
+        self.scratch: tuple[Buffer, ...] = ()
+        self.own: tuple[Buffer, ...] = tuple(own)
+        self.notes = self.epilogue.kernel.notes
+
+    def _has_edge(self) -> bool:
+        """Whether the last panel may be narrower than the others."""
+        if self.dots is not None:
+            return False
+        return not isinstance(self.n, int) or self.n % self.shape.width != 0
+
+    def _packs_columns(self) -> bool:
+        """Whether a call packs columns of B: all, or those behind the last whole panel."""
+        return not self.in_place or self._has_edge()
 
     @property
     def arguments(self) -> tuple[str, ...]:
         own = dict.fromkeys([*self.sizes.used, *self.inner.sizes.used])
         return tuple(n for n in own if n not in ("rows", "columns"))
 
-    def _phases(self) -> tuple[Phase, ...]:
+    def _phase(self) -> Phase:
         batch = product(tuple(a.extent for a in self.batch))
-        cost = batch * self.m * self.n * self.k * 200 // self.lanes  # a vector's product: 200 ps
-        tasks = batch if self.varies else batch * self.blocks * self.panels
-        packing = Phase("_pack", self.panels, self.n * self.k * 300)
-        return (*((packing,) if self.scratch else ()), Phase("", tasks, cost))
+        cost = batch * self.m * self.n * self.k * 200 // self.shape.lanes  # of a vector: 200 ps
+        return Phase("", batch * self.across * self.down, cost)
 
     # -- text -------------------------------------------------------------------------------------
 
     def text(self, name: str) -> str:
-        """The epilogue, and the functions that pack panels and go over the tiles."""
+        """The epilogue, and the function that goes over the blocks."""
         names = self._names()
-        buffers = self._buffers()
+        buffers = (*self.reads, *self.writes, *self.own)
         parameters = [
             f"{'const ' if x in self.reads else ''}{memory(x.dtype)} *restrict {names[x]}"
             for x in buffers
         ]
         parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
-        head = f"({', '.join(parameters)}) {{\n"
-        pack = f"static void {name}_pack{head}{self._pack_body}\n}}\n" if self.scratch else ""
+        epilogue = "" if self.direct else f"{self._epilogue_text(name)}\n"
         return (
-            f"{self._epilogue_text(name)}\n{pack}"
-            f"static void {name}{head}{self._body.replace('EPILOGUE', f'{name}_epilogue')}\n}}"
+            f"{epilogue}static void {name}({', '.join(parameters)}) {{\n"
+            f"{self._body.replace('EPILOGUE', f'{name}_epilogue')}\n}}"
         )
 
-    def _buffers(self) -> tuple[Buffer, ...]:
-        return (*self.reads, *self.writes, *self.scratch, *self.own)
-
     def _names(self) -> dict[Buffer, str]:
-        return {x: f"b{i}" for i, x in enumerate(self._buffers())}
+        buffers = (*self.reads, *self.writes, *self.own)
+        return {x: f"b{i}" for i, x in enumerate(buffers)}
 
     def _epilogue_text(self, name: str) -> str:
         extra = [*map(str, self.epilogue.counters), "rows", "columns"]
         return self.inner.text(f"{name}_epilogue", extra)
 
     def _epilogue_call(self) -> str:
-        names = {**self._names(), self.tile: "tile"}
+        names = self._names()
         kernel = self.epilogue.kernel
         args = [names[x] for x in (*kernel.reads, *kernel.writes)]
         sizes = [n for n in self.inner.sizes.used if n not in ("rows", "columns")]
-        counters = [*map(str, self.batch), "m", "p", "rows", "columns"]
+        counters = [*map(str, self.batch), "top", "left", "bottom - top", "right - left"]
         return f"EPILOGUE({', '.join([*args, *sizes, *counters])});"
 
-    def _pack_panels(self) -> str:
-        s, width = self.sizes, self.width
-        (brs, bcs), n, k = (s(x) for x in self.b_steps), s(self.n), s(self.k)
-        names = self._names()
-        b = f"{names[self.b.buffer]} + {index_text(self.b.at, s, {})}"
-        return (
-            f"  const i64 from = first * {width};\n"
-            f"  const i64 to = last * {width} < {n} ? last * {width} : {n};\n"
-            f"  {self._packer()}({b} + from * {bcs}, {brs}, {bcs}, {k}, to - from, "
-            f"{names[self.packed]} + from * {k});"
-        )
-
     def _driver(self) -> str:
-        """Over tasks, and the tiles of each."""
-        names, s = self._names(), self.sizes
-        lines: list[str] = ["  for (i64 task = first; task < last; task++) {"]
-
-        def line(depth: int, text: str) -> None:
-            lines.append("  " * depth + text)
-
-        if self.varies:
-            self._counters(line, "task")
-            (brs, bcs), n, k = (s(x) for x in self.b_steps), s(self.n), s(self.k)
-            b = f"{names[self.b.buffer]} + {index_text(self.b.at, s, {})}"
-            pack = f"{self._packer()}({b}, {brs}, {bcs}, {k}, {n}, {names[self.packed]});"
-            line(2, pack)
-            line(2, f"for (i64 block = 0; block < {s(self.blocks)}; block++)")
-            line(2, f"for (i64 p = 0; p < {n}; p += {self.width}) {{")
-        else:
-            line(2, f"const i64 p = task % {s(self.panels)} * {self.width};")
-            line(2, f"const i64 block = task / {s(self.panels)} % {s(self.blocks)};")
-            self._counters(line, f"task / ({s(self.panels)} * {s(self.blocks)})")
-            line(2, "{")
-        self._tiles(line)
-        line(2, "}")
-        line(1, "}")
+        """Blocks of C one after the other; each is a task that shares nothing with the others."""
+        s = self.sizes
+        m, n, k = s(self.m), s(self.n), s(self.k)
+        columns, tall = self.block_columns, self.shape.rows
+        across, down = s(self.across), s(self.down)
+        # Blocks of about one height, in whole tiles.
+        lines = [
+            f"  const i64 height = (({m} + {down} - 1) / {down} + {tall - 1}) / {tall} * {tall};",
+            "  i64 packed = -1;  // the columns in panels at present",
+            "  for (i64 task = first; task < last; task++) {",
+        ]
+        if not self._packs_block():
+            lines.remove("  i64 packed = -1;  // the columns in panels at present")
+        inside = [
+            f"i64 rest = task / {down};",
+            f"const i64 top = task % {down} * height, left = rest % {across} * {columns};",
+            f"const i64 bottom = top + height < {m} ? top + height : {m};",
+            f"const i64 right = left + {columns} < {n} ? left + {columns} : {n};",
+        ]
+        if self.batch:
+            inside.append(f"rest /= {across};")
+        for axis in reversed(self.batch):
+            inside.append(f"const i64 {axis} = rest % {s(axis.extent)};")
+            inside.append(f"rest /= {s(axis.extent)};")
+        if self.batch:
+            inside.pop()
+        names = self._names()
+        inside.append(f"const f32 *a = {names[self.a.buffer]} + {self._at(self.a.at)};")
+        if not self.fixed:
+            inside.append(f"const f32 *b = {names[self.b.buffer]} + {self._at(self.b.at)};")
+        inside += self._packing()
+        inside.append(f"for (i64 k0 = 0, k1 = -1; k1 < {k}; k0 = k1) {{")
+        inside.append(f"  k1 = k0 + {self.depth} < {k} ? k0 + {self.depth} : {k};")
+        inside += ["  " + x for x in self._panels()]
+        inside.append("}")
+        inside += self._finish()
+        lines += ["    " + x for x in inside]
+        lines.append("  }")
         return "\n".join(lines)
 
-    def _counters(self, line: Callable[[int, str], None], at: str) -> None:
-        """The counters of the leading axes, from the number of a matrix in the batch."""
-        if len(self.batch) == 1:
-            line(2, f"const i64 {self.batch[0]} = {at};")
-        elif self.batch:
-            line(2, f"i64 rest = {at};")
-            for axis in reversed(self.batch[1:]):
-                extent = self.sizes(axis.extent)
-                line(2, f"const i64 {axis} = rest % {extent}; rest /= {extent};")
-            line(2, f"const i64 {self.batch[0]} = rest;")
+    def _at(self, index: Index) -> str:
+        return index_text(index, self.sizes, {})
 
-    def _tiles(self, line: Callable[[int, str], None]) -> None:
-        """A panel's width of a block of rows."""
-        names, s, block = self._names(), self.sizes, self._block_rows()
-        m, n, k = s(self.m), s(self.n), s(self.k)
-        (ars, acs), unit = (s(x) for x in self.a_steps), self.a_steps[1] == 1
-        line(3, f"const f32 *a = {names[self.a.buffer]} + {index_text(self.a.at, s, {})};")
-        line(3, f"const f32 *panel = {names[self.packed]} + p * {k};")
-        line(3, f"const i64 columns = {n} - p < {self.width} ? {n} - p : {self.width};")
-        end = f"block * {block} + {block} < {m} ? block * {block} + {block} : {m}"
-        line(3, f"const i64 end = {end};")
-        line(3, f"for (i64 m = block * {block}, rows; m < end; m += rows) {{")
-        line(3, f"  const i64 tiles = (end - m + {self.rows - 1}) / {self.rows};")
-        line(3, "  rows = (end - m + tiles - 1) / tiles;  // tiles of about the same height")
-        line(3, f"  f32 tile[{self.rows * self.width}];")
-        line(3, "  switch (rows) {")
-        for rows in heights(self.m, block, self.rows):
-            function = tile_function(self.prelude, rows, unit)
-            call = f"{function}(a + m * {ars}, {ars}, {acs}, panel, {k}, tile)"
-            line(3, f"    case {rows}: {call}; break;")
-        line(3, "  }")
-        line(3, f"  {self._epilogue_call()}")
-        line(3, "}")
+    def _packs_block(self) -> bool:
+        return not self.fixed and not self.in_place
 
-    def _block_rows(self) -> int:
-        """Rows of A gone over for each panel: a multiple of a tile's."""
-        k = self.k if isinstance(self.k, int) else 512
-        tiles = max(1, _A_BLOCK // (4 * max(1, k) * self.rows))
-        return tiles * self.rows
+    def _packing(self) -> list[str]:
+        """B's columns of a block in panels, unless the task before has left them there."""
+        if self.fixed or not self._packs_columns():
+            return []
+        pack = column_packer(self.prelude, self.shape)
+        (rs, cs), k = map(self.sizes, self.b_steps), self.sizes(self.k)
+        to, down = self._names()[self.packed], self.sizes(self.down)
+        if self._packs_block():
+            return [
+                f"if (packed != task / {down}) {{",
+                f"  {pack}(b + left * {cs}, {rs}, {cs}, {k}, right - left, {to});",
+                f"  packed = task / {down};",
+                "}",
+            ]
+        w = self.shape.width
+        return [
+            f"const i64 edge = right / {w} * {w};  // behind the last whole panel",
+            f"if (edge < right) {pack}(b + edge, {rs}, 1, {k}, right - edge, {to});",
+        ]
+
+    def _panels(self) -> list[str]:
+        """The tiles of a block over a stretch of k."""
+        s, names, w, tall = self.sizes, self._names(), self.shape.width, self.shape.rows
+        (ars, acs), (brs, _) = map(s, self.a_steps), map(s, self.b_steps)
+        k = s(self.k)
+        lines: list[str] = []
+        cut = f"const i64 tiles = (bottom - m + {tall - 1}) / {tall};"
+        cuts = [cut, "rows = (bottom - m + tiles - 1) / tiles;  // tiles of about one height"]
+        if self.dots is not None:
+            return self._dot_products(self.dots)
+        all_heights = heights(self.m, self._height(), tall)
+        if self.packs_rows:
+            to = f"{names[self.rows]} + (m - top) * (k1 - k0)"
+            from_ = f"a + m * {ars} + k0 * {acs}, {ars}, {acs}, k1 - k0"
+            lines += ["for (i64 m = top, rows; m < bottom; m += rows) {"]
+            lines += ["  " + x for x in cuts]
+            lines += ["  switch (rows) {"]
+            for h in all_heights:
+                call = f"{row_packer(self.prelude, h)}({from_}, {to})"
+                lines.append(f"    case {h}: {call}; break;")
+            lines += ["  }", "}"]
+            a = f"{names[self.rows]} + (m - top) * (k1 - k0), 1, rows"
+        else:
+            a = f"a + m * {ars} + k0, {ars}, 1"
+        lines.append(f"for (i64 p = left; p < right; p += {w}) {{")
+        if self.fixed:
+            panel, bs = f"{names[self.packed]} + p * {k} + k0 * {w}", str(w)
+        elif not self.in_place:
+            panel, bs = f"{names[self.packed]} + (p - left) * {k} + k0 * {w}", str(w)
+        elif self._has_edge():
+            bs = "bs"
+            lines.append(f"  const int whole = right - p >= {w};")
+            lines.append(f"  const i64 bs = whole ? {brs} : {w};")
+            panel = f"whole ? b + p + k0 * {brs} : {names[self.packed]} + k0 * {w}"
+        else:
+            panel, bs = f"b + p + k0 * {brs}", brs
+        lines.append(f"  const f32 *panel = {panel};")
+        ld = self._target(lines)
+        lines.append("  for (i64 m = top, rows; m < bottom; m += rows) {")
+        lines += ["    " + x for x in cuts]
+        lines.append("    switch (rows) {")
+        for h in all_heights:
+            function = product_tile(self.prelude, h, self.shape, not self.packs_rows)
+            call = f"{function}({a}, panel, {bs}, k1 - k0, c + (m - top) * {ld}, {ld}, k0 > 0)"
+            lines.append(f"      case {h}: {call}; break;")
+        lines += ["    }", "  }", "}"]
+        return lines
+
+    def _dot_products(self, tile: tuple[int, int]) -> list[str]:
+        """The dot products of a block over a stretch of k: whole tiles, and single ones."""
+        rows, columns = tile
+        ars, bcs = self.sizes(self.a_steps[0]), self.sizes(self.b_steps[1])
+        lines: list[str] = []
+        ld = self._target(lines)
+
+        def call(m: str, p: str, rows: int, columns: int) -> str:
+            function = dots_function(self.prelude, rows, columns)
+            a, b = f"a + {m} * {ars} + k0, {ars}", f"b + {p} * {bcs} + k0, {bcs}"
+            return (
+                f"{function}({a}, {b}, k1 - k0, c + ({m} - top) * {ld} + {p} - left, {ld}, more);"
+            )
+
+        return [
+            "const i64 p = left;",
+            *(x.strip() for x in lines),
+            "const int more = k0 > 0;",
+            f"for (i64 m = top; m < bottom; m += {rows})",
+            f"  for (i64 p = left; p < right; p += {columns}) {{",
+            f"    if (bottom - m >= {rows} && right - p >= {columns}) {{",
+            f"      {call('m', 'p', rows, columns)}",
+            "      continue;",
+            "    }",
+            f"    for (i64 i = m; i < m + {rows} && i < bottom; i++)",
+            f"      for (i64 j = p; j < p + {columns} && j < right; j++)",
+            f"        {call('i', 'j', 1, 1)}",
+            "  }",
+        ]
+
+    def _height(self) -> int:
+        """Rows of a block, where their number is known: as the driver's text finds it."""
+        if not isinstance(self.m, int) or self.m == 0:
+            return self.block_rows
+        down = -(-self.m // self.block_rows)
+        tall = self.shape.rows
+        return ((self.m + down - 1) // down + tall - 1) // tall * tall
+
+    def _target(self, lines: list[str]) -> str:
+        """Where a panel's tiles go: to the block of sums, or in place; gives a row's size."""
+        names, w = self._names(), self.shape.width
+        if not self.direct:
+            lines.append(f"  f32 *const c = {names[self.sums]} + (p - left);")
+            return str(self.block_columns)
+        row = index_text(self.out_at, self.sizes, {self.row: "top"})
+        place = f"{names[self.out]} + {row} + p"
+        n = self.sizes(self.n)
+        if not self._has_edge():
+            lines.append(f"  f32 *const c = {place};")
+            return n
+        lines.append(f"  const i64 ld = right - p < {w} ? {w} : {n};")
+        lines.append(f"  f32 *const c = right - p < {w} ? {names[self.sums]} : {place};")
+        return "ld"
+
+    def _finish(self) -> list[str]:
+        """What is done with a block whose sums are whole."""
+        if not self.direct:
+            return [self._epilogue_call()]
+        if not self._has_edge():
+            return []
+        names, w = self._names(), self.shape.width
+        place = index_text(self.out_at, self.sizes, {self.row: "m"})
+        edge = [] if self.in_place else [f"const i64 edge = right / {w} * {w};"]
+        return [
+            *edge,
+            "if (edge < right)",
+            "  for (i64 m = top; m < bottom; m++)",
+            f"    memcpy({names[self.out]} + {place} + edge, "
+            f"{names[self.sums]} + (m - top) * {w}, (right - edge) * sizeof(f32));",
+        ]
 
     # -- helpers ----------------------------------------------------------------------------------
-
-    def _packer(self) -> str:
-        width = self.width
-        text = f"""
-// Columns in panels of {width}: to[panel][k][column], zeros behind the last.
-static void pack_panels_{width}(const f32 *b, i64 rs, i64 cs, i64 k, i64 n, f32 *to) {{
-  for (i64 p = 0; p < n && k > 0; p += {width}, to += k * {width}) {{
-    const i64 columns = n - p < {width} ? n - p : {width};
-    const f32 *from = b + p * cs;
-    if (columns == {width} && cs == 1) {{
-      for (i64 i = 0; i < k; i++) memcpy(to + i * {width}, from + i * rs, {width * 4});
-      continue;
-    }}
-    if (columns < {width}) memset(to, 0, (size_t)k * {width * 4});
-    for (i64 i0 = 0; i0 < k; i0 += 16) {{
-      const i64 end = i0 + 16 < k ? i0 + 16 : k;
-      for (i64 j = 0; j < columns; j++)
-        for (i64 i = i0; i < end; i++) to[i * {width} + j] = from[i * rs + j * cs];
-    }}
-  }}
-}}"""
-        return self.prelude.once(f"pack_panels_{width}", text)
 
     def _pack_once(self) -> Pack:
         brs, bcs = self.b_steps
         s = Sizes({})
-        name = f"pack_{s(self.k)}x{s(self.n)}_{s(brs)}_{s(bcs)}_{s(self.b.at.offset)}"
-        call = f"{self._packer()}(from + {s(self.b.at.offset)}, {s(brs)}, {s(bcs)}, "
+        packer = column_packer(self.prelude, self.shape)
+        name = f"{packer}_{s(self.k)}x{s(self.n)}_{s(brs)}_{s(bcs)}_{s(self.b.at.offset)}"
+        call = f"{packer}(from + {s(self.b.at.offset)}, {s(brs)}, {s(bcs)}, "
         call += f"{s(self.k)}, {s(self.n)}, to)"
         text = f"static void {name}(const f32 *from, f32 *to) {{ {call}; }}"
         return Pack(self.prelude.once(name, text), self.b.buffer, self.packed)

@@ -100,15 +100,18 @@ static inline {v} load_{v}(const {type} *p) {{
     def load_some(self, type: str, lanes: int) -> str:
         """The first `n` lanes from memory, zeros in the rest."""
         v = self.vector(type, lanes)
-        text = f"""
-static inline {v} load_some_{v}(const {type} *p, i64 n) {{
+        plain = f"""
   {type} x[{lanes}] = {{0}};
   for (i64 l = 0; l < n; l++) x[l] = p[l];
   {v} y;
   memcpy(&y, x, sizeof y);
   return y;
-}}"""
-        return self._add(f"load_some_{v}", text)
+"""
+        masked = self._masked_move("load", type, lanes)
+        body = _either(masked, plain)
+        return self._add(
+            f"load_some_{v}", f"static inline {v} load_some_{v}(const {type} *p, i64 n) {{{body}}}"
+        )
 
     def store(self, type: str, lanes: int) -> str:
         """All lanes to memory."""
@@ -119,13 +122,32 @@ static inline {v} load_some_{v}(const {type} *p, i64 n) {{
     def store_some(self, type: str, lanes: int) -> str:
         """The first `n` lanes to memory."""
         v = self.vector(type, lanes)
-        text = f"""
-static inline void store_some_{v}({type} *p, {v} x, i64 n) {{
+        plain = f"""
   {type} y[{lanes}];
   memcpy(y, &x, sizeof x);
   for (i64 l = 0; l < n; l++) p[l] = y[l];
-}}"""
-        return self._add(f"store_some_{v}", text)
+"""
+        body = _either(self._masked_move("store", type, lanes), plain)
+        return self._add(
+            f"store_some_{v}",
+            f"static inline void store_some_{v}({type} *p, {v} x, i64 n) {{{body}}}",
+        )
+
+    def _masked_move(self, way: str, type: str, lanes: int) -> tuple[str, str] | None:
+        """The instruction that moves the first `n` lanes, where there is one."""
+        size = _BYTES[type]
+        if type not in ("f32", "f64", "i32") or size * lanes not in (16, 32):
+            return None
+        kind = {"f32": "ps", "f64": "pd", "i32": "d"}[type]
+        bits = f"i{size * 8}"
+        wide = "256" if size * lanes == 32 else ""
+        place = f"({self.vector(type, lanes)} *)p"
+        fn = f"__builtin_ia32_mask{way}{kind}{wide}"
+        mask = f"{self.first(bits, lanes)}(n)"
+        feature = "__AVX2__" if type[0] == "i" else "__AVX__"
+        if way == "load":
+            return feature, f"return {fn}((const {place[1:]}, {mask});"
+        return feature, f"{fn}({place}, {mask}, x);"
 
     def first(self, type: str, lanes: int) -> str:
         """A mask of the first `n` lanes."""
@@ -220,6 +242,31 @@ static inline {v} first_{v}(i64 n) {{
         body = "\n".join(lines)
         text = f"static inline {type} {name}({v} x) {{\n  {v} y;\n{body}\n  return x[0];\n}}"
         return self._add(name, text)
+
+    def transpose(self, type: str, lanes: int) -> str:
+        """A square of as many vectors as lanes, turned round in place."""
+        v = self.vector(type, lanes)
+        i = self.vector(f"i{_BYTES[type] * 8}", lanes)
+        self._functions.setdefault("SHUFFLE", _SHUFFLE)
+        lines: list[str] = []
+
+        def exchange(a: int, b: int, low: list[int], high: list[int]) -> None:
+            picks = [", ".join(map(str, x)) for x in (low, high)]
+            lines.append(f"  y = SHUFFLE2({i}, x[{a}], x[{b}], {picks[0]});")
+            lines.append(f"  x[{b}] = SHUFFLE2({i}, x[{a}], x[{b}], {picks[1]});")
+            lines.append(f"  x[{a}] = y;")
+
+        half = 1
+        while half < lanes:  # squares of `half` trade places with those beside them
+            low = [at if not at & half else lanes + at - half for at in range(lanes)]
+            high = [at + half if not at & half else lanes + at for at in range(lanes)]
+            for a in range(lanes):
+                if not a & half:
+                    exchange(a, a + half, low, high)
+            half *= 2
+        body = "\n".join(lines)
+        text = f"static inline void transpose_{v}({v} *x) {{\n  {v} y;\n{body}\n}}"
+        return self._add(f"transpose_{v}", text)
 
     def folded(self, fold: str, type: str, lanes: int, a: str, b: str) -> str:
         """One step of a fold."""
@@ -320,6 +367,11 @@ static inline {v} first_{v}(i64 n) {{
             f"static inline {v} to_float_{v}({i} x) {{ return {convert}(x, {v}); }}",
         )
 
+    def hold(self) -> str:
+        """A macro that makes a vector variable live in a register."""
+        self._functions.setdefault("HOLD", _HOLD)
+        return "HOLD"
+
     def once(self, name: str, text: str) -> str:
         """A function with a text of its own."""
         return self._add(name, text)
@@ -346,8 +398,17 @@ def _either(fast: tuple[str, str] | None, plain: str) -> str:
 _SHUFFLE = """\
 #if defined(__clang__) || __GNUC__ >= 12
 #define SHUFFLE(I, x, ...) __builtin_shufflevector(x, x, __VA_ARGS__)
+#define SHUFFLE2(I, x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
 #else
 #define SHUFFLE(I, x, ...) __builtin_shuffle(x, (I){__VA_ARGS__})
+#define SHUFFLE2(I, x, y, ...) __builtin_shuffle(x, y, (I){__VA_ARGS__})
+#endif"""
+
+_HOLD = """\
+#ifdef __x86_64__
+#define HOLD(x) __asm__("" : "+v"(x))
+#else
+#define HOLD(x)
 #endif"""
 
 _ROUNDING: dict[tuple[str, str, int], tuple[str, str]] = {

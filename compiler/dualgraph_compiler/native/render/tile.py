@@ -1,6 +1,8 @@
-"""The inner kernel of matrix products and convolutions: a tile of sums in registers."""
+"""The inner kernels of matrix products and convolutions: tiles of sums in registers."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from ...dims import DimLike
 from .prelude import Prelude
@@ -9,6 +11,37 @@ from .prelude import Prelude
 def tile_shape(vector_bytes: int) -> tuple[int, int]:
     """Rows and vectors of a tile: what fits the registers, 32 with AVX-512 and 16 else."""
     return (12, 2) if vector_bytes == 64 else (6, 2)
+
+
+# Rows of a tile, by its width in vectors: sums, a row of B and one number of A fit the registers.
+_TALLEST = {16: {1: 12, 2: 6}, 32: {1: 24, 2: 12, 3: 9, 4: 6}}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A tile of a matrix product: at most so many rows, by so many vectors of so many lanes."""
+
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def width(self) -> int:
+        """Columns of a tile."""
+        return self.vectors * self.lanes
+
+
+def product_shape(columns: DimLike, vector_bytes: int) -> Shape:
+    """The tile for products of so many columns: the widest of those that waste the fewest."""
+    tallest = _TALLEST[32 if vector_bytes == 64 else 16]
+    lanes = vector_bytes // 4
+    widths = sorted(tallest, reverse=True)
+    if isinstance(columns, int):
+        n = max(1, columns)
+        best = min(widths, key=lambda v: -(-n // (v * lanes)) * (v + 0.1))
+    else:
+        best = widths[0]
+    return Shape(tallest[best], best, lanes)
 
 
 def heights(rows: DimLike, block: int, tallest: int) -> list[int]:
@@ -22,6 +55,108 @@ def heights(rows: DimLike, block: int, tallest: int) -> list[int]:
             found.add(-(-left // tiles))
             left -= -(-left // tiles)
     return sorted(found)
+
+
+def product_tile(prelude: Prelude, rows: int, shape: Shape, unit: bool) -> str:
+    """The function of a tile of `rows` rows: its sums over k are stored in C, or added to it.
+
+    Element (i, s) of A is at ``i * rs + s * cs``, where `unit` says that cs is 1; row s of B begins
+    at ``s * bs``; row i of C at ``i * ld``, and `more` says that C holds sums already.
+    """
+    w, vectors = shape.lanes, shape.vectors
+    v = prelude.vector("f32", w)
+    load, store = prelude.load("f32", w), prelude.store("f32", w)
+    splat, fma = prelude.splat("f32", w), prelude.fused_multiply_add(w)
+    hold = prelude.hold()
+    # Few rows are few sums: steps of k keep sums of their own, so that none waits.
+    steps = max(1, 8 // (rows * vectors))
+    name = f"product{rows}_{vectors}{v}" + ("_unit" if unit else "")
+    lines = [f"static __attribute__((noinline)) void {name}("]
+    lines.append("    const f32 *restrict a, i64 rs, i64 cs, const f32 *restrict b, i64 bs, i64 k,")
+    lines.append("    f32 *restrict c, i64 ld, int more) {")
+    for u in range(steps):
+        for i in range(rows):
+            row = ", ".join(f"c{u}_{i}_{j} = {{0}}" for j in range(vectors))
+            lines.append(f"  {v} {row};")
+    lines += [f"  const f32 *a{i} = a + {i} * rs;" for i in range(rows)]
+    lines.append("  i64 s = 0;")
+
+    def step(u: int) -> list[str]:
+        row = "b" if u == 0 else f"b + {u} * bs"
+        out = [f"    {v} x{u}_{j} = {load}({row} + {j * w});" for j in range(vectors)]
+        # Compilers would load a number anew for each row that it serves.
+        out += [f"    {hold}(x{u}_{j});" for j in range(vectors if rows > 1 else 0)]
+        for i in range(rows):
+            place = f"a{i}[s + {u}]" if unit else f"a{i}[(s + {u}) * cs]"
+            out.append(f"    const {v} y{u}_{i} = {splat}({place});")
+            out += [
+                f"    c{u}_{i}_{j} = {fma}(x{u}_{j}, y{u}_{i}, c{u}_{i}_{j});"
+                for j in range(vectors)
+            ]
+        return out
+
+    lines.append(f"  for (; s + {steps} <= k; s += {steps}, b += {steps} * bs) {{")
+    for u in range(steps):  # which few rows do not leave the time for
+        places = [f"b + {16 + u} * bs + {j}" for j in range(0, shape.width, 16)]
+        lines += [f"    __builtin_prefetch({x});" for x in places]
+    for u in range(steps):
+        lines += step(u)
+    lines.append("  }")
+    if steps > 1:
+        lines.append("  for (; s < k; s++, b += bs) {")
+        lines += step(0)
+        lines.append("  }")
+    for i in range(rows):
+        for j in range(vectors):
+            total = " + ".join(f"c{u}_{i}_{j}" for u in range(steps))
+            place = f"c + {i} * ld + {j * w}"
+            before = f"(more ? {load}({place}) : ({v}){{0}})"
+            lines.append(f"  {store}({place}, {before} + {total});")
+    lines.append("}")
+    return prelude.once(name, "\n".join(lines))
+
+
+def dots_function(prelude: Prelude, rows: int, columns: int) -> str:
+    """The function of a tile of dot products, for operands that are contiguous along k.
+
+    Row i of A begins at ``i * rs``, column j of B at ``j * cs``; C and `more` as for a product's
+    tile.
+    """
+    w = prelude.vector_bytes // 4
+    v = prelude.vector("f32", w)
+    load, some = prelude.load("f32", w), prelude.load_some("f32", w)
+    fma, total = prelude.fused_multiply_add(w), prelude.fold_lanes("sum", "f32", w)
+    name = f"dots{rows}x{columns}_{v}"
+    cells = [(i, j) for i in range(rows) for j in range(columns)]
+    steps = max(1, 8 // len(cells))
+    lines = [f"static __attribute__((noinline)) void {name}("]
+    lines.append("    const f32 *restrict a, i64 rs, const f32 *restrict b, i64 cs, i64 k,")
+    lines.append("    f32 *restrict c, i64 ld, int more) {")
+    lines += [f"  {v} c{u}_{i}_{j} = {{0}};" for u in range(steps) for i, j in cells]
+    lines.append("  i64 s = 0;")
+
+    def step(u: int, read: str, more: str) -> list[str]:
+        at = f"s + {u * w}" if u else "s"
+        out = [f"    const {v} x{u}_{i} = {read}(a + {i} * rs + {at}{more});" for i in range(rows)]
+        out += [
+            f"    const {v} y{u}_{j} = {read}(b + {j} * cs + {at}{more});" for j in range(columns)
+        ]
+        return out + [
+            f"    c{u}_{i}_{j} = {fma}(x{u}_{i}, y{u}_{j}, c{u}_{i}_{j});" for i, j in cells
+        ]
+
+    for count in dict.fromkeys((steps, 1)):
+        lines.append(f"  for (; s + {count * w} <= k; s += {count * w}) {{")
+        for u in range(count):
+            lines += step(u, load, "")
+        lines.append("  }")
+    lines += ["  if (s < k) {", *step(0, some, ", k - s"), "  }"]
+    for i, j in cells:
+        sums = " + ".join(f"c{u}_{i}_{j}" for u in range(steps))
+        place = f"c[{i} * ld + {j}]"
+        lines.append(f"  {place} = (more ? {place} : 0) + {total}({sums});")
+    lines.append("}")
+    return prelude.once(name, "\n".join(lines))
 
 
 def tile_function(prelude: Prelude, rows: int, unit: bool) -> str:
