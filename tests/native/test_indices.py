@@ -32,6 +32,28 @@ CASES = {
 }
 
 
+# Ops that write `%v`, at an index [n], into 5 rows of 3.
+WRITES = {
+    "scatter": "%2: f32[5, 3] = scatter(%x, %j, %v, axis=0)",
+    "scatter_add": "%2: f32[5, 3] = scatter_add(%x, %j, %v, axis=0)",
+    "index_put": "%2: f32[5, 3] = index_put(%x, %v, %i, axes=(0,), accumulate=False)",
+    "index_put, adding": "%2: f32[5, 3] = index_put(%x, %v, %i, axes=(0,), accumulate=True)",
+    "index_add": "%2: f32[5, 3] = index_add(%x, %i, %v, axis=0)",
+    "index_select_grad": "%2: f32[5, 3] = index_select_grad(%v, %i, axis=0, size=5)",
+    "embedding_grad": "%2: f32[5, 3] = embedding_grad(%v, %i, rows=5, padding_idx=1)",
+}
+
+
+def writing_graph(name: str) -> Graph:
+    return parse_graph(f"""
+graph g(%x: f32[5, 3], %v: f32[n, 3], %i: i64[n]):
+  %k: i64[n, 1] = reshape(%i, shape=(n, 1))
+  %j: i64[n, 3] = expand(%k, shape=(n, 3))
+  {WRITES[name]}
+  return %2 as y
+""")
+
+
 def graph_of(name: str) -> Graph:
     body, _ = CASES[name]
     result = body.rsplit("%1: ", 1)[1].split(" = ")[0]
@@ -78,6 +100,80 @@ def test_an_index_out_of_range_is_named(
         with pytest.raises(IndexOutOfRange, match=message):
             compiled[name].run([rand(5, 3), index])
     np.testing.assert_array_equal(compiled[name].run([rand(5, 3), index * 0])[0].shape[0], n)
+
+
+@pytest.fixture(scope="module")
+def writing() -> dict[str, Any]:
+    return {name: compile_graph(writing_graph(name)) for name in WRITES}
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("n", [0, 1, 9, 40])
+def test_repeated_indices_are_written_in_order(writing: dict[str, Any], name: str, n: int) -> None:
+    low = 0 if name == "embedding_grad" else -5
+    index = np.random.default_rng(n).integers(low, 5, n)
+    arrays = [rand(5, 3), rand(n, 3), index]
+    run = writing[name]
+    assert not any(isinstance(s, Interpreted) for s in run.program.steps)
+    (want,) = interpret(writing_graph(name), arrays)
+    # Eager sums over many repeats are pairwise.
+    tolerance = 0 if n < 40 else 1e-6
+    np.testing.assert_allclose(run.run(arrays)[0], want, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("wrong", [5, -6, LEAST, MOST])
+def test_nothing_is_written_out_of_range(writing: dict[str, Any], name: str, wrong: int) -> None:
+    for n in (1, 40):
+        index = np.zeros(n, np.int64)
+        index[-1] = wrong
+        with pytest.raises(IndexOutOfRange, match=f" {wrong} is out of bounds: expected .* < 5"):
+            writing[name].run([rand(5, 3), rand(n, 3), index])
+
+
+def test_nothing_to_write_into() -> None:
+    graph = parse_graph("""
+graph g(%x: f32[rows, 3], %v: f32[n, 3], %i: i64[n]):
+  %1: f32[rows, 3] = index_put(%x, %v, %i, axes=(0,), accumulate=False)
+  return %1 as y
+""")
+    run, none = compile_graph(graph), np.zeros((0, 3), np.float32)
+    assert run.run([none, none, np.zeros(0, np.int64)])[0].shape == (0, 3)
+    with pytest.raises(IndexOutOfRange):
+        run.run([none, rand(2, 3), np.zeros(2, np.int64)])
+
+
+@pytest.mark.parametrize("n", [0, 1, 7])
+def test_what_a_mask_selects(n: int) -> None:
+    graph = parse_graph("""
+graph g(%x: f32[n, 3], %m: bool[n, 3], %s: f32[k]):
+  %1: f32[n, 3] = masked_scatter(%x, %m, %s)
+  %2: f32[2] = masked_gather(%x, %m, size=2)
+  %3: f32[n, 3] = add(%1, %x)
+  return %3 as y, %2 as first
+""")
+    run = compile_graph(graph)
+    mask = np.random.default_rng(n).random((n, 3)) < 0.5
+    count = int(mask.sum())
+    arrays = [rand(n, 3), mask, np.arange(count, dtype=np.float32)]
+    for got, want in zip(run.run(arrays), interpret(graph, arrays), strict=True):
+        np.testing.assert_array_equal(got, want)
+    if count:
+        with pytest.raises(IndexOutOfRange, match="masked_scatter: place in the source"):
+            run.run([*arrays[:2], arrays[2][:-1]])
+
+
+def test_large_tables_are_shared_among_threads() -> None:
+    """Sums into a table: the same bits for every number of threads, as they are in order."""
+    graph = parse_graph("""
+graph g(%v: f32[n, 200], %i: i64[n]):
+  %1: f32[500, 200] = index_select_grad(%v, %i, axis=0, size=500)
+  return %1 as y
+""")
+    index = np.random.default_rng(0).integers(0, 500, 3000)
+    values = rand(3000, 200)
+    (want,) = interpret(graph, [values, index])
+    np.testing.assert_array_equal(compile_graph(graph).run([values, index])[0], want)
 
 
 def test_no_rows_to_take() -> None:

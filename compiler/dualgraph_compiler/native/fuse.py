@@ -22,7 +22,7 @@ from ..graph import Graph, Node, Value
 from ..ops.base import Kind
 from .index import Axis, Index, of_axis
 from .loops import Buffer, Load
-from .lower import library, movement, pointwise, reduction, taking
+from .lower import library, movement, nests, pointwise, reduction, taking
 from .reading import Reading
 
 
@@ -32,6 +32,7 @@ class StepKind(enum.Enum):
     FUSED = "fused"
     LIBRARY = "library"
     CONCAT = "concat"
+    NEST = "nest"
     INTERPRETED = "interpreted"
 
 
@@ -90,6 +91,9 @@ def classify(node: Node) -> tuple[str, str]:
     if type(op) in movement.RULES:
         why = movement.why_not(node)
         return ("virtual", "") if why is None else ("interpreted", why)
+    if type(op) in nests.RULES:
+        why = nests.why_not(node)
+        return ("nest", "") if why is None else ("interpreted", why)
     why = library.why_not(node)
     return ("library", "") if why is None else ("interpreted", why)
 

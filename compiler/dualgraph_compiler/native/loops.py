@@ -231,6 +231,14 @@ class Loop:
 
 
 @dataclass(frozen=True, slots=True)
+class When:
+    """Runs `body` where `cond` holds; not inside a loop of vectors."""
+
+    cond: Expr
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Tasks:
     """Loops that may be run in parts, by several threads; only at the top of a kernel.
 
@@ -252,7 +260,7 @@ class Tasks:
         return product(tuple(extents))
 
 
-Stmt: TypeAlias = Let | Store | Declare | Update | Assign | Finish | Loop | Tasks
+Stmt: TypeAlias = Let | Store | Declare | Update | Assign | Finish | Loop | When | Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +277,9 @@ class Kernel:
 def expressions(body: tuple[Stmt, ...]) -> Iterator[Expr]:
     """Every expression of the statements, parts included."""
     for s in body:
-        if isinstance(s, Loop | Tasks):
+        if isinstance(s, When):
+            yield from walk(s.cond)
+        if isinstance(s, Loop | When | Tasks):
             yield from expressions(s.body)
         elif isinstance(s, Let | Store | Update | Assign):
             yield from walk(s.expr)

@@ -11,7 +11,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..dims import DimLike, bounds
-from .loops import Assign, Call, Const, Expr, Kernel, Let, Load, Loop, Stmt, Store, Tasks, Update
+from .loops import (
+    Assign,
+    Call,
+    Const,
+    Expr,
+    Kernel,
+    Let,
+    Load,
+    Loop,
+    Stmt,
+    Store,
+    Tasks,
+    Update,
+    When,
+)
 from .lower.pointwise import is_costly
 
 WORTH = 5_000_000  # picoseconds: work that costs less is never shared
@@ -85,6 +99,8 @@ def cost(body: tuple[Stmt, ...], lanes: int) -> DimLike:
         elif isinstance(s, Loop):
             steps = 1 if s.block else s.axis.extent
             total = total + cost(s.body, lanes) * steps
+        elif isinstance(s, When):
+            total = total + _expression(s.cond) + cost(s.body, lanes)
         elif isinstance(s, Let | Store | Update | Assign):
             stored = _MEMORY if isinstance(s, Store) else 0
             total = total + (_expression(s.expr) + stored) // lanes

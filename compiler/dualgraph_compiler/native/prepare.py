@@ -11,8 +11,8 @@ from ..ops import f
 from ..ops.base import REGISTRY
 from ..passes import MergeCommon
 from ..passes.rewrite import Worklist
-from .classes import with_classes
 from .conv_gradient import input_gradient
+from .simpler import simpler
 from .windows import pooled
 
 
@@ -36,9 +36,9 @@ def prepare(graph: Graph) -> Graph:
             with out.inserting_before(node):
                 work.replace(node, (_vector_norm(node.op, node.inputs[0]),))
         with out.inserting_before(node):
-            simpler = with_classes(node)
-        if simpler is not None:
-            work.replace(node, (simpler,))
+            made = simpler(node)
+        if made is not None:
+            work.replace(node, (made,))
         if node.op.name == "log_sum_exp":
             with out.inserting_before(node):
                 work.replace(node, (_log_sum_exp(node.op, node.inputs[0]),))

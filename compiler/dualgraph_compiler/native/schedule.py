@@ -36,7 +36,7 @@ from .loops import (
     expressions,
     walk,
 )
-from .lower import pointwise, reduction
+from .lower import nests, pointwise, reduction
 from .reading import BufferOf, Reading
 
 
@@ -97,9 +97,11 @@ class _Nest:
 
 
 def kernel_of(step: Step, reading: Reading, buffer: BufferOf, names: Namer) -> Kernel:
-    """The kernel of a fused or concat step."""
+    """The kernel of a step of loops."""
     if step.kind is StepKind.CONCAT:
         return _concat(step.nodes[0], reading, buffer, names)
+    if step.kind is StepKind.NEST:
+        return nests.kernel(step.nodes[0], reading, buffer, names)
     return _Scheduler(step, reading, buffer, names).made()
 
 

@@ -1,5 +1,14 @@
 """From ops to loops: one file for each kind of op."""
 
-from . import library, movement, pointwise, reduction, taking
+from . import library, movement, nests, pointwise, reduction, scans, scatter, taking
 
-__all__ = ["library", "movement", "pointwise", "reduction", "taking"]
+__all__ = [
+    "library",
+    "movement",
+    "nests",
+    "pointwise",
+    "reduction",
+    "scans",
+    "scatter",
+    "taking",
+]

@@ -25,6 +25,7 @@ from ..loops import (
     Store,
     Tasks,
     Update,
+    When,
     expressions,
 )
 from ..lower.pointwise import is_costly
@@ -137,6 +138,8 @@ class KernelText:
                 self._assign(s, groups, depth)
             elif isinstance(s, Finish):
                 self._finish(s, groups, depth)
+            elif isinstance(s, When):
+                self._when(s, groups, depth)
             elif isinstance(s, Tasks):
                 raise AssertionError("tasks are at the top of a kernel")
             elif s.block:
@@ -255,6 +258,12 @@ class KernelText:
             name, x = (s.name + g.suffix, w.vector(s.expr)) if varies else (s.name, w.write(s.expr))
             self._line(depth, f"{name} = {x};")
 
+    def _when(self, s: When, groups: list[Lanes], depth: int) -> None:
+        assert groups[0].axis is None, "a condition for each lane"
+        self._line(depth, f"if ({Writer(self.scope, groups[0]).write(s.cond)}) {{")
+        self._block(s.body, groups, depth + 1)
+        self._line(depth, "}")
+
     def _masked(self, w: Writer, s: Update, x: str) -> str:
         """`x` in the lanes that exist, else what changes nothing."""
         dtype = s.expr.dtype
@@ -321,7 +330,7 @@ def _identity(fold: str, dtype: DType) -> str:
 def _statements(body: Iterable[Stmt]) -> Iterable[Stmt]:
     for s in body:
         yield s
-        if isinstance(s, Loop | Tasks):
+        if isinstance(s, Loop | When | Tasks):
             yield from _statements(s.body)
 
 

@@ -1,0 +1,161 @@
+"""Ops that go along an axis step by step: running sums, recurrences, what a mask selects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ...dims import Shape, product
+from ...dtypes import DType, bool_, int64
+from ...graph import Node
+from ..index import Index, reshaped
+from ..loops import (
+    Assign,
+    Checked,
+    Declare,
+    Expr,
+    Let,
+    Position,
+    Ref,
+    Stmt,
+    Update,
+    When,
+    taken,
+)
+from ..scalars import call, cast, const, size, test, where, widen
+from .nests import Nest, counters, filled, over, rule
+
+
+def _along(
+    shape: Shape,
+    axis: int,
+    before: Callable[[], list[Stmt]],
+    step: Callable[[list[Index]], list[Stmt]],
+    *,
+    reverse: bool = False,
+) -> list[Stmt]:
+    """Loops over all axes but one, and inside them `before`, then `step` along that one.
+
+    The last of the others, if it comes after that one, is the loop of vectors: its elements are
+    adjacent.
+    """
+    axes, at = counters(shape)
+    if any(a.extent == 0 for a in axes):
+        return []
+    if reverse:
+        at[axis] = -at[axis] + (shape[axis] - 1)
+    inside = [*before(), *over([axes[axis]], step(at), serial=True)]
+    rest = [a for i, a in enumerate(axes) if i != axis and a.extent != 1]
+    return over(rest, inside, lanes=bool(rest) and rest[-1].number > axis)
+
+
+@rule("cumsum", "cumprod")
+def _running(op: Any, node: Node, nest: Nest) -> list[Stmt]:
+    fold = "sum" if op.name == "cumsum" else "prod"
+    exclusive = op.name == "cumsum" and op.exclusive
+    out = node.output
+    if out.ndim == 0:
+        return [nest.store((), const(0, out.dtype) if exclusive else nest.read(0, ()))]
+    kind = _wide(out.dtype)
+
+    def step(at: list[Index]) -> list[Stmt]:
+        update = Update("total", fold, widen(nest.read(0, at)))
+        store = nest.store(at, cast(Ref("total", kind), out.dtype))
+        return [store, update] if exclusive else [update, store]
+
+    return _along(
+        out.shape,
+        op.axis,
+        lambda: [Declare("total", fold, kind)],
+        step,
+        reverse=op.name == "cumsum" and op.reverse,
+    )
+
+
+def _wide(dtype: DType) -> DType:
+    return widen(const(0, dtype)).dtype
+
+
+@rule("linear_scan")
+def _linear_scan(op: Any, node: Node, nest: Nest) -> list[Stmt]:
+    out = node.output
+    kind = _wide(out.dtype)
+
+    def step(at: list[Index]) -> list[Stmt]:
+        a, b = (widen(nest.read(i, at)) for i in range(2))
+        last = Ref("y", kind)
+        first = out.shape[op.axis] - 1 if op.reverse else 0
+        begins = test("eq", Position(at[op.axis], int64), size(first, int64))
+        # A choice: the first factor, which may be infinite, counts for nothing.
+        now = where(begins, b, call("add", b, call("mul", a, last)))
+        return [Assign("y", now), nest.store(at, cast(last, out.dtype))]
+
+    return _along(out.shape, op.axis, lambda: [Declare("y", "sum", kind)], step, reverse=op.reverse)
+
+
+@rule("prod_others")
+def _prod_others(op: Any, node: Node, nest: Nest) -> list[Stmt]:
+    out = node.output
+
+    def start() -> list[Stmt]:
+        return [Declare("others", "prod", out.dtype)]
+
+    def before(at: list[Index]) -> list[Stmt]:
+        return [
+            nest.store(at, Ref("others", out.dtype)),
+            Update("others", "prod", nest.read(0, at)),
+        ]
+
+    def after(at: list[Index]) -> list[Stmt]:
+        y = call("mul", nest.load(at), Ref("others", out.dtype))
+        return [nest.store(at, y), Update("others", "prod", nest.read(0, at))]
+
+    last = out.ndim - 1
+    return [
+        *_along(out.shape, last, start, before),
+        *_along(out.shape, last, start, after, reverse=True),
+    ]
+
+
+# -- what a mask selects --------------------------------------------------------------------------
+
+
+def _selected(
+    nest: Nest, mask: int, step: Callable[[list[Index], Expr, Expr], list[Stmt]]
+) -> list[Stmt]:
+    """Goes through a mask's elements in order, `step` knowing how many held before."""
+    shape = nest.node.inputs[mask].shape
+    (axis,), (flat,) = counters((product(shape),))
+    at = list(reshaped([flat], (axis.extent,), shape))
+    held, count = Ref("held", bool_), Ref("count", int64)
+    body = [
+        Let("held", nest.read(mask, at)),
+        *step(at, held, count),
+        Update("count", "sum", cast(held, int64)),
+    ]
+    loops = over([axis], body, serial=True)
+    return [Declare("count", "sum", int64), *loops] if loops else []
+
+
+@rule("masked_scatter")
+def _masked_scatter(op: Any, node: Node, nest: Nest) -> list[Stmt]:
+    n = node.inputs[2].shape[0]
+
+    def step(at: list[Index], held: Expr, count: Expr) -> list[Stmt]:
+        place = Checked(count, n, False, "masked_scatter: place in the source", int64)
+        source = nest.read(2, [taken(place, n)])
+        return [nest.store(at, where(held, source, nest.read(0, at)))]
+
+    return _selected(nest, 1, step)
+
+
+@rule("masked_gather")
+def _masked_gather(op: Any, node: Node, nest: Nest) -> list[Stmt]:
+    n = node.output.shape[0]
+
+    def step(at: list[Index], held: Expr, count: Expr) -> list[Stmt]:
+        fits = test("and", held, test("lt", count, size(n, int64)))
+        return [When(fits, (nest.store([taken(count, n)], nest.read(0, at)),))]
+
+    zeros = filled(nest, lambda at: const(0, node.output.dtype))
+    return [*zeros, *_selected(nest, 1, step)] if n != 0 else []

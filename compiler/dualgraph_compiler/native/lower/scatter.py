@@ -1,0 +1,143 @@
+"""Ops that write where an index tensor says.
+
+First the result is filled, then elements are written or added one after the other, in the order of
+the index: so what repeated indices give is the same at every run, and what the eager op gives.
+Columns that no index chooses between are independent: those are shared among threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...dims import Shape
+from ...dtypes import bool_, int64
+from ...graph import Node
+from ..index import Index
+from ..loops import Expr, Let, Loop, Ref, Stmt, taken
+from ..scalars import call, const, like, test, where
+from .nests import Nest, counters, filled, over, rule
+from .taking import checked, picked_places
+
+_BLOCK = 64  # columns that go through the index together
+
+
+def _scattered(
+    nest: Nest,
+    shape: Shape,
+    indexed: Sequence[int],
+    places: Callable[[list[Index]], list[Index]],
+    value: Callable[[list[Index]], Expr],
+    *,
+    add: bool,
+) -> list[Stmt]:
+    """Loops that write the elements `value` of `shape`, each at its place in the result.
+
+    `indexed` are the axes that an index chooses between places for: their order counts.
+    """
+    axes, at = counters(shape)
+    if any(a.extent == 0 for a in axes):
+        return []
+    rest = [a for i, a in enumerate(axes) if i not in indexed and a.extent != 1]
+    row = rest[-1] if rest else None
+    target = places(at)
+    lets: list[Stmt] = []
+    inside: list[Stmt] = []
+    for i, c in enumerate(target):  # an index is looked at once for all that is done with it
+        for t in c.taken():
+            name = f"p{i}"
+            across = row is not None and row in t.counters
+            (inside if across else lets).append(Let(name, t.value))
+            target[i] = taken(Ref(name, int64), t.extent, t.counters)
+    x = value(at)
+    if add:
+        x = call("or" if x.dtype is bool_ else "add", nest.load(target), x)
+    inside.append(nest.store(target, x))
+    serial = [axes[i] for i in indexed]
+    if row is None:
+        return over(serial, [*lets, *inside], serial=True)
+    if len(rest) > 1:
+        stmts = over(serial, [*lets, *over([row], inside, lanes=True)], serial=True)
+        return over(rest[:-1], stmts)
+    columns = Loop(row, tuple(inside), lanes=True, within=True)
+    stmts = over(serial, [*lets, columns], serial=True)
+    return [Loop(row, tuple(stmts), block=_BLOCK)]
+
+
+def _zeros(nest: Nest) -> list[Stmt]:
+    return filled(nest, lambda at: const(0, nest.node.output.dtype))
+
+
+def _copied(nest: Nest) -> list[Stmt]:
+    return filled(nest, lambda at: nest.read(0, at))
+
+
+@rule("index_select_grad", "embedding_grad")
+def _add_slices(op: Any, node: Node, nest: Nest) -> list[Stmt]:
+    g, index = node.inputs
+    embeds = op.name == "embedding_grad"
+    axis = 0 if embeds else op.axis
+    stop = axis + index.ndim
+    rows = node.output.shape[axis]
+    what = f"{'embedding' if embeds else op.name}: index"
+
+    def row(at: Sequence[Index]) -> Expr:
+        return checked(nest.read(1, at[axis:stop]), rows, what, negative=not embeds)
+
+    def places(at: list[Index]) -> list[Index]:
+        return [*at[:axis], taken(row(at), rows), *at[stop:]]
+
+    def value(at: list[Index]) -> Expr:
+        x = nest.read(0, at)
+        if not embeds or op.padding_idx is None:
+            return x
+        skipped = test("eq", nest.read(1, at[axis:stop]), const(op.padding_idx, int64))
+        return where(skipped, like(x, 0), x)
+
+    indexed = range(axis, stop)
+    return [*_zeros(nest), *_scattered(nest, g.shape, indexed, places, value, add=True)]
+
+
+@rule("scatter", "scatter_add")
+def _scatter(op: Any, node: Node, nest: Nest) -> list[Stmt]:
+    x, index, _ = node.inputs
+    if x.ndim == 0:
+        return _one(op, nest)
+    size = x.shape[op.axis]
+
+    def places(at: list[Index]) -> list[Index]:
+        place = taken(checked(nest.read(1, at), size, f"{op.name}: index"), size)
+        return [place if i == op.axis else c for i, c in enumerate(at)]
+
+    add = op.name == "scatter_add"
+    stmts = _scattered(nest, index.shape, [op.axis], places, lambda at: nest.read(2, at), add=add)
+    return [*_copied(nest), *stmts]
+
+
+def _one(op: Any, nest: Nest) -> list[Stmt]:
+    """Into a 0-d operand, whose only index is 0 or -1."""
+    y = nest.read(2, ())
+    if op.name == "scatter_add":
+        y = call("or" if y.dtype is bool_ else "add", nest.read(0, ()), y)
+    index = checked(nest.read(1, ()), 1, f"{op.name}: index")
+    return [nest.store((), where(test("eq", index, const(0, int64)), y, like(y, 0)))]
+
+
+@rule("index_put")
+def _index_put(op: Any, node: Node, nest: Nest) -> list[Stmt]:
+    values = node.inputs[1]
+    rank = max(i.ndim for i in node.inputs[2:])
+    lead = op.axes[0] if op.adjacent else 0
+
+    def places(at: list[Index]) -> list[Index]:
+        return picked_places(op, node, at, nest.read, 2)
+
+    stmts = _scattered(
+        nest,
+        values.shape,
+        range(lead, lead + rank),
+        places,
+        lambda at: nest.read(1, at),
+        add=op.accumulate,
+    )
+    return [*_copied(nest), *stmts]

@@ -1,0 +1,100 @@
+"""Ops spelled out by others for the code generator, with the eager ops' results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..dtypes import bfloat16, bool_, float16, float32, int32, int64, uint8
+from ..graph import Node, Value
+from ..ops import f
+from ..ops.base import REGISTRY, Op
+from ..ops.creation import Arange
+from ..ops.indexing import IndexSelectGrad
+from .classes import with_classes
+
+Rule: TypeAlias = Callable[[Any, Node], Value | None]
+_RULES: dict[type[Op], Rule] = {}
+
+
+def _rule(*names: str) -> Callable[[Rule], Rule]:
+    def add(made: Rule) -> Rule:
+        _RULES.update({REGISTRY[name]: made for name in names})
+        return made
+
+    return add
+
+
+def simpler(node: Node) -> Value | None:
+    """The result of a node by simpler nodes; None where there is nothing to do."""
+    rule = _RULES.get(type(node.op))
+    return rule(node.op, node) if rule is not None else with_classes(node)
+
+
+def _is_narrow(x: Value) -> bool:
+    return x.dtype in (float16, bfloat16)
+
+
+def _widened(op: Op, *inputs: Value) -> Value:
+    """`op` computed in float32, rounded once at the end."""
+    narrow = inputs[0].dtype
+    wide = [f.cast(v, float32) if _is_narrow(v) else v for v in inputs]
+    return f.cast(op(*wide), narrow)  # type: ignore[no-any-return]
+
+
+def _is_zero(x: Value) -> bool:
+    """Whether all elements are known to be 0."""
+    node = x.node
+    if node is not None and node.op.name in ("expand", "reshape", "permute"):
+        return _is_zero(node.inputs[0])
+    return x.is_constant and x.data.size == 1 and not np.any(x.data)
+
+
+def _added(x: Value, y: Value) -> Value:
+    return y if _is_zero(x) else x + y
+
+
+@_rule("index_select_grad", "embedding_grad", "scatter_add", "prod_others")
+def _in_wide(op: Op, node: Node) -> Value | None:
+    return _widened(op, *node.inputs) if _is_narrow(node.inputs[0]) else None
+
+
+@_rule("index_add")
+def _index_add(op: Any, node: Node) -> Value:
+    x, index, src = node.inputs
+    return _added(x, IndexSelectGrad(op.axis, x.shape[op.axis])(src, index))
+
+
+@_rule("index_put")
+def _index_put(op: Any, node: Node) -> Value | None:
+    x, values, *indices = node.inputs
+    if not op.accumulate or (_is_zero(x) and not _is_narrow(x)):
+        return None
+    zeros = f.zeros(x, x.shape)
+    made = (
+        op(zeros, values, *indices) if not _is_narrow(x) else _widened(op, zeros, values, *indices)
+    )
+    return _added(x, made)
+
+
+@_rule("arg_max", "arg_min")
+def _position(op: Any, node: Node) -> Value | None:
+    """The first place of what is equal to the extreme element, or NaN."""
+    (x,) = node.inputs
+    if x.ndim == 0:
+        return f.reshape(f.like(f.cast(x, int64), 0), ())  # type: ignore[no-any-return]
+    axis, n = op.axis, x.shape[op.axis]
+    x = f.cast(x, uint8) if x.dtype is bool_ else x
+    fold = REGISTRY["max" if op.name == "arg_max" else "min"]
+    top = fold(axes=(axis,), keepdims=True)(x)  # type: ignore[call-arg]
+    hit = f.equal(x, top)
+    if x.dtype.is_floating_point:
+        hit = f.logical_or(hit, f.not_equal(x, x))
+    short = isinstance(n, int) and n < 2**31
+    kind = int32 if short else int64
+    at = f.reshape(x.graph.call(Arange(0, n, 1, kind), ()), (n, *(1,) * (x.ndim - 1 - axis)))
+    far = f.like(at, 2**31 - 1 if short else 2**63 - 1)
+    found = REGISTRY["min"](axes=(axis,), keepdims=op.keepdims)(f.where(hit, at, far))  # type: ignore[call-arg]
+    return f.cast(found, int64)  # type: ignore[no-any-return]
