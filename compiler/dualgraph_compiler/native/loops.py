@@ -7,7 +7,7 @@ steps the renderer carries out several at a time, as vectors.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -286,3 +286,17 @@ def expressions(body: tuple[Stmt, ...]) -> Iterator[Expr]:
         if isinstance(s, Store):
             for t in s.at.taken():
                 yield from walk(t.value)
+
+
+def moved(body: Sequence[Stmt], new: Mapping[Axis, Index]) -> tuple[Stmt, ...]:
+    """Pointwise statements with counters replaced by indices."""
+    found: list[Stmt] = []
+    for s in body:
+        if isinstance(s, Loop):
+            found.append(replace(s, body=moved(s.body, new)))
+        elif isinstance(s, Let):
+            found.append(replace(s, expr=substituted(s.expr, new)))
+        else:
+            assert isinstance(s, Store)
+            found.append(replace(s, at=s.at.substitute(new), expr=substituted(s.expr, new)))
+    return tuple(found)

@@ -12,11 +12,13 @@ from ..ops.base import REGISTRY
 from ..passes import MergeCommon
 from ..passes.rewrite import Worklist
 from .conv_gradient import input_gradient
+from .layout import choose_layouts
 from .simpler import simpler
+from .target import Target
 from .windows import pooled
 
 
-def prepare(graph: Graph) -> Graph:
+def prepare(graph: Graph, target: Target) -> Graph:
     """An optimised copy in which composite ops are made of simpler ones."""
     out = optimize(graph, decompose=True)
     work = Worklist(out)
@@ -29,6 +31,9 @@ def prepare(graph: Graph) -> Graph:
                 gradient = input_gradient(node)
             if gradient is not None:
                 work.replace(node, (gradient,))
+    choose_layouts(out, target.vector_bytes // 4)
+    work = Worklist(out)
+    for node in work:
         pool = _pooled(out, node)
         if pool is not None:
             work.replace(node, (pool,))

@@ -182,9 +182,10 @@ def build(
         ArgumentError: a pair that names no output, or neither an input nor a param, or whose types
             differ.
     """
-    prepared = prepare(graph)
+    target = target or Target()
+    prepared = prepare(graph, target)
     pairs = _in_copy(graph, prepared, checked_pairs(graph, donate))
-    return _Builder(prepared, partition(prepared), target or Target(), pairs).build()
+    return _Builder(prepared, partition(prepared), target, pairs).build()
 
 
 def _in_copy(graph: Graph, copy: Graph, donate: Mapping[Value, Value]) -> list[tuple[Value, Value]]:

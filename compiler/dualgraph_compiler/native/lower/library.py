@@ -17,6 +17,7 @@ from ...dims import DimLike
 from ...dtypes import float32, float64
 from ...graph import Node
 from ...ops.base import REGISTRY, Op
+from ..blocked import BlockedConv, BlockedPool
 from ..loops import Buffer
 
 if TYPE_CHECKING:
@@ -170,6 +171,28 @@ class _ConvWeightGradient:
         return ConvWeightGradient(step, context, prelude, symbols)
 
 
+class _Blocked:
+    """Convolutions and pooling of blocked images, which the layout pass has chosen."""
+
+    def why_not(self, node: Node) -> str | None:
+        return None
+
+    def takes_view(self, operand: int) -> bool:
+        return False
+
+    def routine(
+        self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+    ) -> Routine:
+        from ..render.conv_direct import DirectConv
+        from ..render.sliding import Sliding
+
+        op = step.nodes[0].op
+        if isinstance(op, BlockedPool) or op.is_depthwise:  # type: ignore[attr-defined]
+            return Sliding(step, context, prelude, symbols)
+        return DirectConv(step, context, prelude, symbols)
+
+
+RULES[BlockedConv] = RULES[BlockedPool] = _Blocked()
 RULES[REGISTRY["matmul"]] = _Matmul()
 RULES[REGISTRY["conv_weight_grad"]] = _ConvWeightGradient()
 RULES[REGISTRY["conv"]] = _Conv()

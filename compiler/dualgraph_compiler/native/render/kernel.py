@@ -61,6 +61,12 @@ class KernelText:
     def _render(self) -> None:
         self._block(self.kernel.body, [Lanes()], 1)
 
+    def inline(self, body: Sequence[Stmt], depth: int) -> list[str]:
+        """Other statements on the kernel's buffers, as lines for a function around them."""
+        self._lines = []
+        self._block(body, [Lanes()], depth)
+        return self._lines
+
     @property
     def arguments(self) -> tuple[str, ...]:
         """The symbolic sizes that the function takes, behind its buffers."""
@@ -192,6 +198,12 @@ class KernelText:
         groups = self._groups(s)
         extent = s.axis.extent
         known = extent if isinstance(extent, int) else None
+        if known == w and not s.within:  # a loop of one step
+            self._line(depth, "{")
+            self._line(depth + 1, f"const i64 {i} = 0;")
+            self._block(s.body, self._lane_groups(s.axis, 1, groups > 1), depth + 1)
+            self._line(depth, "}")
+            return
         self._line(depth, "{")
         depth += 1
         self._line(depth, f"i64 {i} = {begin};")

@@ -1,0 +1,140 @@
+"""Ops on blocked images: [N, C/B, *S, B], the channels in blocks of B, zeros behind the last.
+
+The layout pass makes them, and no one else: ONNX has none of them. `block` and `unblock` say how
+blocked and plain images hang together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ..dims import DimLike, Shape
+from ..kernels.conv import conv_forward
+from ..ops import f
+from ..ops.base import Array, Kind, Op
+from ..ops.conv import Conv, Pairs
+from ..types import TensorType
+
+
+def blocks(channels: int, lanes: int) -> int:
+    """How many blocks of `lanes` hold so many channels."""
+    return -(-channels // lanes)
+
+
+def block(x: Any, lanes: int) -> Any:
+    """[N, C, *S] -> [N, C/lanes, *S, lanes], in ordinary ops."""
+    n, channels, *sizes = x.shape
+    count = blocks(channels, lanes)
+    if channels % lanes:
+        x = f.pad(x, [(0, 0), (0, count * lanes - channels), *[(0, 0)] * len(sizes)])
+    if all(d == 1 for d in sizes):
+        return f.reshape(x, (n, count, *sizes, lanes))
+    x = f.reshape(x, (n, count, lanes, *sizes))
+    return f.permute(x, (0, 1, *range(3, x.ndim), 2))
+
+
+def unblock(x: Any, channels: int) -> Any:
+    """[N, C/lanes, *S, lanes] -> [N, channels, *S], in ordinary ops."""
+    n, count, *sizes, lanes = x.shape
+    if not all(d == 1 for d in sizes):
+        x = f.permute(x, (0, 1, x.ndim - 1, *range(2, x.ndim - 1)))
+    x = f.reshape(x, (n, count * lanes, *sizes))
+    return x if channels == count * lanes else f.slice_axis(x, 1, 0, channels)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class BlockedConv(Op):
+    """Conv whose result is blocked, by `lanes`, and whose image is, too, unless `plain`.
+
+    Shapes: x [N, C/B, *S, B] or plain [N, C, *S], w [O, C/groups, *K] -> [N, O/B, *P, B], with
+    `channels` = C. The weight is never blocked here: routines pack it as they like.
+    """
+
+    stride: tuple[int, ...]
+    padding: Pairs
+    dilation: tuple[int, ...]
+    groups: int
+    channels: int
+    lanes: int
+    plain: bool
+    name: ClassVar[str] = "blocked_conv"
+    kind: ClassVar[Kind] = Kind.CONTRACTION
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each channel has a window of its own, and only one."""
+        return 1 < self.groups == self.channels
+
+    def conv(self) -> Conv:
+        """The convolution of plain images."""
+        return Conv(self.stride, self.padding, self.dilation, self.groups)
+
+    def sizes(self, shape: Shape) -> Shape:
+        """The spatial sizes of an image of `shape`."""
+        return shape[2:] if self.plain else shape[2:-1]
+
+    def infer(self, x: TensorType, w: TensorType) -> TensorType:
+        plain = x.with_shape((x.shape[0], self.channels, *self.sizes(x.shape)))
+        n, channels, *places = self.conv().infer(plain, w).shape
+        assert isinstance(channels, int)
+        return x.with_shape((n, blocks(channels, self.lanes), *places, self.lanes))
+
+    def eager(self, xp: Any, x: Array, w: Array) -> Array:
+        image = x if self.plain else unblock(x, self.channels)
+        y = conv_forward(xp, image, w, *self.conv().geometry())
+        return block(y, self.lanes)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class BlockedPool(Op):
+    """The maximum ("max") or sum ("sum") of each window of a blocked image.
+
+    Shapes: [N, C/B, *S, B] -> [N, C/B, *places, B]. What lies outside of the image does not count.
+    """
+
+    fold: str
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    before: tuple[DimLike, ...]
+    places: Shape
+    name: ClassVar[str] = "blocked_pool"
+    kind: ClassVar[Kind] = Kind.LIBRARY
+
+    def infer(self, x: TensorType) -> TensorType:
+        return x.with_shape((*x.shape[:2], *self.places, x.shape[-1]))
+
+    def eager(self, xp: Any, x: Array) -> Array:
+        y: Any = xp.full((*x.shape[:2], *self.places, x.shape[-1]), self.neutral, x.dtype)
+        for tap in _taps(self.kernel):
+            into, source = _overlap(self, tap, x.shape[2:-1])
+            part = x[(slice(None), slice(None), *source)]
+            fold = xp.maximum if self.fold == "max" else xp.add
+            y[(slice(None), slice(None), *into)] = fold(y[(slice(None), slice(None), *into)], part)
+        return y
+
+    @property
+    def neutral(self) -> float:
+        """What changes no fold."""
+        return float("-inf") if self.fold == "max" else 0.0
+
+
+def _taps(kernel: tuple[int, ...]) -> list[tuple[int, ...]]:
+    taps: list[tuple[int, ...]] = [()]
+    for k in kernel:
+        taps = [(*t, i) for t in taps for i in range(k)]
+    return taps
+
+
+def _overlap(op: BlockedPool, tap: tuple[int, ...], sizes: Any) -> tuple[list[slice], list[slice]]:
+    """The windows of which a tap lies inside the image, and what it reads there."""
+    from ..kernels.windows import window_span
+
+    into, source = [], []
+    for d, t in enumerate(tap):
+        offset = t * op.dilation[d] - int(op.before[d])
+        a, b = window_span(offset, op.stride[d], sizes[d], int(op.places[d]))
+        into.append(a)
+        source.append(b)
+    return into, source

@@ -1,0 +1,270 @@
+"""Which values of a graph are blocked images, decided over the whole graph.
+
+Convolutions run best on images whose channels lie in blocks of a vector's lanes (`blocked`). What
+a convolution makes is blocked, and stays so through pointwise ops, pooling, joining of channels and
+reductions over space; values get their plain form back, in ordinary ops, only where something else
+reads them. An operand is brought into blocks the same way, so that no op but those of `blocked`
+knows about layouts.
+
+Lanes behind the last channel hold a number known at compile time, 0 behind a convolution: were it
+not finite, it would spoil the sums of the next one, and then the op stays plain.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dims import DimLike, Shape
+from ..dtypes import float32
+from ..graph import Graph, Node, Value, prune
+from ..kernels.windows import divisor_of
+from ..ops import f
+from ..ops.base import Kind
+from ..types import is_static
+from .blocked import BlockedConv, BlockedPool, block, unblock
+from .render.sliding import WIDEST
+
+
+def choose_layouts(graph: Graph, lanes: int) -> None:
+    """Rewrite convolutions, and what stands between them, to blocked images."""
+    if any(node.op.name == "conv" for node in graph.nodes):
+        _Layouts(graph, lanes).run()
+
+
+class _Layouts:
+    """`twins`: the blocked form of plain values, where there is one; `behind`: what the lanes
+    behind the last channel of a twin hold, None where there are none."""
+
+    def __init__(self, graph: Graph, lanes: int) -> None:
+        self.graph = graph
+        self.lanes = lanes
+        self.twins: dict[Value, Value] = {}
+        self.behind: dict[Value, Any] = {}
+
+    def run(self) -> None:
+        for node in list(self.graph.nodes):
+            if len(node.outputs) != 1:
+                continue
+            with self.graph.inserting_before(node):
+                self._visit(node)
+        prune(self.graph)
+
+    def _visit(self, node: Node) -> None:
+        twin = self._twin(node)
+        if twin is None:
+            return
+        old = node.output
+        channels = _channels(old)
+        plain = unblock(twin, channels)
+        shape = old.shape
+        if plain.shape != shape:  # a reduction that drops the axes
+            plain = f.reshape(plain, shape)
+        else:
+            self.twins[plain] = twin
+            self.behind[plain] = self.behind.pop(old, 0) if channels % self.lanes else None
+        plain.name, old.name = old.name, ""
+        self.graph.replace_uses(old, plain)
+
+    def _twin(self, node: Node) -> Value | None:
+        """The blocked form of a node's result; None where it stays plain."""
+        op: Any = node.op
+        if node.output.dtype is float32 and op.name == "conv":
+            return self._conv(node)
+        if not any(v in self.twins for v in node.inputs):
+            return None
+        if op.kind is Kind.POINTWISE:
+            return self._pointwise(node)
+        rule = getattr(self, f"_{op.name}", None)
+        if op.kind is Kind.REDUCTION:
+            rule = self._reduction
+        return rule(node) if rule is not None else None
+
+    # -- convolutions and pooling -----------------------------------------------------------------
+
+    def _conv(self, node: Node) -> Value | None:
+        op: Any = node.op
+        x, w = node.inputs
+        if not is_static(w.shape) or not 3 <= x.ndim <= 5 or not isinstance(x.shape[1], int):
+            return None
+        outs, ins, *window = map(_known, w.shape)
+        twin = self.twins.get(x)
+        if 0 in (outs, ins, *window):
+            return None
+        depthwise = 1 < op.groups == outs and ins == 1
+        if depthwise and window[-1] > WIDEST:
+            return None
+        if op.groups > 1 and not depthwise and (ins % self.lanes or outs // op.groups % self.lanes):
+            return None
+        if twin is None and outs < self.lanes // 2:
+            return None
+        plain = twin is None and op.groups == 1 and ins < 2 * self.lanes
+        if twin is None:
+            twin = x if plain else block(x, self.lanes)
+        made = BlockedConv(
+            op.stride, op.padding, op.dilation, op.groups, x.shape[1], self.lanes, plain
+        )
+        return made(twin, w)  # type: ignore[no-any-return]
+
+    def _max_pool(self, node: Node) -> Value | None:
+        op: Any = node.op
+        self.behind[node.output] = self.behind[node.inputs[0]]
+        return self._pool(node, "max", op.dilation)
+
+    def _avg_pool(self, node: Node) -> Value | None:
+        op: Any = node.op
+        (x,) = node.inputs
+        sizes, places = x.shape[2:], node.output.shape[2:]
+        if self.behind[x] not in (None, 0):
+            return None
+        if not is_static((*sizes, *places, *(v for pair in op.padding for v in pair))):
+            return None
+        total = self._pool(node, "sum", (1,) * len(op.kernel))
+        if total is None:
+            return None
+        count = divisor_of(
+            np,
+            tuple(map(_known, sizes)),
+            tuple(map(_known, places)),
+            op.kernel,
+            op.stride,
+            op.padding,
+            op.count_include_pad,
+            op.divisor,
+        )
+        if np.ndim(count):
+            count = np.reshape(count, (1, 1, *places, 1))
+        return total / self.graph.constant(np.asarray(count, np.float32))
+
+    def _pool(self, node: Node, fold: str, dilation: tuple[int, ...]) -> Value | None:
+        op: Any = node.op
+        (x,) = node.inputs
+        if x.dtype is not float32 or x.ndim > 5 or op.kernel[-1] > WIDEST:
+            return None
+        before = tuple(lo for lo, _ in op.padding)
+        places = node.output.shape[2:]
+        made = BlockedPool(fold, op.kernel, op.stride, dilation, before, places)
+        return made(self.twins[x])  # type: ignore[no-any-return]
+
+    def _adaptive_avg_pool(self, node: Node) -> Value | None:
+        op: Any = node.op
+        (x,) = node.inputs
+        if any(p != 1 for p in op.output_size) or self.behind[x] not in (None, 0):
+            return None
+        return f.mean(self.twins[x], tuple(range(2, x.ndim)), True)  # type: ignore[no-any-return]
+
+    # -- what goes through ------------------------------------------------------------------------
+
+    def _pointwise(self, node: Node) -> Value | None:
+        y = node.output
+        if y.ndim < 3 or not isinstance(y.shape[1], int):
+            return None
+        channels = y.shape[1]
+        full = [v for v in node.inputs if v.ndim == y.ndim and v.shape == y.shape]
+        if not any(v in self.twins for v in full):
+            return None
+        if not all(v in self.twins for v in full) and not self._feeds_conv(y):
+            return None
+        if channels % self.lanes:
+            behind = self._behind(node)
+            if behind is None:
+                return None
+            self.behind[y] = behind
+        return self._apply(node.op, [self._operand(v, y.shape) for v in node.inputs])
+
+    def _behind(self, node: Node) -> Any:
+        """What a pointwise op makes of the lanes behind the last channel; None where that is not
+        known or not finite."""
+        args = []
+        for v in node.inputs:
+            if v in self.twins:
+                found = self.behind[v]
+            elif v.is_constant and v.data.size == 1:
+                found = v.data.reshape(())
+            elif _aligned(v.shape, node.output.ndim)[1] != 1:
+                found = 0
+            else:
+                found = None
+            if found is None:
+                return None
+            args.append(np.asarray(found).astype(v.dtype.np))
+        with np.errstate(all="ignore"):
+            y = np.asarray(node.op.eager(np, *args))
+        return y if np.isfinite(y) else None
+
+    def _operand(self, v: Value, shape: Shape) -> Value:
+        """An operand that broadcasts against `shape`, as it broadcasts against the blocked form."""
+        if v in self.twins:
+            return self.twins[v]
+        if v.size == 1:
+            return f.reshape(v, ()) if v.ndim else v
+        n, c, *sizes = _aligned(v.shape, len(shape))
+        if c == 1:
+            return f.reshape(v, (n, 1, *sizes, 1))  # type: ignore[no-any-return]
+        if v.is_constant:
+            return self.graph.constant(block(v.data.reshape(n, c, *sizes), self.lanes))
+        return block(f.reshape(v, (n, c, *sizes)), self.lanes)  # type: ignore[no-any-return]
+
+    def _apply(self, op: Any, operands: Sequence[Value]) -> Value:
+        return op(*operands)  # type: ignore[no-any-return]
+
+    def _feeds_conv(self, value: Value) -> bool:
+        return any(n.op.name == "conv" for n in value.uses)
+
+    def _reduction(self, node: Node) -> Value | None:
+        (x,) = node.inputs
+        attributes = node.op.attributes()
+        axes = attributes.get("axes", ())
+        if not axes or min(axes) < 2 or "keepdims" not in attributes:
+            return None
+        if not attributes["keepdims"] and len(axes) != x.ndim - 2:
+            return None
+        behind = self.behind[x]
+        if behind is not None and behind != 0:
+            return None
+        op: Any = node.op
+        op = dataclasses.replace(op, keepdims=True)
+        return self._apply(op, [self.twins[x]])
+
+    def _concat(self, node: Node) -> Value | None:
+        op: Any = node.op
+        xs = node.inputs
+        counts = [_channels(v) for v in xs]
+        if op.axis != 1 or any(v not in self.twins for v in xs):
+            return None
+        if any(c % self.lanes for c in counts[:-1]):
+            return None
+        self.behind[node.output] = self.behind[xs[-1]]
+        return self._apply(op, [self.twins[v] for v in xs])
+
+    def _slice(self, node: Node) -> Value | None:
+        """A slice of whole blocks of channels."""
+        op: Any = node.op
+        (x,) = node.inputs
+        low, high = op.starts[1], op.stops[1]
+        if op.steps[1] != 1 or not isinstance(low, int) or not isinstance(high, int):
+            return None
+        if low % self.lanes or high % self.lanes:
+            return None
+        lanes = self.lanes
+        starts = (op.starts[0], low // lanes, *op.starts[2:], 0)
+        stops = (op.stops[0], high // lanes, *op.stops[2:], lanes)
+        made = dataclasses.replace(op, starts=starts, stops=stops, steps=(*op.steps, 1))
+        return self._apply(made, [self.twins[x]])
+
+
+def _known(d: DimLike) -> int:
+    assert isinstance(d, int)
+    return d
+
+
+def _channels(value: Value) -> int:
+    return _known(value.shape[1])
+
+
+def _aligned(shape: Shape, ndim: int) -> Shape:
+    """`shape` with sizes of 1 in front, as broadcasting takes it."""
+    return (*(1,) * (ndim - len(shape)), *shape)

@@ -1,0 +1,437 @@
+"""Direct convolution of blocked images.
+
+The result's first spatial axis is cut into blocks of rows, the output channels into panels of two
+blocks of lanes. For each block of rows the part of the image that it reads is copied, with its
+border of zeros, to memory that stays in cache, unless there is no border. Then each panel of
+weights is gone over by tiles of a few places (`places`), whose sums go through a small buffer to
+the epilogue. Weights are packed as [group][panel][block][window][lane in][lane out].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...dims import DimLike, product
+from ...dtypes import int64
+from ...graph import Value
+from ..blocked import BlockedConv, blocks
+from ..fuse import Step
+from ..index import Axis, Index, of_axis, row_major, unflatten
+from ..loops import Buffer
+from ..lower.library import Pack, Phase
+from ..schedule import Context, Epilogue, _Nest
+from .kernel import KernelText
+from .places import BLOCKS, cuts, places_function, tallest
+from .prelude import Prelude
+from .types import Sizes, memory
+
+_IMAGE = 128 * 1024  # bytes of the image that should stay in L2
+_WEIGHTS = 16 * 1024  # bytes of a panel of weights that should stay in L1
+_STRIP = 48  # places whose sums are kept at a time
+_TASKS = 8  # so many there should be, if only so that threads have something to share
+_UNKNOWN = 64  # what a symbolic size is taken to be where only speed depends on it
+
+
+class DirectConv:
+    """The routine of a blocked convolution and its epilogue. See `lower.library.Routine`."""
+
+    checked = False
+
+    def __init__(
+        self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+    ) -> None:
+        self.prelude = prelude
+        self.sizes = Sizes(symbols)
+        self.geometry = g = Geometry(step)
+        self.x, self.w = context.buffer(g.x), context.buffer(g.w)
+        weights = g.op.groups * blocks(g.outs, g.lanes) * g.lanes * g.taps * g.run
+        self.packed = Buffer(g.w.dtype, weights, f"{context.names[g.w]} packed")
+        self.fixed = g.w.is_constant
+        self.copied = Buffer(g.x.dtype, product(g.copy_shape), "a part of the image")
+        self.at = Buffer(int64, product((g.rows, *g.places[1:])), "where its places are")
+        strip = BLOCKS * _STRIP * g.lanes
+        self.sums = Buffer(g.x.dtype, strip, "sums")
+        self.epilogue = BlockedEpilogue(step, context, self.sums, g)
+        self.inner = KernelText(self.epilogue.kernel, prelude, {**symbols, "rows": -1})
+        others = [b for b in self.epilogue.kernel.reads if b is not self.sums]
+        own = (self.packed,) if self.fixed else (self.w,)
+        self.reads = tuple(dict.fromkeys((self.x, *own, *others)))
+        self.writes = self.epilogue.kernel.writes
+        self.scratch: tuple[Buffer, ...] = () if self.fixed else (self.packed,)
+        copied = (self.copied,) if g.copies else ()
+        self.own: tuple[Buffer, ...] = (*copied, self.at, self.sums)
+        self.notes = self.epilogue.kernel.notes
+        self.packs: tuple[Pack, ...] = (self._pack_once(),) if self.fixed else ()
+        self._driver()  # which finds out the sizes that the functions inside must be given
+        self._body = self._driver()
+        self.phases = self._phases()
+
+    def _phases(self) -> tuple[Phase, ...]:
+        g = self.geometry
+        panels = g.op.groups * blocks(g.out_blocks, BLOCKS)
+        packing = Phase("_pack", panels, self.packed.size * 1000)
+        tasks = g.x.shape[0] * g.op.groups * g.blocks_of_rows * g.parts
+        steps = product(g.places) * g.op.groups * g.out_blocks * g.taps * g.run
+        return (
+            *((packing,) if self.scratch else ()),
+            Phase("", tasks, g.x.shape[0] * steps * 200),
+        )
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The symbolic sizes it takes."""
+        own = dict.fromkeys([*self.sizes.used, *self.inner.sizes.used])
+        return tuple(n for n in own if n != "rows")
+
+    # -- text -------------------------------------------------------------------------------------
+
+    def text(self, name: str) -> str:
+        """The epilogue, and the functions that pack weights and go over the tiles."""
+        parameters = [
+            f"{'const ' if b in self.reads else ''}{memory(b.dtype)} *restrict {n}"
+            for b, n in self._names().items()
+        ]
+        parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
+        head = f"({', '.join(parameters)}) {{\n"
+        counters = [*map(str, self.epilogue.counters), "rows"]
+        pack = ""
+        if self.scratch:
+            names = self._names()
+            call = self._pack_call(names[self.w], "first", "last", names[self.packed])
+            pack = f"static void {name}_pack{head}  {call}\n}}\n"
+        return (
+            f"{self.inner.text(f'{name}_epilogue', counters)}\n{pack}"
+            f"static void {name}{head}{self._body.replace('EPILOGUE', f'{name}_epilogue')}\n}}"
+        )
+
+    def _names(self) -> dict[Buffer, str]:
+        buffers = (*self.reads, *self.writes, *self.scratch, *self.own)
+        return {b: f"b{i}" for i, b in enumerate(buffers)}
+
+    def _driver(self) -> str:
+        g, s, names = self.geometry, self.sizes, self._names()
+        panels = blocks(g.out_blocks, BLOCKS)
+        parts, per_part = g.parts, blocks(panels, g.parts)
+        steps = g.taps * g.run  # of a panel
+        return f"""\
+{self._taps_text()}
+  f32 *const sums = {names[self.sums]};
+  i64 *const at = {names[self.at]};
+  i64 held = -1;
+  const i64 blocks = {s(g.blocks_of_rows)};
+  for (i64 task = first; task < last; task++) {{
+    const i64 whole = task / {parts}, part = task % {parts};
+    const i64 image = whole / blocks, i0 = image / {g.op.groups}, group = image % {g.op.groups};
+    const i64 row = whole % blocks * {g.rows};
+    const i64 left = {s(g.places[0])} - row, tall = left < {g.rows} ? left : {g.rows};
+    const i64 places = tall * {s(product(g.places[1:]))};
+    {self._image_text()}
+    const i64 end = part * {per_part} + {per_part};
+    for (i64 panel = part * {per_part}; panel < end && panel < {panels}; panel++) {{
+      const i64 o = panel * {BLOCKS};
+      const i64 wide = {g.out_blocks} - o < {BLOCKS} ? 1 : {BLOCKS};
+      const i64 i1_0 = group * {g.out_blocks} + o;  // the first of its blocks
+      const f32 *const w = {names[self.packed]} + i1_0 * {steps * g.lanes};
+      for (i64 p = 0; p < places; p += {_STRIP}) {{
+        const i64 rows = places - p < {_STRIP} ? places - p : {_STRIP};
+{self._strip_text()}
+        for (i64 j = 0; j < wide; j++) {{
+          const i64 i1 = i1_0 + j;
+          const i64 i2 = row * {s(product(g.places[1:]))} + p;
+          {self._epilogue_call(f"sums + j * {_STRIP * g.lanes}")}
+        }}
+      }}
+    }}
+  }}"""
+
+    def _taps_text(self) -> str:
+        """The table of taps: where each is from the place."""
+        g, s = self.geometry, self.sizes
+        channel, *steps = g.steps
+        loops = [("c", g.in_blocks, channel)]
+        loops += [
+            (f"k{d}", k, step * g.op.dilation[d])
+            for d, (k, step) in enumerate(zip(g.window, steps, strict=True))
+        ]
+        if g.merged:
+            loops.pop()
+        lines = [f"  i64 taps[{g.taps}], *tap = taps;"]
+        lines += [f"  for (i64 {n} = 0; {n} < {count}; {n}++)" for n, count, _ in loops]
+        at = " + ".join(f"{n} * {s(step)}" for n, count, step in loops if count > 1) or "0"
+        lines.append(f"    *tap++ = {at};")
+        return "\n".join(lines)
+
+    def _image_text(self) -> str:
+        """What is done once for a block of rows: the copy, and the table of places."""
+        g, s, names = self.geometry, self.sizes, self._names()
+        x, steps = names[self.x], g.steps[1:]
+        group = f"group * {s(g.in_blocks * g.memory_steps[0])}" if g.op.groups > 1 else "0"
+        image = f"{x} + i0 * {s(product(g.x.shape[1:]))} + {group}"
+        lines = []
+        if g.copies:
+            lines.append(f"const f32 *const x = {names[self.copied]};")
+        else:
+            origin = f"row * {s(g.op.stride[0] * g.memory_steps[1])}"
+            lines.append(f"const f32 *const x = {image} + {origin};")
+        lines.append("if (whole != held) {")
+        lines.append("  held = whole;")
+        if g.copies:
+            lines += ["  " + line for line in self._copy_text(image)]
+        lines.append("  i64 *place = at;")
+        for d in range(len(g.places)):
+            n = "tall" if d == 0 else s(g.places[d])
+            lines.append(f"  for (i64 p{d} = 0; p{d} < {n}; p{d}++)")
+        terms = [f"p{d} * {s(g.op.stride[d] * step)}" for d, step in enumerate(steps)]
+        lines.append(f"    *place++ = {' + '.join(terms)};")
+        lines.append("}")
+        return "\n    ".join(lines)
+
+    def _copy_text(self, image: str) -> list[str]:
+        """The call that copies the part of the image, with a border of zeros."""
+        g, s, names = self.geometry, self.sizes, self._names()
+        rank = len(g.places)
+        first = f"row * {g.op.stride[0]} - {s(g.op.padding[0][0])}"
+        rows = f"(tall - 1) * {g.op.stride[0]} + {g.reach[0]}"
+        sizes = [(s(g.image[0]), first, rows)]
+        for d in range(1, rank):
+            sizes.append((s(g.image[d]), s(-g.op.padding[d][0]), s(g.copy_sizes[d])))
+        sizes = [("1", "0", "1")] * (3 - rank) + sizes
+        function = _copy_function(self.prelude, g.op.plain, g.in_lanes)
+        args = [image, s(g.memory_steps[0]), str(g.in_blocks)]
+        args += [v for size in sizes for v in size]
+        args += [s(g.steps[0]), names[self.copied]]
+        return [f"{function}({', '.join(args)});"]
+
+    def _strip_text(self) -> str:
+        """The tiles of a strip of places, over chunks of the taps whose weights stay in L1."""
+        g, lanes = self.geometry, self.geometry.lanes
+        lines: list[str] = []
+        wides = sorted({min(BLOCKS, b) for b in (g.out_blocks, g.out_blocks % BLOCKS) if b})
+        for wide in wides:
+            chunk = max(1, _WEIGHTS // (4 * g.run * wide * lanes))
+            chunk = blocks(g.taps, blocks(g.taps, chunk))
+            most = tallest(self.prelude.vector_bytes, wide)
+            lines.append(f"if (wide == {wide}) {{" if len(wides) > 1 else "{")
+            lines.append(f"  for (i64 t = 0; t < {g.taps}; t += {chunk})")
+            lines.append("    for (i64 q = 0, high; q < rows; q += high) {")
+            lines.append(f"      const i64 tiles = (rows - q + {most - 1}) / {most};")
+            lines.append("      high = (rows - q + tiles - 1) / tiles;  // tiles of about a height")
+            count = f"{g.taps} - t < {chunk} ? {g.taps} - t : {chunk}" if g.taps > chunk else chunk
+            args = f"x, at + p + q, taps + t, {count}, {g.run}, w + t * {g.run * wide * lanes}, "
+            args += f"t, sums + q * {lanes}, {_STRIP * lanes}"
+            lines.append("      switch (high) {")
+            for high in self._heights(most):
+                name = places_function(self.prelude, high, wide, g.unroll)
+                lines.append(f"        case {high}: {name}({args}); break;")
+            lines.append("      }")
+            lines.append("    }")
+            lines.append("}")
+        return "\n".join(" " * 8 + line for line in lines)
+
+    def _heights(self, most: int) -> list[int]:
+        """The heights of tiles that occur."""
+        found: set[int] = set()
+        for places in self.geometry.counts_of_places():
+            for rows in {min(places, _STRIP), places % _STRIP}:
+                found.update(cuts(rows, most))
+        return sorted(found) or list(range(1, most + 1))
+
+    def _epilogue_call(self, sums: str) -> str:
+        kernel, names = self.epilogue.kernel, {**self._names(), self.sums: sums}
+        args = [names[b] for b in (*kernel.reads, *kernel.writes)]
+        args += [a for a in self.inner.sizes.used if a != "rows"]
+        args += [*map(str, self.epilogue.counters), "rows"]
+        return f"EPILOGUE({', '.join(args)});"
+
+    # -- weights ----------------------------------------------------------------------------------
+
+    def _pack_call(self, w: str, first: str, last: str, to: str) -> str:
+        g = self.geometry
+        name = _pack_function(self.prelude, g.lanes)
+        ins = g.w.shape[1]
+        window = g.taps * g.run // (g.in_blocks * g.in_lanes)
+        args = f"{g.outs}, {ins}, {g.in_lanes}, {window}"
+        return f"{name}({w}, {first}, {last}, {args}, {to});"
+
+    def _pack_once(self) -> Pack:
+        g = self.geometry
+        shape = "_".join(map(str, (g.op.groups, *g.w.shape, g.in_lanes)))
+        name = f"pack_direct_{shape}"
+        panels = str(g.op.groups * blocks(g.out_blocks, BLOCKS))
+        call = self._pack_call("from", "0", panels, "to")
+        text = f"static void {name}(const f32 *from, f32 *to) {{ {call} }}"
+        return Pack(self.prelude.once(name, text), self.w, self.packed)
+
+
+class Geometry:
+    """Sizes of a blocked convolution, and how it is cut up.
+
+    Where a window is a single element that moves over all elements, space is taken as one axis.
+    `steps`: of a block of channels and of each spatial axis in the memory that tiles read;
+    `memory_steps`: in that of the image. `taps` are offsets at which `run` elements are adjacent.
+    """
+
+    def __init__(self, step: Step) -> None:
+        node = step.nodes[0]
+        op = node.op
+        assert isinstance(op, BlockedConv)
+        self.x: Value = node.inputs[0]
+        self.w: Value = node.inputs[1]
+        self.op, self.lanes = op, op.lanes
+        image, window = op.sizes(self.x.shape), self.w.shape[2:]
+        places = node.output.shape[2:-1]
+        self.result_places = places
+        self.copies = op.plain or any(v != 0 for pair in op.padding for v in pair)
+        flat = all(k == 1 for k in window) and all(s == 1 for s in op.stride) and not self.copies
+        if flat:
+            image, window, places = (product(image),), (1,), (product(places),)
+            self.op = op = BlockedConv(
+                (1,), ((0, 0),), (1,), op.groups, op.channels, op.lanes, op.plain
+            )
+        assert all(isinstance(k, int) for k in self.w.shape)
+        self.image, self.window, self.places = image, tuple(map(int, window)), places
+        self.outs: int = self.w.shape[0] // op.groups  # type: ignore[assignment]
+        self.out_blocks = blocks(self.outs, self.lanes)
+        self.in_blocks = 1 if op.plain else blocks(int(self.w.shape[1]), self.lanes)
+        self.in_lanes = op.channels if op.plain else self.lanes
+        self.reach = [(k - 1) * d + 1 for k, d in zip(self.window, op.dilation, strict=True)]
+        self.copy_sizes: list[DimLike] = [
+            (p - 1) * s + r for p, s, r in zip(places, op.stride, self.reach, strict=True)
+        ]
+        self.rows = self._rows()
+        self.copy_sizes[0] = (self.rows - 1) * op.stride[0] + self.reach[0]
+        self.copy_shape = (self.in_blocks, *self.copy_sizes, self.in_lanes)
+        self.memory_steps = row_major((self.in_blocks, *image, self.in_lanes))[:-1]
+        if op.plain:
+            self.memory_steps = row_major((self.in_lanes, *image))
+        self.steps = row_major(self.copy_shape)[:-1] if self.copies else self.memory_steps
+        self.merged = op.dilation[-1] == 1 and (
+            self.steps[-1] == self.in_lanes or self.window[-1] == 1
+        )
+        all_taps = self.in_blocks * int(product(self.window))
+        last = self.window[-1] if self.merged else 1
+        self.taps, self.run = all_taps // last, last * self.in_lanes
+        self.blocks_of_rows = (places[0] + (self.rows - 1)) // self.rows
+        self.parts = self._parts()
+        self.unroll = next(u for u in (4, 3, 2, 1) if self.run % u == 0)
+
+    def _rows(self) -> int:
+        """Rows in a block."""
+        known = [d if isinstance(d, int) else _UNKNOWN for d in self.copy_sizes[1:]]
+        row = 4 * self.in_blocks * self.in_lanes * max(1, int(product(tuple(known))))
+        most = max(1, (_IMAGE // row - self.reach[0]) // self.op.stride[0] + 1)
+        n = self.places[0]
+        if not isinstance(n, int):
+            return min(most, _UNKNOWN)
+        return blocks(max(1, n), blocks(max(1, n), most))
+
+    def _parts(self) -> int:
+        """Into how many tasks the panels of one block of rows are cut: there should be some."""
+        panels = blocks(self.out_blocks, BLOCKS)
+        n = self.blocks_of_rows
+        tasks = self.op.groups * (n if isinstance(n, int) else 1)
+        parts = max(1, min(panels, _TASKS // max(1, tasks)))
+        return blocks(panels, blocks(panels, parts))
+
+    def counts_of_places(self) -> list[int]:
+        """How many places blocks of rows have; none where that is not known."""
+        n = product(self.places)
+        if not isinstance(n, int) or not isinstance(self.places[0], int) or n == 0:
+            return []
+        rest = n // self.places[0]
+        return [rest * rows for rows in {self.rows, self.places[0] % self.rows} if rows]
+
+
+class BlockedEpilogue(Epilogue):
+    """The epilogue of a blocked result: a tile is places by the lanes of one block."""
+
+    def __init__(self, step: Step, context: Context, sums: Buffer, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self._lanes = Axis(101, geometry.lanes)
+        sample = Axis(0, geometry.x.shape[0])
+        super().__init__(step, context, sums, geometry.lanes, [sample])
+
+    def _first_axes(self, step: Step, lead: int) -> tuple[Axis, ...]:
+        """The counters of the block and of the first place."""
+        return Axis(1, step.axes[1]), Axis(2, product(self._geometry.result_places))
+
+    def _plain_nest(self) -> _Nest:
+        self._columns = self._lanes
+        block, first = self._first
+        place = Index(((first, 1), (self._rows, 1)))
+        sample = self.counters[0]
+        coords = [of_axis(sample), of_axis(block)]
+        coords += unflatten(place, self._geometry.result_places)
+        coords.append(of_axis(self._lanes))
+        return _Nest(coords, [self._rows], [self._lanes], self._lanes)
+
+
+# -- helpers in C ---------------------------------------------------------------------------------
+
+
+def _copy_function(prelude: Prelude, plain: bool, lanes: int) -> str:
+    """Copies a box of a blocked image, or of a plain one whose channels become a block.
+
+    Along each spatial axis the box begins at `start`, which may lie outside of the image as its end
+    may, and has `count` elements; what is outside is 0.
+    """
+    name = f"copy_{'plain' if plain else 'box'}_{lanes}"
+    line = (
+        f"""\
+        for (i64 i = 0; i < inside; i++)
+          for (i64 c = 0; c < {lanes}; c++) at[i * {lanes} + c] = row[c * channel + i];"""
+        if plain
+        else f"        memcpy(at, row, (size_t)inside * {lanes * 4});"
+    )
+    step = 1 if plain else lanes
+    text = f"""
+static void {name}(
+    const f32 *x, i64 channel, i64 blocks, i64 size0, i64 start0, i64 count0,
+    i64 size1, i64 start1, i64 count1, i64 size2, i64 start2, i64 count2, i64 step, f32 *to) {{
+  const i64 before = start2 < 0 ? (-start2 < count2 ? -start2 : count2) : 0;
+  const i64 from = start2 < 0 ? 0 : start2;
+  const i64 room = size2 - from < count2 - before ? size2 - from : count2 - before;
+  const i64 inside = room > 0 ? room : 0, after = count2 - before - inside;
+  for (i64 b = 0; b < blocks; b++, x += channel, to += step) {{
+    f32 *at = to;
+    for (i64 i0 = start0; i0 < start0 + count0; i0++)
+      for (i64 i1 = start1; i1 < start1 + count1; i1++) {{
+        if (i0 < 0 || i0 >= size0 || i1 < 0 || i1 >= size1) {{
+          memset(at, 0, (size_t)count2 * {lanes * 4});
+          at += count2 * {lanes};
+          continue;
+        }}
+        const f32 *row = x + ((i0 * size1 + i1) * size2 + from) * {step};
+        memset(at, 0, (size_t)before * {lanes * 4});
+        at += before * {lanes};
+{line}
+        at += inside * {lanes};
+        memset(at, 0, (size_t)after * {lanes * 4});
+        at += after * {lanes};
+      }}
+  }}
+}}"""
+    return prelude.once(name, text)
+
+
+def _pack_function(prelude: Prelude, lanes: int) -> str:
+    """Weights [group][out][in][window] as [group][panel][block][window][lane in][lane out]."""
+    name = f"pack_direct_{lanes}"
+    text = f"""
+static void {name}(const f32 *w, i64 first, i64 last, i64 outs, i64 ins, i64 lanes, i64 window,
+                   f32 *to) {{
+  const i64 blocks = (outs + {lanes - 1}) / {lanes}, panels = (blocks + {BLOCKS - 1}) / {BLOCKS};
+  const i64 steps = (ins + lanes - 1) / lanes * lanes * window;
+  for (i64 p = first; p < last; p++) {{
+    const i64 o = p % panels * {BLOCKS * lanes}, left = blocks * {lanes} - o;
+    const i64 wide = left < {BLOCKS * lanes} ? left : {BLOCKS * lanes};
+    const f32 *from = w + p / panels * outs * ins * window;
+    f32 *at = to + (p / panels * blocks * {lanes} + o) * steps;
+    for (i64 c = 0; c < ins; c += lanes)
+      for (i64 k = 0; k < window; k++)
+        for (i64 i = c; i < c + lanes; i++)
+          for (i64 j = o; j < o + wide; j++)
+            *at++ = i < ins && j < outs ? from[(j * ins + i) * window + k] : 0;
+  }}
+}}"""
+    return prelude.once(name, text)
