@@ -1,7 +1,8 @@
-"""A count of changes to what compiled functions depend on, so that they need not look each time.
+"""Counts of changes to what compiled functions depend on, so that they need not look each time.
 
-Whoever assigns to an attribute of a module, registers a hook, or changes what kind of tensor a
-tensor is, calls `note`. A guard that held at one count holds as long as the count is the same.
+Whoever changes one of these kinds of things calls `note` of its count. What held at one count holds
+as long as the count is the same. There are several, so that what is changed all the time in a
+training loop (learning rates, say) does not make anybody look at all of a model.
 """
 
 from __future__ import annotations
@@ -15,53 +16,68 @@ _numbers = itertools.count(1)
 class Changes:
     """`count` is another number after every change; numbers never come back."""
 
-    count = 0
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
 
     def note(self) -> None:
         """Something changed."""
         self.count = next(_numbers)
 
 
-changes = Changes()
+modules = Changes()  # attributes, members and hooks of modules
+tensors = Changes()  # which data a tensor has, and whether it requires a gradient
+memory = Changes()  # whether memory may be written to without a new version
+optimizers = Changes()  # attributes, options and state of optimizers
 
 
-class Members(dict[str, Any]):
-    """A dict of a module's parameters, buffers or submodules: changing it is noted.
+class Noting(dict[Any, Any]):
+    """A dict that notes when it is changed. Copied and pickled as a plain dict."""
 
-    Copied and pickled as a plain dict.
-    """
+    __slots__ = ()
+    changes = modules
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: Any, value: Any) -> None:
         dict.__setitem__(self, key, value)
-        changes.note()
+        self.changes.note()
 
-    def __delitem__(self, key: str) -> None:
+    def __delitem__(self, key: Any) -> None:
         dict.__delitem__(self, key)
-        changes.note()
+        self.changes.note()
 
-    def __ior__(self, other: Any) -> Members:  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> Any:  # type: ignore[misc]
         self.update(other)
         return self
 
     def clear(self) -> None:
         dict.clear(self)
-        changes.note()
+        self.changes.note()
 
     def pop(self, *args: Any) -> Any:
-        changes.note()
-        return dict.pop(self, *args)
+        found = dict.pop(self, *args)
+        self.changes.note()
+        return found
 
-    def popitem(self) -> tuple[str, Any]:
-        changes.note()
-        return dict.popitem(self)
+    def popitem(self) -> tuple[Any, Any]:
+        found = dict.popitem(self)
+        self.changes.note()
+        return found
 
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        changes.note()
-        return dict.setdefault(self, key, default)
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        found = dict.setdefault(self, key, default)
+        self.changes.note()
+        return found
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         dict.update(self, *args, **kwargs)
-        changes.note()
+        self.changes.note()
 
     def __reduce__(self) -> Any:
         return dict, (dict(self),)
+
+
+class Members(Noting):
+    """A module's parameters, buffers or submodules."""
+
+    __slots__ = ()

@@ -20,8 +20,7 @@ from dualgraph_compiler.ops import Op
 from dualgraph_compiler.types import TensorType
 from dualgraph_runtime.device import CPU, Device, device_of, to_device
 
-from . import _dispatch, _interop, autograd
-from ._changes import changes
+from . import _changes, _dispatch, _interop, autograd
 from ._dispatch import apply_many, captures, current_fn, make, symbolic
 from ._methods import Methods
 from ._repr import format_tensor
@@ -184,18 +183,18 @@ class Tensor(Methods):
                     "only Tensors of floating point and complex dtype can require gradients, got "
                     f"{self.dtype}"
                 )
-            changes.note()
             self._fn = self.__dict__.pop("_frozen", None) or Leaf()
             self._fn.active = True
             self._base = None  # a leaf is where gradients end, whatever memory it shows
+            _changes.tensors.note()
             if "_free_grad" in self.__dict__:
                 self._fn.grad = self.__dict__.pop("_free_grad")
         elif not requires_grad and fn is not None:
             # What was recorded leads to this leaf still, and it holds the gradient so far.
-            changes.note()
             fn.active = False
             self.__dict__["_frozen"] = fn
             self._fn = None
+            _changes.tensors.note()
         return self
 
     @property
@@ -243,7 +242,7 @@ class Tensor(Methods):
         if self._base is not None:
             raise AutogradError("Can't detach views in-place. Use detach() instead")
         self._fn = None
-        changes.note()
+        _changes.tensors.note()
         return self
 
     @property
@@ -268,7 +267,7 @@ class Tensor(Methods):
                 inplace.assign(self, value)
         else:  # what shares memory with the old data does so no longer, but with `value`
             self._data, self._ver, self._base = value._data, value._ver, None
-            changes.note()
+            _changes.tensors.note()
 
     @property
     def retains_grad(self) -> bool:
@@ -298,7 +297,7 @@ class Tensor(Methods):
         """Note that the memory may be written to without a new version."""
         if len(self._ver) == 1:
             self._ver.append(1)
-            changes.note()
+            _changes.memory.note()
 
     # -- values -----------------------------------------------------------------------------------
 

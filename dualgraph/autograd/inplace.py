@@ -23,7 +23,7 @@ from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops.base import shape_text
 from dualgraph_compiler.ops.movement import Expand, Reshape
 
-from .._changes import changes
+from .. import _changes
 from .._dispatch import apply, capture_for, captures, current_fn, make, symbolic
 from .grad_mode import local
 from .recompute import StandIn
@@ -92,7 +92,7 @@ def _move(target: Tensor, result: Tensor) -> None:
     old = target._fn
     target._fn = result._fn
     if old is None and result._fn is not None:
-        changes.note()
+        _changes.tensors.note()
     if result._fn is None and old is not None:
         target._fn = Overwritten((old,))
     if "_retained" in target.__dict__:
@@ -336,17 +336,24 @@ def add_grad(t: Tensor, g: Tensor) -> None:
 
 
 class RemovableHandle:
-    """Removes a registered hook, by `remove()` or as a context manager."""
+    """Removes a registered hook, by `remove()` or as a context manager.
 
-    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+    That there is a hook, and is not any more, is noted as a change of `what`.
+    """
+
+    def __init__(
+        self, hooks: dict[int, Any], hook: Any, what: _changes.Changes = _changes.modules
+    ) -> None:
         self._hooks = hooks
+        self._what = what
         self.id = next(_hook_ids)
         hooks[self.id] = hook
+        what.note()
 
     def remove(self) -> None:
         """Forget the hook; harmless when done twice."""
         self._hooks.pop(self.id, None)
-        changes.note()
+        self._what.note()
 
     def __enter__(self) -> RemovableHandle:
         return self
@@ -363,7 +370,7 @@ def register_hook(t: Tensor, hook: Hook | Callable[[Tensor], None]) -> Removable
     _refuse_in_body(t, "register_hook()")
     if fn.hooks is None:
         fn.hooks = {}
-    return RemovableHandle(fn.hooks, hook)
+    return RemovableHandle(fn.hooks, hook, _changes.tensors)
 
 
 def register_post_accumulate_grad_hook(
@@ -382,7 +389,7 @@ def register_post_accumulate_grad_hook(
         if alive is not None:
             hook(alive)
 
-    return RemovableHandle(fn.post_hooks, call)
+    return RemovableHandle(fn.post_hooks, call, _changes.tensors)
 
 
 def is_differentiable(t: Tensor) -> bool:

@@ -16,6 +16,7 @@ from dualgraph_compiler.ops import Op
 from dualgraph_compiler.ops.base import normalize_axes, shape_text
 from dualgraph_runtime.device import Device, device_of, to_device
 
+from .. import _changes
 from .._dispatch import captures, make
 from .._promote import Defaults, scalar
 from ..autograd.inplace import assign
@@ -166,6 +167,7 @@ def finish(result: Tensor, out: Tensor | None) -> Tensor:
         )
     if tuple(out.shape) != tuple(result.shape) and type(out._data) is np.ndarray:
         out._data = np.empty(result._data.shape, out._data.dtype)
+        _changes.tensors.note()
     return assign(out, result)
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._tensor import Tensor
+from .checks import Guards
 from .entry import Entry
-from .guards import Guards
 from .replay import Call
 from .sizes import Pattern, Shapes, Sizes
 

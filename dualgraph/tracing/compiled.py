@@ -25,11 +25,12 @@ from . import tree
 from .arguments import taken_apart
 from .cache import Cached, Kind
 from .capture import Capture
+from .checks import Guards
 from .entry import Entry
 from .failure import CaptureFailure, EagerFallbackWarning, Place, current_place
-from .guards import Guard, Guards, guards_of
+from .guards import Guard, guards_of
 from .keys import CallForm, Unkeyed
-from .places import Method, is_module
+from .places import MISSING, Method, is_module
 from .program import Execution, Mode
 from .replay import Call
 from .report import CompileReport, report_on
@@ -167,11 +168,17 @@ class CompiledFunction:
                 if self._options["fullgraph"] or failure.capture is None:
                     raise
                 self._warn(failure.place, f"runs eagerly: {failure}")
-                guards = _guards_of(failure.capture)
+                guards = _guards_of(failure.capture, hooked=True)
                 cached = Cached(values, Pattern(shapes), guards, None, why, str(failure))
                 kind.entries = [cached, *kind.entries]
                 return cached, True
-            cached = Cached(values, pattern, _guards_of(entry.traced.capture), entry, why)
+            cached = Cached(
+                values,
+                pattern,
+                _guards_of(entry.traced.capture, hooked=bool(entry.traced.grads)),
+                entry,
+                why,
+            )
             cached.seconds = time.perf_counter() - start
             call = entry.begin(tensors)
             if call is None:
@@ -233,7 +240,7 @@ class CompiledFunction:
         if not kind.full:
             kind.full = True
             self._warn(kind, text)
-        return Cached(None, Pattern(()), Guards((), (), ()), None)
+        return Cached(None, Pattern(()), Guards(()), None)
 
     # -- running eagerly --------------------------------------------------------------------------
 
@@ -332,8 +339,8 @@ def _overlapping(tensors: Sequence[Tensor]) -> bool:
     )
 
 
-def _guards_of(capture: Capture) -> Guards:
-    """What a trace, or a failed attempt at one, took for granted."""
+def _guards_of(capture: Capture, *, hooked: bool) -> Guards:
+    """What a trace, or a failed attempt at one, took for granted: with `hooked`, tensors' hooks."""
     watch = capture.watch
     assert watch is not None
     read = {id(t) for t, _ in capture.reads.values()}
@@ -354,7 +361,12 @@ def _guards_of(capture: Capture) -> Guards:
     modules |= {i: x for i, (x, _) in watch.objects.items() if is_module(x) and i not in watch.made}
     for module in list(modules.values()):  # those never called, such as a ParameterList, as well
         modules.update((id(m), m) for m in module.modules())
-    return Guards(guards, [t for t, _ in capture.reads.values()], modules.values())
+    for cls in {type(m): None for m in modules.values()}:  # of layers, which are no user's
+        forward = Method(cls, "forward")
+        if (cls, "forward") not in watch.methods and (found := forward.get()) is not MISSING:
+            guards.append(Guard(forward, "v is value", found, value=found))
+    state = [t for t, _ in capture.reads.values()]
+    return Guards(guards, state, modules.values(), hooked=hooked)
 
 
 def _aliases(capture: Capture, read: set[int]) -> Iterator[Guard]:
@@ -367,4 +379,4 @@ def _aliases(capture: Capture, read: set[int]) -> Iterator[Guard]:
             t = by_array.get(id(value._data))
             if t is not None and capture.watch.is_outside(seen.place):
                 test = "v is value and v._data is t._data"
-                yield Guard(seen.place, test, value, value=value, t=t)
+                yield Guard(seen.place, test, value, inside=True, value=value, t=t)

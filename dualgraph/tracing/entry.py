@@ -16,7 +16,7 @@ from dualgraph_compiler.errors import TraceError
 from dualgraph_compiler.graph import bind_shapes
 from dualgraph_compiler.ops.base import array_module
 
-from .._changes import changes
+from .. import _changes
 from .._dispatch import apply, make, symbolic
 from .._tensor import Tensor
 from ..autograd.grad_mode import set_grad_enabled
@@ -233,10 +233,13 @@ class Entry:
         Where memory may be written to without a new version, one with nothing folded in.
         """
         frozen = self._frozen
-        known = frozen is not None and frozen.count == changes.count
+        known = frozen is not None and frozen.count == (
+            _changes.tensors.count,
+            _changes.memory.count,
+        )
         if known and frozen.versions == [cell[0] for cell in frozen.cells]:  # type: ignore[union-attr]
             return frozen.program  # type: ignore[union-attr]
-        count = changes.count
+        count = _changes.tensors.count, _changes.memory.count
         reads: Any = self.traced.reads
         cells = [t._ver for t in reads]
         if any(len(cell) > 1 for cell in cells):
@@ -261,10 +264,10 @@ class Entry:
 class Frozen:
     """A program that the state's values are folded into: which arrays, at which versions.
 
-    As long as `changes.count` is `count`, the arrays and their version `cells` are the same ones.
+    As long as the counts of changes are `count`, the arrays and version `cells` are the same ones.
     """
 
-    count: int
+    count: tuple[int, int]
     cells: list[list[int]]
     versions: list[int]
     arrays: list[Any]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import operator
-import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ import numpy as np
 from dualgraph_compiler.dtypes import DType
 from dualgraph_runtime.device import Device
 
-from .._changes import Members, changes
+from .._changes import Members, Noting
 from .._tensor import Tensor
 from .bytecode import BASE, IDENTITY, INCREMENT, METHOD, STORE
-from .places import COMPUTED, MISSING, Attribute, Constants, Element, Method, Place
+from .places import COMPUTED, MISSING, Attribute, Element, Method, Place, assigned_quietly
 from .watch import Seen, has_attributes, is_library_class
 
 _PLAIN: tuple[type, ...] = (
@@ -29,7 +28,6 @@ _PLAIN: tuple[type, ...] = (
 _FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, type)
 # Methods that change a container in a way that does not depend on what is in it.
 BLIND = frozenset(METHOD + name for name in ("append", "extend", "add", "update", "appendleft"))
-_FAILURES = (AttributeError, LookupError, TypeError, ValueError, NameError)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -62,16 +60,39 @@ class Guard:
     """One comparison: what `place` holds now with what it held.
 
     `test` is a Python expression over ``v``, what is there now, and names in `constants`; or None
-    where nothing may be there.
+    where nothing may be there. `inside` says that it looks at what kind of tensor is there.
     """
 
-    __slots__ = ("constants", "expected", "place", "test")
+    __slots__ = ("constants", "expected", "inside", "place", "test")
 
-    def __init__(self, place: Place, test: str | None, expected: Any, **constants: Any) -> None:
+    def __init__(
+        self,
+        place: Place,
+        test: str | None,
+        expected: Any,
+        *,
+        inside: bool = False,
+        **constants: Any,
+    ) -> None:
         self.place = place
         self.test = test
         self.expected = expected
+        self.inside = inside
         self.constants = constants
+
+    @property
+    def told(self) -> bool:
+        """Whether what it looks at cannot change without a note of it in ``_changes``."""
+        if not self.place.stable:
+            return False
+        expected = self.expected
+        if isinstance(expected, Noting):
+            return True
+        if type(expected) is Tensor:
+            return not assigned_quietly(self.place)
+        if isinstance(expected, tuple):
+            return is_plain(expected)
+        return not isinstance(expected, list | dict | set | deque | np.ndarray)
 
     def holds(self) -> bool:
         """Whether the comparison holds now."""
@@ -80,7 +101,7 @@ class Guard:
             return now is self.expected
         if now is MISSING or now is COMPUTED:
             return False
-        names = {**_NAMES, **self.constants, "v": now}
+        names = {**NAMES, **self.constants, "v": now}
         return bool(eval(self.test, names))
 
     def difference(self) -> Difference:
@@ -135,7 +156,7 @@ def kind_of(t: Tensor) -> tuple[Any, ...]:
     return type(t), t._data.dtype, tuple(t._data.shape), t.requires_grad
 
 
-_NAMES = {"same": same, "like": like, "ids": lambda v: [*map(id, v)]}
+NAMES: dict[str, Any] = {"same": same, "like": like, "ids": lambda v: [*map(id, v)]}
 
 
 def shown(x: Any) -> str:
@@ -156,6 +177,10 @@ def guards_of(seen: Seen, read: Callable[[Tensor], bool]) -> Iterable[Guard]:
     `read` says of a tensor whether the graph reads this one: then no other may take its place.
     """
     place, value, uses = seen.place, seen.before.value, seen.uses
+    if value is not COMPUTED and isinstance(place, Attribute) and place.is_of_class:
+        cls = type(place.owner)
+        shared = Attribute(cls, place.attribute, f"{cls.__name__}.{place.attribute}")
+        yield from guards_of(Seen(shared, seen.before, uses), read)
     if isinstance(place, Element) and type(place.index) is int and place.index < 0:
         n = len(place.parent.get())  # the index counts from the end
         yield Guard(place.parent, "len(v) == n", n, n=n)
@@ -187,7 +212,7 @@ def _content(place: Place, value: Any, read: Callable[[Tensor], bool], seen: See
         if read(value):
             yield Guard(place, "v is value", value, value=value)
         else:
-            yield Guard(place, "like(v, kind)", value, kind=kind_of(value))
+            yield Guard(place, "like(v, kind)", value, inside=True, kind=kind_of(value))
     elif is_plain(value) and type(value) is not Members:  # whose copies are of another type
         copy = _copied(value, seen)
         test = "same(v, value)" if isinstance(value, list | dict | set | deque) else (
@@ -269,121 +294,3 @@ def _elements(place: Place, value: Any, read: Callable[[Tensor], bool], seen: Se
 
 def _by_identity(x: Any, read: Callable[[Tensor], bool]) -> bool:
     return read(x) if isinstance(x, Tensor) else has_attributes(x)
-
-
-class Guards:
-    """All that a trace took for granted, checked quickly.
-
-    What cannot change without `changes.count` being another is checked only when it is.
-    """
-
-    def __init__(self, guards: Iterable[Guard], state: Iterable[Tensor], modules: Any) -> None:
-        """Of `guards`, and of what tensors of the `state` and `modules` are like now."""
-        self.guards = list(guards)
-        self.tensors = [
-            (t, t._data.dtype, t._data.shape, t.requires_grad, t._base is None) for t in state
-        ]
-        self.modules = [(m, members_of(m)) for m in modules]
-        self._stable = [g for g in self.guards if g.place.stable and not _mutable(g)]
-        volatile = [g for g in self.guards if not (g.place.stable and not _mutable(g))]
-        self._volatile = _compiled(volatile)
-        self._held_at = -1
-
-    def hold(self) -> bool:
-        """Whether a call now would be traced the same."""
-        volatile = self._volatile
-        if volatile is not None and not volatile():
-            return False
-        now = changes.count
-        if self._held_at == now:
-            return True
-        if self._stable_hold():
-            self._held_at = now
-            return True
-        return False
-
-    def _stable_hold(self) -> bool:
-        for t, dtype, shape, wants, plain in self.tensors:
-            data = t._data
-            if data.dtype != dtype or data.shape != shape:
-                return False
-            if (t._fn is not None if plain else t.requires_grad) is not wants:
-                return False
-        for module, members in self.modules:
-            if members_of(module) != members:
-                return False
-        return all(g.holds() for g in self._stable)
-
-    def difference(self) -> Difference | None:
-        """The first thing that is not as it was; None if all is."""
-        for g in self.guards:
-            if not g.holds():
-                return g.difference()
-        for t, dtype, shape, wants, _ in self.tensors:
-            if t._data.dtype != dtype or t._data.shape != shape:
-                before = f"{dtype} {list(shape)}"
-                return Difference("a tensor of the state", before, str(t._type()))
-            if t.requires_grad is not wants:
-                name = "requires_grad of a tensor of the state"
-                return Difference(name, str(wants), str(t.requires_grad))
-        for module, members in self.modules:
-            if members_of(module) != members:
-                name = f"the parameters, buffers, submodules or hooks of a {type(module).__name__}"
-                return Difference(name, "", "")
-        return None
-
-
-def _mutable(g: Guard) -> bool:
-    """Whether what a guard looks at may change in place."""
-    if isinstance(g.expected, Members):
-        return False
-    if type(g.expected) is Tensor:  # compiled calls assign these without a word
-        return True
-    return isinstance(g.expected, list | dict | set | deque | np.ndarray) or (
-        isinstance(g.expected, tuple) and not is_plain(g.expected)
-    )
-
-
-def members_of(module: Any) -> list[int]:
-    """Which tensors, submodules and hooks a module has."""
-    return [
-        *map(id, module._parameters.values()),
-        *map(id, module._buffers.values()),
-        *map(id, module._modules.values()),
-        *map(id, module._forward_hooks.values()),
-        *map(id, module._forward_pre_hooks.values()),
-        *map(id, module._backward_hooks.values()),
-        *map(id, module._backward_pre_hooks.values()),
-        id(module.__dict__.get("forward")),
-    ]
-
-
-def _compiled(guards: list[Guard]) -> Callable[[], bool] | None:
-    """One function for all the comparisons; None where there are none."""
-    if not guards:
-        return None
-    constants = Constants()
-    constants.update(_NAMES)
-    lines = []
-    for g in guards:
-        if g.test is None:
-            lines += [f"if {constants.name(g)}.holds() is False: return False"]
-            continue
-        test = g.test
-        for name, value in g.constants.items():
-            if name != "alive":
-                test = _renamed(test, name, constants.name(value))
-        lines += [f"v = {g.place.source(constants)}", f"if not ({test}): return False"]
-    body = "\n".join(f"        {line}" for line in lines)
-    code = (
-        f"def hold():\n    try:\n{body}\n        return True\n"
-        "    except failures:\n        return False\n"
-    )
-    constants["failures"] = _FAILURES
-    space: dict[str, Any] = constants
-    exec(compile(code, "<guards>", "exec"), space)
-    return space["hold"]  # type: ignore[no-any-return]
-
-
-def _renamed(test: str, name: str, new: str) -> str:
-    return re.sub(rf"\b(?<!\.){name}\b", new, test)

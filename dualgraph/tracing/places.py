@@ -44,7 +44,7 @@ class Place:
 
     @property
     def stable(self) -> bool:
-        """Whether every change of what is there changes `changes.count` as well."""
+        """Whether it is noted (``_changes.modules``) if something else is put there."""
         return False
 
     def __repr__(self) -> str:
@@ -88,7 +88,7 @@ class Attribute(Place):
             if look_up(owner, name) is not value:
                 delattr(owner, name)
         elif type(held) is dict and isinstance(value, Tensor) and type(held.get(name)) is Tensor:
-            held[name] = value  # quick; guards of such attributes are checked at every call
+            held[name] = value  # quick, see `assigned_quietly`
         else:
             setattr(owner, name, value)
 
@@ -104,14 +104,15 @@ class Attribute(Place):
 
     @property
     def stable(self) -> bool:
+        return tells_changes(self.owner)  # for the class, there is a guard of its own
+
+    @property
+    def is_of_class(self) -> bool:
+        """Whether a module that tells changes has this from its class, or not at all."""
         if not tells_changes(self.owner):
             return False
         held = self.owner.__dict__
-        if self.attribute in held or any(self.attribute in held[members] for members in _MEMBERS):
-            return True
-        # Of the class: there by now, or a method, which has a guard of its own.
-        found = look_up(self.owner, self.attribute)
-        return found is MISSING or found is COMPUTED
+        return self.attribute not in held and not any(self.attribute in held[m] for m in _MEMBERS)
 
 
 class Method(Place):
@@ -241,8 +242,15 @@ def is_module(x: Any) -> bool:
     return hasattr(type(x), "named_parameters") and "_modules" in getattr(x, "__dict__", ())
 
 
+def assigned_quietly(place: Place) -> bool:
+    """Whether compiled calls assign to a place without a note: its guards are always checked."""
+    if not isinstance(place, Attribute):
+        return False
+    return type(getattr(place.owner, "__dict__", {}).get(place.attribute)) is Tensor
+
+
 def tells_changes(x: Any) -> bool:
-    """Whether assigning to any attribute of `x` changes `changes.count`."""
+    """Whether assigning to any attribute of `x` is noted, see ``_changes``."""
     return is_module(x) and getattr(type(x).__setattr__, "tells", False)
 
 

@@ -222,7 +222,7 @@ def _guarded(cached: Cached, replay: Sequence[Any]) -> Iterator[str]:
     for step in replay:
         if isinstance(step, Guarded):
             yield f"{step.what} is {shown(step.expected)}"
-    tensors, modules = len(cached.guards.tensors), len(cached.guards.modules)
+    tensors, modules = len(cached.guards.state), len(cached.guards.modules)
     if tensors:
         yield f"dtype, shape and requires_grad of {_count(tensors, 'tensor')}"
     if modules:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..._changes import changes
+from ... import _changes
 from ..._dispatch import captures, symbolic
 from ..._tensor import Tensor
 from ...autograd.function import Function
@@ -116,12 +116,12 @@ class Hooked:
 
     def _register(self, hooks: dict[int, Hook], hook: Hook, prepend: bool) -> RemovableHandle:
         self.__dict__["_hooked"] = True
-        changes.note()
         before = list(hooks.items()) if prepend else []
         if prepend:
             hooks.clear()
         handle = RemovableHandle(hooks, hook)
         hooks.update(before)
+        _changes.modules.note()
         return handle
 
     # -- the call ---------------------------------------------------------------------------------

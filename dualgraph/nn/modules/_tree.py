@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..._changes import changes
+from ... import _changes
 from ..._tensor import Tensor
 from ..parameter import Buffer, Parameter
 
@@ -115,7 +115,7 @@ class Tree:
         try:
             self._set(name, value)
         finally:
-            changes.note()
+            _changes.modules.note()
 
     __setattr__.tells = True  # type: ignore[attr-defined]  # see `_changes`
 
@@ -169,7 +169,7 @@ class Tree:
             self._non_persistent_buffers_set.discard(name)
 
     def __delattr__(self, name: str) -> None:
-        changes.note()
+        _changes.modules.note()
         for kind in _KINDS:
             if name in self.__dict__[kind]:
                 del self.__dict__[kind][name]

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar, overload
 
-from ..._changes import Members, changes
+from ... import _changes
+from ..._changes import Members
 from ..._tensor import Tensor
 from ..parameter import Parameter
 from ._tree import type_name
@@ -61,7 +62,7 @@ class _Numbered(Module):
 
     def _renumber(self, modules: Iterable[Module | None]) -> None:
         self.__dict__["_modules"] = Members({str(i): m for i, m in enumerate(modules)})
-        changes.note()
+        _changes.modules.note()
 
     def append(self: T, module: Module) -> T:
         """Add a module at the end."""
