@@ -289,6 +289,7 @@ def _set_grad_traced(t: Tensor, value: Tensor | None) -> None:
     leaf = t._fn if type(t._fn) is Leaf else t.__dict__.get("_frozen")
     if leaf is not None and captures.current is not None:
         captures.current.track(leaf, t)
+        captures.current.overwrite(leaf)
         leaf.grad = value
     elif type(t._data) is Value:
         t.__dict__["_free_grad"] = value

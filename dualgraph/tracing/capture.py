@@ -223,8 +223,14 @@ class Capture:
     def observe(self, leaf: Leaf) -> None:
         """Note that whether `leaf` has a gradient, and which, matters."""
         slot = self.slots.get(leaf)
-        if slot is not None:
+        if slot is not None and not slot.overwritten:
             slot.observed = True
+
+    def overwrite(self, leaf: Leaf) -> None:
+        """Note that `leaf` is given another gradient: what it had does not matter from here on."""
+        slot = self.slots.get(leaf)
+        if slot is not None:
+            slot.overwritten = True
 
     def entry(self, state: Callable[[], Any], key: Any, name: str, fresh: Any) -> EntrySlot:
         """The slot for entry `name` of ``state()[key]``."""

@@ -14,6 +14,7 @@ from typing import Any
 from .. import _changes
 from .._tensor import Tensor
 from ..autograd.tape import Leaf
+from ..nn.modules._hooks import global_hooks
 from .guards import NAMES, Difference, Guard
 from .places import Constants
 
@@ -132,6 +133,7 @@ class Guards:
         self.guards = list(found.values())
         self.state = [State(t, hooked=hooked) for t in state]
         self.modules = [*map(Members, modules)]
+        self._global = global_hooks()
         self._always = _compiled([g for g in self.guards if not g.told])
         self._told = [g for g in self.guards if g.told]
         self._of_modules: Callable[[], bool] | None = None
@@ -147,7 +149,7 @@ class Guards:
         if self._modules_at != at:
             if self._of_modules is None:  # generated now: many guards are never asked again
                 self._of_modules = _compiled(self._told, modules=self.modules) or _nothing
-            if not self._of_modules():
+            if not self._of_modules() or (self.modules and global_hooks() != self._global):
                 return False
             self._modules_at = at
         at = _changes.tensors.count
@@ -168,6 +170,8 @@ class Guards:
         for state in self.state:
             if (found := state.difference()) is not None:
                 return found
+        if self.modules and global_hooks() != self._global:
+            return Difference("the hooks of all modules", "", "")
         for module in self.modules:
             if (found := module.difference()) is not None:
                 return found

@@ -91,7 +91,7 @@ def later(capture: Capture) -> Iterator[Later]:
         with capture:
             yield later
         new = [slot for key, slot in capture.slots.items() if key not in before[3]]
-        if len(capture.replay) > count or any(slot.observed for slot in new):
+        if len(capture.replay) > count or any(s.observed or s.overwritten for s in new):
             raise TraceError(
                 "the backward pass of a compiled function reads gradients or Python data (in "
                 "a hook, or the backward of a custom Function); this cannot be captured"

@@ -99,10 +99,12 @@ class Slot:
     """State looked up at every call.
 
     While tracing, the symbolic tensor `proxy` stands in its place, `value` being what it was at the
-    start; None where there was nothing. `observed` says whether the trace depends on it.
+    start; None where there was nothing. `observed` says whether the trace depends on it. Once it is
+    `overwritten`, what is seen there is the trace's own.
     """
 
     observed: bool = False
+    overwritten: bool = False
 
     proxy: Tensor | None = None
     value: Value | None = None

@@ -292,6 +292,11 @@ class _Mark(Function):
         return (None, *ctx.at(grads))
 
 
+def global_hooks() -> list[Hook]:
+    """The hooks that run at every module, forward pre-hooks first."""
+    return [*_global_forward_pre.values(), *_global_forward.values()]
+
+
 def register_module_forward_pre_hook(hook: Hook) -> RemovableHandle:
     """Call ``hook(module, args)`` before the forward of every module."""
     Hooked._hooked = True

@@ -85,12 +85,9 @@ class Module(Tree, Hooked, Stateful):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget (or, with `set_to_none=False`, zero) the gradients here and below."""
         for param in self.parameters():
-            grad = param.grad
-            if grad is None:
-                continue
             if set_to_none:
-                param.grad = None
-            else:
+                param.grad = None  # whatever it was: a trace does not depend on it
+            elif (grad := param.grad) is not None:
                 with no_grad():
                     grad.detach_().zero_()
 
