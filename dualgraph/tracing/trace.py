@@ -388,7 +388,7 @@ def _finish_slot(
     name = slot.value.name if slot.value is not None else f"grad{len(traced.grads)}"
     if type(slot) is GradSlot:
         grad = slot.leaf.grad
-        if grad is not slot.proxy:
+        if grad is not slot.proxy or (grad is None and slot.overwritten):
             if grad is not None and (type(grad._data) is Value or id(grad._data) in capture.writes):
                 label = name if slot.value is None else f"{name}.new"
                 index = declare(capture.value_of(grad), label)
