@@ -1,18 +1,41 @@
-"""Parameter groups: dicts of options that tell a capture when they are read or changed."""
+"""What an optimizer holds, in dicts that tell compiled functions of changes: options and state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from dualgraph import _changes
 from dualgraph._dispatch import captures
 from dualgraph._tensor import Tensor
 from dualgraph_compiler.errors import TraceError
 
-__all__ = ["Group", "save_group"]
+__all__ = ["Entries", "Group", "State", "is_fixed", "save_group"]
 
 
-class Group(dict[str, Any]):
+class Entries(_changes.Noting):
+    """The state of one parameter, by name."""
+
+    __slots__ = ()
+    changes = _changes.optimizers
+
+
+class State(Entries):
+    """The state of an optimizer, by parameter; that of a new one is empty."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, state: Mapping[Any, Any]) -> State:
+        """Such a dict of what another one holds."""
+        return cls((k, Entries(v) if type(v) is dict else v) for k, v in state.items())
+
+    def __missing__(self, key: Any) -> Entries:
+        found = self[key] = Entries()
+        return found
+
+
+class Group(_changes.Noting):
     """Parameters and their options.
 
     An option that a compiled function reads guards its graph; one that it changes is changed again
@@ -20,6 +43,7 @@ class Group(dict[str, Any]):
     """
 
     __slots__ = ()
+    changes = _changes.optimizers
 
     def __getitem__(self, key: str) -> Any:
         value = dict.__getitem__(self, key)
@@ -35,22 +59,33 @@ class Group(dict[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         if captures.current is None:
-            dict.__setitem__(self, key, value)
+            super().__setitem__(key, value)
             return
         if isinstance(value, Tensor) and value.is_symbolic:
             raise TraceError(
                 f"option {key!r} of a parameter group cannot be a tensor computed in a compiled "
                 "function; set it outside"
             )
-        captures.current.effect(
-            lambda: dict.__setitem__(self, key, value), lambda: save_group(self)
-        )
+        change = super().__setitem__
+        captures.current.effect(lambda: change(key, value), lambda: save_group(self))
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Change several options."""
+        if captures.current is None:
+            super().update(*args, **kwargs)
+            return
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def __reduce__(self) -> Any:
+        return Group, (dict(self),)
 
 
 def _guard(group: Group, key: str) -> None:
     if captures.current is not None:
         read = _Read(group, key)
-        captures.current.guard(f"option {key!r} of a parameter group", read, read())
+        what = f"option {key!r} of a parameter group"
+        captures.current.guard(what, read, read(), read.is_steady)
 
 
 class _Read:
@@ -66,6 +101,17 @@ class _Read:
             return id(value)
         return [*map(id, value or ())] if self.key == "params" else value
 
+    def is_steady(self) -> bool:
+        """Whether every change of the option is noted."""
+        return is_fixed(dict.get(self.group, self.key))
+
+
+def is_fixed(value: Any) -> bool:
+    """Whether the value of an option cannot change without another one taking its place."""
+    if isinstance(value, tuple):
+        return all(map(is_fixed, value))
+    return value is None or isinstance(value, int | float | str)
+
 
 def save_group(group: dict[str, Any]) -> Callable[[], None]:
     """A function that gives the group's options the values they have now."""
@@ -76,6 +122,7 @@ def save_group(group: dict[str, Any]) -> Callable[[], None]:
     def restore() -> None:
         dict.clear(group)
         dict.update(group, kept)
+        _changes.optimizers.note()
         if isinstance(rate, Tensor):
             rate._data[...] = data
 

@@ -13,6 +13,7 @@ import dualgraph as dg
 from dualgraph._dispatch import apply
 from dualgraph._tensor import Tensor
 from dualgraph.autograd.inplace import assign
+from dualgraph.optim._group import Entries, Group, State, is_fixed
 from dualgraph_compiler.errors import TraceError
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from dualgraph.tracing.replay import EntrySlot
 
 __all__ = ["traced_step"]
+
+_PACKAGE = "dualgraph.optim."
+_NAMED = ("params", "param_names")  # which `_members` tells apart, or no step depends on
 
 
 def traced_step(optimizer: Optimizer, capture: Capture) -> None:
@@ -36,10 +40,13 @@ def traced_step(optimizer: Optimizer, capture: Capture) -> None:
             f"{name}.step() cannot be captured: the class defines no rule as an op. Call it "
             "outside the compiled function"
         )
+    members, rules = partial(_members, optimizer), partial(_rules, optimizer)
+    steady = partial(_is_steady, optimizer)
     with capture.suspended():
-        key = _key(optimizer)
-    capture.guard(f"the parameters and options of {name}", lambda: _key(optimizer), key)
-    capture.effect(lambda: _mark(optimizer), lambda: _save_mark(optimizer))
+        known = members(), rules()
+    capture.guard(f"the parameters of {name}", members, known[0])
+    capture.guard(f"the options of {name}", rules, known[1], steady)
+    capture.effect(lambda: _mark(optimizer), lambda: _save_mark(optimizer), steady)
     with dg.no_grad():
         for index, group in enumerate(optimizer.param_groups):
             options = dict(group)
@@ -59,9 +66,14 @@ def _step(
     with capture.suspended():
         op = optimizer._rule(options)
     group = optimizer.param_groups[index]
+    steady = partial(_is_steady, optimizer)
     slots = [
         capture.entry(
-            lambda: optimizer.state, param, name, partial(optimizer.fresh_state, param, name)
+            lambda: optimizer.state,
+            param,
+            name,
+            partial(optimizer.fresh_state, param, name),
+            steady,
         )
         for name in op.state
     ]
@@ -70,11 +82,12 @@ def _step(
         if name == "first":
             # After a step in the same call the buffer is there, whatever it was before.
             started = not slots or slots[0].proxy._data is not slots[0].value  # type: ignore[union-attr]
-            read = _no if started else partial(_missing, slots[0])
-            number = capture.number((id(param), started), "first", read)
+            first = _no if started else partial(_missing, slots[0])
+            number = capture.number((id(param), started), "first", first, steady)
         else:
             label = name if index == 0 else f"{name}{index}"
-            number = capture.number(id(group), label, partial(_number, optimizer, group, name))
+            read = partial(_number, optimizer, group, name)
+            number = capture.number(id(group), label, read, steady)
         numbers.append(number)
     state: list[Any] = [slot.proxy for slot in slots]
     results = apply(op, param, grad, *state, *numbers)
@@ -97,12 +110,32 @@ def _missing(slot: EntrySlot) -> bool:
     return slot.present() is None
 
 
-def _key(optimizer: Optimizer) -> Any:
-    """What the nodes of a step depend on."""
-    return [
-        (id(group), optimizer._rule(dict(group)), [*map(id, dict.__getitem__(group, "params"))])
+def _members(optimizer: Optimizer) -> list[Any]:
+    """Which groups and parameters there are, and the methods that say what a step is."""
+    cls = type(optimizer)
+    found: list[Any] = [cls._rule, cls.number]
+    for group in optimizer.param_groups:
+        found += id(group), *map(id, dict.__getitem__(group, "params"))
+    return found
+
+
+def _rules(optimizer: Optimizer) -> list[Any]:
+    """The op of a step, of each group."""
+    return [optimizer._rule(dict(group)) for group in optimizer.param_groups]
+
+
+def _is_steady(optimizer: Optimizer) -> bool:
+    """Whether, as long as `_members` are the same, all that a step depends on is noted."""
+    cls, base = type(optimizer), dg.optim.Optimizer
+    own = all(method.__module__.startswith(_PACKAGE) for method in (cls._rule, cls.number))
+    if not own or cls.__setattr__ is not base.__setattr__ or type(optimizer.state) is not State:
+        return False
+    if "_rule" in optimizer.__dict__ or "number" in optimizer.__dict__:
+        return False
+    return all(
+        type(group) is Group and all(is_fixed(v) for k, v in dict.items(group) if k not in _NAMED)
         for group in optimizer.param_groups
-    ]
+    ) and all(type(entries) is Entries for entries in optimizer.state.values())
 
 
 def _mark(optimizer: Optimizer) -> None:

@@ -10,16 +10,16 @@ from __future__ import annotations
 import copy
 import itertools
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
 
 import dualgraph as dg
+from dualgraph import _changes
 from dualgraph._dispatch import captures
 from dualgraph._tensor import Tensor
-from dualgraph.optim._group import Group
+from dualgraph.optim._group import Entries, Group, State
 from dualgraph.optim._traced import traced_step
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.kernels.optimizers import Workspace
@@ -52,7 +52,7 @@ class Optimizer:
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
-        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.state: Any = State()
         self.param_groups: list[dict[str, Any]] = []
         self._workspace = Workspace()
         if isinstance(params, Tensor):
@@ -244,13 +244,13 @@ class Optimizer:
         numbers = itertools.chain.from_iterable(g["params"] for g in saved_groups)
         params = itertools.chain.from_iterable(g["params"] for g in self.param_groups)
         by_number = dict(zip(numbers, params, strict=True))
-        state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        state = State()
         for key, value in state_dict["state"].items():
             param = by_number.get(key)
             if param is None:
                 state[key] = copy.deepcopy(value)
             else:
-                state[param] = {k: _adopt(k, v, param) for k, v in value.items()}
+                state[param] = Entries((k, _adopt(k, v, param)) for k, v in value.items())
         for own, saved in zip(self.param_groups, saved_groups, strict=True):
             group = copy.deepcopy({k: v for k, v in saved.items() if k != "params"})
             group["params"] = own["params"]
@@ -265,7 +265,19 @@ class Optimizer:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.__dict__["state"] = State.of(self.state)
         self._workspace = Workspace()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = self.__dict__
+        if name in held and held[name] is value:
+            return
+        object.__setattr__(self, name, value)
+        _changes.optimizers.note()
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        _changes.optimizers.note()
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]

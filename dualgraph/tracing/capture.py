@@ -35,7 +35,7 @@ from . import questions as questions
 from .failure import CaptureFailure, Place, current_place, user_frame
 from .notes import Branch
 from .phases import Later, Repeat, Writes, Written
-from .replay import Call, Effect, EntrySlot, GradSlot, Guarded, Number, Slot
+from .replay import Call, Effect, EntrySlot, GradSlot, Guarded, Number, Slot, Steady, never
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -210,15 +210,15 @@ class Capture:
             return
         if leaf in self.slots:
             return
-        slot = self.slots[leaf] = GradSlot(leaf, argument)
+        owner = self.names.get(id(t._data))
+        slot = self.slots[leaf] = GradSlot(leaf, argument, owner)
         if leaf.grad is not None:
             if leaf.grad._fn is not None:
                 raise TraceError(
                     "a gradient that was recorded by backward(create_graph=True) cannot be state "
                     "of a compiled function; detach it first"
                 )
-            name = self.names.get(id(t._data)) or "leaf"
-            slot.proxy = leaf.grad = self._add_slot(slot, leaf.grad, f"{name}.grad")
+            slot.proxy = leaf.grad = self._add_slot(slot, leaf.grad, f"{owner or 'leaf'}.grad")
 
     def observe(self, leaf: Leaf) -> None:
         """Note that whether `leaf` has a gradient, and which, matters."""
@@ -232,11 +232,13 @@ class Capture:
         if slot is not None:
             slot.overwritten = True
 
-    def entry(self, state: Callable[[], Any], key: Any, name: str, fresh: Any) -> EntrySlot:
+    def entry(
+        self, state: Callable[[], Any], key: Any, name: str, fresh: Any, steady: Steady = never
+    ) -> EntrySlot:
         """The slot for entry `name` of ``state()[key]``."""
         found = self.slots.get((id(state()), key, name))
         if found is None:
-            found = EntrySlot(state, key, name, fresh)
+            found = EntrySlot(state, key, name, fresh, steady)
             self.slots[id(state()), key, name] = found
             with self.suspended():
                 now = found.read()
@@ -251,20 +253,27 @@ class Capture:
         self._kept.append(now)
         return make(slot.value)
 
-    def number(self, key: Any, name: str, read: Callable[[], Any]) -> Tensor:
+    def number(
+        self, key: Any, name: str, read: Callable[[], Any], steady: Steady = never
+    ) -> Tensor:
         """What `read` gives at each call, at this point of it, as a 0-d float64."""
         effects = self.effects_made
         found = self._numbers.get((key, name, effects))
         if found is None:
             name = self._free_name(name)
-            self.replay.append(Number(name, read))
+            self.replay.append(Number(name, read, steady))
             with self.suspended():
                 now = np.asarray(read(), np.float64)
             value = self.graph.add_param(now, name)
             found = self._numbers[key, name, effects] = make(value)
         return found
 
-    def effect(self, act: Callable[[], Any], save: Callable[[], Callable[[], None]]) -> None:
+    def effect(
+        self,
+        act: Callable[[], Any],
+        save: Callable[[], Callable[[], None]],
+        steady: Steady = never,
+    ) -> None:
         """Change Python data now, again at each call, and not at all if the call fails.
 
         Raises:
@@ -272,14 +281,16 @@ class Capture:
         """
         self.require_whole("changing Python data")
         with self.suspended():
-            step = Effect(act, save)
+            step = Effect(act, save, steady)
             step.run(self._tracing)
         self.replay.append(step)
         self.effects_made += 1
 
-    def guard(self, what: str, read: Callable[[], Any], expected: Any) -> None:
+    def guard(
+        self, what: str, read: Callable[[], Any], expected: Any, steady: Steady = never
+    ) -> None:
         """The traced graph fits only calls for which `read` gives `expected`."""
-        self.replay.append(Guarded(what, read, copy.copy(expected)))
+        self.replay.append(Guarded(what, read, copy.copy(expected), steady))
 
     def guard_data(self, t: Tensor, what: str) -> None:
         """Python sees the elements of state tensor `t`: the graph is for these elements only.

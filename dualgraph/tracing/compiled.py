@@ -10,14 +10,13 @@ from __future__ import annotations
 import functools
 import time
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from types import FunctionType, MethodType
 from typing import Any
 
 from dualgraph_compiler.compile import Numerics
 from dualgraph_compiler.errors import TraceError
 from dualgraph_compiler.graph import Assumption, Graph
-from dualgraph_compiler.ops.base import array_module
 
 from .._dispatch import captures
 from .._tensor import Tensor
@@ -119,8 +118,7 @@ class CompiledFunction:
         if entry is None or call is True:
             return self._function(*args, **kwargs)
         assert isinstance(call, Call)
-        if entry.effects and (_overlapping(tensors) or entry.reads_any(tensors)):
-            # Which of them sees a write to another one depends on the memory: left to eager code.
+        if entry.effects and entry.entangled(call):  # left to eager code
             call.roll_back()
             return self._function(*args, **kwargs)
         return entry.run(call)
@@ -328,15 +326,6 @@ def _unassumed(failing: Assumption, traced: Traced) -> CaptureFailure:
 def _vanished(graph: Graph, used: dict[Position, str]) -> list[Position]:
     """Sizes that were to be symbols and are not, since they were declared otherwise."""
     return [(i, a) for i, a in used if isinstance(graph.inputs[i].type.shape[a], int)]
-
-
-def _overlapping(tensors: Sequence[Tensor]) -> bool:
-    arrays = [t._data for t in tensors]
-    return any(
-        type(a) is type(b) and array_module(a).may_share_memory(a, b)
-        for i, a in enumerate(arrays)
-        for b in arrays[:i]
-    )
 
 
 def _guards_of(capture: Capture, *, hooked: bool) -> Guards:

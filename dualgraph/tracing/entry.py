@@ -28,7 +28,8 @@ from .derivative import Now, Plan, Taped
 from .failure import CaptureFailure
 from .outputs import Fill, OutputIndex
 from .program import Mode, Program
-from .replay import Call
+from .replay import Call, Slot
+from .settled import Settled
 from .trace import Read, Traced
 
 
@@ -53,6 +54,7 @@ class Entry:
             v.name: r for v, r in zip(params, traced.reads, strict=True)
         }
         self._symbolic = [(v.name, v.type) for v in traced.graph.inputs]
+        self._settled: Settled | None = None
         self._frozen: Frozen | None = None
         self._open: Program | None = None
         self.taped = self._tape() if traced.fns else None
@@ -91,19 +93,51 @@ class Entry:
     def begin(self, tensors: Sequence[Tensor]) -> Call | None:
         """Start a call: read numbers, make effects. None if what was traced is not this call."""
         call = Call(tensors)
+        settled = self._settled
+        if settled is None or not settled.holds():
+            return self._begin_anew(call)
+        call.settled = settled
         if not self._step:
             return call
-        if not all(slot.matches(call) for slot in self.traced.slots):
+        call.entries = settled.entries
+        call.numbers = settled.numbers.copy()
+        for leaf in settled.bare:
+            if leaf.grad is not None:
+                return None
+        return call if self._prepare(call, settled.slots, settled.steps) else None
+
+    def _begin_anew(self, call: Call) -> Call | None:
+        at = Settled.now()
+        slots, steps = self.traced.slots, self.traced.capture.replay
+        if not self._prepare(call, slots, steps):
             return None
+        call.settled = self._settled = Settled(call, slots, steps, at)
+        return call
+
+    def _prepare(self, call: Call, slots: Sequence[Slot], steps: Sequence[Any]) -> bool:
+        """Whether what is looked up and read fits what was traced; then effects were made."""
+        for slot in slots:
+            if not slot.matches(call):
+                return False
         try:
-            for step in self.traced.capture.replay:
+            for step in steps:
                 if not step.run(call):
                     call.roll_back()
-                    return None
+                    return False
         except BaseException:
             call.roll_back()
             raise
-        return call
+        return True
+
+    def entangled(self, call: Call) -> bool:
+        """Whether arguments of a call that writes may share memory with each other, or state.
+
+        Which of them sees a write to another one then depends on the memory.
+        """
+        arguments, settled = call.arguments, call.settled
+        if settled is not None and settled.apart(arguments, self.traced.reads):
+            return False
+        return _overlapping(arguments) or self.reads_any(arguments)
 
     def run(self, call: Call) -> Any:
         """The result of the call, with writes and gradients carried out.
@@ -120,7 +154,7 @@ class Entry:
                 program = plan.forward
             else:
                 program = self._unfrozen() if taped or self.effects else self._folded()
-            params = [call.resolve(r)._data for r in program.params]
+            params = self._params(program, call)
             results = program.run(arrays, params, donate=self._may_donate(call))
             for index, error in traced.checks:
                 if not results[index]:
@@ -163,6 +197,12 @@ class Entry:
         for change in traced.changes:
             change.make(fill)
         return fill(traced.result)
+
+    def _params(self, program: Program, call: Call) -> list[Any]:
+        """The arrays that a call feeds to the params of `program`."""
+        if call.settled is not None:
+            return call.settled.arrays(program, call)
+        return [call.resolve(r)._data for r in program.params]
 
     def _sizes(self, arrays: Sequence[Any]) -> dict[str, int]:
         """The sizes that are symbols of the graph."""
@@ -258,6 +298,15 @@ class Entry:
             program = frozen.program
         self._frozen = Frozen(count, cells, versions, arrays, program)
         return program
+
+
+def _overlapping(tensors: Sequence[Tensor]) -> bool:
+    arrays = [t._data for t in tensors]
+    return any(
+        type(a) is type(b) and array_module(a).may_share_memory(a, b)
+        for i, a in enumerate(arrays)
+        for b in arrays[:i]
+    )
 
 
 @dataclass

@@ -12,13 +12,16 @@ gone through in that order on every call, before the graph runs:
 
 A :class:`Slot` is state found by looking it up instead of by holding a tensor: a leaf's gradient,
 an entry of an optimizer's state. Other tensors may be there at every call.
+
+Many of these come out the same at every call, since nobody changed anything: then they are *steady*
+(:mod:`.settled`), as far as every change of what they depend on is noted in ``_changes``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -29,19 +32,32 @@ from ..autograd.tape import Leaf
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
+    from .settled import Settled
+
+# Whether a change of optimizers or tensors is noted whenever something comes out another way.
+Steady: TypeAlias = "Callable[[], bool]"
 
 
-@dataclass(slots=True)
+def never() -> bool:
+    """What says that something is not steady."""
+    return False
+
+
 class Call:
     """One call on its way: its tensor arguments, numbers read so far, and how to take it back.
 
     `entries` are those found so far: looking them up takes longer than most other things here.
+    `settled` is what calls have found so far that have settled, if nothing is another way now.
     """
 
-    arguments: Sequence[Tensor]
-    numbers: dict[str, Tensor] = field(default_factory=dict)
-    undo: list[Callable[[], None]] = field(default_factory=list)
-    entries: dict[EntrySlot, Tensor] = field(default_factory=dict)
+    __slots__ = ("arguments", "entries", "numbers", "settled", "undo")
+
+    def __init__(self, arguments: Sequence[Tensor]) -> None:
+        self.arguments = arguments
+        self.numbers: dict[str, Tensor] = {}
+        self.undo: list[Callable[[], None]] = []
+        self.entries: dict[EntrySlot, Tensor] = {}
+        self.settled: Settled | None = None
 
     def resolve(self, read: Any) -> Any:
         """The tensor that a param is read from in this call."""
@@ -61,6 +77,7 @@ class Number:
 
     name: str
     read: Callable[[], Any]
+    steady: Steady = never
 
     def run(self, call: Call) -> bool:
         """Read the number."""
@@ -70,10 +87,14 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """`act` changes Python data; `save`, called just before, returns how to undo it."""
+    """`act` changes Python data; `save`, called just before, returns how to undo it.
+
+    It is steady if, once made, making it again changes nothing.
+    """
 
     act: Callable[[], Any]
     save: Callable[[], Callable[[], None]]
+    steady: Steady = never
 
     def run(self, call: Call) -> bool:
         """Act, so that it can be undone."""
@@ -89,6 +110,7 @@ class Guarded:
     what: str
     read: Callable[[], Any]
     expected: Any
+    steady: Steady = never
 
     def run(self, call: Call) -> bool:
         """Whether the value is the expected one still."""
@@ -108,6 +130,7 @@ class Slot:
 
     proxy: Tensor | None = None
     value: Value | None = None
+    steady: Steady = staticmethod(never)
 
     def read(self, call: Call) -> Tensor | None:
         """What is there now."""
@@ -130,11 +153,15 @@ class Slot:
 
 
 class GradSlot(Slot):
-    """The gradient kept in a leaf: of the tensor argument numbered `argument`, or a fixed leaf."""
+    """The gradient kept in a leaf: of the tensor argument numbered `argument`, or a fixed leaf.
 
-    def __init__(self, leaf: Leaf, argument: int | None = None) -> None:
+    `owner` is the name of its tensor, where that has one.
+    """
+
+    def __init__(self, leaf: Leaf, argument: int | None, owner: str | None) -> None:
         self.leaf = leaf
         self.argument = argument
+        self.owner = owner
         self.before = leaf.grad  # while tracing
 
     def _leaf(self, call: Call) -> Leaf:
@@ -172,7 +199,10 @@ class GradSlot(Slot):
 class EntrySlot(Slot):
     """Entry `name` of the state of `key`; `fresh` makes what it starts from."""
 
-    def __init__(self, state: Callable[[], Any], key: Any, name: str, fresh: Any) -> None:
+    def __init__(
+        self, state: Callable[[], Any], key: Any, name: str, fresh: Any, steady: Steady = never
+    ) -> None:
+        self.steady = steady
         self._state = state
         self._key = key
         self._name = name

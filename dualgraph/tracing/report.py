@@ -160,7 +160,7 @@ def _output(graph: Graph, index: int) -> str:
 
 
 def _gradient(slot: GradSlot) -> str:
-    return slot.value.name.removesuffix(".grad") if slot.value is not None else "a leaf"
+    return slot.owner or "a leaf"
 
 
 def _nodes(graph: Graph) -> str:

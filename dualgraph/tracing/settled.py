@@ -1,0 +1,105 @@
+"""What a call found, kept for the calls after it while nothing of that is another way.
+
+A training step reads hundreds of things that hardly ever change: which tensors an optimizer keeps
+for which parameter, its options, the arrays of the parameters. Whoever changes one of them notes it
+(``_changes``). So a call that comes without such a note takes what the call before it found, and
+looks only at what may change quietly: gradients, and which parameters an optimizer has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .. import _changes
+from .._tensor import Tensor
+from ..autograd.tape import Leaf
+from .replay import Call, Effect, GradSlot, Number, Slot
+
+if TYPE_CHECKING:
+    from .program import Program
+
+
+class Settled:
+    """What calls find as long as there is no note of a change.
+
+    `slots` and `steps` are those to be looked at, or made, at every call all the same; `bare` are
+    leaves that must have no gradient.
+    """
+
+    def __init__(
+        self, call: Call, slots: Sequence[Slot], steps: Sequence[Any], at: tuple[int, int]
+    ) -> None:
+        """As `call` found it, when the counts of changes were `at`."""
+        self.at = at
+        self.of_optimizers = bool(slots or steps)
+        changing = [slot for slot in slots if not (slot.steady() and slot in call.entries)]
+        self.slots = [s for s in changing if not _is_bare(s)]
+        self.bare: list[Leaf] = [s.leaf for s in changing if type(s) is GradSlot and _is_bare(s)]
+        steady = {id(step) for step in steps if step.steady()}
+        # What an effect may have changed is read again.
+        moved = next(
+            (i for i, s in enumerate(steps) if type(s) is Effect and id(s) not in steady),
+            len(steps),
+        )
+        self.steps = [s for i, s in enumerate(steps) if i >= moved or id(s) not in steady]
+        again = {s.name for s in self.steps if type(s) is Number}
+        self.numbers = {name: t for name, t in call.numbers.items() if name not in again}
+        self.entries = {slot: t for slot, t in call.entries.items() if slot.steady()}
+        self._arrays: tuple[Program, list[Any], list[tuple[int, Any]]] | None = None
+        self._owners: set[int] | None = None
+
+    @staticmethod
+    def now() -> tuple[int, int]:
+        """The counts of changes."""
+        return _changes.optimizers.count, _changes.tensors.count
+
+    def holds(self) -> bool:
+        """Whether there was no change since."""
+        optimizers, tensors = self.at
+        return _changes.tensors.count == tensors and (
+            _changes.optimizers.count == optimizers or not self.of_optimizers
+        )
+
+    def arrays(self, program: Program, call: Call) -> list[Any]:
+        """The arrays of the params of `program`, in a list of the caller's own."""
+        found = self._arrays
+        if found is None or found[0] is not program:
+            moving = [(i, r) for i, r in enumerate(program.params) if not self._is_kept(r)]
+            arrays = [call.resolve(r)._data for r in program.params]
+            self._arrays = program, arrays, moving
+            return arrays.copy()
+        arrays = found[1].copy()
+        for i, read in found[2]:
+            arrays[i] = call.resolve(read)._data
+        return arrays
+
+    def _is_kept(self, read: Any) -> bool:
+        return isinstance(read, Tensor) or read in self.numbers or read in self.entries
+
+    def apart(self, arguments: Iterable[Tensor], state: Iterable[Any]) -> bool:
+        """Whether it is certain that no argument shares memory with another, or with `state`."""
+        met = self._owners
+        if met is None:
+            owners = [_owner(t._data) for t in state if isinstance(t, Tensor)]
+            met = self._owners = {id(a) for a in owners}
+        found: list[Any] = []
+        for t in arguments:
+            data = t._data
+            owner = data if data.base is None else _owner(data)
+            if owner.base is not None or id(owner) in met or any(a is owner for a in found):
+                return False
+            found.append(owner)
+        return True
+
+
+def _is_bare(slot: Slot) -> bool:
+    """Whether it is of a fixed leaf, which had no gradient when it was traced."""
+    return type(slot) is GradSlot and slot.argument is None and slot.value is None
+
+
+def _owner(a: Any) -> Any:
+    """The array whose memory `a` shows; it has a base itself if that memory is no array's."""
+    while hasattr(a.base, "nbytes") and hasattr(a.base, "base"):
+        a = a.base
+    return a
