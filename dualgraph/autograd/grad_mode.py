@@ -85,14 +85,15 @@ class no_grad(_GradMode):
     """Nothing inside is recorded: ``with dg.no_grad(): ...`` or ``@dg.no_grad()``."""
 
     def __new__(cls, function: Any = None) -> Any:
-        made = super().__new__(cls)
+        made = object.__new__(cls)
         if function is None:
             return made
         _GradMode.__init__(made, False)
         return made(function)
 
     def __init__(self, function: Any = None) -> None:
-        super().__init__(False)
+        self._mode = False
+        self._saved = []
 
 
 class enable_grad(_GradMode):

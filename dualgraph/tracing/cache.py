@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .._tensor import Tensor
+from .arguments import Accepts, acceptance
 from .checks import Guards
 from .entry import Entry
 from .replay import Call
@@ -30,6 +31,27 @@ class Cached:
     fallback: str = ""
     hits: int = 0
     seconds: float = 0.0
+    learned: bool = False
+    accepts: Accepts | None = None
+
+    def learn(self, args: Sequence[Any]) -> None:
+        """Prepare `again` for calls like the one with these arguments, without keywords."""
+        if not self.learned:
+            self.learned = True
+            self.accepts = acceptance(args) if self.pattern.is_fixed else None
+
+    def again(self, args: Sequence[Any]) -> Call | None:
+        """A call begun, if it is one like those before, which is found out quickly."""
+        accepts, entry = self.accepts, self.entry
+        if accepts is None or entry is None:
+            return None
+        tensors = accepts(args)
+        if tensors is None or not self.guards.hold():
+            return None
+        call = entry.begin(tensors)
+        if call is not None:
+            self.hits += 1
+        return call
 
     def begin(self, values: Hashable, shapes: Shapes, tensors: list[Tensor]) -> Call | bool:
         """A call begun, if this is for a call with these arguments; True if it runs eagerly."""

@@ -95,11 +95,17 @@ class CompiledFunction:
         self._mode = Mode.of(options["numerics"], options["execution"])
         self._form = CallForm()
         self._kinds: dict[Hashable, Kind] = {}
+        self._last: Cached | None = None  # what fitted the last call
         self._warned: set[Any] = set()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if captures.current is not None:  # being captured itself: inline
             return self._function(*args, **kwargs)
+        last = self._last
+        if last is not None and not kwargs:
+            again = last.again(args)
+            if again is not None:
+                return self._run(last.entry, again, args, kwargs)  # type: ignore[arg-type]
         if kwargs:
             ordered = self._form.ordered(target_of(self._function), args, kwargs)
             if ordered is None:
@@ -118,6 +124,12 @@ class CompiledFunction:
         if entry is None or call is True:
             return self._function(*args, **kwargs)
         assert isinstance(call, Call)
+        if not kwargs:
+            cached.learn(args)
+            self._last = cached
+        return self._run(entry, call, args, kwargs)
+
+    def _run(self, entry: Entry, call: Call, args: Any, kwargs: Any) -> Any:
         if entry.effects and entry.entangled(call):  # left to eager code
             call.roll_back()
             return self._function(*args, **kwargs)

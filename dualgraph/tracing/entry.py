@@ -54,6 +54,7 @@ class Entry:
             v.name: r for v, r in zip(params, traced.reads, strict=True)
         }
         self._symbolic = [(v.name, v.type) for v in traced.graph.inputs]
+        self._written = [holder for holder, _, _ in traced.writes]
         self._settled: Settled | None = None
         self._frozen: Frozen | None = None
         self._open: Program | None = None
@@ -221,7 +222,9 @@ class Entry:
             return False
         if self._is_recorded or symbolic.open_graphs:
             return False
-        return all(resolved(h, call)._base is None for h, _, _ in self.traced.writes)
+        if call.settled is None:
+            return all(resolved(h, call)._base is None for h in self._written)
+        return call.settled.owns_memory(call, self._written)
 
     def _node(
         self, taped: Taped, plan: Plan | None, call: Call, results: list[Any]
@@ -277,14 +280,14 @@ class Entry:
             _changes.tensors.count,
             _changes.memory.count,
         )
-        if known and frozen.versions == [cell[0] for cell in frozen.cells]:  # type: ignore[union-attr]
+        if known and frozen.cells == frozen.versions:  # type: ignore[union-attr]
             return frozen.program  # type: ignore[union-attr]
         count = _changes.tensors.count, _changes.memory.count
         reads: Any = self.traced.reads
         cells = [t._ver for t in reads]
         if any(len(cell) > 1 for cell in cells):
             return self._unfrozen()
-        versions, arrays = [cell[0] for cell in cells], [t._data for t in reads]
+        versions, arrays = [cell.copy() for cell in cells], [t._data for t in reads]
         if (
             frozen is None
             or frozen.versions != versions
@@ -318,6 +321,6 @@ class Frozen:
 
     count: tuple[int, int]
     cells: list[list[int]]
-    versions: list[int]
+    versions: list[list[int]]
     arrays: list[Any]
     program: Program

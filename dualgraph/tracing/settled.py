@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from .. import _changes
 from .._tensor import Tensor
 from ..autograd.tape import Leaf
+from .compiled_node import resolved
 from .replay import Call, Effect, GradSlot, Number, Slot
 
 if TYPE_CHECKING:
     from .program import Program
+    from .trace import Holder
 
 
 class Settled:
@@ -48,6 +50,7 @@ class Settled:
         self.entries = {slot: t for slot, t in call.entries.items() if slot.steady()}
         self._arrays: tuple[Program, list[Any], list[tuple[int, Any]]] | None = None
         self._owners: set[int] | None = None
+        self._owned: tuple[bool, list[Holder]] | None = None
 
     @staticmethod
     def now() -> tuple[int, int]:
@@ -83,14 +86,25 @@ class Settled:
         if met is None:
             owners = [_owner(t._data) for t in state if isinstance(t, Tensor)]
             met = self._owners = {id(a) for a in owners}
-        found: list[Any] = []
+        found: set[int] = set()
         for t in arguments:
-            data = t._data
-            owner = data if data.base is None else _owner(data)
-            if owner.base is not None or id(owner) in met or any(a is owner for a in found):
+            owner = t._data
+            if owner.base is not None:
+                owner = _owner(owner)
+            key = id(owner)
+            if owner.base is not None or key in met or key in found:
                 return False
-            found.append(owner)
+            found.add(key)
         return True
+
+    def owns_memory(self, call: Call, holders: Iterable[Holder]) -> bool:
+        """Whether what these hold are tensors with memory of their own, no views."""
+        if self._owned is None:
+            fixed = [h for h in holders if isinstance(h, Tensor)]
+            moving: list[Holder] = [h for h in holders if not isinstance(h, Tensor)]
+            self._owned = all(t._base is None for t in fixed), moving
+        own, others = self._owned
+        return own and all(resolved(h, call)._base is None for h in others)
 
 
 def _is_bare(slot: Slot) -> bool:
