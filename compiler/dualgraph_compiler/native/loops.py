@@ -249,16 +249,25 @@ class Tasks:
 
     axes: tuple[Axis, ...]
     body: tuple[Stmt, ...]
-    block: int = 0
+    block: DimLike = 0
+
+    @property
+    def counter(self) -> Axis:
+        """The counter of the last axis; of its blocks, if it is taken in blocks."""
+        last = self.axes[-1]
+        if self.block == 0:
+            return last
+        return Axis(_BLOCKS + last.number, (last.extent + (self.block - 1)) // self.block)
 
     @property
     def number(self) -> DimLike:
         """How many parts there are."""
-        extents = [a.extent for a in self.axes]
-        if self.block:
-            extents[-1] = (extents[-1] + (self.block - 1)) // self.block
-        return product(tuple(extents))
+        if not self.axes:
+            return 1
+        return product(tuple(a.extent for a in (*self.axes[:-1], self.counter)))
 
+
+_BLOCKS = 1000  # the number of the first counter of blocks
 
 Stmt: TypeAlias = Let | Store | Declare | Update | Assign | Finish | Loop | When | Tasks
 

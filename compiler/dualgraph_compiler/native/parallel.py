@@ -1,20 +1,25 @@
-"""Which loops of a kernel are shared among threads, and what a kernel costs.
+"""How a kernel is shared among threads, and what it costs.
 
-The outermost loops become a range of *tasks*: as many of them as it takes to have a good number of
-tasks, the last one taken in blocks if it is the loop whose steps are vectors. How tasks are given
-to threads is the runtime's affair; since no task reads what another writes, results do not depend
-on it.
+A kernel becomes *phases*, one after the other. The last statement of a phase may be `Tasks`: the
+outermost loops, as many of them as it takes to have a good number of tasks, the last one taken in
+blocks if it is the loop whose steps are vectors. How tasks are given to threads is the runtime's
+affair; since no task reads what another writes, results do not depend on it. See `chunks` for
+kernels that have little but a long fold.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from ..dims import DimLike, bounds
+from .chunks import Chunks
 from .loops import (
     Assign,
+    Buffer,
     Call,
     Const,
+    Declare,
     Expr,
     Kernel,
     Let,
@@ -30,19 +35,68 @@ from .lower.pointwise import is_costly
 
 WORTH = 5_000_000  # picoseconds: work that costs less is never shared
 _ENOUGH = 64  # tasks: with so many no thread waits long for another
+_FEW = 8  # tasks of a kernel whose folds are better taken in chunks
 _WORK = 4_000_000  # picoseconds that a task should take where it is part of a loop of vectors
 _SHORTEST, _LONGEST = 64, 4096  # steps of such a part; multiples of all numbers of lanes
 
 
-def split(kernel: Kernel, lanes: int) -> Kernel:
-    """The kernel with its outermost loops as tasks; as it is, where that cannot or need not be."""
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """The statements of each phase, and memory: `shared` by all threads, and of each its `own`."""
+
+    bodies: tuple[tuple[Stmt, ...], ...]
+    shared: tuple[Buffer, ...]
+    own: tuple[Buffer, ...]
+
+
+def split(kernel: Kernel, lanes: int) -> Phases:
+    """The kernel in phases that can be shared; as it is, where that cannot or need not be."""
     total = cost(kernel.body, lanes)
+    whole = Phases((kernel.body,), (), kernel.scratch)
     if isinstance(total, int) and total < WORTH:
-        return kernel
-    if not all(isinstance(s, Loop) for s in kernel.body):
-        return kernel
-    body = [_tasks(s, lanes) for s in kernel.body if isinstance(s, Loop)]
-    return replace(kernel, body=tuple(body))
+        return whole
+    lets = tuple(takewhile(lambda s: isinstance(s, Let), kernel.body))
+    rest = kernel.body[len(lets) :]
+    parts = [_tasks(s, lanes) for s in rest if isinstance(s, Loop)]
+    if len(parts) < len(rest) or all(_is_few(p.number) for p in parts):
+        found = _in_chunks(kernel, rest) if _is_worth_chunks(total) else None
+        if found is not None:
+            return found
+    if len(parts) < len(rest):
+        return whole
+    return Phases(tuple((*lets, p) for p in parts), (), kernel.scratch)
+
+
+def _is_few(tasks: DimLike) -> bool:
+    return isinstance(tasks, int) and tasks < _FEW
+
+
+def _is_worth_chunks(total: DimLike) -> bool:
+    return not isinstance(total, int) or total >= 2 * WORTH
+
+
+def _in_chunks(kernel: Kernel, body: tuple[Stmt, ...]) -> Phases | None:
+    """Phases over chunks of what is folded; None where there is little to fold."""
+    lets = kernel.body[: len(kernel.body) - len(body)]
+    outer: list[Loop] = []
+    while len(body) == 1 and isinstance(body[0], Loop) and not body[0].block:
+        outer.append(body[0])
+        body = body[0].body
+    if not any(isinstance(s, Declare) for s in body) or not _is_plain(body):
+        return None
+    if outer and kernel.scratch:  # rows that each step of the outer loops fills anew
+        return None
+    found = Chunks(lets, outer, body)
+    return Phases(tuple(found.phases), (*kernel.scratch, *found.partials), ())
+
+
+def _is_plain(body: tuple[Stmt, ...]) -> bool:
+    """Whether steps may be taken in any order, and accumulators do nothing but fold."""
+    return all(
+        not isinstance(s, Assign | When)
+        and (not isinstance(s, Loop) or (not s.serial and _is_plain(s.body)))
+        for s in body
+    )
 
 
 def _tasks(loop: Loop, lanes: int) -> Tasks:

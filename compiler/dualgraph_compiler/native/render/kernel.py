@@ -9,6 +9,7 @@ from ...dtypes import DType, bool_
 from ..index import Axis, Index
 from ..loops import (
     Assign,
+    Buffer,
     Call,
     Checked,
     Declare,
@@ -47,8 +48,7 @@ class KernelText:
         self.prelude = prelude
         self.sizes = Sizes(symbols)
         self.scope = Scope(prelude, self.sizes)
-        buffers = [*kernel.reads, *kernel.writes, *kernel.scratch]
-        self.scope.buffers = {id(b): f"b{i}" for i, b in enumerate(buffers)}
+        self._name_buffers(kernel.scratch)
         divides = any(isinstance(e, Call) and e.fn in CHECKED for e in expressions(kernel.body))
         self.one_by_one = divides
         self.checked = divides or any(isinstance(e, Checked) for e in expressions(kernel.body))
@@ -57,6 +57,11 @@ class KernelText:
         self._vector_sums: dict[str, int] = {}  # accumulators with lanes: how many groups
         self._lines: list[str] = []
         self._render()
+
+    def _name_buffers(self, own: Iterable[Buffer]) -> None:
+        """The parameters, in order: what is read, what is written, memory of its own."""
+        self._buffers = (*self.reads, *self.writes, *own)
+        self.scope.buffers = {id(b): f"b{i}" for i, b in enumerate(self._buffers)}
 
     def _render(self) -> None:
         self._block(self.kernel.body, [Lanes()], 1)
@@ -81,7 +86,7 @@ class KernelText:
         parameters = [
             f"{'const ' if b in self.kernel.reads else ''}{memory(b.dtype)} *restrict "
             f"{self.scope.buffers[id(b)]}"
-            for b in (*self.kernel.reads, *self.kernel.writes, *self.kernel.scratch)
+            for b in self._buffers
         ]
         parameters += [f"i64 {n}" for n in self.sizes.used if n not in counters]
         parameters += [f"i64 {n}" for n in counters]
@@ -108,7 +113,7 @@ class KernelText:
         lanes = max(2, self.prelude.vector_bytes // max(1, self._widest()))
         if all(isinstance(a.extent, int) and a.extent < min(4, lanes) for a in axes):
             return 1
-        blocks = [s.block for s in _statements(self.kernel.body) if isinstance(s, Loop | Tasks)]
+        blocks = [s.block for s in _statements(self.kernel.body) if isinstance(s, Loop)]
         return min(lanes, _MAX_GROUP, *(b for b in blocks if b))
 
     def _groups(self, loop: Loop) -> int:
@@ -147,7 +152,7 @@ class KernelText:
             elif isinstance(s, When):
                 self._when(s, groups, depth)
             elif isinstance(s, Tasks):
-                raise AssertionError("tasks are at the top of a kernel")
+                raise AssertionError("tasks are at the top of a phase")
             elif s.block:
                 self._blocks(s, groups, depth)
             elif s.lanes and self.lanes > 1:

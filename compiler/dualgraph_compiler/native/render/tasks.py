@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...dims import DimLike
-from ..loops import Buffer, Kernel, Tasks
+from ..loops import Kernel, Tasks
 from ..lower.library import Pack, Phase
 from ..parallel import cost, split
 from .expressions import Lanes
@@ -18,8 +17,6 @@ class TaskText(KernelText):
 
     def __init__(self, kernel: Kernel, prelude: Prelude, symbols: Mapping[str, int]) -> None:
         self.packs: tuple[Pack, ...] = ()
-        self.scratch: tuple[Buffer, ...] = ()
-        self.own = kernel.scratch
         self.phases: tuple[Phase, ...] = ()
         self._texts: list[list[str]] = []
         super().__init__(kernel, prelude, symbols)
@@ -32,60 +29,48 @@ class TaskText(KernelText):
         )
 
     def _render(self) -> None:
-        kernel = split(self.kernel, self.lanes)
-        if not any(isinstance(s, Tasks) for s in kernel.body):
-            self._phase(1, cost(kernel.body, self.lanes), "")
-            super()._render()
-            return
-        for number, s in enumerate(kernel.body):
-            assert isinstance(s, Tasks)
+        split_up = split(self.kernel, self.lanes)
+        self.scratch, self.own = split_up.shared, split_up.own
+        self._name_buffers((*self.scratch, *self.own))
+        for number, body in enumerate(split_up.bodies):
             suffix = f"_{number}" if number else ""
-            self._phase(s.number, cost((s,), self.lanes), suffix)
-            self._tasks(s)
-
-    def _phase(self, tasks: DimLike, cost: DimLike, suffix: str) -> None:
-        self.phases += (Phase(suffix, tasks, cost),)
-        self._lines = []
-        self._texts.append(self._lines)
+            last = body[-1] if body else None
+            tasks = last.number if isinstance(last, Tasks) else 1
+            self.phases += (Phase(suffix, tasks, cost(body, self.lanes)),)
+            self._lines = []
+            self._texts.append(self._lines)
+            if isinstance(last, Tasks):
+                self._block(body[:-1], [Lanes()], 1)
+                self._tasks(last)
+            else:
+                self._block(body, [Lanes()], 1)
 
     def _tasks(self, s: Tasks) -> None:
         """A loop over a range of tasks, whose counters go on from task to task as in a nest."""
         if not s.axes:
             self._block(s.body, [Lanes()], 1)
             return
-        if len(s.axes) == 1 and not s.block:
-            counter = s.axes[0]
-            self._line(1, f"for (i64 {counter} = first; {counter} < last; {counter}++) {{")
-            self._block(s.body, [Lanes()], 2)
-            self._line(1, "}")
-            return
-        names = [str(a) for a in s.axes]
-        extents = [a.extent for a in s.axes]
-        if s.block:
-            names[-1] = f"block{s.axes[-1].number}"
-            extents[-1] = (extents[-1] + (s.block - 1)) // s.block
-        counts = [self.sizes(e) for e in extents]
-        self._first(names, counts)
-        self._line(1, "for (i64 task = first; task < last; task++) {")
-        if s.block:
-            axis = s.axes[-1]
-            j, n = f"j{axis.number}", self.sizes(axis.extent)
-            self._line(2, f"const i64 {j} = {names[-1]} * {s.block};")
-            end = f"{j} + {s.block} < {n} ? {j} + {s.block} : {n}"
-            self._line(2, f"const i64 e{axis.number} = {end};")
+        axes = (*s.axes[:-1], s.counter)
+        if len(axes) == 1:
+            i = str(axes[0])
+            self._line(1, f"for (i64 {i} = first; {i} < last; {i}++) {{")
+        else:
+            names, counts = [str(a) for a in axes], [self.sizes(a.extent) for a in axes]
+            self._line(1, "i64 at = first;")
+            for name, count in zip(reversed(names[1:]), reversed(counts[1:]), strict=True):
+                self._line(1, f"i64 {name} = at % {count}; at /= {count};")
+            self._line(1, f"i64 {names[0]} = at;")
+            self._line(1, "for (i64 task = first; task < last; task++) {")
+        if s.block != 0:
+            number, n, block = s.axes[-1].number, self.sizes(s.axes[-1].extent), self.sizes(s.block)
+            begin, end = f"j{number}", f"e{number}"
+            self._line(2, f"const i64 {begin} = {s.counter} * {block};")
+            rest = f"{begin} + {block} < {n} ? {begin} + {block} : {n}"
+            self._line(2, f"const i64 {end} = {rest};")
         self._block(s.body, [Lanes()], 2)
-        step = f"{names[0]}++;"
-        for i in range(1, len(names)):
-            step = f"if (++{names[i]} == {counts[i]}) {{ {names[i]} = 0; {step} }}"
-        self._line(2, step)
+        if len(axes) > 1:
+            step = f"{names[0]}++;"
+            for name, count in zip(names[1:], counts[1:], strict=True):
+                step = f"if (++{name} == {count}) {{ {name} = 0; {step} }}"
+            self._line(2, step)
         self._line(1, "}")
-
-    def _first(self, names: list[str], counts: list[str]) -> None:
-        """The counters of the first task."""
-        if len(names) == 1:
-            self._line(1, f"i64 {names[0]} = first;")
-            return
-        self._line(1, "i64 at = first;")
-        for name, count in zip(reversed(names[1:]), reversed(counts[1:]), strict=True):
-            self._line(1, f"i64 {name} = at % {count}; at /= {count};")
-        self._line(1, f"i64 {names[0]} = at;")
