@@ -169,3 +169,22 @@ graph g(%a: f32[n, 3, 20, t], %b: f32[n, 1, 33, t], %c: f32[t, 50], %d: f32[3, 2
     for n, t in ((1, 1), (2, 5), (3, 40)):
         shapes = [(n, 3, 20, t), (n, 1, 33, t), (t, 50), (3, 21, 33)]
         check(graph, [rand(*s, seed=i) for i, s in enumerate(shapes)])
+
+
+def test_rows_of_a_batch_are_one_matrix() -> None:
+    """What follows is computed at the places that the rows have in the batch."""
+    graph = parse_graph("""
+graph g(%x: f32[n, t, 30], %y: f32[t, 1, 4, 30], %w: f32[30, 20], %b: f32[t, 20]):
+  %1: f32[n, t, 20] = matmul(%x, %w)
+  %2: f32[n, t, 20] = add(%1, %b)
+  %3: f32[n, t, 20] = gelu(%2, approximate='tanh')
+  %4: f32[t, 1, 4, 20] = matmul(%y, %w)
+  %5: f32[4, t, 1, 30] = permute(%y, axes=(2, 0, 1, 3))
+  %6: f32[4, t, 1, 20] = matmul(%5, %w)
+  %7: f32[4, t, 20] = reshape(%6, shape=(4, t, 20))
+  %8: f32[4, t, 20] = add(%7, %b)
+  return %3 as a, %4 as b, %8 as c
+""")
+    for n, t in ((1, 1), (3, 1), (1, 7), (4, 9)):
+        shapes = [(n, t, 30), (t, 1, 4, 30), (30, 20), (t, 20)]
+        check(graph, [rand(*s, seed=i) for i, s in enumerate(shapes)])

@@ -11,11 +11,14 @@ epilogue, goes over the block once its sums are whole; where nothing is, tiles a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ...dims import DimLike, product
+from ...dims import Shape as DimShape
 from ..fuse import Step
-from ..index import Axis, Index, flatten, of_axis
+from ..index import Axis, Index, flatten, of_axis, unflatten
 from ..loops import Buffer
 from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue, strided
@@ -47,6 +50,7 @@ class Gemm:
         self.batch = [Axis(i, d) for i, d in enumerate(out.shape[:-2])]
         self.a, self.a_steps = strided(a, self.batch, context)
         self.b, self.b_steps = strided(b, self.batch, context)
+        self.lead = self._join_rows(out.shape[:-1])
         constant = self.b.buffer_value is not None and self.b.buffer_value.is_constant
         self.fixed = constant and not self.b.at.terms
         self.dots = self._dots()
@@ -60,7 +64,7 @@ class Gemm:
         self._make_buffers(a.dtype, context.names[b])
         self.direct = len(step.nodes) == 1 and step.stores == [out]
         self.row = Axis(len(self.batch), self.m)
-        at = [of_axis(x) for x in (*self.batch, self.row)]
+        at = [*map(of_axis, self.batch), *unflatten(of_axis(self.row), self.lead)]
         self.out, self.out_at = context.buffer(out), flatten([*at, Index()], out.shape)
         self._make_epilogue(step, context, symbols)
         self.packs: tuple[Pack, ...] = (self._pack_once(),) if self.fixed else ()
@@ -68,6 +72,28 @@ class Gemm:
         self.down = (self.m + (self.block_rows - 1)) // self.block_rows
         self._body = self._driver()
         self.phases: tuple[Phase, ...] = (self._phase(),)
+
+    def _join_rows(self, lead: DimShape) -> DimShape:
+        """Make one matrix of a batch that shares B, if A's rows are evenly spaced throughout.
+
+        Gives the axes of the result that its rows count.
+        """
+        axes = [*self.batch, Axis(len(self.batch), self.m)]
+        steps = [*(self.a.at.stride(a) for a in self.batch), self.a_steps[0]]
+        real = [(a.extent, step) for a, step in zip(axes, steps, strict=True) if a.extent != 1]
+        even = all(
+            step is not None and after is not None and step == after * extent
+            for (_, step), (extent, after) in itertools.pairwise(real)
+        )
+        if not even or self.b.at.axes():
+            return lead[-1:]
+        self.m = product(lead)
+        step = real[-1][1] if real else 0
+        self.a_steps = (0 if step is None else step, self.a_steps[1])
+        begin = self.a.at.substitute({a: Index() for a in self.batch})
+        self.a = replace(self.a, at=begin)
+        self.batch = []
+        return lead
 
     def _dots(self) -> tuple[int, int] | None:
         """Rows and columns of a tile of dot products, where those are the better way.
@@ -121,7 +147,7 @@ class Gemm:
         self.sums = Buffer(float32, self.block_rows * self.block_columns, "a block of sums")
 
     def _make_epilogue(self, step: Step, context: Context, symbols: Mapping[str, int]) -> None:
-        self.epilogue = Epilogue(step, context, self.sums, self.block_columns, self.batch)
+        self.epilogue = _Block(step, context, self)
         self.inner = KernelText(
             self.epilogue.kernel, self.prelude, {**symbols, "rows": -1, "columns": -2}
         )
@@ -386,6 +412,21 @@ class Gemm:
         call += f"{s(self.k)}, {s(self.n)}, to)"
         text = f"static void {name}(const f32 *from, f32 *to) {{ {call}; }}"
         return Pack(self.prelude.once(name, text), self.b.buffer, self.packed)
+
+
+class _Block(Epilogue):
+    """What is done with a block of sums; its rows may count several axes of the result."""
+
+    def __init__(self, step: Step, context: Context, gemm: Gemm) -> None:
+        self._gemm = gemm
+        super().__init__(step, context, gemm.sums, gemm.block_columns, gemm.batch)
+
+    def _first_axes(self, step: Step, lead: int) -> tuple[Axis, ...]:
+        return self._gemm.row, Axis(lead + 1, self._gemm.n)
+
+    def _coordinates(self, row: Index, column: Index) -> list[Index]:
+        gemm = self._gemm
+        return [*map(of_axis, gemm.batch), *unflatten(row, gemm.lead), column]
 
 
 def _round_up(n: DimLike, to: int) -> DimLike:
