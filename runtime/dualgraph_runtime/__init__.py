@@ -8,9 +8,10 @@ session.run(None, {"x": array})
 from dualgraph_compiler.errors import DeviceError, DualGraphError, FeedError, OnnxError
 
 from .device import CPU, Device, device_of, to_device
+from .model import ModelMetadata, NodeArg
 from .options import GraphOptimizationLevel, SessionOptions
 from .providers import get_all_providers, get_available_providers, get_device
-from .session import InferenceSession, ModelMetadata, NodeArg
+from .session import InferenceSession
 
 __all__ = [
     "CPU",

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from dualgraph_compiler.errors import DeviceError
-from dualgraph_compiler.kernels.postponed import raise_failed
 
 INSTALL_HINT = (
     "install it with `pip install 'dualgraph[cuda12]'` or `'dualgraph[cuda13]'`, whichever the "
@@ -96,7 +95,7 @@ class Device:
         if self.type == "cuda":
             with self.active():
                 self.xp.cuda.get_current_stream().synchronize()
-            raise_failed()
+            _raise_failed()
 
     def active(self) -> AbstractContextManager[Any]:
         """A context in which new arrays of `xp` go to this device."""
@@ -143,12 +142,19 @@ def to_device(array: Any, device: Device | str) -> Any:
         if source.type == "cpu":
             return array
         on_host = array.get()
-        raise_failed()
+        _raise_failed()
         return on_host
     if source.type == "cuda" and source.index == (device.index or 0):
         return array
     with device.active():
         return device.xp.asarray(array)
+
+
+def _raise_failed() -> None:
+    """Raise for an index out of range that a GPU was given earlier."""
+    from dualgraph_compiler.kernels.postponed import raise_failed
+
+    raise_failed()
 
 
 @contextlib.contextmanager

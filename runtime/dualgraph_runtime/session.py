@@ -3,54 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph_compiler.dims import Dim, DimLike
-from dualgraph_compiler.dtypes import BY_NUMPY, DType
+from dualgraph_compiler.dims import DimLike
+from dualgraph_compiler.dtypes import BY_NUMPY
 from dualgraph_compiler.errors import FeedError
-from dualgraph_compiler.graph import Graph, Interpreter, Value
-from dualgraph_compiler.onnx import ModelFile, export_graph, import_model, load_model, save_model
 from dualgraph_compiler.types import TensorType
 
 from .device import to_device
+from .model import ModelMetadata, NodeArg, describe
 from .options import GraphOptimizationLevel, SessionOptions
 from .providers import Provider, choose_device
+from .reuse import Compiled, External, Identity, compile_model, find, identify
 
 if TYPE_CHECKING:
-    import onnx
-
+    from dualgraph_compiler.graph import Graph, Interpreter
+    from dualgraph_compiler.onnx import ModelFile
     from dualgraph_compiler.onnx.load import ModelSource
 
     from .native import Background, Executable
-
-# Where ONNX Runtime's names of element types differ from ours.
-_TYPE_NAMES = {"float32": "float", "float64": "double"}
-
-
-@dataclass(frozen=True, slots=True)
-class NodeArg:
-    """An input or output: `type` as in ``tensor(float)``; a size is an int, a name or None."""
-
-    name: str
-    type: str
-    shape: list[int | str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelMetadata:
-    """What a model file says about itself."""
-
-    producer_name: str
-    graph_name: str
-    domain: str
-    description: str
-    graph_description: str
-    version: int
-    custom_metadata_map: dict[str, str]
 
 
 class InferenceSession:
@@ -76,38 +50,37 @@ class InferenceSession:
     ) -> None:
         self._options = sess_options or SessionOptions()
         self._providers, self._device = choose_device(providers, provider_options)
-        file = load_model(path_or_bytes)
-        graph = import_model(file, input_shapes=_fixed_shapes(file, self._options.free_dimensions))
-        self._inputs = _describe(
-            file.proto.graph.input, graph.inputs, [v.name for v in graph.inputs]
-        )
-        self._outputs = _describe(file.proto.graph.output, graph.outputs, graph.output_names)
-        self._meta = _metadata(file.proto)
-        self._types = {v.name: v.type for v in graph.inputs}
-        graph = _optimized(graph, self._options)
-        # Results that a caller could otherwise use to change a constant, or that are an input.
-        self._shared = [v.node is None for v in graph.outputs]
-        self._native: Background[Executable] | None = None
-        self._runner = self._made_ready(graph)
-
-    def _made_ready(self, graph: Graph) -> Interpreter | Executable:
-        """The graph compiled, where that is asked for and possible, else its interpreter."""
+        self._native: Background[Compiled] | None = None
         self._why = self._why_interpreted()
-        if not self._why:
-            from .native import Background, compile_graph
+        identity = None if self._why else identify(path_or_bytes, self._options)
+        self._compiled = None if identity is None else find(identity)
+        self._interpreter: Interpreter | None = None
+        if self._compiled is not None:
+            self._model = self._compiled.model
+        else:
+            self._prepare(path_or_bytes, identity)
 
-            what = f"graph {graph.name!r}"
+    def _prepare(self, source: ModelSource, identity: Identity | None) -> None:
+        """Import and optimise the model, and have it compiled or interpreted."""
+        from dualgraph_compiler.graph import Interpreter
+        from dualgraph_compiler.onnx import import_model, load_model
+
+        file = load_model(source)
+        graph = import_model(file, input_shapes=_fixed_shapes(file, self._options.free_dimensions))
+        self._model = describe(file.proto, graph)
+        graph = _optimized(graph, self._options)
+        if not self._why:
+            from .native import Background
+
             threads = self._options.intra_op_num_threads
-            build = partial(compile_graph, graph, num_threads=threads)
-            self._native = Background(build, what, after=1)
-            if self._options.execution == "native":
-                compiled = self._native.wait()
-                if compiled is not None:
-                    return compiled
-            else:
+            make = partial(compile_model, graph, self._model, identity, External(file), threads)
+            self._native = Background(make, f"graph {graph.name!r}", after=1)
+            if self._options.execution == "auto":
                 self._native.begin()
+            elif self._native.wait() is not None:
+                return
         with self._device.active():
-            return Interpreter(graph, self._device.xp)
+            self._interpreter = Interpreter(graph, self._device.xp)
 
     def _why_interpreted(self) -> str:
         """Why no compiled form is wanted; empty if one is."""
@@ -120,15 +93,22 @@ class InferenceSession:
             return "the option `graph_optimization_level` asks for the very bits of each operation"
         return ""
 
-    def _settle(self) -> Interpreter | Executable:
-        """What runs from now on: compiled code as soon as it is there."""
+    def _runner(self) -> Executable | Interpreter:
+        """What runs now: compiled code as soon as it is there."""
         native = self._native
         if native is not None and native.done:
             if native.ready is not None:
-                self._runner = native.ready
+                self._compiled = native.ready
+                self._interpreter = None  # and the weights as it has them
             self._why = native.why
             self._native = None
-        return self._runner
+        # Another thread may be here, too: whatever is there will do, and one of the two is.
+        compiled, interpreter = self._compiled, self._interpreter
+        if compiled is None and interpreter is None:
+            compiled = self._compiled
+        runner = interpreter if compiled is None else compiled.executable
+        assert runner is not None
+        return runner
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for compiled code, `timeout` seconds at most; whether runs are compiled from now on.
@@ -139,17 +119,26 @@ class InferenceSession:
         native = self._native
         if native is not None:
             native.wait(timeout)
-        return not isinstance(self._settle(), Interpreter)
+        self._runner()
+        return self._compiled is not None
+
+    def trim(self) -> None:
+        """Give back the memory that runs keep for intermediate values; the next asks for it anew.
+
+        Memory that a run in another thread is using goes back when that run has ended.
+        """
+        runner = self._runner()
+        runner.trim()
 
     # -- looking ----------------------------------------------------------------------------------
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs a run needs, in the model's order."""
-        return list(self._inputs)
+        return list(self._model.inputs)
 
     def get_outputs(self) -> list[NodeArg]:
         """The outputs, in the model's order."""
-        return list(self._outputs)
+        return list(self._model.outputs)
 
     def get_overridable_initializers(self) -> list[NodeArg]:
         """Initializers that a feed may replace: none; they are constants here."""
@@ -157,7 +146,7 @@ class InferenceSession:
 
     def get_modelmeta(self) -> ModelMetadata:
         """What the model file says about itself."""
-        return self._meta
+        return self._model.meta
 
     def get_providers(self) -> list[str]:
         """The providers asked for; the first is the one that runs."""
@@ -165,11 +154,11 @@ class InferenceSession:
 
     def report(self) -> str:
         """How the model runs: which nodes form which kernel, which are interpreted, and why."""
-        runner = self._settle()
-        if isinstance(runner, Interpreter):
-            native = self._native
-            return f"interpreted node by node: {native.why if native is not None else self._why}"
-        return runner.report()
+        self._runner()
+        if self._compiled is not None:
+            return self._compiled.executable.report()
+        native = self._native
+        return f"interpreted node by node: {native.why if native is not None else self._why}"
 
     def get_session_options(self) -> SessionOptions:
         """The options the session was made with."""
@@ -196,17 +185,16 @@ class InferenceSession:
         wanted = self._positions(output_names)
         arrays = self._feeds(input_feed)
         if self._device.type == "cpu":
-            runner = self._runner if self._native is None else self._settle()
-            results = runner.run(arrays)
+            results = self._runner().run(arrays)
         else:
             with self._device.active():
-                results = self._runner.run([to_device(a, self._device) for a in arrays])
-        return [_own(results[i], self._shared[i]) for i in wanted]
+                results = self._runner().run([to_device(a, self._device) for a in arrays])
+        return [_own(results[i], self._model.shared[i]) for i in wanted]
 
     def _positions(self, names: Sequence[str] | None) -> Sequence[int]:
         if not names:
-            return range(len(self._outputs))
-        known = {o.name: i for i, o in enumerate(self._outputs)}
+            return range(len(self._model.outputs))
+        known = {o.name: i for i, o in enumerate(self._model.outputs)}
         unknown = [n for n in names if n not in known]
         if unknown:
             raise FeedError(f"no output {_listed(unknown)}; the outputs are {_listed(known)}")
@@ -215,13 +203,13 @@ class InferenceSession:
     def _feeds(self, feed: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
         if not isinstance(feed, Mapping):
             raise FeedError(f"expected a dict of inputs by name, got {type(feed).__name__}")
-        missing = [n for n in self._types if n not in feed]
-        unknown = [n for n in feed if n not in self._types]
+        missing = [n for n in self._model.types if n not in feed]
+        unknown = [n for n in feed if n not in self._model.types]
         if missing or unknown:
             wrong = [f"missing input {_listed(missing)}"] if missing else []
             wrong += [f"unknown input {_listed(unknown)}"] if unknown else []
-            raise FeedError(f"{' and '.join(wrong)}; the inputs are {_listed(self._types)}")
-        return [_as_array(n, feed[n], t) for n, t in self._types.items()]
+            raise FeedError(f"{' and '.join(wrong)}; the inputs are {_listed(self._model.types)}")
+        return [_as_array(n, feed[n], t) for n, t in self._model.types.items()]
 
 
 def _listed(names: Any) -> str:
@@ -278,49 +266,7 @@ def _optimized(graph: Graph, options: SessionOptions) -> Graph:
         exact = level == GraphOptimizationLevel.ORT_ENABLE_BASIC
         graph = optimize(graph, numerics="strict" if exact else "standard")
     if options.optimized_model_filepath:
+        from dualgraph_compiler.onnx import export_graph, save_model
+
         save_model(export_graph(graph), options.optimized_model_filepath)
     return graph
-
-
-def _describe(
-    infos: Sequence[onnx.ValueInfoProto], values: Sequence[Value], names: Sequence[str]
-) -> list[NodeArg]:
-    """Inputs or outputs with sizes as the model declares them, else as inferred."""
-    declared = {info.name: info.type.tensor_type for info in infos}
-    described = []
-    for name, value in zip(names, values, strict=True):
-        tensor = declared[name]
-        shape: list[int | str | None] = [_size(d) for d in value.shape]
-        if tensor.HasField("shape") and len(tensor.shape.dim) == len(shape):
-            shape = [
-                _declared_size(d, size) for d, size in zip(tensor.shape.dim, shape, strict=True)
-            ]
-        described.append(NodeArg(name, type_name(value.dtype), shape))
-    return described
-
-
-def _size(dim: DimLike) -> int | str:
-    return str(dim) if isinstance(dim, Dim) else dim
-
-
-def _declared_size(dim: Any, inferred: int | str | None) -> int | str | None:
-    if isinstance(inferred, int):
-        return inferred
-    return dim.dim_param or None
-
-
-def type_name(dtype: DType) -> str:
-    """ONNX Runtime's name of a tensor type: ``tensor(float)``."""
-    return f"tensor({_TYPE_NAMES.get(dtype.name, dtype.name)})"
-
-
-def _metadata(model: onnx.ModelProto) -> ModelMetadata:
-    return ModelMetadata(
-        producer_name=model.producer_name,
-        graph_name=model.graph.name,
-        domain=model.domain,
-        description=model.doc_string,
-        graph_description=model.graph.doc_string,
-        version=model.model_version,
-        custom_metadata_map={p.key: p.value for p in model.metadata_props},
-    )

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualgraph_compiler import parse_graph
+from dualgraph_compiler import arena, parse_graph
+from dualgraph_compiler.arena import Lifetime, peak, place
 from dualgraph_compiler.errors import GraphError
 from dualgraph_compiler.graph import Interpreter, interpret
 from dualgraph_compiler.graph import planned as graph_planned
-from dualgraph_compiler.memory import arena, check_plan, plan_memory
-from dualgraph_compiler.memory.arena import Lifetime, peak, place
+from dualgraph_compiler.memory import check_plan, plan_memory
 
 from .test_random_graphs import SIZES, graphs
 

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
-from ..memory.arena import ALIGNMENT
+from ..arena import ALIGNMENT
 from ..memory.check import check_plan
 from ..memory.inplace import InPlacePlan
 from ..memory.plan import MemoryPlan, Placement, place_storages, plan_memory
@@ -294,6 +294,10 @@ class Planner:
         slots += bound.views(arena)
         done = self._poisoned(bound, slots, arena) if self.poison else _steps(bound, slots)
         return arena, done
+
+    def trim(self) -> None:
+        """Give the arena that was used last back to the system."""
+        self._held = None
 
     def _poisoned(self, bound: Bound, slots: list[Any], arena: Arena) -> int:
         """`run`, with every byte of the arena spoilt while nobody is to read it."""

@@ -5,6 +5,7 @@ can generated code. ``check.py`` derives anew, in another way, that a plan overw
 is still needed.
 """
 
+from ..graph import core as _core  # noqa: F401  isort: skip  (first: both packages need each other)
 from .check import check_plan
 from .inplace import InPlacePlan, plan_in_place
 from .plan import MemoryPlan, Placement, Storage, plan_memory

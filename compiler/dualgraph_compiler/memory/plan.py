@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..arena import Lifetime, peak, place
 from ..dims import DimLike, evaluate
 from ..graph.alias import Aliases
 from ..graph.core import Graph, Value
-from .arena import Lifetime, peak, place
 from .inplace import InPlacePlan, plan_in_place
 
 

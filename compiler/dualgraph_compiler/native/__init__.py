@@ -1,7 +1,15 @@
 """The native engine's compiler: a graph becomes one C translation unit. See docs/native.md."""
 
-from .program import ERRORS, Home, Interpreted, Program, Segment, Slot, build, why_not
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
+from .plan import ERRORS, Home, Interpreted, Program, Segment, Slot
 from .target import Target
+
+if TYPE_CHECKING:
+    from .program import build, why_not
+else:
+    __getattr__ = lazy(__name__, {"program": ("build", "why_not")})
 
 __all__ = [
     "ERRORS",

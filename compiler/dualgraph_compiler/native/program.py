@@ -1,47 +1,33 @@
-"""A graph compiled: C text, the buffers it works on, and the order of what is not C.
+"""Compiling a graph: C text, the buffers it works on, and the order of what is not C.
 
 Given the same graph, the same program comes out, byte for byte.
 """
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
-from ..dims import DimLike, Shape, product, symbols
-from ..dtypes import DType
-from ..errors import ArgumentError, DualGraphError, IndexOutOfRange
-from ..graph import Assumption, Graph, Node, Value
+from ..dims import symbols
+from ..graph import Graph, Node, Value
 from ..graph.nested import definitions
 from ..graph.text import Namer, node_text
 from ..memory.inplace import checked_pairs
-from ..ops.base import Op
 from .donation import Donations, Readers
 from .fuse import Partition, Step, StepKind, partition
 from .loops import Buffer
 from .lower import library
 from .lower.library import Pack, Phase, Routine
 from .parallel import WORTH
+from .plan import Home, Interpreted, Program, Segment, Slot
 from .prepare import prepare
 from .reading import Reading
 from .render.kernel import comment
-from .render.prelude import FIRST_INDEX_ERROR, Prelude
+from .render.prelude import Prelude
 from .render.tasks import TaskText
 from .render.types import SIZES, Sizes, memory
 from .schedule import Context, kernel_of
 from .target import Target
-
-# What a kernel's status says went wrong.
-ERRORS: dict[int, tuple[type[DualGraphError], str]] = {
-    1: (ArgumentError, "floor_div: integer division by zero"),
-    2: (ArgumentError, "trunc_div: integer division by zero"),
-    3: (ArgumentError, "remainder: integer division by zero"),
-    4: (ArgumentError, "fmod: integer division by zero"),
-}
-
 
 # How the text reaches the runtime's threads. `run` shares tasks among them and returns when all are
 # done, with 0 or with a status that is not; it may as well do everything itself.
@@ -57,110 +43,6 @@ static inline int share(const Team *team, Step step, void *const *b, const i64 *
   return team->run(team, step, b, dims, tasks, cost);
 }}
 """
-
-
-class Home(enum.Enum):
-    """Whose memory a slot is."""
-
-    INPUT = "input"
-    PARAM = "param"
-    CONSTANT = "constant"
-    OUTPUT = "output"  # made for each call, given to the caller
-    ARENA = "arena"  # shared by values whose lives do not overlap
-    HOST = "host"  # the result of an interpreted node
-    PACKED = "packed"  # a constant in another order, made when the program is loaded
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """An entry of the table of buffers: `number` counts the slots of one home.
-
-    Arena slots are alive from step `first` to step `last`. Of an `own` slot each thread has one:
-    the first at the slot's address, each following one behind it, at a multiple of 64 bytes.
-    """
-
-    home: Home
-    number: int
-    dtype: DType
-    shape: Shape
-    first: int = 0
-    last: int = 0
-    own: bool = False
-
-    @property
-    def elements(self) -> DimLike:
-        return product(self.shape)
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A function of the text: one call runs several steps."""
-
-    entry: str
-
-
-@dataclass(frozen=True, slots=True)
-class Interpreted:
-    """A node run by its op's eager kernel, on arrays over slots."""
-
-    op: Op
-    operands: tuple[tuple[int, Shape], ...]
-    results: tuple[int, ...]
-    reason: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What a runtime needs to run a graph.
-
-    `symbols` are the sizes passed to the text, in order. `outputs` gives for each output its slot
-    and shape; an output whose slot is not of home OUTPUT, or was given before, is copied from it.
-    But one in `donated` is the array that was passed as that input or param (counted on behind the
-    inputs), which the run overwrites.
-    """
-
-    text: str
-    symbols: tuple[str, ...]
-    slots: tuple[Slot, ...]
-    steps: tuple[Segment | Interpreted, ...]
-    inputs: tuple[tuple[str, Any], ...]
-    params: tuple[tuple[str, Any], ...]
-    constants: tuple[Any, ...]
-    outputs: tuple[tuple[int, Shape, DType], ...]
-    packs: str = ""  # the function that fills the packed slots; "" where there are none
-    kernels: tuple[str, ...] = ()
-    boundaries: tuple[str, ...] = field(default=())
-    assumptions: tuple[Assumption, ...] = ()
-    shares: bool = False  # whether any step may be shared among threads
-    index_errors: tuple[str, ...] = ()
-    donated: Mapping[int, int] = field(default_factory=dict)
-
-    def error(self, status: int, index: int) -> DualGraphError:
-        """What a status means; `index` is what the text says it has refused."""
-        if status in ERRORS:
-            error, message = ERRORS[status]
-            return error(message)
-        return IndexOutOfRange(
-            self.index_errors[status - FIRST_INDEX_ERROR].replace("{}", str(index), 1)
-        )
-
-    def report(self) -> str:
-        """What is fused, what is interpreted, and why."""
-        lines = [f"{len(self.kernels)} kernels"]
-        lines += [f"  {k}" for k in self.kernels]
-        interpreted = [s for s in self.steps if isinstance(s, Interpreted)]
-        if interpreted:
-            lines.append(f"{len(interpreted)} interpreted nodes")
-            lines += [f"  {s.text}: {s.reason}" for s in interpreted]
-        if self.donated:
-            names = [name for name, _ in (*self.inputs, *self.params)]
-            lines.append("written over the old value")
-            lines += [f"  {names[i]}" for i in self.donated.values()]
-        if self.boundaries:
-            lines.append("boundaries between kernels")
-            lines += [f"  {b}" for b in self.boundaries]
-        return "\n".join(lines)
 
 
 def why_not(graph: Graph) -> str | None:
@@ -375,6 +257,8 @@ class _Builder:
             if b in number:
                 continue
             home, position = self.homes.get(root, (Home.ARENA, 0))
+            if home is Home.CONSTANT and b not in last:
+                home = Home.SOURCE
             shape = shapes.get(root, root.shape) if home is Home.OUTPUT else root.shape
             number[b] = len(slots)
             slots.append(Slot(home, position, b.dtype, shape, first.get(b, 0), last.get(b, 0)))

@@ -2,7 +2,7 @@
 
     naming       unique names, symbolic sizes, source locations in doc strings
     export       graph -> model; export_sizes writes symbolic sizes as nodes
-    save, load   models on disk, with external data; load trusts nothing it reads
+    save, load   models on disk; load trusts nothing it reads, least of all paths of `external` data
     lift         brings old models to the opset that import rules are written for; legacy helps
                  with those before opset 7
     importer     model -> graph; rules for operators that are no op of ours are in `rules`
@@ -13,10 +13,25 @@
 The `onnx` package is imported by the first call that needs it, not by this one.
 """
 
-from .export import DEFAULT_OPSET, export_graph
-from .importer import import_model
-from .load import ModelFile, load_model
-from .save import save_model
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
+
+if TYPE_CHECKING:
+    from .export import DEFAULT_OPSET, export_graph
+    from .importer import import_model
+    from .load import ModelFile, load_model
+    from .save import save_model
+else:
+    __getattr__ = lazy(
+        __name__,
+        {
+            "export": ("DEFAULT_OPSET", "export_graph"),
+            "importer": ("import_model",),
+            "load": ("ModelFile", "load_model"),
+            "save": ("save_model",),
+        },
+    )
 
 __all__ = [
     "DEFAULT_OPSET",

@@ -1,7 +1,6 @@
 """Reads ONNX models from untrusted files.
 
-Nothing here trusts a length, an offset or a path that a file states. External data is read only
-from regular files inside the model's own folder.
+Nothing here trusts a length that a file states. External data is the matter of ``external.py``.
 """
 
 from __future__ import annotations
@@ -9,14 +8,14 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Mapping
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 
 from ..dtypes import BY_ONNX, DType
 from ..errors import OnnxError
+from .external import ExternalFiles
 from .save import MAX_PROTO_BYTES
 
 if TYPE_CHECKING:
@@ -32,13 +31,18 @@ class ModelFile:
     """A parsed model and where it came from.
 
     `proto` is the ONNX ModelProto, `source` names it in messages, and `folder` is where external
-    data may lie (None: nowhere).
+    data may lie (None: nowhere). Arrays of external data are mapped from their file, read-only.
     """
 
     def __init__(self, proto: onnx.ModelProto, source: str, folder: Path | None = None) -> None:
         self.proto = proto
         self.source = source
-        self.folder = folder
+        self._files = ExternalFiles(folder)
+
+    @property
+    def external(self) -> dict[str, Path]:
+        """The files beside the model's own that arrays were read from, by the model's names."""
+        return self._files.paths
 
     def array(self, tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
         """The data of a tensor of this model, from the model itself or its external file.
@@ -52,7 +56,7 @@ class ModelFile:
         if any(d < 0 for d in tensor.dims):
             raise OnnxError(f"{self.source}: tensor {tensor.name!r} has a negative size")
         if tensor.data_location == TensorProto.EXTERNAL:
-            return self._external(tensor, dtype)
+            return self._files.array(tensor, dtype, self.source)
         needed = math.prod(tensor.dims) * dtype.itemsize
         if tensor.HasField("raw_data") and len(tensor.raw_data) != needed:
             raise OnnxError(
@@ -74,66 +78,6 @@ class ModelFile:
                 f"{element_type_name(tensor.data_type)}, which is not supported"
             )
         return dtype
-
-    def _external(self, tensor: onnx.TensorProto, dtype: DType) -> np.ndarray[Any, Any]:
-        what = f"{self.source}: external data of tensor {tensor.name!r}"
-        if self.folder is None:
-            raise OnnxError(f"{what}: a model that is not read from a file cannot have any")
-        entries = {e.key: e.value for e in tensor.external_data}
-        path = _inside(self.folder, entries.get("location", ""), what)
-        count = math.prod(tensor.dims)
-        needed = count * dtype.itemsize
-        offset = _size(entries, "offset", 0, what)
-        length = _size(entries, "length", needed, what)
-        if length != needed:
-            raise OnnxError(f"{what}: shape and type need {needed} bytes, `length` is {length}")
-        # Opened once and examined open, so that what is checked is what is read.
-        with open(path, "rb") as file:
-            available = os.fstat(file.fileno()).st_size
-            if offset + needed > available:
-                raise OnnxError(
-                    f"{what}: bytes {offset} to {offset + needed} of {path.name}, which has only "
-                    f"{available}"
-                )
-            file.seek(offset)
-            data = np.fromfile(file, dtype.np.newbyteorder("<"), count)
-        if data.size != count:
-            raise OnnxError(f"{what}: {path.name} ended early")
-        return data.astype(dtype.np, copy=False).reshape(tuple(tensor.dims))
-
-
-def _size(entries: Mapping[str, str], key: str, default: int, what: str) -> int:
-    text = entries.get(key, "")
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise OnnxError(f"{what}: expected a byte count as `{key}`, got {text[:40]!r}")
-    return int(text)
-
-
-def _inside(folder: Path, location: str, what: str) -> Path:
-    """The regular file that `location` names inside `folder`.
-
-    Raises:
-        OnnxError: it is absolute, climbs out, leaves through a link, or is no regular file.
-    """
-    parts = PureWindowsPath(location)  # understands both separators and drive letters
-    if not location or "\0" in location or parts.is_absolute() or parts.drive or parts.root:
-        raise OnnxError(f"{what}: expected a relative path, got {location!r}")
-    if ".." in parts.parts:
-        raise OnnxError(f"{what}: the path {location!r} leaves the model's folder")
-    root = folder.resolve()
-    path = root.joinpath(*parts.parts)
-    try:
-        resolved = path.resolve(strict=True)
-        mode = resolved.stat().st_mode
-    except (OSError, RuntimeError) as error:
-        raise OnnxError(f"{what}: cannot open {location!r}: {error}") from error
-    if not resolved.is_relative_to(root):
-        raise OnnxError(f"{what}: {location!r} is a link that leaves the model's folder")
-    if not stat.S_ISREG(mode):
-        raise OnnxError(f"{what}: {location!r} is not a regular file")
-    return resolved
 
 
 def load_model(source: ModelSource, *, max_bytes: int = MAX_PROTO_BYTES) -> ModelFile:

@@ -81,6 +81,11 @@ class Background(Generic[T]):
         self._done.wait(timeout)
         return self.ready
 
+    def hold(self) -> None:
+        """Begin the work, which is done even if nobody holds this object, or the process ends."""
+        _held.add(self)
+        self.begin()
+
     @property
     def done(self) -> bool:
         """Whether nothing more will come."""
@@ -104,7 +109,7 @@ class Background(Generic[T]):
         try:
             self.ready = make()
             seconds = time.perf_counter() - started
-            _log.info("%s: compiled in %.2f s", self._what, seconds)
+            _log.info("%s: done in %.2f s", self._what, seconds)
             self.why = ""
         except NotCompiled as error:
             self.why = str(error)
@@ -116,6 +121,7 @@ class Background(Generic[T]):
         finally:
             self._make = None  # and with it what it was made from
             _unfinished.discard(self)
+            _held.discard(self)
             self._done.set()
 
     def _forked(self) -> None:
@@ -127,6 +133,7 @@ class Background(Generic[T]):
 
 
 _unfinished: weakref.WeakSet[Background[Any]] = weakref.WeakSet()
+_held: set[Background[Any]] = set()
 # Weak, so that what nobody holds any longer is not built.
 _waiting: deque[weakref.ref[Background[Any]]] = deque()
 _lock = threading.Lock()
@@ -148,7 +155,7 @@ def _run() -> None:
     processes.lower_compilers()
     while True:
         with _lock:
-            if not _waiting or _closing:
+            if not _waiting:
                 _thread = None
                 return
             work = _waiting.popleft()()
@@ -158,13 +165,17 @@ def _run() -> None:
 
 
 def _close() -> None:
-    """At the end of the process: compilers are stopped, and the thread that waits for them ends."""
+    """At the end of the process: compilers are stopped, only what is held is still done."""
     global _closing
-    _closing = True
+    with _lock:
+        _closing = True
+        held = [ref for ref in _waiting if ref() in _held]
+        _waiting.clear()
+        _waiting.extend(held)
     processes.stop_all()
     thread = _thread
     if thread is not None:
-        thread.join(timeout=1.0)
+        thread.join(timeout=5.0 if _held else 1.0)
 
 
 def _after_fork() -> None:

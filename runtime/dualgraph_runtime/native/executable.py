@@ -8,31 +8,26 @@ import math
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph_compiler.arena import Lifetime, place
 from dualgraph_compiler.dims import evaluate
 from dualgraph_compiler.errors import DeviceError
-from dualgraph_compiler.graph import Graph, Value, check_assumptions
-from dualgraph_compiler.graph.interpret import bind_shapes
-from dualgraph_compiler.memory.arena import Lifetime, place
-from dualgraph_compiler.native import (
-    Home,
-    Interpreted,
-    Program,
-    Segment,
-    Slot,
-    build,
-    why_not,
-)
+from dualgraph_compiler.feeds import bind_shapes
+from dualgraph_compiler.native import Home, Interpreted, Program, Segment, Slot
 
 from . import cache
 from .launcher import being_built, frame_type
+from .stored import Stored
 from .threads import default_threads, team
 from .toolchain import Compiler, find_compiler
+
+if TYPE_CHECKING:
+    from dualgraph_compiler.graph import Graph, Value
 
 _log = logging.getLogger("dualgraph")
 
@@ -60,6 +55,8 @@ def compile_graph(
         NotCompiled: there is no C compiler, or the graph as a whole has no compiled form.
         DeviceError: the compiler failed.
     """
+    from dualgraph_compiler.native import build, why_not
+
     compiler = compiler or find_compiler()
     if compiler is None:
         raise NotCompiled("no C compiler found; see the log for how to get one")
@@ -99,14 +96,18 @@ class Executable:
     """
 
     def __init__(
-        self, program: Program, compiler: Compiler, num_threads: int | None = None
+        self,
+        program: Program,
+        compiler: Compiler,
+        num_threads: int | None = None,
+        packed: Sequence[np.ndarray[Any, Any]] | None = None,
     ) -> None:
         self.program = program
         self._compiler = compiler
         threads = (num_threads or default_threads()) if program.shares else 1
         self._team, self.num_threads = team(threads, compiler)
-        self._constants = [np.ascontiguousarray(c) for c in program.constants]
-        self._packed: list[np.ndarray[Any, Any]] = []
+        sources = {s.number for s in program.slots if s.home is Home.SOURCE}
+        constants = [None if c is None else np.ascontiguousarray(c) for c in program.constants]
         self._entries: dict[str, Any] = {}
         if _has_code(program):
             with being_built(compiler) if self._is_direct() else nullcontext():
@@ -114,13 +115,27 @@ class Executable:
             self._entries = {
                 s.entry: library[s.entry] for s in program.steps if isinstance(s, Segment)
             }
-            if program.packs:
-                self._pack(library[program.packs])
+            if packed is None and program.packs:
+                packed = self._pack(library[program.packs], program, constants)
+        self._packed = list(packed or ())
+        # What was needed for packing only goes.
+        self._constants = [None if i in sources else c for i, c in enumerate(constants)]
+        self.program = replace(program, constants=tuple(self._constants))
         self._types = [*program.inputs, *program.params]
         self._layouts: dict[Any, _Layout] = {}
         self._last: Any = None  # the frame of the last call
         self._lock = threading.Lock()
         self._frame_type: Any = frame_type(compiler) if self._is_direct() else None
+
+    def stored(self, about: Any) -> Stored:
+        """Everything that another process needs to have this program again."""
+        return Stored(self.program, tuple(self._packed), about)
+
+    def trim(self) -> None:
+        """Give the memory of intermediate values back; the next call asks for it anew."""
+        with self._lock:
+            self._layouts.clear()
+        self._last = None
 
     def report(self) -> str:
         """Which nodes are compiled into which kernels, which are interpreted, and why."""
@@ -235,18 +250,21 @@ class Executable:
             refused = last()
         raise self.program.error(status, refused)
 
-    def _pack(self, function: Any) -> None:
-        """Bring constants into the order that kernels read them in."""
-        slots = self.program.slots
-        table = (ctypes.c_void_p * len(slots))()
-        for i, slot in enumerate(slots):
-            if slot.home is Home.CONSTANT:
-                table[i] = self._constants[slot.number].ctypes.data
+    def _pack(
+        self, function: Any, program: Program, constants: Sequence[np.ndarray[Any, Any] | None]
+    ) -> list[np.ndarray[Any, Any]]:
+        """Constants in the order that kernels read them in."""
+        packed = []
+        table = (ctypes.c_void_p * len(program.slots))()
+        for i, slot in enumerate(program.slots):
+            source = constants[slot.number] if slot.home in (Home.CONSTANT, Home.SOURCE) else None
+            if source is not None:
+                table[i] = source.ctypes.data
             elif slot.home is Home.PACKED:
-                made = np.empty(evaluate(slot.elements, {}), slot.dtype.np)
-                self._packed.append(made)
-                table[i] = made.ctypes.data
+                packed.append(np.empty(evaluate(slot.elements, {}), slot.dtype.np))
+                table[i] = packed[-1].ctypes.data
         function(table)
+        return packed
 
     # -- preparing --------------------------------------------------------------------------------
 
@@ -265,7 +283,10 @@ class Executable:
         layout = self._layouts.get(key)
         if layout is None:
             env = bind_shapes(self._types, arrays)
-            check_assumptions(self.program.assumptions, env)
+            if self.program.assumptions:
+                from dualgraph_compiler.graph import check_assumptions
+
+                check_assumptions(self.program.assumptions, env)
             layout = self._make_layout(env)
             with self._lock:
                 if len(self._layouts) >= _MAX_FRAMES:
@@ -305,9 +326,10 @@ class Executable:
         total = 0
         for i, slot in enumerate(program.slots):
             operands[slot.home, slot.number] = (slot.dtype.np, layout.shapes[i], i)
-            total += _bytes(slot, layout.shapes[i])
-            if slot.home is Home.CONSTANT:
-                fixed += [i, self._constants[slot.number].ctypes.data]
+            total += _bytes(slot, layout.shapes[i]) if slot.home is not Home.SOURCE else 0
+            constant = self._constants[slot.number] if slot.home is Home.CONSTANT else None
+            if constant is not None:
+                fixed += [i, constant.ctypes.data]
             if slot.home is Home.PACKED:
                 fixed += [i, self._packed[slot.number].ctypes.data]
         inputs = [operands[Home.INPUT, i] for i in range(len(program.inputs))]

@@ -57,7 +57,7 @@ class Routine(Protocol):
     once: a task reads nothing that another task of its phase writes. `scratch` is memory that all
     threads see, from one phase to the next; of `own` each thread has one.
 
-    `checked`: the functions return a status, 0 or a key of `program.ERRORS`.
+    `checked`: the functions return a status, 0 or a key of `plan.ERRORS`.
     """
 
     reads: tuple[Buffer, ...]

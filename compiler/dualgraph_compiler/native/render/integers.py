@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .prelude import Prelude
 
-# What `status` becomes, by the op that refuses; see program.ERRORS.
+# What `status` becomes, by the op that refuses; see plan.ERRORS.
 CHECKED = {"ifloor_div": 1, "itrunc_div": 2, "iremainder": 3, "ifmod": 4}
 
 _BODIES = {

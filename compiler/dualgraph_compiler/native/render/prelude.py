@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..math import FUNCTIONS
+from ..plan import FIRST_INDEX_ERROR
 from .types import TYPEDEFS
 
 HEADER = """\
@@ -25,9 +26,6 @@ _LIBM = {"rint", "floor", "ceil", "trunc", "sqrt", "exp", "exp2", "expm1", "log"
 _LIBM |= {"log1p", "erf", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh"}
 _LIBM |= {"asinh", "acosh", "atanh", "atan2", "pow", "fmod"}
 _BINARY = {"atan2", "pow", "fmod", "floor_div", "remainder"}
-
-
-FIRST_INDEX_ERROR = 16  # the status of the first index error; smaller ones are program.ERRORS
 
 
 class Prelude:
