@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+import dualgraph_runtime.native
 from dualgraph_compiler import Dim, Graph
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.graph import interpret, parse_graph
@@ -175,6 +176,24 @@ assert (run.run(x)[0] == want).all()
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_process_has_threads_of_its_own() -> None:
     subprocess.run([sys.executable, "-c", FORK, MANY_KERNELS], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("flags", [(), ("-fsanitize=thread", "-O1")])
+def test_the_pool_alone(flags: tuple[str, ...], tmp_path: Path) -> None:
+    compiler = find_compiler()
+    assert compiler is not None
+    pool = Path(dualgraph_runtime.native.__file__).with_name("pool.c")
+    program = tmp_path / "stress"
+    files = [str(Path(__file__).with_name("pool_stress.c")), str(pool)]
+    command = [*compiler.command, "-O2", "-g", "-std=gnu11", "-pthread", *flags, *files]
+    built = subprocess.run([*command, "-o", str(program)], capture_output=True, check=False)
+    if flags and built.returncode:
+        pytest.skip("the compiler has no ThreadSanitizer")
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run([program], capture_output=True, text=True, timeout=300, check=False)
+    if flags and "unexpected memory mapping" in done.stderr:
+        pytest.skip("ThreadSanitizer cannot run here")
+    assert done.returncode == 0, done.stderr
 
 
 # -- how many -------------------------------------------------------------------------------------

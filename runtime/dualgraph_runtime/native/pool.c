@@ -257,12 +257,16 @@ static int run(const Team *team, Step step, void *const *b, const int64_t *dims,
   return found;
 }
 
+static Team teams[MOST + 1];
+
+static void make_teams(void) {
+  for (int64_t i = 0; i <= MOST; i++) teams[i] = (Team){run, i};
+}
+
 // The team of so many threads, for the third argument of a program's functions.
 const Team *dualgraph_team(int64_t threads) {
-  static Team teams[MOST + 1];
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, make_teams);
   if (threads > MOST) threads = MOST;
-  if (threads < 2) return NULL;
-  teams[threads].threads = threads;
-  teams[threads].run = run;
-  return &teams[threads];
+  return threads < 2 ? NULL : &teams[threads];
 }
