@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 from dualgraph_compiler import Dim, Graph, TensorType
-from dualgraph_compiler.dtypes import DType, float32, float64
+from dualgraph_compiler.dtypes import DType, float32, float64, int64
+from dualgraph_compiler.errors import IndexOutOfRange
 from dualgraph_compiler.graph import interpret
 from dualgraph_compiler.native import build
 from dualgraph_compiler.native.target import Target
 from dualgraph_compiler.ops import f
+from dualgraph_compiler.ops.adaptive_pool import AdaptiveAvgPoolGrad
+from dualgraph_compiler.ops.avg_pool import AvgPool, AvgPoolGrad
 from dualgraph_compiler.ops.conv import Conv, ConvInputGrad, ConvWeightGrad
 from dualgraph_compiler.ops.conv_transpose import ConvTranspose
+from dualgraph_compiler.ops.pool import MaxPool, MaxPoolGrad, MaxPoolIndices
 from dualgraph_runtime.native import Compiler, compile_graph, find_compiler
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
@@ -165,3 +169,68 @@ def test_operands_that_are_views() -> None:
     executable = compile_graph(graph, quick_compiler())
     assert len(executable.program.kernels) == 1
     check(graph, arrays, executable.run(arrays), 1e-5)
+
+
+def test_gradients_of_pooling() -> None:
+    """Positions of maxima and what is added there; parts of averages."""
+    graph = Graph()
+    rng = np.random.default_rng(4)
+    arrays: list[Any] = []
+    outputs: list[Any] = []
+    for shape, pool in [
+        ((2, 3, 8, 10), MaxPool((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))),
+        ((2, 2, 9, 11), MaxPool((3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1))),
+        ((1, 2, 12, 9), MaxPool((3, 2), (2, 1), ((1, 1), (0, 1)), (2, 3), True)),
+        ((2, 2, 5, 6, 7), MaxPool((2, 3, 2), (1, 2, 2), ((0, 0),) * 3, (1, 1, 1))),
+        ((2, 3, 8, 10), AvgPool((2, 2), (2, 2), ((0, 0), (0, 0)))),
+        ((2, 3, 9, 7), AvgPool((3, 2), (2, 3), ((1, 1), (0, 1)), True, False)),
+        ((1, 2, 15), AvgPool((4,), (3,), ((2, 1),), False, True, 5)),
+    ]:
+        x = graph.add_input(TensorType(float32, shape))
+        y = pool(x)
+        g = graph.add_input(TensorType(float32, y.shape))
+        if isinstance(pool, MaxPool):
+            _, at = MaxPoolIndices(*pool.geometry())(x)
+            on_x = MaxPoolGrad(shape[2:], pool.overlapping())(g, at)
+            outputs += [y, at, f.where(f.greater(x, 0), on_x, f.like(x, 0))]
+        else:
+            on_x = AvgPoolGrad(*pool.geometry(), shape[2:])(g)
+            outputs += [on_x, on_x * x]
+        arrays += [rng.standard_normal(v.shape).astype(np.float32) for v in (x, g)]
+    for sizes, places in [((6, 7), (1, 1)), ((6, 8), (3, 2))]:
+        g = graph.add_input(TensorType(float32, (2, 3, *places)))
+        arrays.append(rng.standard_normal(g.shape).astype(np.float32))
+        outputs.append(AdaptiveAvgPoolGrad(sizes)(g))
+    graph.set_outputs(outputs)
+    executable = compile_graph(graph, quick_compiler())
+    report = executable.report()
+    assert "interpreted" not in report
+    assert "max(" not in report  # values come with their positions
+    check(graph, arrays, executable.run(arrays), 1e-5)
+
+
+def test_maxima_that_are_not_numbers() -> None:
+    graph = Graph()
+    x = graph.add_input(TensorType(float32, (1, 1, 4, 4)))
+    graph.set_outputs(MaxPoolIndices((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))(x))
+    image = np.full((1, 1, 4, 4), -np.inf, np.float32)
+    image[0, 0, 0, :2] = np.nan
+    image[0, 0, 3, 1] = np.inf
+    image[0, 0, 2, 3] = image[0, 0, 3, 2] = 1
+    for got, want in zip(
+        compile_graph(graph, quick_compiler()).run([image]), interpret(graph, [image]), strict=True
+    ):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_position_out_of_range() -> None:
+    graph = Graph()
+    g = graph.add_input(TensorType(float32, (1, 2, 2, 2)))
+    at = graph.add_input(TensorType(int64, (1, 2, 2, 2)))
+    graph.set_outputs([MaxPoolGrad((3, 3), True)(g, at)])
+    executable = compile_graph(graph, quick_compiler())
+    for bad in (9, -1):
+        where = np.zeros((1, 2, 2, 2), np.int64)
+        where[0, 1, 1, 1] = bad
+        with pytest.raises(IndexOutOfRange, match=str(bad)):
+            executable.run([np.ones((1, 2, 2, 2), np.float32), where])

@@ -35,7 +35,7 @@ def input_gradient(node: Node) -> Value | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Taps:
+class Taps:
     """The taps of one set of pixels along one axis: `count` of them from `first`, each `period`th.
 
     They make a convolution with `dilation` and padding of `before` and `after`.
@@ -59,31 +59,31 @@ def _transposed(op: Any, padding: Any, sizes: Any, g: Value, w: Value) -> Value 
     pieces: list[Value] = []
     counts = [-(-n // s) for n, s in zip(sizes, op.stride, strict=True)]
     for starts in itertools.product(*map(range, op.stride)):
-        taps = [
-            _taps(i, k, s, d, lo, p, n)
+        found = [
+            taps(i, k, s, d, lo, p, n)
             for i, k, s, d, (lo, _), p, n in zip(
                 starts, kernel, op.stride, op.dilation, padding, g.shape[2:], counts, strict=True
             )
         ]
-        pieces.append(_piece(op, g, weight, taps, counts))
-    return _interleaved(pieces, op.stride, sizes)
+        pieces.append(_piece(op, g, weight, found, counts))
+    return interleaved(pieces, op.stride, sizes)
 
 
-def _taps(
+def taps(
     start: int, kernel: DimLike, stride: int, dilation: int, lo: int, places: DimLike, n: DimLike
-) -> _Taps:
+) -> Taps:
     """The taps that reach the pixels `start`, `start` + `stride`, ...; n of them."""
     assert isinstance(kernel, int)
     phase = (start + lo) % stride
     found = [k for k in range(kernel) if k * dilation % stride == phase]
     if not found:
-        return _Taps(0, 1, 0, 1, 0, 0)
+        return Taps(0, 1, 0, 1, 0, 0)
     common = math.gcd(stride, dilation)
     step = dilation // common
     reach = step * (len(found) - 1)
     before = (found[0] * dilation - phase) // stride + reach - (start + lo - phase) // stride
     after = n - places - before + reach
-    return _Taps(found[0], stride // common, len(found), step, before, after)
+    return Taps(found[0], stride // common, len(found), step, before, after)
 
 
 def _exchanged(w: Value, groups: int) -> Value:
@@ -95,7 +95,7 @@ def _exchanged(w: Value, groups: int) -> Value:
     return f.reshape(parts, (groups * channels, rows // groups, *kernel))  # type: ignore[no-any-return]
 
 
-def _piece(op: Any, g: Value, w: Value, taps: list[_Taps], counts: list[DimLike]) -> Value:
+def _piece(op: Any, g: Value, w: Value, taps: list[Taps], counts: list[DimLike]) -> Value:
     """The pixels of one set: [N, C, *counts]."""
     if any(t.count == 0 for t in taps):
         return f.zeros(g, (g.shape[0], w.shape[0], *counts))  # type: ignore[no-any-return]
@@ -111,13 +111,17 @@ def _piece(op: Any, g: Value, w: Value, taps: list[_Taps], counts: list[DimLike]
     return Conv(ones, pads, tuple(t.dilation for t in taps), op.groups)(g, w)  # type: ignore[no-any-return]
 
 
-def _interleaved(pieces: list[Value], stride: tuple[int, ...], sizes: Any) -> Value:
+def interleaved(pieces: list[Value], stride: tuple[int, ...], sizes: Any) -> Value:
     """Pieces [N, C, *counts], the first start outermost, as [N, C, *sizes]."""
     if len(pieces) == 1:
         return pieces[0]
     n, c, *counts = pieces[0].shape
     rank = len(counts)
-    y = f.reshape(f.stack(pieces, 2), (n, c, *stride, *counts))
+    if all(p is pieces[0] for p in pieces):
+        y = f.expand(f.reshape(pieces[0], (n, c, 1, *counts)), (n, c, len(pieces), *counts))
+    else:
+        y = f.stack(pieces, 2)
+    y = f.reshape(y, (n, c, *stride, *counts))
     order = [a for d in range(rank) for a in (2 + rank + d, 2 + d)]
     y = f.permute(y, (0, 1, *order))
     y = f.reshape(y, (n, c, *(s * k for s, k in zip(stride, counts, strict=True))))

@@ -169,7 +169,7 @@ class _Partitioner:
             step = self._new(node, kind, len(self.steps))
         else:
             step = Step(StepKind(kind), [node], len(self.steps))
-            if kind == "library":
+            if kind == "library" and len(node.outputs) == 1:
                 step.axes = list(node.output.shape)
                 whole = tuple(i if d != 1 else -1 for i, d in enumerate(step.axes))
                 step.place[node.output] = whole
@@ -244,7 +244,8 @@ class _Partitioner:
         """Behind a library step what is pointwise, and cannot fail, is computed as it stores."""
         if step.kind is StepKind.FUSED:
             return True
-        library = step.kind is StepKind.LIBRARY and kind == "pointwise"
+        library = step.kind is StepKind.LIBRARY and len(step.nodes[0].outputs) == 1
+        library = library and kind == "pointwise"
         return library and not pointwise.can_fail(node) and not any(map(self._checks, node.inputs))
 
     def _checks(self, value: Value) -> bool:

@@ -13,6 +13,7 @@ from ..passes import MergeCommon
 from ..passes.rewrite import Worklist
 from .conv_gradient import input_gradient
 from .layout import choose_layouts
+from .pool_gradient import pool_gradient, with_indices
 from .simpler import simpler
 from .target import Target
 from .windows import pooled
@@ -31,6 +32,12 @@ def prepare(graph: Graph, target: Target) -> Graph:
                 gradient = input_gradient(node)
             if gradient is not None:
                 work.replace(node, (gradient,))
+        if node.op.name == "max_pool":
+            with out.inserting_before(node):
+                both = with_indices(node)
+            if both is not None:
+                work.replace(node, (both,))
+    MergeCommon().run(out)
     choose_layouts(out, target.vector_bytes // 4)
     work = Worklist(out)
     for node in work:
@@ -55,7 +62,7 @@ def _pooled(graph: Graph, node: Node) -> Value | None:
     if "pool" not in node.op.name:
         return None
     with graph.inserting_before(node):
-        return pooled(node)
+        return pool_gradient(node) if node.op.name.endswith("_grad") else pooled(node)
 
 
 def _conv_and_bias(node: Node) -> Value:

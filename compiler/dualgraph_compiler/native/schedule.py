@@ -126,7 +126,7 @@ class _Scheduler:
         """Whether a reduction has anything to fold."""
         if node.op.name not in reduction._FOLDS:
             return False
-        return set(self._place(node.inputs[0])) != set(self._place(node.output))
+        return bool(set(self._place(node.inputs[0])) - {-1, *self._place(node.output)})
 
     # -- places -----------------------------------------------------------------------------------
 
@@ -473,7 +473,7 @@ class Epilogue(_Scheduler):
     """
 
     def __init__(
-        self, step: Step, context: Context, tile: Buffer, width: int, batch: Sequence[Axis]
+        self, step: Step, context: Context, tile: Buffer, width: DimLike, batch: Sequence[Axis]
     ) -> None:
         self._rows, self._columns = Axis(100, Dim("rows")), Axis(101, Dim("columns"))
         self._first = self._first_axes(step, len(batch))

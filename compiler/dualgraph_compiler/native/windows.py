@@ -59,14 +59,17 @@ def _avg_pool(op: Any, x: Value, out: Shape) -> Value:
     wide = f.cast(x, _wide(x))
     windows = _windows(op, flat, wide, out[2:], 0.0)
     total = f.sum(windows, _last(windows, op))
+    return f.cast(total / window_counts(op, wide, total), x.dtype)  # type: ignore[no-any-return]
+
+
+def window_counts(op: Any, x: Value, total: Value) -> Value:
+    """What each of an average pool's windows over `x` is divided by, beside their sums `total`."""
     padded = any(v != 0 for pair in op.padding for v in pair)
     if op.divisor is not None:
-        count = f.like(total, op.divisor)
-    elif not op.ceil_mode and (op.count_include_pad or not padded):
-        count = f.like(total, math.prod(op.kernel))
-    else:
-        count = _counts(op, wide, out[2:])
-    return f.cast(total / count, x.dtype)  # type: ignore[no-any-return]
+        return f.like(total, op.divisor)  # type: ignore[no-any-return]
+    if not op.ceil_mode and (op.count_include_pad or not padded):
+        return f.like(total, math.prod(op.kernel))  # type: ignore[no-any-return]
+    return _counts(op, x, total.shape[2:])
 
 
 def _counts(op: Any, x: Value, places: Shape) -> Value:

@@ -1,12 +1,13 @@
 """From ops to loops: one file for each kind of op."""
 
-from . import library, movement, nests, pointwise, reduction, scans, scatter, taking
+from . import library, movement, nests, pointwise, pooling, reduction, scans, scatter, taking
 
 __all__ = [
     "library",
     "movement",
     "nests",
     "pointwise",
+    "pooling",
     "reduction",
     "scans",
     "scatter",

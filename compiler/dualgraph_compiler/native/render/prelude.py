@@ -142,6 +142,8 @@ static inline {v} load_{v}(const {type} *p) {{
         place = f"({self.vector(type, lanes)} *)p"
         fn = f"__builtin_ia32_mask{way}{kind}{wide}"
         mask = f"{self.first(bits, lanes)}(n)"
+        if bits == "i64":  # whose type is long int, of another name
+            mask = f"(long long __attribute__((vector_size({lanes * 8})))){mask}"
         feature = "__AVX2__" if type[0] == "i" else "__AVX__"
         if way == "load":
             return feature, f"return {fn}((const {place[1:]}, {mask});"

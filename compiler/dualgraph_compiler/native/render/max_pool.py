@@ -1,0 +1,205 @@
+"""Max pooling that says where its maxima are, and its gradient, which is added there.
+
+A task is one image: one channel of one sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...dims import product
+from ...graph.text import node_text
+from ..fuse import Step
+from ..index import Axis, Index, of_axis, row_major, unflatten
+from ..loops import Buffer
+from ..lower.library import Pack, Phase
+from ..schedule import Context, Epilogue
+from .kernel import KernelText
+from .prelude import Prelude
+from .types import Sizes, literal, memory
+
+
+class MaxPoolIndices:
+    """The routine of values and positions. See `lower.library.Routine`."""
+
+    checked = False
+
+    def __init__(
+        self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+    ) -> None:
+        node = step.nodes[0]
+        op: Any = node.op
+        self.op = op
+        self.sizes = Sizes(symbols)
+        x, (y, at) = node.inputs[0], node.outputs
+        self.dtype = x.dtype
+        self.image, self.places = x.shape[2:], y.shape[2:]
+        self.reads: tuple[Buffer, ...] = (context.buffer(x),)
+        self.writes: tuple[Buffer, ...] = (context.buffer(y), context.buffer(at))
+        self.scratch: tuple[Buffer, ...] = ()
+        self.own: tuple[Buffer, ...] = ()
+        self.packs: tuple[Pack, ...] = ()
+        self.notes: tuple[str, ...] = (node_text(node, context.names),)
+        self._body = self._text()
+        images = x.shape[0] * x.shape[1]
+        reads = product(self.places) * product(op.kernel)
+        self.phases: tuple[Phase, ...] = (Phase("", images, images * reads * 1000),)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The symbolic sizes it takes."""
+        return tuple(self.sizes.used)
+
+    def text(self, name: str) -> str:
+        """The function."""
+        t = memory(self.dtype)
+        parameters = [f"const {t} *restrict b0", f"{t} *restrict b1", "i64 *restrict b2"]
+        parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
+        return f"static void {name}({', '.join(parameters)}) {{\n{self._body}\n}}"
+
+    def _text(self) -> str:
+        s, op, t = self.sizes, self.op, memory(self.dtype)
+        rank = len(self.image)
+        least = literal(_least(self.dtype), self.dtype)
+        lines: list[str] = []
+        depth = 1
+
+        def line(text: str) -> None:
+            lines.append("  " * depth + text)
+
+        line("for (i64 task = first; task < last; task++) {")
+        depth += 1
+        line(f"const {t} *x = b0 + task * {s(product(self.image))};")
+        line(f"{t} *y = b1 + task * {s(product(self.places))};")
+        line(f"i64 *at = b2 + task * {s(product(self.places))};")
+        for d in range(rank):
+            line(f"for (i64 p{d} = 0; p{d} < {s(self.places[d])}; p{d}++) {{")
+            depth += 1
+            # The taps of the window that are in the image.
+            line(f"const i64 c{d} = p{d} * {op.stride[d]} - {s(op.padding[d][0])};")
+            step = op.dilation[d]
+            line(f"const i64 k{d} = c{d} < 0 ? (-c{d} + {step - 1}) / {step} : 0;")
+            line(f"i64 e{d} = ({s(self.image[d])} - c{d} + {step - 1}) / {step};")
+            line(f"e{d} = e{d} < {op.kernel[d]} ? e{d} : {op.kernel[d]};")
+        steps = row_major(self.image)
+        begin = " + ".join(f"(c{d} + k{d} * {op.dilation[d]}) * {s(steps[d])}" for d in range(rank))
+        line(f"{t} best = {least};")
+        line(f"i64 where = {begin};")
+        for d in range(rank):
+            line(f"for (i64 j{d} = k{d}; j{d} < e{d}; j{d}++)")
+        line("{")
+        place = " + ".join(f"(c{d} + j{d} * {op.dilation[d]}) * {s(steps[d])}" for d in range(rank))
+        line(f"  const i64 here = {place};")
+        line(f"  const {t} v = x[here];")
+        line("  const int wins = v > best || v != v;  // NaN wins, the last one")
+        line("  best = wins ? v : best, where = wins ? here : where;")
+        line("}")
+        line("*y++ = best, *at++ = where;")
+        while depth > 1:
+            depth -= 1
+            line("}")
+        return "\n".join(lines)
+
+
+class MaxPoolGradient:
+    """The routine of the gradient and its epilogue. See `lower.library.Routine`."""
+
+    checked = True
+
+    def __init__(
+        self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+    ) -> None:
+        node = step.nodes[0]
+        self.sizes = Sizes(symbols)
+        g, indices, out = node.inputs[0], node.inputs[1], node.output
+        self.dtype = out.dtype
+        self.pixels, self.places = product(out.shape[2:]), product(g.shape[2:])
+        self.shape = out.shape
+        self.sample, self.channel = Axis(0, out.shape[0]), Axis(1, out.shape[1])
+        self.image = Buffer(out.dtype, self.pixels, "an image")
+        self.epilogue = _Epilogue(step, context, self)
+        self.inner = KernelText(
+            self.epilogue.kernel, prelude, {**symbols, "rows": -1, "columns": -2}
+        )
+        self.g, self.indices = context.buffer(g), context.buffer(indices)
+        others = [b for b in self.epilogue.kernel.reads if b is not self.image]
+        self.reads: tuple[Buffer, ...] = tuple(dict.fromkeys((self.g, self.indices, *others)))
+        self.writes = self.epilogue.kernel.writes
+        self.scratch: tuple[Buffer, ...] = ()
+        self.own: tuple[Buffer, ...] = (self.image,)
+        self.packs: tuple[Pack, ...] = ()
+        self.notes = self.epilogue.kernel.notes
+        message = "max_pool_grad: index {} is out of range"
+        self.status = prelude.index_error(message)
+        self._body = self._driver()
+        images = self.sample.extent * self.channel.extent
+        cost = images * (self.places * 1500 + self.pixels * 300)
+        self.phases: tuple[Phase, ...] = (Phase("", images, cost),)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The symbolic sizes it takes."""
+        own = dict.fromkeys([*self.sizes.used, *self.inner.sizes.used])
+        return tuple(n for n in own if n not in ("rows", "columns"))
+
+    def text(self, name: str) -> str:
+        """The epilogue, and the function that adds what each place has to where it came from."""
+        parameters = [
+            f"{'const ' if b in self.reads else ''}{memory(b.dtype)} *restrict {n}"
+            for b, n in self._names().items()
+        ]
+        parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
+        extra = [*map(str, self.epilogue.counters), "rows", "columns"]
+        body = self._body.replace("EPILOGUE", f"{name}_epilogue")
+        return (
+            f"{self.inner.text(f'{name}_epilogue', extra)}\n"
+            f"static int {name}({', '.join(parameters)}) {{\n{body}\n  return 0;\n}}"
+        )
+
+    def _names(self) -> dict[Buffer, str]:
+        return {b: f"b{i}" for i, b in enumerate((*self.reads, *self.writes, *self.own))}
+
+    def _driver(self) -> str:
+        s, names, t = self.sizes, self._names(), memory(self.dtype)
+        kernel = self.epilogue.kernel
+        args = [names[b] for b in (*kernel.reads, *kernel.writes)]
+        args += [a for a in self.inner.sizes.used if a not in ("rows", "columns")]
+        args += ["i0", "i1", "0", "1", s(self.pixels)]
+        pixels, places = s(self.pixels), s(self.places)
+        return f"""\
+  for (i64 task = first; task < last; task++) {{
+    const i64 i0 = task / {s(self.channel.extent)}, i1 = task % {s(self.channel.extent)};
+    const {t} *g = {names[self.g]} + task * {places};
+    const i64 *at = {names[self.indices]} + task * {places};
+    {t} *image = {names[self.image]};
+    memset(image, 0, (size_t){pixels} * sizeof({t}));
+    for (i64 p = 0; p < {places}; p++) {{
+      const i64 i = at[p];
+      if (i < 0 || i >= {pixels}) return refuse_index({self.status}, i);
+      image[i] += g[p];
+    }}
+    EPILOGUE({", ".join(args)});
+  }}"""
+
+
+class _Epilogue(Epilogue):
+    """The epilogue of a pool's gradient: a tile is a row of all pixels of one image."""
+
+    def __init__(self, step: Step, context: Context, routine: MaxPoolGradient) -> None:
+        self._routine = routine
+        super().__init__(step, context, routine.image, routine.pixels, [routine.sample])
+
+    def _first_axes(self, step: Step, lead: int) -> tuple[Axis, ...]:
+        return self._routine.channel, Axis(2, self._routine.pixels)
+
+    def _coordinates(self, row: Index, column: Index) -> list[Index]:
+        routine = self._routine
+        return [of_axis(routine.sample), row, *unflatten(column, routine.shape[2:])]
+
+
+def _least(dtype: Any) -> float:
+    return -math.inf if dtype.is_floating_point else int(np.iinfo(dtype.np).min)
