@@ -184,12 +184,14 @@ class _Blocked:
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
     ) -> Routine:
         from ..render.conv_direct import DirectConv
+        from ..render.conv_winograd import WinogradConv, pays
         from ..render.sliding import Sliding
 
         op = step.nodes[0].op
         if isinstance(op, BlockedPool) or op.is_depthwise:  # type: ignore[attr-defined]
             return Sliding(step, context, prelude, symbols)
-        return DirectConv(step, context, prelude, symbols)
+        kind = WinogradConv if pays(step) else DirectConv
+        return kind(step, context, prelude, symbols)
 
 
 RULES[BlockedConv] = RULES[BlockedPool] = _Blocked()

@@ -16,97 +16,38 @@ from ...dtypes import int64
 from ...graph import Value
 from ..blocked import BlockedConv, blocks
 from ..fuse import Step
-from ..index import Axis, Index, of_axis, row_major, unflatten
+from ..index import row_major
 from ..loops import Buffer
-from ..lower.library import Pack, Phase
-from ..schedule import Context, Epilogue, _Nest
-from .kernel import KernelText
-from .places import BLOCKS, cuts, places_function, tallest
+from ..lower.library import Phase
+from ..schedule import Context
+from .conv_blocked import BlockedRoutine, copy_function
+from .places import BLOCKS, tallest
 from .prelude import Prelude
-from .types import Sizes, memory
 
 _IMAGE = 128 * 1024  # bytes of the image that should stay in L2
 _WEIGHTS = 16 * 1024  # bytes of a panel of weights that should stay in L1
-_STRIP = 48  # places whose sums are kept at a time
+_STRIP = 60  # places whose sums are kept at a time, at most
 _TASKS = 8  # so many there should be, if only so that threads have something to share
 _UNKNOWN = 64  # what a symbolic size is taken to be where only speed depends on it
 
 
-class DirectConv:
+class DirectConv(BlockedRoutine):
     """The routine of a blocked convolution and its epilogue. See `lower.library.Routine`."""
-
-    checked = False
 
     def __init__(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
     ) -> None:
-        self.prelude = prelude
-        self.sizes = Sizes(symbols)
         self.geometry = g = Geometry(step)
-        self.x, self.w = context.buffer(g.x), context.buffer(g.w)
-        weights = g.op.groups * blocks(g.outs, g.lanes) * g.lanes * g.taps * g.run
-        self.packed = Buffer(g.w.dtype, weights, f"{context.names[g.w]} packed")
-        self.fixed = g.w.is_constant
-        self.copied = Buffer(g.x.dtype, product(g.copy_shape), "a part of the image")
+        dtype = g.x.dtype
+        self.copied = Buffer(dtype, product(g.copy_shape), "a part of the image")
         self.at = Buffer(int64, product((g.rows, *g.places[1:])), "where its places are")
-        strip = BLOCKS * _STRIP * g.lanes
-        self.sums = Buffer(g.x.dtype, strip, "sums")
-        self.epilogue = BlockedEpilogue(step, context, self.sums, g)
-        self.inner = KernelText(self.epilogue.kernel, prelude, {**symbols, "rows": -1})
-        others = [b for b in self.epilogue.kernel.reads if b is not self.sums]
-        own = (self.packed,) if self.fixed else (self.w,)
-        self.reads = tuple(dict.fromkeys((self.x, *own, *others)))
-        self.writes = self.epilogue.kernel.writes
-        self.scratch: tuple[Buffer, ...] = () if self.fixed else (self.packed,)
-        copied = (self.copied,) if g.copies else ()
-        self.own: tuple[Buffer, ...] = (*copied, self.at, self.sums)
-        self.notes = self.epilogue.kernel.notes
-        self.packs: tuple[Pack, ...] = (self._pack_once(),) if self.fixed else ()
-        self._driver()  # which finds out the sizes that the functions inside must be given
-        self._body = self._driver()
-        self.phases = self._phases()
-
-    def _phases(self) -> tuple[Phase, ...]:
-        g = self.geometry
-        panels = g.op.groups * blocks(g.out_blocks, BLOCKS)
-        packing = Phase("_pack", panels, self.packed.size * 1000)
+        sums = Buffer(dtype, BLOCKS * g.strip * g.lanes, "sums")
+        weights = g.op.groups * g.out_blocks * g.lanes * g.taps * g.run
+        own = [self.copied, self.at] if g.copies else [self.at]
+        self._set_up(step, context, prelude, symbols, weights, sums, own)
         tasks = g.x.shape[0] * g.op.groups * g.blocks_of_rows * g.parts
         steps = product(g.places) * g.op.groups * g.out_blocks * g.taps * g.run
-        return (
-            *((packing,) if self.scratch else ()),
-            Phase("", tasks, g.x.shape[0] * steps * 200),
-        )
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """The symbolic sizes it takes."""
-        own = dict.fromkeys([*self.sizes.used, *self.inner.sizes.used])
-        return tuple(n for n in own if n != "rows")
-
-    # -- text -------------------------------------------------------------------------------------
-
-    def text(self, name: str) -> str:
-        """The epilogue, and the functions that pack weights and go over the tiles."""
-        parameters = [
-            f"{'const ' if b in self.reads else ''}{memory(b.dtype)} *restrict {n}"
-            for b, n in self._names().items()
-        ]
-        parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
-        head = f"({', '.join(parameters)}) {{\n"
-        counters = [*map(str, self.epilogue.counters), "rows"]
-        pack = ""
-        if self.scratch:
-            names = self._names()
-            call = self._pack_call(names[self.w], "first", "last", names[self.packed])
-            pack = f"static void {name}_pack{head}  {call}\n}}\n"
-        return (
-            f"{self.inner.text(f'{name}_epilogue', counters)}\n{pack}"
-            f"static void {name}{head}{self._body.replace('EPILOGUE', f'{name}_epilogue')}\n}}"
-        )
-
-    def _names(self) -> dict[Buffer, str]:
-        buffers = (*self.reads, *self.writes, *self.scratch, *self.own)
-        return {b: f"b{i}" for i, b in enumerate(buffers)}
+        self.phases = self._with_packing(Phase("", tasks, g.x.shape[0] * steps * 200))
 
     def _driver(self) -> str:
         g, s, names = self.geometry, self.sizes, self._names()
@@ -132,13 +73,13 @@ class DirectConv:
       const i64 wide = {g.out_blocks} - o < {BLOCKS} ? 1 : {BLOCKS};
       const i64 i1_0 = group * {g.out_blocks} + o;  // the first of its blocks
       const f32 *const w = {names[self.packed]} + i1_0 * {steps * g.lanes};
-      for (i64 p = 0; p < places; p += {_STRIP}) {{
-        const i64 rows = places - p < {_STRIP} ? places - p : {_STRIP};
+      for (i64 p = 0; p < places; p += {g.strip}) {{
+        const i64 rows = places - p < {g.strip} ? places - p : {g.strip};
 {self._strip_text()}
         for (i64 j = 0; j < wide; j++) {{
           const i64 i1 = i1_0 + j;
           const i64 i2 = row * {s(product(g.places[1:]))} + p;
-          {self._epilogue_call(f"sums + j * {_STRIP * g.lanes}")}
+          {self._epilogue_call(f"sums + j * {g.strip * g.lanes}")}
         }}
       }}
     }}
@@ -196,7 +137,7 @@ class DirectConv:
         for d in range(1, rank):
             sizes.append((s(g.image[d]), s(-g.op.padding[d][0]), s(g.copy_sizes[d])))
         sizes = [("1", "0", "1")] * (3 - rank) + sizes
-        function = _copy_function(self.prelude, g.op.plain, g.in_lanes)
+        function = copy_function(self.prelude, g.op.plain, g.in_lanes)
         args = [image, s(g.memory_steps[0]), str(g.in_blocks)]
         args += [v for size in sizes for v in size]
         args += [s(g.steps[0]), names[self.copied]]
@@ -210,38 +151,15 @@ class DirectConv:
         for wide in wides:
             chunk = max(1, _WEIGHTS // (4 * g.run * wide * lanes))
             chunk = blocks(g.taps, blocks(g.taps, chunk))
-            most = tallest(self.prelude.vector_bytes, wide)
-            lines.append(f"if (wide == {wide}) {{" if len(wides) > 1 else "{")
-            lines.append(f"  for (i64 t = 0; t < {g.taps}; t += {chunk})")
-            lines.append("    for (i64 q = 0, high; q < rows; q += high) {")
-            lines.append(f"      const i64 tiles = (rows - q + {most - 1}) / {most};")
-            lines.append("      high = (rows - q + tiles - 1) / tiles;  // tiles of about a height")
             count = f"{g.taps} - t < {chunk} ? {g.taps} - t : {chunk}" if g.taps > chunk else chunk
             args = f"x, at + p + q, taps + t, {count}, {g.run}, w + t * {g.run * wide * lanes}, "
-            args += f"t, sums + q * {lanes}, {_STRIP * lanes}"
-            lines.append("      switch (high) {")
-            for high in self._heights(most):
-                name = places_function(self.prelude, high, wide, g.unroll)
-                lines.append(f"        case {high}: {name}({args}); break;")
-            lines.append("      }")
-            lines.append("    }")
+            args += f"t, sums + q * {lanes}, {g.strip * lanes}"
+            lines.append(f"if (wide == {wide}) {{" if len(wides) > 1 else "{")
+            lines.append(f"  for (i64 t = 0; t < {g.taps}; t += {chunk})")
+            tiles = self._tiles_text(wide, g.unroll, "rows", g.strips(), args)
+            lines += ["    " + line for line in tiles]
             lines.append("}")
         return "\n".join(" " * 8 + line for line in lines)
-
-    def _heights(self, most: int) -> list[int]:
-        """The heights of tiles that occur."""
-        found: set[int] = set()
-        for places in self.geometry.counts_of_places():
-            for rows in {min(places, _STRIP), places % _STRIP}:
-                found.update(cuts(rows, most))
-        return sorted(found) or list(range(1, most + 1))
-
-    def _epilogue_call(self, sums: str) -> str:
-        kernel, names = self.epilogue.kernel, {**self._names(), self.sums: sums}
-        args = [names[b] for b in (*kernel.reads, *kernel.writes)]
-        args += [a for a in self.inner.sizes.used if a != "rows"]
-        args += [*map(str, self.epilogue.counters), "rows"]
-        return f"EPILOGUE({', '.join(args)});"
 
     # -- weights ----------------------------------------------------------------------------------
 
@@ -253,14 +171,9 @@ class DirectConv:
         args = f"{g.outs}, {ins}, {g.in_lanes}, {window}"
         return f"{name}({w}, {first}, {last}, {args}, {to});"
 
-    def _pack_once(self) -> Pack:
+    def _panels(self) -> int:
         g = self.geometry
-        shape = "_".join(map(str, (g.op.groups, *g.w.shape, g.in_lanes)))
-        name = f"pack_direct_{shape}"
-        panels = str(g.op.groups * blocks(g.out_blocks, BLOCKS))
-        call = self._pack_call("from", "0", panels, "to")
-        text = f"static void {name}(const f32 *from, f32 *to) {{ {call} }}"
-        return Pack(self.prelude.once(name, text), self.w, self.packed)
+        return g.op.groups * blocks(g.out_blocks, BLOCKS)
 
 
 class Geometry:
@@ -280,7 +193,6 @@ class Geometry:
         self.op, self.lanes = op, op.lanes
         image, window = op.sizes(self.x.shape), self.w.shape[2:]
         places = node.output.shape[2:-1]
-        self.result_places = places
         self.copies = op.plain or any(v != 0 for pair in op.padding for v in pair)
         flat = all(k == 1 for k in window) and all(s == 1 for s in op.stride) and not self.copies
         if flat:
@@ -313,6 +225,7 @@ class Geometry:
         self.taps, self.run = all_taps // last, last * self.in_lanes
         self.blocks_of_rows = (places[0] + (self.rows - 1)) // self.rows
         self.parts = self._parts()
+        self.strip = self._strip()
         self.unroll = next(u for u in (4, 3, 2, 1) if self.run % u == 0)
 
     def _rows(self) -> int:
@@ -333,85 +246,27 @@ class Geometry:
         parts = max(1, min(panels, _TASKS // max(1, tasks)))
         return blocks(panels, blocks(panels, parts))
 
-    def counts_of_places(self) -> list[int]:
-        """How many places blocks of rows have; none where that is not known."""
+    def _strip(self) -> int:
+        """Places in a strip: strips of about the same length, made of whole tiles."""
+        n = product((self.rows, *self.places[1:]))
+        if not isinstance(n, int):
+            return _STRIP
+        most = tallest(4 * self.lanes, min(BLOCKS, self.out_blocks))
+        return blocks(blocks(max(1, n), blocks(max(1, n), _STRIP)), most) * most
+
+    def strips(self) -> list[int]:
+        """How many places strips have; none where that is not known."""
         n = product(self.places)
         if not isinstance(n, int) or not isinstance(self.places[0], int) or n == 0:
             return []
         rest = n // self.places[0]
-        return [rest * rows for rows in {self.rows, self.places[0] % self.rows} if rows]
-
-
-class BlockedEpilogue(Epilogue):
-    """The epilogue of a blocked result: a tile is places by the lanes of one block."""
-
-    def __init__(self, step: Step, context: Context, sums: Buffer, geometry: Geometry) -> None:
-        self._geometry = geometry
-        self._lanes = Axis(101, geometry.lanes)
-        sample = Axis(0, geometry.x.shape[0])
-        super().__init__(step, context, sums, geometry.lanes, [sample])
-
-    def _first_axes(self, step: Step, lead: int) -> tuple[Axis, ...]:
-        """The counters of the block and of the first place."""
-        return Axis(1, step.axes[1]), Axis(2, product(self._geometry.result_places))
-
-    def _plain_nest(self) -> _Nest:
-        self._columns = self._lanes
-        block, first = self._first
-        place = Index(((first, 1), (self._rows, 1)))
-        sample = self.counters[0]
-        coords = [of_axis(sample), of_axis(block)]
-        coords += unflatten(place, self._geometry.result_places)
-        coords.append(of_axis(self._lanes))
-        return _Nest(coords, [self._rows], [self._lanes], self._lanes)
+        counts = {rest * rows for rows in (self.rows, self.places[0] % self.rows) if rows}
+        return sorted(
+            {strip for n in counts for strip in (min(n, self.strip), n % self.strip) if strip}
+        )
 
 
 # -- helpers in C ---------------------------------------------------------------------------------
-
-
-def _copy_function(prelude: Prelude, plain: bool, lanes: int) -> str:
-    """Copies a box of a blocked image, or of a plain one whose channels become a block.
-
-    Along each spatial axis the box begins at `start`, which may lie outside of the image as its end
-    may, and has `count` elements; what is outside is 0.
-    """
-    name = f"copy_{'plain' if plain else 'box'}_{lanes}"
-    line = (
-        f"""\
-        for (i64 i = 0; i < inside; i++)
-          for (i64 c = 0; c < {lanes}; c++) at[i * {lanes} + c] = row[c * channel + i];"""
-        if plain
-        else f"        memcpy(at, row, (size_t)inside * {lanes * 4});"
-    )
-    step = 1 if plain else lanes
-    text = f"""
-static void {name}(
-    const f32 *x, i64 channel, i64 blocks, i64 size0, i64 start0, i64 count0,
-    i64 size1, i64 start1, i64 count1, i64 size2, i64 start2, i64 count2, i64 step, f32 *to) {{
-  const i64 before = start2 < 0 ? (-start2 < count2 ? -start2 : count2) : 0;
-  const i64 from = start2 < 0 ? 0 : start2;
-  const i64 room = size2 - from < count2 - before ? size2 - from : count2 - before;
-  const i64 inside = room > 0 ? room : 0, after = count2 - before - inside;
-  for (i64 b = 0; b < blocks; b++, x += channel, to += step) {{
-    f32 *at = to;
-    for (i64 i0 = start0; i0 < start0 + count0; i0++)
-      for (i64 i1 = start1; i1 < start1 + count1; i1++) {{
-        if (i0 < 0 || i0 >= size0 || i1 < 0 || i1 >= size1) {{
-          memset(at, 0, (size_t)count2 * {lanes * 4});
-          at += count2 * {lanes};
-          continue;
-        }}
-        const f32 *row = x + ((i0 * size1 + i1) * size2 + from) * {step};
-        memset(at, 0, (size_t)before * {lanes * 4});
-        at += before * {lanes};
-{line}
-        at += inside * {lanes};
-        memset(at, 0, (size_t)after * {lanes * 4});
-        at += after * {lanes};
-      }}
-  }}
-}}"""
-    return prelude.once(name, text)
 
 
 def _pack_function(prelude: Prelude, lanes: int) -> str:

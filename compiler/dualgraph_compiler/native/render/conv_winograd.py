@@ -1,0 +1,274 @@
+"""Convolution with a window of 3x3 by Winograd's algorithm F(4x4, 3x3).
+
+A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks" (2016), sections 3 and 4. A
+tile of 4x4 places is A' ((G g G') * (B' d B)) A for a window g and the 6x6 elements d that it
+reads: 36 products for each pair of channels instead of 144. The 36 positions are 36 matrix products
+of tiles by channels, done by the tiles of `places`.
+
+A task is a few rows of tiles of a sample. For each block of channels the part of the image is
+copied with its border, and spread to V[position][tile][channel]; then for each panel of output
+channels the products are M[block][position][tile][lane], gathered to rows of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..blocked import BlockedConv, blocks
+from ..fuse import Step
+from ..loops import Buffer
+from ..lower.library import Phase
+from ..schedule import Context
+from .conv_blocked import BlockedRoutine, copy_function
+from .places import BLOCKS
+from .prelude import Prelude
+
+_SPREAD = 256 * 1024  # bytes of V that should stay in L2
+_FEWEST = 12  # tiles for which weights are read
+_LEAST_CHANNELS, _LEAST_SIZE = 48, 10  # below them the direct way is as fast
+
+
+def pays(step: Step) -> bool:
+    """Whether a convolution can be done this way, and is faster so."""
+    node = step.nodes[0]
+    op = node.op
+    assert isinstance(op, BlockedConv)
+    x, w = node.inputs
+    if op.plain or op.groups > 1 or w.shape[2:] != (3, 3) or not w.is_constant:
+        return False
+    if op.stride != (1, 1) or op.dilation != (1, 1):
+        return False
+    sizes = (*x.shape[2:-1], *node.output.shape[2:-1])
+    if not all(isinstance(d, int) and d >= _LEAST_SIZE for d in sizes):
+        return False
+    return all(isinstance(c, int) and c >= _LEAST_CHANNELS for c in w.shape[:2])
+
+
+class WinogradConv(BlockedRoutine):
+    """The routine of such a convolution and its epilogue."""
+
+    def __init__(
+        self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+    ) -> None:
+        node = step.nodes[0]
+        op = node.op
+        assert isinstance(op, BlockedConv)
+        lanes = op.lanes
+        x, w = node.inputs
+        self.samples = x.shape[0]
+        self.image = tuple(map(int, x.shape[2:-1]))
+        self.places = tuple(map(int, node.output.shape[2:-1]))
+        self.before = tuple(int(lo) for lo, _ in op.padding)
+        self.outs, self.ins = int(w.shape[0]), int(w.shape[1])
+        self.in_blocks, self.out_blocks = blocks(self.ins, lanes), blocks(self.outs, lanes)
+        self.channels = self.in_blocks * lanes
+        self.down, self.across = (blocks(p, 4) for p in self.places)  # tiles
+        self.rows = self._rows()
+        self.tiles = self.rows * self.across
+        self.width = 4 * self.across + 2
+        dtype = x.dtype
+        self.copied = Buffer(dtype, (4 * self.rows + 2) * self.width * lanes, "a part of the image")
+        self.spread = Buffer(dtype, 36 * self.tiles * self.channels, "the image, spread")
+        self.products = Buffer(dtype, BLOCKS * 36 * self.tiles * lanes, "products")
+        # A row's last tile may go over its end, into the next row or behind the last.
+        sums = Buffer(dtype, (4 * self.places[1] + 4) * lanes, "rows of the result")
+        weights = 36 * self.channels * self.out_blocks * lanes
+        own = [self.copied, self.spread, self.products]
+        self._set_up(step, context, prelude, symbols, weights, sums, own)
+        each = 36 * self.down * self.across * self.channels * self.out_blocks * 250
+        tasks = self.samples * self.blocks_of_rows * self.parts
+        self.phases = self._with_packing(Phase("", tasks, self.samples * each))
+
+    def _rows(self) -> int:
+        """Rows of tiles in a task."""
+        row = 36 * self.across * self.channels * 4
+        most = max(_SPREAD // row, blocks(_FEWEST, self.across))
+        return blocks(self.down, blocks(self.down, most))
+
+    @property
+    def blocks_of_rows(self) -> int:
+        return blocks(self.down, self.rows)
+
+    @property
+    def parts(self) -> int:
+        """Where there are few tasks the panels are shared out, though each then spreads again."""
+        return min(self._panels(), max(1, 4 // self.blocks_of_rows))
+
+    def _panels(self) -> int:
+        return blocks(self.out_blocks, BLOCKS)
+
+    def _driver(self) -> str:
+        names, lanes = self._names(), self.lanes
+        per_part = blocks(self._panels(), self.parts)
+        height, width = self.image
+        image = f"{self.in_blocks * height * width * lanes}"
+        plane = self.tiles * lanes  # of the products of a position
+        copy = copy_function(self.prelude, False, lanes)
+        spread, gather = _spread_function(self.prelude), _gather_function(self.prelude)
+        return f"""\
+  f32 *const copied = {names[self.copied]}, *const v = {names[self.spread]};
+  f32 *const products = {names[self.products]}, *const sums = {names[self.sums]};
+  i64 at[{self.tiles}], tap = 0, held = -1;
+  for (i64 t = 0; t < {self.tiles}; t++) at[t] = t * {self.channels};
+  for (i64 task = first; task < last; task++) {{
+    const i64 whole = task / {self.parts}, part = task % {self.parts};
+    const i64 i0 = whole / {self.blocks_of_rows}, row = whole % {self.blocks_of_rows} * {self.rows};
+    const i64 high_rows = {self.down} - row < {self.rows} ? {self.down} - row : {self.rows};
+    const i64 total = high_rows * {self.across};
+    if (whole != held) {{
+      held = whole;
+      for (i64 c = 0; c < {self.in_blocks}; c++) {{
+        {copy}({names[self.x]} + i0 * {image} + c * {height * width * lanes}, 0, 1, 1, 0, 1,
+          {height}, row * 4 - {self.before[0]}, high_rows * 4 + 2,
+          {width}, {-self.before[1]}, {self.width}, 0, copied);
+        for (i64 t = 0; t < total; t++) {{
+          const i64 down = t / {self.across}, across = t % {self.across};
+          {spread}(copied + (down * {self.width} + across) * {4 * lanes}, {self.width * lanes},
+            v + t * {self.channels} + c * {lanes}, {self.tiles * self.channels});
+        }}
+      }}
+    }}
+    const i64 end = part * {per_part} + {per_part};
+    for (i64 panel = part * {per_part}; panel < end && panel < {self._panels()}; panel++) {{
+      const i64 o = panel * {BLOCKS}, wide = {self.out_blocks} - o < {BLOCKS} ? 1 : {BLOCKS};
+      for (i64 p = 0; p < 36; p++) {{
+        const f32 *const w = {names[self.packed]} + (o * 36 + p * wide) * {self.channels * lanes};
+        const f32 *const x = v + p * {self.tiles * self.channels};
+{self._products_text(plane)}
+      }}
+      for (i64 j = 0; j < wide; j++)
+        for (i64 r = 0; r < high_rows; r++) {{
+          for (i64 t = {self.across - 1}; t >= 0; t--)  // what is over an end is written over
+            {gather}(products + j * {36 * plane} + (r * {self.across} + t) * {lanes}, {plane},
+              sums + t * {4 * lanes}, {self.places[1] * lanes});
+          const i64 i1 = o + j, i2 = (row + r) * {4 * self.places[1]};
+          const i64 left = {self.places[0] * self.places[1]} - i2;
+          const i64 rows = left < {4 * self.places[1]} ? left : {4 * self.places[1]};
+          {self._epilogue_call("sums")}
+        }}
+    }}
+  }}"""
+
+    def _products_text(self, plane: int) -> str:
+        lanes, lines = self.lanes, []
+        known = {rows * self.across for rows in (self.rows, self.down % self.rows) if rows}
+        for wide in sorted(
+            {min(BLOCKS, b) for b in (self.out_blocks, self.out_blocks % BLOCKS) if b}
+        ):
+            to = f"products + p * {plane} + q * {lanes}"
+            args = f"x, at + q, &tap, 1, {self.channels}, w, 0, {to}, {36 * plane}"
+            lines.append(f"if (wide == {wide}) {{")
+            tiles = self._tiles_text(wide, 4, "total", sorted(known), args)
+            lines += ["  " + line for line in tiles]
+            lines.append("}")
+        return "\n".join(" " * 8 + line for line in lines)
+
+    def _pack_call(self, w: str, first: str, last: str, to: str) -> str:
+        name = _pack_function(self.prelude)
+        return f"{name}({w}, {first}, {last}, {self.outs}, {self.ins}, {to});"
+
+
+# -- helpers in C ---------------------------------------------------------------------------------
+
+# B', A' and G of the paper for the points 0, 1, -1, 2, -2 and infinity; B' and A' with what their
+# rows have in common computed once.
+_SPREAD_LINES = """\
+    const V a = FMA(d2, SPLAT(-4.0f), d4), b = FMA(d1, SPLAT(-4.0f), d3);
+    const V c = d4 - d2, e = (d3 - d1) * SPLAT(2.0f);
+    const V y0 = FMA(d0, SPLAT(4.0f), FMA(d2, SPLAT(-5.0f), d4));
+    const V y1 = a + b, y2 = a - b, y3 = c + e, y4 = c - e;
+    const V y5 = FMA(d1, SPLAT(4.0f), FMA(d3, SPLAT(-5.0f), d5));"""
+_GATHER_LINES = """\
+    const V a = d1 + d2, b = d1 - d2, c = d3 + d4, e = d3 - d4;
+    const V y0 = d0 + a + c, y1 = FMA(e, SPLAT(2.0f), b), y2 = FMA(c, SPLAT(4.0f), a);
+    const V y3 = FMA(e, SPLAT(8.0f), b) + d5;"""
+
+
+def _transform(prelude: Prelude, name: str, text: str) -> str:
+    lanes = prelude.vector_bytes // 4
+    v = prelude.vector("f32", lanes)
+    for old, new in (
+        ("FMA", prelude.fused_multiply_add(lanes)),
+        ("SPLAT", prelude.splat("f32", lanes)),
+        ("LOAD", prelude.load("f32", lanes)),
+        ("STORE", prelude.store("f32", lanes)),
+        ("V ", f"{v} "),
+        ("LANES", str(lanes)),
+    ):
+        text = text.replace(old, new)
+    return prelude.once(f"{name}_{v}", text.replace("NAME", f"{name}_{v}"))
+
+
+def _lines(count: int, line: str) -> str:
+    return "\n".join(line.replace("#", str(i)) for i in range(count))
+
+
+def _spread_function(prelude: Prelude) -> str:
+    """B' d B of 6x6 vectors, `step` from row to row; position p goes to p * plane."""
+    text = f"""
+static void NAME(const f32 *d, i64 step, f32 *to, i64 plane) {{
+  V m[6][6];
+  for (int i = 0; i < 6; i++) {{
+{_lines(6, "    const V d# = LOAD(d + # * step + i * LANES);")}
+{_SPREAD_LINES}
+{_lines(6, "    m[#][i] = y#;")}
+  }}
+  for (int i = 0; i < 6; i++) {{
+{_lines(6, "    const V d# = m[i][#];")}
+{_SPREAD_LINES}
+{_lines(6, "    STORE(to + (i * 6 + #) * plane, y#);")}
+  }}
+}}"""
+    return _transform(prelude, "winograd_spread", text)
+
+
+def _gather_function(prelude: Prelude) -> str:
+    """A' m A of the 36 products of a tile, `plane` apart: 4 rows of 4 places, `step` apart."""
+    text = f"""
+static void NAME(const f32 *m, i64 plane, f32 *to, i64 step) {{
+  V n[4][6];
+  for (int i = 0; i < 6; i++) {{
+{_lines(6, "    const V d# = LOAD(m + (# * 6 + i) * plane);")}
+{_GATHER_LINES}
+{_lines(4, "    n[#][i] = y#;")}
+  }}
+  for (int i = 0; i < 4; i++) {{
+{_lines(6, "    const V d# = n[i][#];")}
+{_GATHER_LINES}
+{_lines(4, "    STORE(to + i * step + # * LANES, y#);")}
+  }}
+}}"""
+    return _transform(prelude, "winograd_gather", text)
+
+
+def _pack_function(prelude: Prelude) -> str:
+    """Weights [out][in][3][3] as G g G': [panel][position][in][lane out], rounded once."""
+    lanes = prelude.vector_bytes // 4
+    name = f"pack_winograd_{lanes}"
+    text = f"""
+static void {name}(const f32 *w, i64 first, i64 last, i64 outs, i64 ins, f32 *to) {{
+  static const f64 g[6][3] = {{
+    {{1.0 / 4, 0, 0}}, {{-1.0 / 6, -1.0 / 6, -1.0 / 6}}, {{-1.0 / 6, 1.0 / 6, -1.0 / 6}},
+    {{1.0 / 24, 1.0 / 12, 1.0 / 6}}, {{1.0 / 24, -1.0 / 12, 1.0 / 6}}, {{0, 0, 1}}}};
+  const i64 blocks = (outs + {lanes - 1}) / {lanes};
+  const i64 channels = (ins + {lanes - 1}) / {lanes} * {lanes};
+  for (i64 p = first; p < last; p++) {{
+    const i64 o = p * {BLOCKS * lanes}, left = blocks * {lanes} - o;
+    const i64 wide = left < {BLOCKS * lanes} ? left : {BLOCKS * lanes};
+    f32 *at = to + o * 36 * channels;
+    for (i64 c = 0; c < channels; c++)
+      for (i64 j = 0; j < wide; j++) {{
+        const f32 *k = w + ((o + j) * ins + c) * 9;
+        const int some = c < ins && o + j < outs;
+        f64 t[6][3];
+        for (int i = 0; i < 6; i++)
+          for (int n = 0; n < 3; n++)
+            t[i][n] = some ? g[i][0] * k[n] + g[i][1] * k[3 + n] + g[i][2] * k[6 + n] : 0;
+        for (int i = 0; i < 6; i++)
+          for (int n = 0; n < 6; n++)
+            at[((i * 6 + n) * channels + c) * wide + j] =
+                (f32)(t[i][0] * g[n][0] + t[i][1] * g[n][1] + t[i][2] * g[n][2]);
+      }}
+  }}
+}}"""
+    return prelude.once(name, text)

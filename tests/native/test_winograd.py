@@ -1,0 +1,56 @@
+"""Winograd's algorithm: the error that `standard` numerics states, borders, what is fused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dualgraph_compiler import Dim, Graph, TensorType
+from dualgraph_compiler.dtypes import float32
+from dualgraph_compiler.native import Target, build
+from dualgraph_compiler.ops import f
+from dualgraph_compiler.ops.conv import Conv
+from dualgraph_runtime.native import compile_graph, find_compiler
+
+from .test_blocked import WIDTHS, compiler, reference
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+
+BOUND = 1e-4  # of the largest output, against float64
+
+
+def built(channels: tuple[int, int, int], padding: Any, batch: Any, rng: Any) -> tuple[Any, ...]:
+    """A chain of two convolutions with an activation between, a residual and its weights."""
+    graph = Graph()
+    x = graph.add_input(TensorType(float32, (batch, channels[0], 17, 23)), "x")
+    shapes = [(channels[1], channels[0], 1, 1), (channels[2], channels[1], 3, 3)]
+    w0, w1 = (rng.normal(size=s).astype(np.float32) for s in shapes)
+    bias = rng.normal(size=channels[2]).astype(np.float32)
+    point, square = Conv((1, 1), ((0, 0),) * 2, (1, 1)), Conv((1, 1), padding, (1, 1))
+    y = f.clip(point(x, graph.constant(w0)), 0.0, None)
+    z = square(y, graph.constant(w1), graph.constant(bias))
+    graph.set_outputs([f.clip(z, -1.0, None) + z])
+    return graph, (point, square), (w0, w1, bias)
+
+
+@pytest.mark.parametrize("vector_bytes", WIDTHS)
+@pytest.mark.parametrize(
+    ("channels", "padding", "samples"),
+    [
+        ((8, 64, 64), ((1, 1), (1, 1)), 2),
+        ((8, 52, 72), ((0, 2), (3, 0)), 1),
+        ((8, 48, 50), ((0, 0), (-1, 1)), 3),
+    ],
+)
+def test_error(vector_bytes: int, channels: Any, padding: Any, samples: int) -> None:
+    rng = np.random.default_rng(0)
+    graph, (point, square), (w0, w1, bias) = built(channels, padding, Dim("n", min=1), rng)
+    assert "winograd_gather" in build(graph, Target(vector_bytes)).text
+    x = rng.normal(size=(samples, channels[0], 17, 23)).astype(np.float32)
+    z = reference(np.maximum(reference(x, w0, point), 0), w1, square) + bias.reshape(-1, 1, 1)
+    want = np.maximum(z, -1) + z
+    (got,) = compile_graph(graph, compiler(vector_bytes)).run([x])
+    assert got.shape == want.shape
+    assert np.abs(got - want).max() <= BOUND * np.abs(want).max()
