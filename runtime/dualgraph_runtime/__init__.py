@@ -7,6 +7,7 @@ session.run(None, {"x": array})
 
 from dualgraph_compiler.errors import DeviceError, DualGraphError, FeedError, OnnxError
 
+from .binding import IOBinding, OrtValue
 from .device import CPU, Device, device_of, to_device
 from .model import ModelMetadata, NodeArg
 from .options import GraphOptimizationLevel, SessionOptions
@@ -20,10 +21,12 @@ __all__ = [
     "DualGraphError",
     "FeedError",
     "GraphOptimizationLevel",
+    "IOBinding",
     "InferenceSession",
     "ModelMetadata",
     "NodeArg",
     "OnnxError",
+    "OrtValue",
     "SessionOptions",
     "device_of",
     "get_all_providers",

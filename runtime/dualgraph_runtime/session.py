@@ -13,6 +13,7 @@ from dualgraph_compiler.dtypes import BY_NUMPY
 from dualgraph_compiler.errors import FeedError
 from dualgraph_compiler.types import TensorType
 
+from .binding import IOBinding, OrtValue, bound, settle, write
 from .device import to_device
 from .model import ModelMetadata, NodeArg, describe
 from .options import GraphOptimizationLevel, SessionOptions
@@ -59,6 +60,7 @@ class InferenceSession:
             self._model = self._compiled.model
         else:
             self._prepare(path_or_bytes, identity)
+        self._expected = [(name, t.dtype.np) for name, t in self._model.types.items()]
 
     def _prepare(self, source: ModelSource, identity: Identity | None) -> None:
         """Import and optimise the model, and have it compiled or interpreted."""
@@ -183,13 +185,50 @@ class InferenceSession:
             FeedError: a name, element type, rank or size that does not fit.
         """
         wanted = self._positions(output_names)
-        arrays = self._feeds(input_feed)
-        if self._device.type == "cpu":
-            results = self._runner().run(arrays)
-        else:
-            with self._device.active():
-                results = self._runner().run([to_device(a, self._device) for a in arrays])
+        results = self._run(self._feeds(input_feed))
         return [_own(results[i], self._model.shared[i]) for i in wanted]
+
+    def io_binding(self) -> IOBinding:
+        """Inputs and outputs in memory of the caller's, for `run_with_iobinding`."""
+        return IOBinding(self)
+
+    def run_with_iobinding(self, iobinding: IOBinding, run_options: Any = None) -> None:
+        """Compute the bound outputs from the bound inputs, in the memory they are bound to.
+
+        Raises:
+            FeedError: an input is not bound, or memory has another type or shape than its value.
+        """
+        inputs, outputs = bound(iobinding)
+        wanted = self._positions(list(outputs)) if outputs else []
+        arrays = self._feeds(inputs)
+        self._runner()
+        if self._compiled is not None and not any(self._model.shared):
+            given: list[np.ndarray[Any, Any] | None] = [None] * len(self._model.outputs)
+            for i, array in zip(wanted, outputs.values(), strict=True):
+                given[i] = array
+            results = self._compiled.executable.run_into(arrays, given)
+            settle(iobinding, [results[i] for i in wanted])
+            return
+        everything = self._run(arrays)
+        found = [_own(everything[i], self._model.shared[i]) for i in wanted]
+        settle(iobinding, [write(y, o) for y, o in zip(found, outputs.values(), strict=True)])
+
+    def run_with_ort_values(
+        self,
+        output_names: Sequence[str] | None,
+        input_dict_ort_values: Mapping[str, OrtValue],
+        run_options: Any = None,
+    ) -> list[OrtValue]:
+        """`run` with values instead of arrays."""
+        feed = {name: value.numpy() for name, value in input_dict_ort_values.items()}
+        return [OrtValue(y) for y in self.run(output_names, feed)]
+
+    def _run(self, arrays: Sequence[Any]) -> list[Any]:
+        """Every output, wherever the model runs."""
+        if self._device.type == "cpu":
+            return self._runner().run(arrays)
+        with self._device.active():
+            return self._runner().run([to_device(a, self._device) for a in arrays])
 
     def _positions(self, names: Sequence[str] | None) -> Sequence[int]:
         if not names:
@@ -201,6 +240,9 @@ class InferenceSession:
         return [known[n] for n in names]
 
     def _feeds(self, feed: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
+        ready = self._ready(feed)
+        if ready is not None:
+            return ready
         if not isinstance(feed, Mapping):
             raise FeedError(f"expected a dict of inputs by name, got {type(feed).__name__}")
         missing = [n for n in self._model.types if n not in feed]
@@ -210,6 +252,18 @@ class InferenceSession:
             wrong += [f"unknown input {_listed(unknown)}"] if unknown else []
             raise FeedError(f"{' and '.join(wrong)}; the inputs are {_listed(self._model.types)}")
         return [_as_array(n, feed[n], t) for n, t in self._model.types.items()]
+
+    def _ready(self, feed: Mapping[str, Any]) -> list[np.ndarray[Any, Any]] | None:
+        """The arrays of a feed that has one of the right type for each input, and no more."""
+        if type(feed) is not dict or len(feed) != len(self._expected):
+            return None
+        arrays = []
+        for name, dtype in self._expected:
+            array = feed.get(name)
+            if type(array) is not np.ndarray or array.dtype != dtype:
+                return None
+            arrays.append(array)
+        return arrays
 
 
 def _listed(names: Any) -> str:

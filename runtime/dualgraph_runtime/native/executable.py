@@ -20,8 +20,9 @@ from dualgraph_compiler.errors import DeviceError
 from dualgraph_compiler.feeds import bind_shapes
 from dualgraph_compiler.native import Home, Interpreted, Program, Segment, Slot
 
+from ..binding import write
 from . import cache
-from .launcher import being_built, frame_type
+from .launcher import being_built, frame_type, trim
 from .stored import Stored
 from .threads import default_threads, team
 from .toolchain import Compiler, find_compiler
@@ -136,6 +137,7 @@ class Executable:
         with self._lock:
             self._layouts.clear()
         self._last = None
+        trim()
 
     def report(self) -> str:
         """Which nodes are compiled into which kernels, which are interpreted, and why."""
@@ -167,6 +169,24 @@ class Executable:
                 self._raise(found)
         return self._run([_native_order(a) for a in (*inputs, *params)], donate)
 
+    def run_into(
+        self,
+        inputs: Sequence[np.ndarray[Any, Any]],
+        outputs: Sequence[np.ndarray[Any, Any] | None],
+    ) -> list[np.ndarray[Any, Any]]:
+        """`run`, with the results written into arrays of the caller's, or new ones for None.
+
+        Raises:
+            FeedError: an array given for an output has another dtype or shape than the result.
+        """
+        frame = self._last
+        if frame is not None:
+            found = frame(*inputs, *outputs)
+            if type(found) is tuple:
+                return list(found)
+        results = self.run(inputs)
+        return [write(y, given) for y, given in zip(results, outputs, strict=True)]
+
     # -- the general way --------------------------------------------------------------------------
 
     def _run(self, arrays: list[np.ndarray[Any, Any]], donate: bool) -> list[np.ndarray[Any, Any]]:
@@ -176,7 +196,9 @@ class Executable:
             if not (donate and _is_alone(i, arrays)):
                 arrays[i] = arrays[i].copy()
         if layout.frame is not None:
-            self._last = layout.frame
+            last, self._last = self._last, layout.frame
+            if last is not None and last is not layout.frame:
+                last.trim()  # sizes change: what was kept for the next call is not for this one
             found = layout.frame(*arrays)
             if type(found) is tuple:
                 return list(found)

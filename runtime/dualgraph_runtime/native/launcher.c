@@ -4,7 +4,12 @@
 // allocates the outputs, runs the program, and returns a tuple of the outputs; or NotImplemented
 // where an array is not what the frame is for, or the program's status where that is not zero.
 // Some outputs are not allocated: they are inputs, which the program overwrites. Such an input must
-// be writable, and no other one may lie in its memory.
+// be writable, and no other one may lie in its memory. Behind the inputs may come an array, or None,
+// for each output: results are written there.
+//
+// Memory for intermediate values is lent by the process to whatever program is running. An array
+// that was returned and that nobody but the frame refers to any longer is returned again: fresh
+// memory costs a page fault for every 4 KiB.
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
@@ -13,8 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <structmember.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
-enum { MAX_IDLE = 4 };  // contexts kept for the next calls
+enum { MAX_IDLE = 4 };  // contexts, and blocks of memory, kept for the next calls
+enum { KEPT = 2 };      // results kept of each output: the caller often holds the last one
+enum { HUGE_PAGE = 1 << 21 };
 
 typedef struct {
   PyArray_Descr *dtype;
@@ -23,10 +33,16 @@ typedef struct {
   npy_intp shape[NPY_MAXDIMS];
 } Operand;
 
-// What one call works on: the table of buffers and the memory they share.
+// Memory that one call has for its intermediate values.
+typedef struct {
+  char *memory;
+  size_t bytes;
+} Block;
+
+// What one call works on: the table of buffers, and where its arena was when that was filled.
 typedef struct Context {
   struct Context *next;
-  void *arena;
+  char *arena;
   void *table[];
 } Context;
 
@@ -48,7 +64,57 @@ typedef struct {
   size_t arena_bytes;
   int releases_gil, idle;
   Context *contexts;
+  PyObject **kept;      // results that may be returned again, KEPT for each output
 } Frame;
+
+// -- memory ----------------------------------------------------------------------------------------
+
+// Blocks that no call is using, of all programs; guarded by the GIL, as everything here is.
+static Block idle_blocks[MAX_IDLE];
+static int n_idle_blocks;
+
+// The smallest idle block that is large enough, else a new one; `memory` is NULL if there is none.
+static Block take_block(size_t bytes) {
+  int best = -1;
+  for (int i = 0; i < n_idle_blocks; i++)
+    if (idle_blocks[i].bytes >= bytes && (best < 0 || idle_blocks[i].bytes < idle_blocks[best].bytes))
+      best = i;
+  if (best >= 0) {
+    Block found = idle_blocks[best];
+    idle_blocks[best] = idle_blocks[--n_idle_blocks];
+    return found;
+  }
+  size_t alignment = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : 64;
+  Block made = {NULL, (bytes + bytes / 8 + alignment - 1) / alignment * alignment};
+  void *memory = NULL;
+  if (posix_memalign(&memory, alignment, made.bytes)) return made;
+#ifdef MADV_HUGEPAGE
+  if (alignment == HUGE_PAGE) madvise(memory, made.bytes, MADV_HUGEPAGE);
+#endif
+  made.memory = memory;
+  return made;
+}
+
+// Keep a block for later calls, or let go of the smallest.
+static void give_block_back(Block block) {
+  if (n_idle_blocks == MAX_IDLE) {
+    int least = 0;
+    for (int i = 1; i < MAX_IDLE; i++)
+      if (idle_blocks[i].bytes < idle_blocks[least].bytes) least = i;
+    if (idle_blocks[least].bytes >= block.bytes) {
+      free(block.memory);
+      return;
+    }
+    free(idle_blocks[least].memory);
+    idle_blocks[least] = idle_blocks[--n_idle_blocks];
+  }
+  idle_blocks[n_idle_blocks++] = block;
+}
+
+static PyObject *trim(PyObject *self, PyObject *unused) {
+  while (n_idle_blocks) free(idle_blocks[--n_idle_blocks].memory);
+  Py_RETURN_NONE;
+}
 
 static Context *take_context(Frame *f) {
   Context *c = f->contexts;
@@ -59,25 +125,14 @@ static Context *take_context(Frame *f) {
   }
   c = calloc(1, sizeof(Context) + (size_t)f->n_slots * sizeof(void *));
   if (!c) return NULL;
-  if (f->arena_bytes && posix_memalign(&c->arena, 64, f->arena_bytes)) {
-    free(c);
-    return NULL;
-  }
-  for (Py_ssize_t i = 0; i < f->n_arena; i++)
-    c->table[f->arena_slots[2 * i]] = (char *)c->arena + f->arena_slots[2 * i + 1];
   for (Py_ssize_t i = 0; i < f->n_fixed; i++)
     c->table[f->fixed_slots[2 * i]] = (void *)(intptr_t)f->fixed_slots[2 * i + 1];
   return c;
 }
 
-static void free_context(Context *c) {
-  free(c->arena);
-  free(c);
-}
-
 static void give_back(Frame *f, Context *c) {
   if (f->idle >= MAX_IDLE) {
-    free_context(c);
+    free(c);
     return;
   }
   c->next = f->contexts;
@@ -119,39 +174,101 @@ static int fits(PyObject *object, const Operand *o) {
   return 1;
 }
 
-static PyObject *frame_call(PyObject *self, PyObject *const *args, size_t flags, PyObject *names) {
-  Frame *f = (Frame *)self;
-  if (PyVectorcall_NARGS(flags) != f->n_inputs || names) Py_RETURN_NOTIMPLEMENTED;
-  for (Py_ssize_t i = 0; i < f->n_inputs; i++)
-    if (!fits(args[i], &f->operands[i])) Py_RETURN_NOTIMPLEMENTED;
-  if (f->n_written && !are_apart(f, args)) Py_RETURN_NOTIMPLEMENTED;
+// Whether an array that the caller has brought can be written to while the inputs are read.
+static int takes_output(Frame *f, PyObject *const *args, Py_ssize_t i) {
+  Py_ssize_t at = f->n_inputs + i;
+  PyObject *given = args[at];
+  if (given == Py_None) return 1;
+  if (f->donated[i] >= 0 || !fits(given, &f->operands[at])) return 0;
+  if (!PyArray_ISWRITEABLE((PyArrayObject *)given)) return 0;
+  const char *from = PyArray_DATA((PyArrayObject *)given), *to = from + f->operands[at].bytes;
+  for (Py_ssize_t j = 0; j < at; j++) {
+    if (args[j] == Py_None) continue;
+    const char *other = PyArray_DATA((PyArrayObject *)args[j]);
+    if (from < other + f->operands[j].bytes && other < to) return 0;
+  }
+  return 1;
+}
+
+// Whether an array was returned once, has stayed as it was, and is nobody's any longer.
+static int is_free(PyObject *y, const Operand *o) {
+  return Py_REFCNT(y) == 1 && fits(y, o) && PyArray_ISWRITEABLE((PyArrayObject *)y) &&
+         PyArray_CHKFLAGS((PyArrayObject *)y, NPY_ARRAY_OWNDATA) &&
+         !((PyArrayObject_fields *)y)->weakreflist;
+}
+
+// An array for an output, a new reference: one that was returned before, or a new one.
+static PyObject *take_output(Frame *f, Py_ssize_t i) {
+  const Operand *o = &f->operands[f->n_inputs + i];
+  PyObject **kept = &f->kept[KEPT * i];
+  for (int k = 0; k < KEPT; k++)
+    if (kept[k] && is_free(kept[k], o)) return Py_NewRef(kept[k]);
+  Py_INCREF(o->dtype);
+  PyObject *y = PyArray_NewFromDescr(&PyArray_Type, o->dtype, o->ndim, (npy_intp *)o->shape, NULL,
+                                     NULL, 0, NULL);
+  if (!y) return NULL;
+  PyObject *oldest = kept[0];
+  for (int k = 1; k < KEPT; k++) kept[k - 1] = kept[k];
+  kept[KEPT - 1] = Py_NewRef(y);
+  Py_XDECREF(oldest);
+  return y;
+}
+
+// The tuple of outputs; their addresses go into the table.
+static PyObject *prepare_outputs(Frame *f, Context *c, PyObject *const *args, int given) {
   PyObject *outputs = PyTuple_New(f->n_outputs);
   if (!outputs) return NULL;
-  Context *c = take_context(f);
-  if (!c) {
-    Py_DECREF(outputs);
-    return PyErr_NoMemory();
-  }
-  for (Py_ssize_t i = 0; i < f->n_inputs; i++)
-    c->table[f->operands[i].slot] = PyArray_DATA((PyArrayObject *)args[i]);
   for (Py_ssize_t i = 0; i < f->n_outputs; i++) {
-    if (f->donated[i] >= 0) {
-      Py_INCREF(args[f->donated[i]]);
-      PyTuple_SET_ITEM(outputs, i, args[f->donated[i]]);
-      continue;
-    }
-    const Operand *o = &f->operands[f->n_inputs + i];
-    Py_INCREF(o->dtype);
-    PyObject *y = PyArray_NewFromDescr(&PyArray_Type, o->dtype, o->ndim, (npy_intp *)o->shape, NULL,
-                                       NULL, 0, NULL);
+    PyObject *y;
+    if (f->donated[i] >= 0)
+      y = Py_NewRef(args[f->donated[i]]);
+    else if (given && args[f->n_inputs + i] != Py_None)
+      y = Py_NewRef(args[f->n_inputs + i]);
+    else
+      y = take_output(f, i);
     if (!y) {
       Py_DECREF(outputs);
-      give_back(f, c);
       return NULL;
     }
     PyTuple_SET_ITEM(outputs, i, y);
-    c->table[o->slot] = PyArray_DATA((PyArrayObject *)y);
+    if (f->donated[i] < 0)
+      c->table[f->operands[f->n_inputs + i].slot] = PyArray_DATA((PyArrayObject *)y);
   }
+  return outputs;
+}
+
+static PyObject *frame_call(PyObject *self, PyObject *const *args, size_t flags, PyObject *names) {
+  Frame *f = (Frame *)self;
+  Py_ssize_t n = PyVectorcall_NARGS(flags);
+  int given = n == f->n_inputs + f->n_outputs && f->n_outputs;
+  if ((n != f->n_inputs && !given) || names) Py_RETURN_NOTIMPLEMENTED;
+  for (Py_ssize_t i = 0; i < f->n_inputs; i++)
+    if (!fits(args[i], &f->operands[i])) Py_RETURN_NOTIMPLEMENTED;
+  for (Py_ssize_t i = 0; given && i < f->n_outputs; i++)
+    if (!takes_output(f, args, i)) Py_RETURN_NOTIMPLEMENTED;
+  if (f->n_written && !are_apart(f, args)) Py_RETURN_NOTIMPLEMENTED;
+  Context *c = take_context(f);
+  if (!c) return PyErr_NoMemory();
+  PyObject *outputs = prepare_outputs(f, c, args, given);
+  if (!outputs) {
+    give_back(f, c);
+    return NULL;
+  }
+  Block block = {NULL, 0};
+  if (f->arena_bytes) {
+    block = take_block(f->arena_bytes);
+    if (!block.memory) {
+      Py_DECREF(outputs);
+      give_back(f, c);
+      return PyErr_NoMemory();
+    }
+    if (c->arena != block.memory)
+      for (Py_ssize_t i = 0; i < f->n_arena; i++)
+        c->table[f->arena_slots[2 * i]] = block.memory + f->arena_slots[2 * i + 1];
+    c->arena = block.memory;
+  }
+  for (Py_ssize_t i = 0; i < f->n_inputs; i++)
+    c->table[f->operands[i].slot] = PyArray_DATA((PyArrayObject *)args[i]);
   int status;
   if (f->releases_gil) {
     Py_BEGIN_ALLOW_THREADS
@@ -160,12 +277,20 @@ static PyObject *frame_call(PyObject *self, PyObject *const *args, size_t flags,
   } else {
     status = f->entry(c->table, f->dims, f->team);
   }
+  if (block.memory) give_block_back(block);
   give_back(f, c);
   if (status) {
     Py_DECREF(outputs);
     return PyLong_FromLong(status);
   }
   return outputs;
+}
+
+// Let go of the results that might have been returned again.
+static PyObject *frame_trim(PyObject *self, PyObject *unused) {
+  Frame *f = (Frame *)self;
+  for (Py_ssize_t i = 0; i < KEPT * f->n_outputs; i++) Py_CLEAR(f->kept[i]);
+  Py_RETURN_NONE;
 }
 
 // -- making ----------------------------------------------------------------------------------------
@@ -260,7 +385,8 @@ static PyObject *frame_new(PyTypeObject *type, PyObject *args, PyObject *keyword
   f->fixed_slots = read_numbers(fixed);
   f->dims = read_numbers(dims);
   f->donated = read_numbers(donated);
-  if (!f->operands || !f->arena_slots || !f->fixed_slots || !f->dims || !f->donated ||
+  f->kept = calloc((size_t)(KEPT * n_out + 1), sizeof(PyObject *));
+  if (!f->kept || !f->operands || !f->arena_slots || !f->fixed_slots || !f->dims || !f->donated ||
       PyTuple_GET_SIZE(donated) != n_out) {
     if (!PyErr_Occurred()) PyErr_NoMemory();
     Py_DECREF(f);
@@ -289,8 +415,10 @@ static void frame_dealloc(PyObject *self) {
   for (Py_ssize_t i = 0; i < f->n_inputs + f->n_outputs; i++) Py_XDECREF(f->operands[i].dtype);
   for (Context *c = f->contexts, *next; c; c = next) {
     next = c->next;
-    free_context(c);
+    free(c);
   }
+  if (f->kept) frame_trim(self, NULL);
+  free(f->kept);
   free(f->operands);
   free(f->arena_slots);
   free(f->fixed_slots);
@@ -306,7 +434,12 @@ static PyMemberDef members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(Frame, call), READONLY, NULL},
     {NULL, 0, 0, 0, NULL}};
 
+static PyMethodDef methods[] = {
+    {"trim", frame_trim, METH_NOARGS, "Let go of arrays kept for the next calls."},
+    {NULL, NULL, 0, NULL}};
+
 static PyType_Slot slots[] = {{Py_tp_new, frame_new},
+                              {Py_tp_methods, methods},
                               {Py_tp_dealloc, frame_dealloc},
                               {Py_tp_call, PyVectorcall_Call},
                               {Py_tp_members, members},
@@ -315,8 +448,12 @@ static PyType_Slot slots[] = {{Py_tp_new, frame_new},
 static PyType_Spec spec = {"dualgraph_launcher.Frame", sizeof(Frame), 0,
                            Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL, slots};
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "dualgraph_launcher", NULL, -1, NULL,
-                                    NULL, NULL, NULL, NULL};
+static PyMethodDef functions[] = {
+    {"trim", trim, METH_NOARGS, "Let go of memory kept for intermediate values."},
+    {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "dualgraph_launcher", NULL, -1,
+                                    functions, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit_dualgraph_launcher(void) {
   import_array();

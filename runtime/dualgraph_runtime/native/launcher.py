@@ -26,9 +26,23 @@ from .toolchain import Compiler
 _log = logging.getLogger("dualgraph")
 
 
-@functools.lru_cache(maxsize=4)
 def frame_type(compiler: Compiler) -> Any:
     """The extension's ``Frame`` type (see launcher.c), or None where it cannot be built."""
+    module = _module(compiler)
+    return None if module is None else module.Frame
+
+
+def trim() -> None:
+    """Give back the memory that is there to be lent to programs for intermediate values."""
+    for module in _modules:
+        module.trim()
+
+
+_modules: list[Any] = []
+
+
+@functools.lru_cache(maxsize=4)
+def _module(compiler: Compiler) -> Any:
     if not _has_headers():
         return None
     key, build = _source(compiler)
@@ -42,7 +56,8 @@ def frame_type(compiler: Compiler) -> Any:
     except (DualGraphError, ImportError, OSError) as error:
         _log.warning("the native launcher is not available, calls go through ctypes: %s", error)
         return None
-    return module.Frame
+    _modules.append(module)
+    return module
 
 
 @contextlib.contextmanager
