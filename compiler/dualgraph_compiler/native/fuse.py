@@ -22,7 +22,7 @@ from ..graph import Graph, Node, Value
 from ..ops.base import Kind
 from .index import Axis, Index, of_axis
 from .loops import Buffer, Load
-from .lower import library, movement, nests, pointwise, reduction, taking
+from .lower import library, movement, nests, pointwise, reduction, routines, taking
 from .reading import Reading
 
 
@@ -33,6 +33,7 @@ class StepKind(enum.Enum):
     LIBRARY = "library"
     CONCAT = "concat"
     NEST = "nest"
+    ROUTINE = "routine"
     INTERPRETED = "interpreted"
 
 
@@ -94,6 +95,9 @@ def classify(node: Node) -> tuple[str, str]:
     if type(op) in nests.RULES:
         why = nests.why_not(node)
         return ("nest", "") if why is None else ("interpreted", why)
+    if type(op) in routines.RULES:
+        why = routines.why_not(node)
+        return ("routine", "") if why is None else ("interpreted", why)
     why = library.why_not(node)
     return ("library", "") if why is None else ("interpreted", why)
 
@@ -396,8 +400,10 @@ class _Partitioner:
         if value in self.outputs:
             return True
         kinds = {self.classes[n][0] for n in value.uses}
-        if "interpreted" in kinds or "library" not in kinds:
-            return "interpreted" in kinds
+        if kinds & {"interpreted", "routine"}:
+            return True
+        if "library" not in kinds:
+            return False
         for node in value.uses:
             if self.classes[node][0] == "library":
                 rule = library.RULES[type(node.op)]

@@ -231,6 +231,19 @@ class Loop:
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """Defines the four words of a block of a random stream (Philox4x32-10): uint64 below 2^32.
+
+    `seed` and `offset` are uint64; the block is number ``offset + block`` of the stream.
+    """
+
+    names: tuple[str, str, str, str]
+    seed: Expr
+    offset: Expr
+    block: Index
+
+
+@dataclass(frozen=True, slots=True)
 class When:
     """Runs `body` where `cond` holds; not inside a loop of vectors."""
 
@@ -269,7 +282,7 @@ class Tasks:
 
 _BLOCKS = 1000  # the number of the first counter of blocks
 
-Stmt: TypeAlias = Let | Store | Declare | Update | Assign | Finish | Loop | When | Tasks
+Stmt: TypeAlias = Let | Store | Declare | Update | Assign | Words | Finish | Loop | When | Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +301,8 @@ def expressions(body: tuple[Stmt, ...]) -> Iterator[Expr]:
     for s in body:
         if isinstance(s, When):
             yield from walk(s.cond)
+        if isinstance(s, Words):
+            yield from (*walk(s.seed), *walk(s.offset))
         if isinstance(s, Loop | When | Tasks):
             yield from expressions(s.body)
         elif isinstance(s, Let | Store | Update | Assign):

@@ -30,6 +30,7 @@ from .loops import (
     Tasks,
     Update,
     When,
+    Words,
 )
 from .lower.pointwise import is_costly
 
@@ -138,6 +139,7 @@ def _most(n: DimLike) -> float:
 
 # Picoseconds, for one vector that is in cache.
 _MEMORY, _SIMPLE, _COSTLY = 400, 200, 2000
+_BLOCK_OF_WORDS = 30_000
 
 
 def cost(body: tuple[Stmt, ...], lanes: int) -> DimLike:
@@ -153,6 +155,8 @@ def cost(body: tuple[Stmt, ...], lanes: int) -> DimLike:
         elif isinstance(s, Loop):
             steps = 1 if s.block else s.axis.extent
             total = total + cost(s.body, lanes) * steps
+        elif isinstance(s, Words):
+            total = total + _BLOCK_OF_WORDS // lanes
         elif isinstance(s, When):
             total = total + _expression(s.cond) + cost(s.body, lanes)
         elif isinstance(s, Let | Store | Update | Assign):

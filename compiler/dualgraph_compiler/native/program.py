@@ -16,7 +16,7 @@ from ..memory.inplace import checked_pairs
 from .donation import Donations, Readers
 from .fuse import Partition, Step, StepKind, partition
 from .loops import Buffer
-from .lower import library
+from .lower import library, routines
 from .lower.library import Pack, Phase, Routine
 from .parallel import WORTH
 from .plan import Home, Interpreted, Program, Segment, Slot
@@ -203,6 +203,10 @@ class _Builder:
             context = Context(self.reading, self.buffer, self.names)
             rule = library.RULES[type(step.nodes[0].op)]
             return rule.routine(step, context, self.prelude, self.symbols)
+        if step.kind is StepKind.ROUTINE:
+            context = Context(self.reading, self.buffer, self.names)
+            node = step.nodes[0]
+            return routines.RULES[type(node.op)](node, context, self.prelude, self.symbols)
         kernel = kernel_of(step, self.reading, self.buffer, self.names)
         return TaskText(kernel, self.prelude, self.symbols)
 

@@ -13,7 +13,9 @@ from ..ops import f
 from ..ops.base import REGISTRY, Op
 from ..ops.creation import Arange
 from ..ops.indexing import IndexSelectGrad
+from ..ops.sorting import Sort
 from .classes import with_classes
+from .lower.random import RandomKeys
 
 Rule: TypeAlias = Callable[[Any, Node], Value | None]
 _RULES: dict[type[Op], Rule] = {}
@@ -77,6 +79,16 @@ def _index_put(op: Any, node: Node) -> Value | None:
         op(zeros, values, *indices) if not _is_narrow(x) else _widened(op, zeros, values, *indices)
     )
     return _added(x, made)
+
+
+@_rule("random_permutation")
+def _permutation(op: Any, node: Node) -> Value | None:
+    """Random keys put in order: the positions in their low bits are permuted."""
+    if not isinstance(op.n, int):
+        return None
+    keys = RandomKeys(op.n)
+    ordered, _ = Sort(0)(keys(*node.inputs))
+    return f.cast(REGISTRY["bitwise_and"]()(ordered, f.like(ordered, keys.low)), int64)  # type: ignore[no-any-return]
 
 
 @_rule("arg_max", "arg_min")

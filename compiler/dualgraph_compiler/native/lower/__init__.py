@@ -1,6 +1,18 @@
 """From ops to loops: one file for each kind of op."""
 
-from . import library, movement, nests, pointwise, pooling, reduction, scans, scatter, taking
+from . import (
+    library,
+    movement,
+    nests,
+    pointwise,
+    pooling,
+    random,
+    reduction,
+    routines,
+    scans,
+    scatter,
+    taking,
+)
 
 __all__ = [
     "library",
@@ -8,7 +20,9 @@ __all__ = [
     "nests",
     "pointwise",
     "pooling",
+    "random",
     "reduction",
+    "routines",
     "scans",
     "scatter",
     "taking",

@@ -97,23 +97,21 @@ def _linear_scan(op: Any, node: Node, nest: Nest) -> list[Stmt]:
 def _prod_others(op: Any, node: Node, nest: Nest) -> list[Stmt]:
     out = node.output
 
-    def start() -> list[Stmt]:
-        return [Declare("others", "prod", out.dtype)]
+    def start(name: str) -> Callable[[], list[Stmt]]:
+        return lambda: [Declare(name, "prod", out.dtype)]
 
     def before(at: list[Index]) -> list[Stmt]:
-        return [
-            nest.store(at, Ref("others", out.dtype)),
-            Update("others", "prod", nest.read(0, at)),
-        ]
+        y = Ref("before", out.dtype)
+        return [nest.store(at, y), Update("before", "prod", nest.read(0, at))]
 
     def after(at: list[Index]) -> list[Stmt]:
-        y = call("mul", nest.load(at), Ref("others", out.dtype))
-        return [nest.store(at, y), Update("others", "prod", nest.read(0, at))]
+        y = call("mul", nest.load(at), Ref("after", out.dtype))
+        return [nest.store(at, y), Update("after", "prod", nest.read(0, at))]
 
     last = out.ndim - 1
     return [
-        *_along(out.shape, last, start, before),
-        *_along(out.shape, last, start, after, reverse=True),
+        *_along(out.shape, last, start("before"), before),
+        *_along(out.shape, last, start("after"), after, reverse=True),
     ]
 
 

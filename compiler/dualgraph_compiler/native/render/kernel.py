@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from ...dtypes import DType, bool_
+from ...dtypes import DType, bool_, int64, uint64
 from ..index import Axis, Index
 from ..loops import (
     Assign,
@@ -27,12 +27,14 @@ from ..loops import (
     Tasks,
     Update,
     When,
+    Words,
     expressions,
 )
 from ..lower.pointwise import is_costly
 from .expressions import LANE_AXIS, Lanes, Scope, Writer
 from .integers import CHECKED
 from .prelude import Prelude
+from .random import philox
 from .types import Sizes, literal, memory, register, register_bytes
 
 _MAX_GROUP = 64  # lanes taken together at most; rows of scratch memory have as many places
@@ -149,6 +151,8 @@ class KernelText:
                 self._assign(s, groups, depth)
             elif isinstance(s, Finish):
                 self._finish(s, groups, depth)
+            elif isinstance(s, Words):
+                self._words(s, groups, depth)
             elif isinstance(s, When):
                 self._when(s, groups, depth)
             elif isinstance(s, Tasks):
@@ -275,6 +279,22 @@ class KernelText:
             name, x = (s.name + g.suffix, w.vector(s.expr)) if varies else (s.name, w.write(s.expr))
             self._line(depth, f"{name} = {x};")
 
+    def _words(self, s: Words, groups: list[Lanes], depth: int) -> None:
+        varies = self.lanes > 1 and Writer(self.scope, groups[0]).moves(s.block)
+        lanes = self.lanes if varies else 1
+        type_ = self.prelude.vector("u64", lanes)
+        for g in groups if varies else groups[:1]:
+            w = Writer(self.scope, g)
+            block = w.write(Position(s.block, int64))
+            words = f"{s.names[0]}_words{g.suffix}"
+            stream = f"{w.write(s.seed)}, {w.write(s.offset)}, {block}"
+            self._line(depth, f"{type_} {words}[4];")
+            self._line(depth, f"{philox(self.prelude, lanes)}({stream}, {words});")
+            for i, name in enumerate(s.names):
+                self.scope.varying[name] = varies
+                suffix = g.suffix if varies else ""
+                self._line(depth, f"const {type_} {name}{suffix} = {words}[{i}];")
+
     def _when(self, s: When, groups: list[Lanes], depth: int) -> None:
         assert groups[0].axis is None, "a condition for each lane"
         self._line(depth, f"if ({Writer(self.scope, groups[0]).write(s.cond)}) {{")
@@ -388,6 +408,9 @@ def _in_lanes(body: Iterable[Stmt]) -> list[DType]:
                 visit(s.body, inside or s.lanes)
             elif (isinstance(s, Let) and varies(s.expr)) or (isinstance(s, Finish) and inside):
                 varying.add(s.name)
+            elif isinstance(s, Words) and inside:
+                varying.update(s.names)
+                found.append(uint64)
             elif isinstance(s, Declare) and inside:
                 varying.add(s.name)
                 found.append(s.dtype)

@@ -1,0 +1,34 @@
+"""Ops computed by a routine of their own, with nothing fused behind it: sorting.
+
+A rule makes the routine of a node (see `library.Routine`), whose operands are contiguous in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+from ...graph import Node
+from ...ops.base import Op
+from .library import Routine
+from .registry import registering, unlisted
+
+if TYPE_CHECKING:
+    from ..render.prelude import Prelude
+    from ..schedule import Context
+
+Rule: TypeAlias = "Callable[[Node, Context, Prelude, Mapping[str, int]], Routine]"
+RULES: dict[type[Op], Rule] = {}
+_rule = registering(RULES)
+
+
+def why_not(node: Node) -> str | None:
+    """Why a node has no routine; None where it has one."""
+    return unlisted(node, RULES)
+
+
+@_rule("sort", "top_k")
+def _sort(node: Node, context: Context, prelude: Prelude, symbols: Mapping[str, int]) -> Routine:
+    from ..render.sort import Sort
+
+    return Sort(node, context, prelude, symbols)
