@@ -61,7 +61,8 @@ def compile(
             serves all. True: all sizes of arguments may vary from the start. False: each has a
             graph of its own.
         dynamic_shapes: sizes that may vary by parameter, as for :func:`trace`.
-        numerics: "standard" or "strict", see ``dualgraph_compiler.compile``.
+        numerics: "standard" lets results differ from eager ones by rounding; "strict" keeps every
+            bit. Interpreted training steps keep every bit either way.
         execution: how graphs run on a CPU. "interpreter": node by node. "native": as C code, built
             when first needed (docs/native.md); where there is no C compiler they are interpreted.
             "auto": interpreted until the C code, built in the background, is ready. Default: what

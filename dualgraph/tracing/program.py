@@ -50,7 +50,7 @@ class Mode:
     @property
     def is_native(self) -> bool:
         """Whether graphs are compiled to native code, now or later, on a CPU."""
-        return self.execution != "interpreter"
+        return self.execution != "interpreter" and self.numerics != "strict"
 
 
 class Program:
@@ -150,8 +150,10 @@ class Program:
 
     def report(self) -> str:
         """How the graph is run: kernels, what stands between them, what is interpreted, and why."""
-        if not self.mode.is_native:
+        if self.mode.execution == "interpreter":
             return ""
+        if not self.mode.is_native:
+            return "interpreted: numerics='strict' asks for the very bits of eager code"
         if self._native is not None:
             return self._native.executable.report()
         building = self._building
