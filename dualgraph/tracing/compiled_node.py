@@ -192,9 +192,9 @@ def run_taped(taped: Taped, edges: Sequence[Any], operands: Operands) -> list[Te
     program = taped.program if plan is None else plan.forward
     count = len(taped.inputs)
     operands.check([*(i for i in program.inputs if i < count), *program.params])
-    results = program.run(operands.inputs, operands.params(program.params))
-    known = [*operands.inputs, *operands.state.values()]
-    separate(results, program.shared, len(taped.outputs), known)
+    params = operands.params(program.params)
+    known = operands.state.values()
+    results = program.run_apart(operands.inputs, params, len(taped.outputs), known=known)
     outputs = [make(r) for r in results[: len(taped.outputs)]]
     if taped.fns:
         kept = [] if plan is None else [results[i] for i in plan.kept]
@@ -204,39 +204,6 @@ def run_taped(taped: Taped, edges: Sequence[Any], operands: Operands) -> list[Te
             if any(edges[k] is not None for k in ends):
                 outputs[i]._fn = Pick(node, i)
     return outputs
-
-
-def separate(
-    results: list[Any],
-    shared: Iterable[int],
-    count: int,
-    operands: Sequence[Any],
-    shown: Collection[int] = (),
-) -> None:
-    """Copy those of the first `count` results that are, or show, an operand or another result.
-
-    Nobody would know of the writes to one that change the other. Those `shown` as views of an
-    operand stay. What is kept for the backward, behind them, may share memory with other such.
-    Only `shared` results are looked at.
-    """
-    taken = {id(a) for a in operands}
-    for i in shared:
-        r = results[i]
-        if i >= count:
-            owner = _owner(r)
-            seen = any(owner is _owner(a) for a in (*operands, *results[:count]))
-            if seen or owner.nbytes > r.nbytes:
-                results[i] = r.copy()
-        elif i not in shown and (r.base is not None or id(r) in taken):
-            results[i] = r.copy()
-        taken.add(id(r))
-
-
-def _owner(a: Any) -> Any:
-    """The array whose memory `a` shows."""
-    while getattr(a, "base", None) is not None and hasattr(a.base, "nbytes"):
-        a = a.base
-    return a
 
 
 def _write(written: Iterable[Tensor], arrays: Iterable[Any]) -> None:

@@ -23,7 +23,7 @@ from ..autograd.grad_mode import set_grad_enabled
 from ..autograd.inplace import assign
 from ..autograd.tape import Pick, seen, watchers
 from . import tree
-from .compiled_node import CompiledNode, Operands, producer, resolved, separate
+from .compiled_node import CompiledNode, Operands, producer, resolved
 from .derivative import Now, Plan, Taped
 from .failure import CaptureFailure
 from .outputs import Fill, OutputIndex
@@ -40,6 +40,7 @@ class Entry:
         self.traced = traced
         self.n_results = traced.n_results
         result = traced.result
+        self._count = len(traced.graph.outputs)
         self._flat = type(result) is tuple and [
             x.index if isinstance(x, OutputIndex) and not x.number else None for x in result
         ] == [*range(traced.n_results)]
@@ -150,21 +151,21 @@ class Entry:
         arrays = [t._data for t in tensors]
         taped = self.taped
         plan = None if taped is None else taped.plan()
+        count = self._count
         try:
             if plan is not None:
                 program = plan.forward
             else:
                 program = self._unfrozen() if taped or self.effects else self._folded()
             params = self._params(program, call)
-            results = program.run(arrays, params, donate=self._may_donate(call))
+            donate = program.donates and self._may_donate(call)
+            results = program.run_apart(arrays, params, count, shown=traced.views, donate=donate)
             for index, error in traced.checks:
                 if not results[index]:
                     raise copy.copy(error).with_traceback(None)
         except BaseException:
             call.roll_back()
             raise
-        count = len(traced.graph.outputs)
-        separate(results, program.shared, count, [*arrays, *params], traced.views)
         outputs = [make(r) for r in results[:count]]
         if taped is not None:
             node = self._node(taped, plan, call, results)
@@ -227,7 +228,7 @@ class Entry:
         return call.settled.owns_memory(call, self._written)
 
     def _node(
-        self, taped: Taped, plan: Plan | None, call: Call, results: list[Any]
+        self, taped: Taped, plan: Plan | None, call: Call, results: Sequence[Any]
     ) -> CompiledNode:
         """The tape entry of a call."""
         if not taped.expected:

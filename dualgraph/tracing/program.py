@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dualgraph_runtime.native import Background, Executable
 
 Execution: TypeAlias = Literal["interpreter", "native", "auto"]
+_Results: TypeAlias = tuple[Sequence[Any], bool]
 _EXECUTIONS = ("interpreter", "native", "auto")
 
 
@@ -61,7 +62,7 @@ class Program:
     another output.
 
     `params` are those that the graph needs, in the order `run` takes them; `inputs` the numbers of
-    the inputs that it reads.
+    the inputs that it reads. `donates` says whether any output may be computed over old state.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Program:
             for i, of in donate
             if type(of) is int or id(of) in target
         ]
+        self.donates = bool(self._donate)
         self.graph = graph
         self.mode = mode
         self._interpreters: dict[Any, Interpreter] = {}  # by array module
@@ -102,27 +104,52 @@ class Program:
         """The program of the optimised graph; `graph` itself stays as it is."""
         return cls(optimize(graph, freeze=freeze, numerics=mode.numerics), reads, mode, donate)
 
-    def run(
-        self, arrays: Sequence[Any], params: Sequence[Any] | None = None, *, donate: bool = False
-    ) -> list[Any]:
+    def run(self, arrays: Sequence[Any], params: Sequence[Any] | None = None) -> Sequence[Any]:
         """Outputs for these inputs, with the state tensors' arrays of now unless given.
 
-        With `donate`, new state may be computed over the old: then the result is that very array.
+        They may share memory with operands and with each other.
         """
-        if params is None:
-            params = [t._data for t in self.params]
+        return self._run(arrays, [t._data for t in self.params] if params is None else params)[0]
+
+    def run_apart(
+        self,
+        arrays: Sequence[Any],
+        params: Sequence[Any],
+        count: int,
+        *,
+        shown: Collection[int] = (),
+        known: Iterable[Any] = (),
+        donate: bool = False,
+    ) -> Sequence[Any]:
+        """`run`, but the first `count` outputs are nobody else's memory, other than those `shown`.
+
+        With `donate`, new state may be computed over the old: then the result is that very array.
+        `known` are further arrays that an output must not share memory with.
+        """
+        results, own = self._run(arrays, params, donate)
+        if not own:
+            separate(results, self.shared, count, [*arrays, *params, *known], shown)
+        return results
+
+    def _run(self, arrays: Sequence[Any], params: Sequence[Any], donate: bool = False) -> _Results:
+        """The outputs, and whether each is memory of its own."""
+        native = self._native
+        if native is not None:
+            found = native.direct(arrays, params, donate)
+            if found is not None:
+                return found, True
         xp = np
         for a in arrays or params:  # operands on the CPU may stand beside them: seeds of random ops
             if type(a) is not np.ndarray and (xp := array_module(a)) is not np:
                 break
         if self._may_be_native and xp is np:
-            native = self._native or self._compiled()
+            native = native or self._compiled()
             if native is not None:
-                return native.run(arrays, params, donate=donate)
+                return native.run(arrays, params, donate), True
         interpreter = self._interpreters.get(xp)
         if interpreter is None:
             interpreter = self._interpreters[xp] = Interpreter(self.graph, xp, donate=self._donate)
-        return interpreter.run(arrays, params, donate=donate)
+        return interpreter.run(arrays, params, donate=donate), False
 
     def _compiled(self) -> Native | None:
         """The graph compiled, once that is done."""
@@ -168,6 +195,7 @@ class Native:
         used = [name for name, _ in executable.program.params]
         given = [v.name for v in graph.params]
         self._chosen = None if used == given else [given.index(name) for name in used]
+        self._donates = bool(executable.program.donated)
 
     @classmethod
     def of(cls, graph: Graph, donate: Sequence[tuple[int, Value]]) -> Native:
@@ -180,8 +208,51 @@ class Native:
 
         return cls(compile_graph(graph, donate=donate), graph)
 
-    def run(self, arrays: Sequence[Any], params: Sequence[Any], *, donate: bool) -> list[Any]:
+    def direct(self, arrays: Sequence[Any], params: Sequence[Any], donate: bool) -> Any:
+        """The outputs of a call like the last one; None where it takes more than that."""
+        frame = self.executable.frame
+        if frame is None or (self._donates and not donate):
+            return None
+        if self._chosen is not None:
+            params = [params[i] for i in self._chosen]
+        found = frame(*arrays, *params)
+        return found if type(found) is tuple else None
+
+    def run(self, arrays: Sequence[Any], params: Sequence[Any], donate: bool) -> list[Any]:
         """The outputs."""
         if self._chosen is not None:
             params = [params[i] for i in self._chosen]
         return self.executable.run(arrays, params, donate=donate)  # type: ignore[no-any-return,unused-ignore]
+
+
+def separate(
+    results: Any,
+    shared: Iterable[int],
+    count: int,
+    operands: Sequence[Any],
+    shown: Collection[int] = (),
+) -> None:
+    """Copy those of the first `count` results that are, or show, an operand or another result.
+
+    Nobody would know of the writes to one that change the other. Those `shown` as views of an
+    operand stay. What is kept for the backward, behind them, may share memory with other such.
+    Only `shared` results are looked at.
+    """
+    taken = {id(a) for a in operands}
+    for i in shared:
+        r = results[i]
+        if i >= count:
+            owner = _owner(r)
+            seen = any(owner is _owner(a) for a in (*operands, *results[:count]))
+            if seen or owner.nbytes > r.nbytes:
+                results[i] = r.copy()
+        elif i not in shown and (r.base is not None or id(r) in taken):
+            results[i] = r.copy()
+        taken.add(id(r))
+
+
+def _owner(a: Any) -> Any:
+    """The array whose memory `a` shows."""
+    while getattr(a, "base", None) is not None and hasattr(a.base, "nbytes"):
+        a = a.base
+    return a

@@ -87,9 +87,8 @@ class Program:
     """What a runtime needs to run a graph.
 
     `symbols` are the sizes passed to the text, in order. `outputs` gives for each output its slot
-    and shape; an output whose slot is not of home OUTPUT, or was given before, is copied from it.
-    But one in `donated` is the array that was passed as that input or param (counted on behind the
-    inputs), which the run overwrites.
+    and shape; an output whose slot is of home HOST is copied from it. One in `donated` is the array
+    that was passed as that input or param (counted on behind the inputs), which the run overwrites.
     """
 
     text: str

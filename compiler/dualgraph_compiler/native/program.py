@@ -6,7 +6,7 @@ Given the same graph, the same program comes out, byte for byte.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..dims import symbols
 from ..graph import Graph, Node, Value
@@ -92,6 +92,7 @@ class _Builder:
         self.donate = donate
         self.targets: dict[Value, Value] = {}  # what is computed over an input or param
         self.merged: dict[Buffer, Buffer] = {}
+        self.copies: dict[int, Buffer] = {}  # outputs that are copied when all else is done
         self.steps = list(parts.steps)
         self.buffers: dict[Value, Buffer] = {}
         self.homes: dict[Value, tuple[Home, int]] = {}
@@ -133,7 +134,10 @@ class _Builder:
             inputs=tuple((v.name, v.type) for v in self.graph.inputs),
             params=tuple((v.name, v.type) for v in self.graph.params),
             constants=tuple(v.data for v in self._constants()),
-            outputs=tuple((number[self.buffer(v)], v.shape, v.dtype) for v in self.graph.outputs),
+            outputs=tuple(
+                (number[self.copies.get(i, self.buffer(v))], v.shape, v.dtype)
+                for i, v in enumerate(self.graph.outputs)
+            ),
             packs="pack" if packs else "",
             kernels=tuple(
                 self._kernel_line(s) for s in self.steps if s.kind is not StepKind.INTERPRETED
@@ -236,8 +240,11 @@ class _Builder:
         for i, v in enumerate(self._constants()):
             self.homes[v] = (Home.CONSTANT, i)
         self.homes.update({v: self.homes[t] for v, t in self.targets.items()})
+        donated = self._donated()
         for i, v in enumerate(self.graph.outputs):
-            self.homes.setdefault(self.root(v), (Home.OUTPUT, i))
+            home = self.homes.setdefault(self.root(v), (Home.OUTPUT, i))
+            if home != (Home.OUTPUT, i) and home[0] is not Home.HOST and i not in donated:
+                self.copies[i] = Buffer(v.dtype, v.size, "a copy")
 
     def _slots(self, kernels: Sequence[Routine | None]) -> tuple[list[Slot], dict[Buffer, int]]:
         """The table of buffers, and where each buffer is in it."""
@@ -273,6 +280,9 @@ class _Builder:
             number[b] = len(slots)
             slots.append(Slot(Home.ARENA, 0, b.dtype, (b.size,), i, i, own))
         number.update({old: number[b] for old, b in self.merged.items()})
+        for i, b in self.copies.items():
+            number[b] = len(slots)
+            slots.append(Slot(Home.OUTPUT, i, b.dtype, self.graph.outputs[i].shape))
         return slots, number
 
     # -- text -------------------------------------------------------------------------------------
@@ -358,8 +368,16 @@ class _Builder:
             finish()
             node = step.nodes[0]
             steps.append(self._interpreted(node, step.reason, number))
+        lines += self._copying(number)
         finish()
         return steps, entries
+
+    def _copying(self, number: dict[Buffer, int]) -> Iterator[str]:
+        """Outputs that are an operand, or that another output is, get memory of their own."""
+        for i, b in self.copies.items():
+            source = number[self.buffer(self.graph.outputs[i])]
+            bytes_ = Sizes(self.symbols)(b.size * b.dtype.itemsize)
+            yield f"  memcpy(b[{number[b]}], b[{source}], (size_t)({bytes_}));"
 
     def _packing(self, number: dict[Buffer, int]) -> list[str]:
         """The function that packs constants."""

@@ -93,7 +93,9 @@ class Executable:
     """A program with its code loaded. Safe to call from several threads at once.
 
     `program` is the program; `report()` says what became of each node. A call uses up to
-    `num_threads` threads.
+    `num_threads` threads. `frame` is called with arrays like those of the last call, inputs and
+    params, and gives the tuple of outputs, or something else if it takes more than that; None where
+    there is no such shortcut.
     """
 
     def __init__(
@@ -124,7 +126,7 @@ class Executable:
         self.program = replace(program, constants=tuple(self._constants))
         self._types = [*program.inputs, *program.params]
         self._layouts: dict[Any, _Layout] = {}
-        self._last: Any = None  # the frame of the last call
+        self.frame: Any = None
         self._lock = threading.Lock()
         self._frame_type: Any = frame_type(compiler) if self._is_direct() else None
 
@@ -136,7 +138,7 @@ class Executable:
         """Give the memory of intermediate values back; the next call asks for it anew."""
         with self._lock:
             self._layouts.clear()
-        self._last = None
+        self.frame = None
         trim()
 
     def report(self) -> str:
@@ -160,7 +162,7 @@ class Executable:
             FeedError: an array has another dtype, rank or size than declared.
             ArgumentError, IndexOutOfRange: an operation refuses the numbers it got.
         """
-        frame = self._last
+        frame = self.frame
         if frame is not None and (donate or not self.program.donated):
             found = frame(*inputs, *params)
             if type(found) is tuple:
@@ -179,7 +181,7 @@ class Executable:
         Raises:
             FeedError: an array given for an output has another dtype or shape than the result.
         """
-        frame = self._last
+        frame = self.frame
         if frame is not None:
             found = frame(*inputs, *outputs)
             if type(found) is tuple:
@@ -196,7 +198,7 @@ class Executable:
             if not (donate and _is_alone(i, arrays)):
                 arrays[i] = arrays[i].copy()
         if layout.frame is not None:
-            last, self._last = self._last, layout.frame
+            last, self.frame = self.frame, layout.frame
             if last is not None and last is not layout.frame:
                 last.trim()  # sizes change: what was kept for the next call is not for this one
             found = layout.frame(*arrays)
