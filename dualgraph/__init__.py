@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings as _warnings
 from math import e, inf, nan, pi
+from os import environ as _environ
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
@@ -71,6 +72,11 @@ __version__ = "0.1.0"
 # Division by zero, overflow and NaN are values here, as in PyTorch; NumPy would warn of each. Only
 # warnings raised by our own kernels are silenced: the user's NumPy code keeps its own.
 _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"dualgraph(_compiler)?\.")
+
+if _environ.get("DUALGRAPH_EXECUTION") in ("native", "auto"):
+    from dualgraph_runtime.native.eager import accelerate as _accelerate
+
+    _accelerate()
 
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64

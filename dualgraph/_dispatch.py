@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _ndarray = np.ndarray
 _new = object.__new__
+SMALLEST = 512  # elements of the first operand: what is smaller is not worth accelerating
 _Tensor: Any = None  # the class; set by `_tensor`, which imports this module
 
 
@@ -108,8 +109,12 @@ def apply(op: Op, *inputs: Tensor) -> Tensor:
             plain = False
     first = arrays[0]
     xp = np if type(first) is _ndarray else array_module(first)
+    accelerator = op.accelerator
     try:
-        y = op.eager(xp, *arrays)
+        if accelerator is not None and type(first) is _ndarray and first.size >= SMALLEST:
+            y = accelerator(op, *arrays)
+        else:
+            y = op.eager(xp, *arrays)
     except Exception as error:
         if Value in map(type, arrays):  # a symbolic operand outside its graph's `with` block
             capture = capture_for(inputs)
@@ -150,8 +155,12 @@ def apply1(op: Op, t: Tensor) -> Tensor:
     if t._base is not None:
         current_fn(t)
     fn = t._fn
+    accelerator = op.accelerator
     try:
-        y = op.eager(np if type(x) is _ndarray else array_module(x), x)
+        if accelerator is not None and type(x) is _ndarray and x.size >= SMALLEST:
+            y = accelerator(op, x)
+        else:
+            y = op.eager(np if type(x) is _ndarray else array_module(x), x)
     except Exception:
         return apply(op, t)  # which explains, or knows what to do
     if type(y) is not _ndarray:
@@ -182,8 +191,12 @@ def apply2(op: Op, a: Tensor, b: Tensor) -> Tensor:
         current_fn(b)
     fa = a._fn
     fb = b._fn
+    accelerator = op.accelerator
     try:
-        z = op.eager(np if type(x) is _ndarray else array_module(x), x, y)
+        if accelerator is not None and type(x) is _ndarray and x.size >= SMALLEST:
+            z = accelerator(op, x, y)
+        else:
+            z = op.eager(np if type(x) is _ndarray else array_module(x), x, y)
     except Exception:
         return apply(op, a, b)
     if type(z) is not _ndarray:

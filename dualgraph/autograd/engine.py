@@ -22,7 +22,7 @@ from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops.base import shape_text
 
 from .. import functions
-from .._dispatch import captures, current_fn, make, symbolic
+from .._dispatch import SMALLEST, captures, current_fn, make, symbolic
 from .grad_mode import local
 from .inplace import assign
 from .reach import leading_to, parents
@@ -140,7 +140,10 @@ def _propagate(
                 if version:
                     raise fn.stale()
                 try:
-                    gs = fn.op.vjp(g, fn.output, *fn.inputs)
+                    if fn.op.accelerator is not None and _is_large(g, fn.inputs):
+                        gs = fn.op.accelerator.gradients(fn.op, g, fn.output, fn.inputs, fn.edges)
+                    else:
+                        gs = fn.op.vjp(g, fn.output, *fn.inputs)
                 except RuntimeWarning:
                     gs = _quietly(fn.op.vjp, g, fn.output, *fn.inputs)
             if not retain and fn.cells:
@@ -213,7 +216,9 @@ def node_gradients(node: Node, g: Any, create_graph: bool, entry: Any = None) ->
     if type(g) is list:
         g = tuple(g)
     if not create_graph:
-        return _quietly(lambda: op.vjp(g, node.output, *inputs))
+        if op.accelerator is not None and _is_large(g, inputs):
+            return _quietly(op.accelerator.gradients, op, g, node.output, inputs, node.edges)
+        return _quietly(op.vjp, g, node.output, *inputs)
     wrapped, output = _as_tensors(node, inputs, entry or node)
     return op.vjp(g, output, *wrapped)
 
@@ -247,6 +252,17 @@ def _as_tensors(node: Node, inputs: Sequence[Any], entry: Any) -> tuple[list[Any
     return wrapped, output
 
 
+def _is_large(g: Any, inputs: Sequence[Any]) -> bool:
+    """Whether a gradient rule on arrays is worth accelerating."""
+    if type(g) is tuple:
+        return all(x is None or type(x) is _ndarray for x in g)
+    if type(g) is not _ndarray and not isinstance(g, np.generic):
+        return False
+    x = g if g.ndim else inputs[0]  # of a loss, what it is computed from
+    return type(x) is _ndarray and x.size >= SMALLEST
+
+
+_ndarray = np.ndarray
 _accumulating = threading.Lock()
 
 

@@ -86,6 +86,10 @@ class Op:
     # Whether `eager` reads its operands' numbers on the host, wherever it computes.
     reads_on_host: ClassVar[bool] = False
 
+    # What a runtime has set to compute it eagerly on NumPy arrays, and to run its gradient rule:
+    # called as ``accelerator(op, *arrays)``, ``accelerator.gradients(op, g, y, inputs, edges)``.
+    accelerator: ClassVar[Any] = None
+
     # The NumPy function that `eager` calls on its operands as they are, if it does no more.
     ufunc: ClassVar[str] = ""
     # Whether there is an `eager_into`; filled by `@op`.
