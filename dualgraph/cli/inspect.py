@@ -19,8 +19,9 @@ from dualgraph_compiler.graph import Graph, Node, Value
 @click.argument("model", type=click.Path())
 @click.option("--graph/--no-graph", default=True, help="Print the graph's text.")
 @click.option("--optimized", is_flag=True, help="Show the graph as the runtime runs it.")
+@click.option("--kernels", is_flag=True, help="Show which nodes become which compiled kernel.")
 @click.option("--html", type=click.Path(), metavar="FILE.html", help="Write a drawing there.")
-def command(model: str, graph: bool, optimized: bool, html: str | None) -> None:
+def command(model: str, graph: bool, optimized: bool, kernels: bool, html: str | None) -> None:
     """Show MODEL's inputs, outputs, operators, parameters, memory and graph."""
     from dualgraph_compiler.compile import optimize
     from dualgraph_compiler.onnx import import_model, load_model
@@ -34,6 +35,14 @@ def command(model: str, graph: bool, optimized: bool, html: str | None) -> None:
     if graph:
         text = "\n".join(map(printable, str(shown).splitlines()))
         console.print()
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if kernels:
+        from dualgraph_compiler.native import build, why_not
+
+        reason = why_not(original)
+        report = f"interpreted: {reason}" if reason else build(optimize(original)).report()
+        console.print()
+        text = "\n".join(map(printable, report.splitlines()))
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     if html is not None:
         from dualgraph_compiler.graph.page import to_html

@@ -35,6 +35,14 @@ def test_optimized_graph_and_page(dualgraph: Invoke, scale: Path, tmp_path: Path
     assert "<svg" in text
 
 
+def test_kernels(dualgraph: Invoke, scale: Path) -> None:
+    result = dualgraph("inspect", scale, "--no-graph", "--kernels")
+    assert result.exit_code == 0
+    kernels = result.stdout.partition("kernels\n")[2]
+    assert "mul(%x" in kernels
+    assert "cast(%a" in kernels
+
+
 def test_names_from_the_file_cannot_steer_the_terminal(
     dualgraph: Invoke, scale: Path, tmp_path: Path
 ) -> None:
