@@ -77,6 +77,15 @@ class Noting(dict[Any, Any]):
         return dict, (dict(self),)
 
 
+class Own(Noting):
+    """The ``__dict__`` of a module.
+
+    Python itself (``object.__setattr__``) writes to it without a note.
+    """
+
+    __slots__ = ()
+
+
 class Members(Noting):
     """A module's parameters, buffers or submodules."""
 

@@ -17,9 +17,10 @@ from .._tensor import Tensor
 from . import tree
 from .bytecode import INCREMENT, STORE, VALUE
 from .guards import BLIND, described, is_plain, same
-from .places import COMPUTED, MISSING, Element, Place
+from .objects import has_symbolic
+from .places import COMPUTED, MISSING, Element, Place, root_of
 from .replay import Call, Slot
-from .watch import Seen, Watch, has_symbolic, root_of
+from .watch import Seen, Watch
 
 if TYPE_CHECKING:
     from .capture import Capture

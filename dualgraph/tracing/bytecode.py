@@ -8,6 +8,7 @@ are *loose*: only their name is known.
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass, field
 from inspect import CO_OPTIMIZED
 from types import CodeType
@@ -36,7 +37,18 @@ METHOD = "."  # followed by the name: a method of it is called
 
 # Names that reach attributes by strings that may be computed.
 _BY_STRING = frozenset(("getattr", "setattr", "hasattr", "delattr"))
-_WILD = frozenset(("vars", "__dict__", "__getattribute__", "attrgetter", "__setattr__"))
+_WILD = frozenset(
+    (
+        *("vars", "__dict__", "__getattribute__", "attrgetter", "__setattr__", "dir", "__dir__"),
+        *("getattr_static", "getmembers"),
+    )
+)
+# ... that reach all globals, any module, and variables of the environment.
+_SCOPES = frozenset(("globals", "__globals__"))
+_MODULES = frozenset(("import_module", "__import__"))
+_ENVIRONMENT = frozenset(("environ", "getenv", "environb", "getenvb"))
+# A format that looks into what it is given: "{0.name}", "{[key]}".
+_LOOKS_INSIDE = re.compile(r"\{[^{}:!]*[.\[]")
 
 
 @dataclass
@@ -45,8 +57,9 @@ class CodeFacts:
 
     `uses` says of every path how it is used; `loose` and `loose_methods` are names of attributes
     read of unknown objects, `loose_stores` of those assigned to. With `wild`, attributes are
-    reached by names that are not in the code. `compares_identity`: there is an ``is`` other than
-    ``is None``.
+    reached by names that are not in the code; with `scopes`, globals are, with `modules`, modules,
+    and with `environment`, variables of the environment. `compares_identity`: there is an ``is``
+    other than ``is None``.
     """
 
     uses: dict[Path, set[str]] = field(default_factory=dict)
@@ -54,6 +67,9 @@ class CodeFacts:
     loose_methods: set[str] = field(default_factory=set)
     loose_stores: set[str] = field(default_factory=set)
     wild: bool = False
+    scopes: bool = False
+    modules: bool = False
+    environment: bool = False
     compares_identity: bool = False
 
     @functools.cached_property
@@ -105,6 +121,8 @@ class _Reader:
     def read(self) -> CodeFacts:
         facts, code = self.facts, self.code
         for at, i in enumerate(self.list):
+            if i.op in ("LOAD_GLOBAL", "LOAD_ATTR", "IMPORT_FROM"):
+                self._reach(at, i)
             root = self._root(i)
             if i.op == "LOAD_FAST":
                 self.loaded.add(i.arg)
@@ -115,8 +133,6 @@ class _Reader:
             elif i.op == "IS_OP" and self._at(at - 1).op != "LOAD_CONST":
                 facts.compares_identity = True
             elif i.op == "LOAD_ATTR":
-                if i.arg in _WILD:
-                    facts.wild = True
                 if at not in self.consumed or i.target:
                     (facts.loose_methods if i.method else facts.loose).add(i.arg)
             elif i.op in ("STORE_ATTR", "DELETE_ATTR") and at not in self.consumed:
@@ -136,6 +152,20 @@ class _Reader:
             if isinstance(inner, CodeType) and not inner.co_flags & CO_OPTIMIZED:
                 self._class_body(facts_of(inner))
         return facts
+
+    def _reach(self, at: int, i: Instruction) -> None:
+        """Note a name that leads to more than the code says."""
+        facts = self.facts
+        facts.wild |= i.arg in _WILD
+        facts.scopes |= i.arg in _SCOPES
+        facts.environment |= i.arg in _ENVIRONMENT
+        facts.modules |= i.arg in _MODULES
+        before = self._at(at - 1) if at else Instruction("", None, False)
+        if i.arg == "modules" and before.op == "LOAD_GLOBAL" and before.arg == "sys":
+            facts.modules = True
+        if i.arg in ("format", "format_map") and i.op == "LOAD_ATTR":
+            known = before.op == "LOAD_CONST" and isinstance(before.arg, str)
+            facts.wild |= not known or _LOOKS_INSIDE.search(before.arg) is not None
 
     def _unknown(self, i: Instruction) -> None:
         """Note all that an instruction may do of which nothing is known but the name in it."""
@@ -188,8 +218,6 @@ class _Reader:
         if i.op == "IMPORT_NAME":
             return (Step("import", i.arg),)
         if i.op == "LOAD_GLOBAL":
-            if i.arg in _WILD:
-                self.facts.wild = True
             return (Step("global", i.arg),)
         return None
 
@@ -251,21 +279,23 @@ class _Reader:
             # The function itself is loaded: it is judged by the argument after it.
             return len(path) == 1 and path[0].kind == "global" and path[0].key in _BY_STRING
         name = self._at(at)
-        if name.op == "LOAD_CONST" and isinstance(name.arg, str) and not self._formatted(at):
+        if name.op == "LOAD_CONST" and isinstance(name.arg, str) and self._is_passed(at):
             how = STORE if before.arg in ("setattr", "delattr") else VALUE
             self.facts.use((*path, Step("attr", name.arg)), how)
             return True
         self.facts.wild = True
         return False
 
-    def _formatted(self, at: int) -> bool:
-        """Whether the string loaded here is a part only of the one that is passed."""
-        for op in self._ops(at + 1, 12):
-            if op in ("BUILD_STRING", "FORMAT_VALUE", "FORMAT_SIMPLE", "CONVERT_VALUE"):
-                return True
-            if op.startswith("CALL"):
-                break
-        return "BINARY_OP" in self._ops(at + 1, 2)
+    def _is_passed(self, at: int) -> bool:
+        """Whether what is loaded here is itself an argument of the next call that takes it."""
+        above = 0  # things on the stack on top of it
+        for i in self.list[at + 1 :]:
+            if i.target or "JUMP" in i.op:
+                return False
+            if i.pops > above:
+                return i.op.startswith("CALL")
+            above += i.effect
+        return False
 
     def _augmented(self, at: int, path: Path) -> None:
         """``path.name op= ...``, whose object is on the stack."""

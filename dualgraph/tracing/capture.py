@@ -422,7 +422,7 @@ class Capture:
 
     def asked_by_user(self) -> bool:
         """Whether it is a traced function, and no debugger or library, that runs right now."""
-        from .watch import is_users
+        from .objects import is_users
 
         frame = user_frame()
         return self.whole and frame is not None and is_users(frame.f_code.co_filename)

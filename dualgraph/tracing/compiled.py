@@ -29,13 +29,13 @@ from .entry import Entry
 from .failure import CaptureFailure, EagerFallbackWarning, Place, current_place
 from .guards import Guard, guards_of
 from .keys import CallForm, Unkeyed
+from .objects import target_of
 from .places import MISSING, Method, is_module
 from .program import Execution, Mode
 from .replay import Call
 from .report import CompileReport, report_on
 from .sizes import Answers, Pattern, Position, Shapes, Sizes, assumed, dimensions
 from .trace import Traced, argument_names, trace_call
-from .watch import target_of
 
 
 def compile(

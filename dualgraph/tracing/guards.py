@@ -18,8 +18,9 @@ from dualgraph_runtime.device import Device
 from .._changes import Members, Noting
 from .._tensor import Tensor
 from .bytecode import BASE, IDENTITY, INCREMENT, METHOD, STORE
+from .objects import has_attributes, is_library_class
 from .places import COMPUTED, MISSING, Attribute, Element, Method, Place, assigned_quietly
-from .watch import Seen, has_attributes, is_library_class
+from .watch import Seen
 
 _PLAIN: tuple[type, ...] = (
     *(int, float, bool, complex, str, bytes, type(None), type(...), range, slice),

@@ -49,43 +49,63 @@ _NOTHING = frozenset(
 class Instruction(NamedTuple):
     """An opcode and the name, constant or the like that it is about.
 
-    `target`: it is jumped to. `method`: the attribute that it loads is called.
+    `target`: it is jumped to. `method`: the attribute that it loads is called. `effect`: by how
+    much the stack is higher after it.
     """
 
     op: str
     arg: Any
     target: bool
     method: bool = False
+    effect: int = 1
+
+    @property
+    def pops(self) -> int:
+        """How many things it takes off the stack, if it puts one there."""
+        return 1 if self.op == "LOAD_ATTR" else max(0, 1 - self.effect)
 
 
 def instructions(code: CodeType) -> Iterator[Instruction]:
     """The instructions in the vocabulary of one Python version, without those that do nothing."""
+    left_out = 0  # the effect of those
     for i in dis.get_instructions(code):
-        op, arg, target = i.opname, i.argval, i.is_jump_target
-        if op in _NOTHING:
+        effect = dis.stack_effect(i.opcode, i.arg, jump=False)
+        if i.opname in _NOTHING:
+            left_out += effect
             continue
-        if op.startswith(("LOAD_FAST_", "STORE_FAST_")) and isinstance(arg, tuple):
-            first, second = op.removesuffix("_BORROW").rsplit("_FAST_", 1)[0], op
-            yield Instruction("LOAD_FAST" if "LOAD" in first else "STORE_FAST", arg[0], target)
-            stores = second.endswith("STORE_FAST")
-            yield Instruction("STORE_FAST" if stores else "LOAD_FAST", arg[1], False)
-        elif op in _LOAD_FAST:
-            yield Instruction("LOAD_FAST", arg, target)
-        elif op == "LOAD_SMALL_INT":
-            yield Instruction("LOAD_CONST", arg, target)
-        elif op == "LOAD_METHOD" or (op == "LOAD_ATTR" and _calls(i)):
-            yield Instruction("LOAD_ATTR", arg, target, True)
-        elif op in ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
-            yield Instruction("LOAD_GLOBAL", arg, target)
-        elif op in ("LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"):
-            yield Instruction("LOAD_DEREF", arg, target)
-        elif op == "LOAD_SUPER_ATTR":  # an attribute of no object that was loaded
-            yield Instruction("CALL", None, target)
-            yield Instruction("LOAD_ATTR", arg, False, _calls(i))
-        elif op == "BINARY_OP" and i.argrepr == "[]":
-            yield Instruction("BINARY_SUBSCR", None, target)
-        else:
-            yield Instruction(op, i.argrepr if op == "BINARY_OP" else arg, target)
+        yield from _converted(i, effect + left_out)
+        left_out = 0
+
+
+def _converted(i: dis.Instruction, effect: int) -> Iterator[Instruction]:
+    op, arg, target = i.opname, i.argval, i.is_jump_target
+    if op.startswith(("LOAD_FAST_", "STORE_FAST_")) and isinstance(arg, tuple):
+        first, second = op.removesuffix("_BORROW").rsplit("_FAST_", 1)[0], op
+        loads = "LOAD" in first
+        yield Instruction(
+            "LOAD_FAST" if loads else "STORE_FAST", arg[0], target, effect=1 if loads else -1
+        )
+        stores = second.endswith("STORE_FAST")
+        yield Instruction(
+            "STORE_FAST" if stores else "LOAD_FAST", arg[1], False, effect=-1 if stores else 1
+        )
+    elif op in _LOAD_FAST:
+        yield Instruction("LOAD_FAST", arg, target)
+    elif op == "LOAD_SMALL_INT":
+        yield Instruction("LOAD_CONST", arg, target)
+    elif op == "LOAD_METHOD" or (op == "LOAD_ATTR" and _calls(i)):
+        yield Instruction("LOAD_ATTR", arg, target, True, effect)
+    elif op in ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
+        yield Instruction("LOAD_GLOBAL", arg, target, effect=effect)
+    elif op in ("LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"):
+        yield Instruction("LOAD_DEREF", arg, target, effect=effect)
+    elif op == "LOAD_SUPER_ATTR":  # an attribute of no object that was loaded
+        yield Instruction("CALL", None, target, effect=-2)
+        yield Instruction("LOAD_ATTR", arg, False, _calls(i), effect + 2)
+    elif op == "BINARY_OP" and i.argrepr == "[]":
+        yield Instruction("BINARY_SUBSCR", None, target, effect=effect)
+    else:
+        yield Instruction(op, i.argrepr if op == "BINARY_OP" else arg, target, effect=effect)
 
 
 def _calls(i: dis.Instruction) -> bool:

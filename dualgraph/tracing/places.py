@@ -11,7 +11,7 @@ from collections import deque
 from types import CellType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any
 
-from .._changes import Members
+from .._changes import Members, Own
 from .._tensor import Tensor
 
 # What a place gives that holds nothing: an absent attribute, an empty cell.
@@ -87,8 +87,10 @@ class Attribute(Place):
         if value is MISSING or value is COMPUTED:
             if look_up(owner, name) is not value:
                 delattr(owner, name)
-        elif type(held) is dict and isinstance(value, Tensor) and type(held.get(name)) is Tensor:
-            held[name] = value  # quick, see `assigned_quietly`
+        elif (
+            isinstance(held, dict) and isinstance(value, Tensor) and type(held.get(name)) is Tensor
+        ):
+            dict.__setitem__(held, name, value)  # quick, see `assigned_quietly`
         else:
             setattr(owner, name, value)
 
@@ -232,9 +234,40 @@ class Cell(Place):
         return f"{constants.name(self.cell)}.cell_contents"
 
 
+class Names(Place):
+    """The names of an object's own attributes."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self.owner = owner
+        self.name = f"the names of attributes of {name}"
+        self.key = (id(owner), "names")
+
+    def get(self) -> Any:
+        return tuple(self.owner.__dict__)
+
+    def put(self, value: Any) -> None:
+        """Nothing: attributes have places of their own."""
+
+    def source(self, constants: Constants) -> str:
+        return f"(*{constants.name(self.owner)}.__dict__,)"
+
+    @property
+    def stable(self) -> bool:
+        return tells_changes(self.owner)
+
+
 # Containers whose elements are places, and how many elements are looked at one by one.
 INDEXED = (list, tuple, dict)
 MUTABLE = (list, dict, set, deque)
+
+
+def root_of(place: Place) -> Place:
+    """The place that an element's container is kept in, or its container's container, ..."""
+    while isinstance(place, Element):
+        place = place.parent
+    return place
 
 
 def is_module(x: Any) -> bool:
@@ -251,7 +284,8 @@ def assigned_quietly(place: Place) -> bool:
 
 def tells_changes(x: Any) -> bool:
     """Whether assigning to any attribute of `x` is noted, see ``_changes``."""
-    return is_module(x) and getattr(type(x).__setattr__, "tells", False)
+    told = is_module(x) and type(x.__dict__) is Own
+    return told and getattr(type(x).__setattr__, "tells", False)
 
 
 def look_up(owner: Any, name: str) -> Any:

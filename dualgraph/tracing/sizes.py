@@ -13,7 +13,7 @@ from dualgraph_compiler.dims import Dim, DimLike, differ, evaluate, solve, symbo
 from dualgraph_compiler.errors import ShapeError, UndecidedSize
 from dualgraph_compiler.graph import Assumption, Graph
 
-from .watch import is_users
+from .objects import is_users
 
 # Tensor argument (by its number) and axis.
 Position: TypeAlias = tuple[int, int]

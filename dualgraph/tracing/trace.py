@@ -34,10 +34,12 @@ from .attributes import Change, Held, changes_of, hold, restore
 from .capture import Capture, Source
 from .declared import DeclaredDims
 from .failure import CaptureFailure, place_of
+from .loose import add_loose
+from .objects import target_of
 from .outputs import OutputIndex, Results
 from .replay import GradSlot, Slot
 from .snapshots import Snapshot
-from .watch import Watch, target_of
+from .watch import Watch
 
 # What a trace says of a tensor outside: the position of a tensor argument, the tensor itself, or
 # the slot that it is found in.
@@ -290,7 +292,7 @@ def _trace_call(
             restore(watch)
             if watch.ambiguous:
                 watch.restore_cells()
-            watch.add_loose()
+            add_loose(watch)
             capture.restore()
             capture.close()
             for failure in capture.failures:

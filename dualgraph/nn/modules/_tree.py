@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ... import _changes
+from ..._changes import Own
 from ..._tensor import Tensor
 from ..parameter import Buffer, Parameter
 
 if TYPE_CHECKING:
     from .module import Module
 
-_KINDS = ("_parameters", "_buffers", "_modules")
+KINDS = ("_parameters", "_buffers", "_modules")
 
 
 def type_name(value: Any) -> str:
@@ -105,7 +106,7 @@ class Tree:
 
     def __getattr__(self, name: str) -> Any:
         held = self.__dict__
-        for kind in _KINDS:
+        for kind in KINDS:
             found = held.get(kind)
             if found is not None and name in found:
                 return found[name]
@@ -155,6 +156,8 @@ class Tree:
                     "(Tensor or None expected)"
                 )
             self._buffers[name] = value
+        elif name == "__dict__" and type(value) is dict:
+            object.__setattr__(self, name, Own(value))
         else:
             object.__setattr__(self, name, value)
 
@@ -162,7 +165,7 @@ class Tree:
         """Remove `name` from everywhere but the dict `kept`."""
         held = self.__dict__
         held.pop(name, None)
-        for kind in _KINDS:
+        for kind in KINDS:
             if kind != kept and kind in held:
                 held[kind].pop(name, None)
         if "_non_persistent_buffers_set" in held:
@@ -170,7 +173,7 @@ class Tree:
 
     def __delattr__(self, name: str) -> None:
         _changes.modules.note()
-        for kind in _KINDS:
+        for kind in KINDS:
             if name in self.__dict__[kind]:
                 del self.__dict__[kind][name]
                 self._non_persistent_buffers_set.discard(name)
@@ -179,7 +182,7 @@ class Tree:
 
     def __dir__(self) -> list[str]:
         names = {*super().__dir__()}
-        for kind in _KINDS:
+        for kind in KINDS:
             names.update(self.__dict__.get(kind, ()))
         return sorted(n for n in names if not n[:1].isdigit())
 

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dtypes import DType
 
-from ..._changes import Members
+from ..._changes import Members, Own
 from ..._tensor import Tensor
 from ...autograd.grad_mode import no_grad
 from ._hooks import Hooked, register_module_forward_hook, register_module_forward_pre_hook
 from ._state import Stateful
-from ._tree import Tree
+from ._tree import KINDS, Tree
 
 __all__ = ["Module", "register_module_forward_hook", "register_module_forward_pre_hook"]
 
@@ -42,10 +42,9 @@ class Module(Tree, Hooked, Stateful):
     forward: Callable[..., Any] = _forward_unimplemented
 
     def __init__(self) -> None:
-        held = self.__dict__
+        held: dict[str, Any] = dict(self.__dict__)
         held["training"] = True
-        for name in ("_parameters", "_buffers", "_modules"):
-            held[name] = Members()
+        held.update((kind, Members()) for kind in KINDS)
         held["_non_persistent_buffers_set"] = set()
         for name in (
             "_forward_pre_hooks",
@@ -60,6 +59,7 @@ class Module(Tree, Hooked, Stateful):
             "_load_state_dict_post_hooks",
         ):
             held[name] = OrderedDict()
+        object.__setattr__(self, "__dict__", Own(held))
 
     # -- modes ------------------------------------------------------------------------------------
 
@@ -196,10 +196,9 @@ class Module(Tree, Hooked, Stateful):
     # -- copying ----------------------------------------------------------------------------------
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        for name in ("_parameters", "_buffers", "_modules"):
-            if name in state:
-                self.__dict__[name] = Members(state[name])
+        held = {**self.__dict__, **state}
+        held.update((kind, Members(held[kind])) for kind in KINDS if kind in held)
+        object.__setattr__(self, "__dict__", Own(held))
 
 
 def _target(*args: Any, **kwargs: Any) -> tuple[Any, DType | None]:
