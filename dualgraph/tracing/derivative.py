@@ -113,7 +113,9 @@ class Taped:
         for plan in self._plans.values():
             if plan is not None:
                 yield "forward", plan.forward
-                yield "backward", plan.backward.program
+                yield from (("backward", program) for program in plan.backward.programs())
+        for joint in self._joints.values():
+            yield from (("backward alone", program) for program in joint.programs())
         for taped in self._derivatives.values():
             for name, program in taped.programs():
                 yield f"derivative {name}", program
@@ -298,6 +300,10 @@ class Joint:
             self._whole = self._gradients(graph)
         return self._whole
 
+    def programs(self) -> Iterator[Program]:
+        """Of those that give the gradients from operands alone, those that have run."""
+        return iter(()) if self._whole is None else self._whole.programs()
+
     def _gradients(self, graph: Graph) -> Gradients:
         return Gradients(graph, self.reads, self.mode, self.found, self.written)
 
@@ -332,6 +338,13 @@ class Gradients:
         self.written = written
         self._reads = reads
         self._parts: dict[Given, Gradients] = {}
+
+    def programs(self) -> Iterator[Program]:
+        """Of what there is so far, those that have run."""
+        if self.program.has_run:
+            yield self.program
+        for part in self._parts.values():
+            yield from part.programs()
 
     def towards(self, wanted: Collection[int]) -> Gradients:
         """The same for the sources `wanted` only."""

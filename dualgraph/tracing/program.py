@@ -169,8 +169,13 @@ class Program:
             self._may_be_native = False
         return self._native
 
+    @property
+    def has_run(self) -> bool:
+        """Whether calls have come to it."""
+        return bool(self._building or self._interpreters)
+
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for native code that was begun; whether there is some."""
+        """Wait for native code, if there is to be some; whether there is."""
         if self._building is not None:
             self._building.wait(timeout)
         return self._building is not None and self._building.ready is not None
