@@ -109,7 +109,7 @@ def compile_model(
     """Compile the graph of a model, share it with later sessions, keep it for later processes.
 
     Raises:
-        NotCompiled: there is no C compiler, or the graph as a whole has no compiled form.
+        NotCompiled: there is no C compiler.
         DeviceError: the compiler failed.
     """
     from .native import Background, compile_graph

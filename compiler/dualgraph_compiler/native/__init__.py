@@ -7,9 +7,9 @@ from .plan import ERRORS, Home, Interpreted, Program, Segment, Slot
 from .target import Target
 
 if TYPE_CHECKING:
-    from .program import build, why_not
+    from .program import build
 else:
-    __getattr__ = lazy(__name__, {"program": ("build", "why_not")})
+    __getattr__ = lazy(__name__, {"program": ("build",)})
 
 __all__ = [
     "ERRORS",
@@ -20,5 +20,4 @@ __all__ = [
     "Slot",
     "Target",
     "build",
-    "why_not",
 ]

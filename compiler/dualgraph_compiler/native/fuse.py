@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from ..dims import DimLike
 from ..graph import Graph, Node, Value
+from ..graph.nested import definitions
 from ..ops.base import Kind
 from .index import Axis, Index, of_axis
 from .loops import Buffer, Load
@@ -42,7 +43,10 @@ Place = tuple[int, ...]
 
 @dataclass(eq=False)
 class Step:
-    """Nodes computed together. `reason`: why it was not joined to what it reads."""
+    """Nodes computed together. `reason`: why it was not joined to what it reads.
+
+    `epoch`: how many of the nodes that define sizes come before it, which it may need to have run.
+    """
 
     kind: StepKind
     nodes: list[Node]
@@ -52,6 +56,7 @@ class Step:
     place: dict[Value, Place] = field(default_factory=dict)
     reason: str = ""
     stores: list[Value] = field(default_factory=list)
+    epoch: int = 0
 
 
 @dataclass
@@ -110,7 +115,10 @@ def partition(graph: Graph) -> Partition:
 class _Partitioner:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.epoch = _epochs(graph)
         self.nodes, self.early = _scalars_first(graph)
+        if any(self.epoch.values()):  # then nodes keep their order
+            self.nodes, self.early = list(graph.nodes), set()
         self.classes = {node: classify(node) for node in self.nodes}
         self.virtual = {n for n, (c, _) in self.classes.items() if c == "virtual"}
         self.number = {n: i for i, n in enumerate(self.nodes)}
@@ -154,7 +162,8 @@ class _Partitioner:
         latest = self._latest(node)
         if waiting and kind == "pointwise" and latest is not None:
             # Not behind a library step: what is read there only costs the tile its cache.
-            if latest.kind is StepKind.FUSED and self._join_all(latest, node, waiting):
+            here = latest.kind is StepKind.FUSED and latest.epoch == self.epoch[node]
+            if here and self._join_all(latest, node, waiting):
                 return
             self.waiting.update(dict.fromkeys(waiting))
         for n in waiting:
@@ -177,7 +186,7 @@ class _Partitioner:
                 step.axes = list(node.output.shape)
                 whole = tuple(i if d != 1 else -1 for i, d in enumerate(step.axes))
                 step.place[node.output] = whole
-        step.reason = reason
+        step.reason, step.epoch = reason, self.epoch[node]
         self.step_of[node] = step
         self.steps.append(step)
 
@@ -246,6 +255,8 @@ class _Partitioner:
 
     def _may_join(self, step: Step, node: Node, kind: str) -> bool:
         """Behind a library step what is pointwise, and cannot fail, is computed as it stores."""
+        if step.epoch != self.epoch[node]:
+            return False
         if step.kind is StepKind.FUSED:
             return True
         library = step.kind is StepKind.LIBRARY and len(step.nodes[0].outputs) == 1
@@ -567,6 +578,17 @@ class _Partitioner:
 
 def _anonymous(value: Value) -> Buffer:
     return Buffer(value.dtype, value.size, "")
+
+
+def _epochs(graph: Graph) -> dict[Node, int]:
+    """For each node the number of those before it that define sizes, which only a run tells."""
+    defining = {v.node for v, _ in definitions(graph).values()}
+    found: dict[Node, int] = {}
+    count = 0
+    for node in graph.nodes:
+        found[node] = count
+        count += node in defining
+    return found
 
 
 def _scalars_first(graph: Graph) -> tuple[list[Node], set[Node]]:

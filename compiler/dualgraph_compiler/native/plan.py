@@ -73,13 +73,17 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Interpreted:
-    """A node run by its op's eager kernel, on arrays over slots."""
+    """A node run by its op's eager kernel, on arrays over slots.
+
+    `defines`: the sizes that only its run tells, by name, and the slot and axis where they are.
+    """
 
     op: Op
     operands: tuple[tuple[int, Shape], ...]
     results: tuple[int, ...]
     reason: str
     text: str
+    defines: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,11 @@ class Program:
     shares: bool = False  # whether any step may be shared among threads
     index_errors: tuple[str, ...] = ()
     donated: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def defines_sizes(self) -> bool:
+        """Whether there are sizes that are known only when some steps have run."""
+        return any(isinstance(s, Interpreted) and s.defines for s in self.steps)
 
     def error(self, status: int, index: int) -> DualGraphError:
         """What a status means; `index` is what the text says it has refused."""

@@ -45,13 +45,6 @@ static inline int share(const Team *team, Step step, void *const *b, const i64 *
 """
 
 
-def why_not(graph: Graph) -> str | None:
-    """Why a graph cannot be compiled as a whole; None where it can."""
-    if definitions(graph):
-        return "sizes that only a run tells have no native form yet"
-    return None
-
-
 def build(
     graph: Graph, target: Target | None = None, donate: Iterable[tuple[int, Value]] = ()
 ) -> Program:
@@ -89,6 +82,7 @@ class _Builder:
         self.names = Namer(graph)
         self.prelude = Prelude(target.vector_bytes)
         self.symbols = _symbols(graph)
+        self.defined = definitions(graph)
         self.donate = donate
         self.targets: dict[Value, Value] = {}  # what is computed over an input or param
         self.merged: dict[Buffer, Buffer] = {}
@@ -406,6 +400,11 @@ class _Builder:
             tuple(number[self.buffer(v)] for v in node.outputs),
             reason,
             node_text(node, self.names),
+            tuple(
+                (name, number[self.buffer(v)], axis)
+                for name, (v, axis) in self.defined.items()
+                if v.node is node
+            ),
         )
 
 
@@ -419,12 +418,15 @@ def _symbols(graph: Graph) -> dict[str, int]:
 
 
 def _readers(steps: Sequence[Step]) -> Readers:
-    """The steps that read what a step computes."""
+    """The steps that read what a step computes, or need the sizes that it defines."""
     writer = {v: s for s in steps for n in s.nodes for v in n.outputs}
     readers: Readers = {s: {} for s in steps}
     for s in steps:
         for other in _needed(s, writer):
             readers[other][s] = None
+    for s in steps:
+        if any(n.op.defines_sizes for n in s.nodes):
+            readers[s].update({later: None for later in steps if later.epoch > s.epoch})
     return readers
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualgraph_compiler.arena import Lifetime, place
-from dualgraph_compiler.dims import evaluate
+from dualgraph_compiler.dims import Shape, evaluate, symbols
 from dualgraph_compiler.errors import DeviceError
 from dualgraph_compiler.feeds import bind_shapes
 from dualgraph_compiler.native import Home, Interpreted, Program, Segment, Slot
@@ -53,17 +53,14 @@ def compile_graph(
     :func:`dualgraph_compiler.native.build`.
 
     Raises:
-        NotCompiled: there is no C compiler, or the graph as a whole has no compiled form.
+        NotCompiled: there is no C compiler.
         DeviceError: the compiler failed.
     """
-    from dualgraph_compiler.native import build, why_not
+    from dualgraph_compiler.native import build
 
     compiler = compiler or find_compiler()
     if compiler is None:
         raise NotCompiled("no C compiler found; see the log for how to get one")
-    reason = why_not(graph)
-    if reason is not None:
-        raise NotCompiled(reason)
     return Executable(build(graph, compiler.target, donate), compiler, num_threads)
 
 
@@ -125,6 +122,7 @@ class Executable:
         self._constants = [None if i in sources else c for i, c in enumerate(constants)]
         self.program = replace(program, constants=tuple(self._constants))
         self._types = [*program.inputs, *program.params]
+        self._is_sized = program.defines_sizes
         self._layouts: dict[Any, _Layout] = {}
         self.frame: Any = None
         self._lock = threading.Lock()
@@ -192,11 +190,14 @@ class Executable:
     # -- the general way --------------------------------------------------------------------------
 
     def _run(self, arrays: list[np.ndarray[Any, Any]], donate: bool) -> list[np.ndarray[Any, Any]]:
-        layout = self._layout(arrays)
+        env = self._sizes(arrays) if self._is_sized else None
+        layout = self._layout(arrays) if env is None else None
         arrays = [np.require(a, requirements=("C", "A")) for a in arrays]
         for i in self.program.donated.values():
             if not (donate and _is_alone(i, arrays)):
                 arrays[i] = arrays[i].copy()
+        if layout is None:
+            return self._run_sized(env or {}, arrays)
         if layout.frame is not None:
             last, self.frame = self.frame, layout.frame
             if last is not None and last is not layout.frame:
@@ -215,18 +216,9 @@ class Executable:
         program = self.program
         arena = np.empty(layout.arena_bytes + 64, np.uint8)
         start = -arena.ctypes.data % 64
-        buffers: list[Any] = [None] * len(program.slots)
-        n_inputs = len(program.inputs)
+        buffers = self._given(arrays)
         for i, slot in enumerate(program.slots):
-            if slot.home is Home.INPUT:
-                buffers[i] = arrays[slot.number]
-            elif slot.home is Home.PARAM:
-                buffers[i] = arrays[n_inputs + slot.number]
-            elif slot.home is Home.CONSTANT:
-                buffers[i] = self._constants[slot.number]
-            elif slot.home is Home.PACKED:
-                buffers[i] = self._packed[slot.number]
-            elif slot.home is Home.OUTPUT:
+            if slot.home is Home.OUTPUT:
                 buffers[i] = np.empty(layout.shapes[i], slot.dtype.np)
             elif slot.home is Home.ARENA:
                 at = start + layout.offsets[i]
@@ -239,7 +231,46 @@ class Executable:
                 self._call(step, buffers, dims)
             else:
                 _interpret(step, op, buffers)
-        return self._outputs(layout, buffers, arrays)
+        return self._outputs(layout.outputs, buffers, arrays)
+
+    def _given(self, arrays: list[np.ndarray[Any, Any]]) -> list[Any]:
+        """The table of buffers with what is there before a run."""
+        n_inputs = len(self.program.inputs)
+        buffers: list[Any] = [None] * len(self.program.slots)
+        for i, slot in enumerate(self.program.slots):
+            if slot.home is Home.INPUT:
+                buffers[i] = arrays[slot.number]
+            elif slot.home is Home.PARAM:
+                buffers[i] = arrays[n_inputs + slot.number]
+            elif slot.home is Home.CONSTANT:
+                buffers[i] = self._constants[slot.number]
+            elif slot.home is Home.PACKED:
+                buffers[i] = self._packed[slot.number]
+        return buffers
+
+    def _run_sized(
+        self, env: dict[str, int], arrays: list[np.ndarray[Any, Any]]
+    ) -> list[np.ndarray[Any, Any]]:
+        """Step by step, with memory asked for as sizes become known."""
+        program = self.program
+        buffers = self._given(arrays)
+        waiting = [i for i, s in enumerate(program.slots) if s.home in (Home.OUTPUT, Home.ARENA)]
+        for step in program.steps:
+            if isinstance(step, Interpreted):
+                _interpret(step, _resolved(step, env), buffers)
+                env.update({name: buffers[slot].shape[axis] for name, slot, axis in step.defines})
+                continue
+            for i in [i for i in waiting if _is_known(program.slots[i].shape, env)]:
+                slot = program.slots[i]
+                shape = tuple(evaluate(d, env) for d in slot.shape)
+                copies = self.num_threads if slot.own else 1
+                flat = np.empty(_bytes(slot, shape) * copies, np.uint8).view(slot.dtype.np)
+                buffers[i] = flat if slot.own else flat.reshape(shape)
+                waiting.remove(i)
+            sizes = [env.get(name, 0) for name in program.symbols]
+            self._call(step, buffers, (ctypes.c_int64 * (len(sizes) + 1))(*sizes))
+        shapes = [tuple(evaluate(d, env) for d in shape) for _, shape, _ in program.outputs]
+        return self._outputs(shapes, buffers, arrays)
 
     def _call(self, step: Segment, buffers: list[Any], dims: Any) -> None:
         table = (ctypes.c_void_p * (len(buffers) + 1))(
@@ -250,14 +281,15 @@ class Executable:
             self._raise(status)
 
     def _outputs(
-        self, layout: _Layout, buffers: list[Any], arrays: list[np.ndarray[Any, Any]]
+        self,
+        shapes: list[tuple[int, ...]],
+        buffers: list[Any],
+        arrays: list[np.ndarray[Any, Any]],
     ) -> list[np.ndarray[Any, Any]]:
         given: set[int] = set()
         results = []
         donated = self.program.donated
-        for i, ((slot, _, _), shape) in enumerate(
-            zip(self.program.outputs, layout.outputs, strict=True)
-        ):
+        for i, ((slot, _, _), shape) in enumerate(zip(self.program.outputs, shapes, strict=True)):
             if i in donated:
                 results.append(arrays[donated[i]])
                 continue
@@ -302,16 +334,20 @@ class Executable:
         whole = len(steps) == 1 and isinstance(steps[0], Segment)
         return whole and distinct and all(h is Home.OUTPUT for h in homes)
 
+    def _sizes(self, arrays: Sequence[np.ndarray[Any, Any]]) -> dict[str, int]:
+        """The sizes of the symbols that the arrays tell."""
+        env = bind_shapes(self._types, arrays)
+        if self.program.assumptions:
+            from dualgraph_compiler.graph import check_assumptions
+
+            check_assumptions(self.program.assumptions, env)
+        return env
+
     def _layout(self, arrays: Sequence[np.ndarray[Any, Any]]) -> _Layout:
         key = tuple((a.dtype, a.shape) for a in arrays)
         layout = self._layouts.get(key)
         if layout is None:
-            env = bind_shapes(self._types, arrays)
-            if self.program.assumptions:
-                from dualgraph_compiler.graph import check_assumptions
-
-                check_assumptions(self.program.assumptions, env)
-            layout = self._make_layout(env)
+            layout = self._make_layout(self._sizes(arrays))
             with self._lock:
                 if len(self._layouts) >= _MAX_FRAMES:
                     self._layouts.clear()
@@ -416,6 +452,11 @@ def _resolved(step: Segment | Interpreted, env: dict[str, int]) -> Any:
         return None
     op = step.op.resolve(env) if step.op.symbols() else step.op
     return op, [tuple(evaluate(d, env) for d in shape) for _, shape in step.operands]
+
+
+def _is_known(shape: Shape, env: dict[str, int]) -> bool:
+    """Whether all sizes of a shape have values."""
+    return all(s.name in env for d in shape for s in symbols(d))
 
 
 def _bytes(slot: Slot, shape: tuple[int, ...]) -> int:
