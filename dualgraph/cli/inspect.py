@@ -37,10 +37,9 @@ def command(model: str, graph: bool, optimized: bool, kernels: bool, html: str |
         console.print()
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     if kernels:
-        from dualgraph_compiler.native import build, why_not
+        from dualgraph_compiler.native import build
 
-        reason = why_not(original)
-        report = f"interpreted: {reason}" if reason else build(optimize(original)).report()
+        report = build(optimize(original)).report()
         console.print()
         text = "\n".join(map(printable, report.splitlines()))
         console.print(text, markup=False, highlight=False, soft_wrap=True)
