@@ -7,7 +7,6 @@ import logging
 import math
 import threading
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,12 +104,12 @@ class Executable:
         self.program = program
         self._compiler = compiler
         threads = (num_threads or default_threads()) if program.shares else 1
-        self._team, self.num_threads = team(threads, compiler)
+        direct = self._is_direct()
         sources = {s.number for s in program.slots if s.home is Home.SOURCE}
         constants = [None if c is None else np.ascontiguousarray(c) for c in program.constants]
         self._entries: dict[str, Any] = {}
         if _has_code(program):
-            with being_built(compiler) if self._is_direct() else nullcontext():
+            with being_built(compiler, launcher=direct, pool=threads > 1):
                 library = self._library = _load(program, compiler)
             self._entries = {
                 s.entry: library[s.entry] for s in program.steps if isinstance(s, Segment)
@@ -118,6 +117,7 @@ class Executable:
             if packed is None and program.packs:
                 packed = self._pack(library[program.packs], program, constants)
         self._packed = list(packed or ())
+        self._team, self.num_threads = team(threads, compiler)
         # What was needed for packing only goes.
         self._constants = [None if i in sources else c for i, c in enumerate(constants)]
         self.program = replace(program, constants=tuple(self._constants))
@@ -126,7 +126,7 @@ class Executable:
         self._layouts: dict[Any, _Layout] = {}
         self.frame: Any = None
         self._lock = threading.Lock()
-        self._frame_type: Any = frame_type(compiler) if self._is_direct() else None
+        self._frame_type: Any = frame_type(compiler) if direct else None
 
     def stored(self, about: Any) -> Stored:
         """Everything that another process needs to have this program again."""

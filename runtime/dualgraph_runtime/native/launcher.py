@@ -20,7 +20,7 @@ import numpy as np
 
 from dualgraph_compiler.errors import DualGraphError
 
-from . import cache, processes
+from . import cache, processes, threads
 from .toolchain import Compiler
 
 _log = logging.getLogger("dualgraph")
@@ -61,16 +61,19 @@ def _module(compiler: Compiler) -> Any:
 
 
 @contextlib.contextmanager
-def being_built(compiler: Compiler) -> Iterator[None]:
-    """Build the launcher beside what the body builds, where the cache does not have it."""
-    key, build = _source(compiler)
-    if not _has_headers() or cache.find(key) is not None:
+def being_built(compiler: Compiler, *, launcher: bool, pool: bool) -> Iterator[None]:
+    """Build the launcher and the pool beside what the body builds, where the cache lacks them."""
+    sources = [_source(compiler)] if launcher and _has_headers() else []
+    sources += [threads.source(compiler)] if pool else []
+    missing = [(key, build) for key, build in sources if cache.find(key) is None]
+    if not missing:
         yield
         return
 
     def work() -> None:
-        with contextlib.suppress(DualGraphError, OSError):  # `frame_type` will say it
-            cache.store(key, build)
+        for key, build in missing:
+            with contextlib.suppress(DualGraphError, OSError):  # who needs it will say it
+                cache.store(key, build)
 
     with processes.beside(work):
         yield

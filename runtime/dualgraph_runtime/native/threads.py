@@ -12,6 +12,7 @@ import functools
 import logging
 import os
 import re
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -108,15 +109,19 @@ def team(threads: int, compiler: Compiler) -> tuple[int, int]:
     return (pool(threads), threads) if pool is not None else (0, 1)
 
 
-@functools.lru_cache(maxsize=4)
-def _pool(compiler: Compiler) -> ctypes._FuncPointer | None:
-    """``dualgraph_team`` of pool.c."""
+def source(compiler: Compiler) -> tuple[str, Callable[[Path], None]]:
+    """The pool's key in the cache, and what builds it."""
     text = resources.files(__package__).joinpath("pool.c").read_text(encoding="utf-8")
     extra = ("-pthread",)
     key = cache.key_of(text, *compiler.flags, compiler.identity, *extra)
+    return key, lambda to: compiler.build(text, to, extra)
+
+
+@functools.lru_cache(maxsize=4)
+def _pool(compiler: Compiler) -> ctypes._FuncPointer | None:
+    """``dualgraph_team`` of pool.c."""
     try:
-        path = cache.cached(key, lambda to: compiler.build(text, to, extra))
-        function = ctypes.CDLL(str(path)).dualgraph_team
+        function = ctypes.CDLL(str(cache.cached(*source(compiler)))).dualgraph_team
     except (DualGraphError, OSError) as error:
         _log.warning("compiled code uses one thread: its pool cannot be built: %s", error)
         return None
