@@ -70,12 +70,14 @@ class InferenceSession:
         file = load_model(source)
         graph = import_model(file, input_shapes=_fixed_shapes(file, self._options.free_dimensions))
         self._model = describe(file.proto, graph)
+        external = External(file)
+        del file  # with a copy of the weights
         graph = _optimized(graph, self._options)
         if not self._why:
             from .native import Background
 
             threads = self._options.intra_op_num_threads
-            make = partial(compile_model, graph, self._model, identity, External(file), threads)
+            make = partial(compile_model, graph, self._model, identity, external, threads)
             self._native = Background(make, f"graph {graph.name!r}", after=1)
             if self._options.execution == "auto":
                 self._native.begin()
