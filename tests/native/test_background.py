@@ -212,6 +212,31 @@ while not os.path.exists({str(tmp_path / "pid")!r}):
     assert running_in(group) == []
 
 
+@pytest.mark.skipif(os.name != "posix", reason="uses a shell")
+def test_builds_stopped_by_the_end_of_a_process_say_nothing(tmp_path: Path) -> None:
+    """The program's build, the launcher's and the pool's."""
+    slow = tmp_path / "cc"
+    slow.write_text(
+        "#!/bin/sh\ncase \"$*\" in *-dM*) echo '#define X 1';; "
+        f"*) touch {tmp_path}/begun; sleep 60;; esac\n"
+    )
+    slow.chmod(0o755)
+    code = f"""
+import logging, os, sys, time
+logging.basicConfig(level=logging.WARNING)
+from dualgraph_compiler.graph import parse_graph
+from dualgraph_runtime.native import Background, compile_graph
+graph = parse_graph({GRAPH.replace("n, 8", "900, 800")!r})
+work = Background(lambda: compile_graph(graph, num_threads=2), "graph")
+while not os.path.exists({str(tmp_path / "begun")!r}):
+    time.sleep(0.01)
+"""
+    env = {**environment(), "DUALGRAPH_CC": str(slow), "DUALGRAPH_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # -- sessions --------------------------------------------------------------------------------------
 
 GRAPH = """

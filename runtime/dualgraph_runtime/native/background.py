@@ -114,6 +114,8 @@ class Background(Generic[T]):
         except NotCompiled as error:
             self.why = str(error)
             _log.info("%s: interpreted, since %s", self._what, error)
+        except processes.Stopped as error:
+            self.why = str(error)
         except Exception as error:
             self.why = f"compiling failed: {error}"
             if not _closing:

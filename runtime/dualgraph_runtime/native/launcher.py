@@ -53,6 +53,8 @@ def _module(compiler: Compiler) -> Any:
         assert spec is not None
         module = importlib.util.module_from_spec(spec)
         loader.exec_module(module)
+    except processes.Stopped:
+        return None
     except (DualGraphError, ImportError, OSError) as error:
         _log.warning("the native launcher is not available, calls go through ctypes: %s", error)
         return None

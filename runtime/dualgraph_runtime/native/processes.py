@@ -24,6 +24,10 @@ _local = threading.local()
 _closing = False
 
 
+class Stopped(DeviceError):
+    """A compiler was stopped, or not started, because this process ends. Nobody need be told."""
+
+
 def usable_cpus() -> int:
     """How many CPUs this process may run on."""
     if hasattr(os, "sched_getaffinity"):
@@ -38,8 +42,8 @@ def run(commands: Sequence[Sequence[str]]) -> None:
     """Run commands side by side, to their end.
 
     Raises:
-        DeviceError: one cannot be started or fails, with what it wrote to standard error; or this
-            process is ending.
+        DeviceError: one cannot be started or fails, with what it wrote to standard error.
+        Stopped: this process is ending.
     """
     lowered = _is_lowered()
     if len(commands) == 1 and not lowered:
@@ -106,7 +110,7 @@ def _run(command: Sequence[str]) -> None:
     with turns:
         with _lock:
             if _closing:
-                raise DeviceError("the process is ending: nothing is compiled any longer")
+                raise Stopped("the process ends: nothing is compiled any longer")
             try:
                 child = subprocess.Popen(
                     command,
@@ -128,6 +132,8 @@ def _run(command: Sequence[str]) -> None:
                 child.wait()
             with _lock:
                 _running.discard(child)
+    if child.returncode and _closing:
+        raise Stopped("the process ends: its compilers are stopped")
     if child.returncode:
         raise DeviceError(
             f"the C compiler {command[0]} failed with status {child.returncode}:\n" + words[-4000:]
@@ -147,7 +153,8 @@ def _lower_this_thread() -> None:
     """Child processes inherit the priority of the thread that starts them, on Linux."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            lowered = min(os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS, 19)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), lowered)
 
 
 def _forked() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dualgraph_compiler.errors import ArgumentError, DualGraphError
 
-from . import cache
+from . import cache, processes
 from .toolchain import Compiler
 
 _log = logging.getLogger("dualgraph")
@@ -122,6 +122,8 @@ def _pool(compiler: Compiler) -> ctypes._FuncPointer | None:
     """``dualgraph_team`` of pool.c."""
     try:
         function = ctypes.CDLL(str(cache.cached(*source(compiler)))).dualgraph_team
+    except processes.Stopped:
+        return None
     except (DualGraphError, OSError) as error:
         _log.warning("compiled code uses one thread: its pool cannot be built: %s", error)
         return None
