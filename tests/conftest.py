@@ -18,6 +18,11 @@ hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
+# Graphs are interpreted unless a test says otherwise: building thousands of them would take hours,
+# and results would depend on when a build is done. Tests of native code ask for it.
+os.environ.setdefault("DUALGRAPH_EXECUTION", "interpreter")
+
+
 @functools.cache
 def cuda_is_available() -> bool:
     if importlib.util.find_spec("cupy") is None:

@@ -17,6 +17,7 @@ from typing import Any
 from dualgraph_compiler.compile import Numerics
 from dualgraph_compiler.errors import TraceError
 from dualgraph_compiler.graph import Assumption, Graph
+from dualgraph_runtime.options import Execution
 
 from .._dispatch import captures
 from .._tensor import Tensor
@@ -31,7 +32,7 @@ from .guards import Guard, guards_of
 from .keys import CallForm, Unkeyed
 from .objects import target_of
 from .places import MISSING, Method, is_module
-from .program import Execution, Mode
+from .program import Mode
 from .replay import Call
 from .report import CompileReport, report_on
 from .sizes import Answers, Pattern, Position, Shapes, Sizes, assumed, dimensions
@@ -66,7 +67,7 @@ def compile(
         execution: how graphs run on a CPU. "interpreter": node by node. "native": as C code, built
             when first needed (docs/native.md); where there is no C compiler they are interpreted.
             "auto": interpreted until the C code, built in the background, is ready. Default: what
-            the variable ``DUALGRAPH_EXECUTION`` says, else "interpreter".
+            the variable ``DUALGRAPH_EXECUTION`` says, else "auto".
         recompile_limit: how many graphs one kind of call may have; calls that need yet another one
             run eagerly, with one warning that says what kept changing.
 

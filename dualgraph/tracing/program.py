@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -17,13 +16,12 @@ from dualgraph_compiler.graph import Graph, Interpreter, Value
 from dualgraph_compiler.graph.alias import Aliases
 from dualgraph_compiler.graph.interpret import shared_outputs
 from dualgraph_compiler.ops.base import array_module
+from dualgraph_runtime.options import Execution, execution_of
 
 if TYPE_CHECKING:
     from dualgraph_runtime.native import Background, Executable
 
-Execution: TypeAlias = Literal["interpreter", "native", "auto"]
 _Results: TypeAlias = tuple[Sequence[Any], bool]
-_EXECUTIONS = ("interpreter", "native", "auto")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +40,7 @@ class Mode:
         """
         if numerics not in ("standard", "strict"):
             raise ArgumentError(f"numerics: expected 'standard' or 'strict', got {numerics!r}")
-        if execution is None:
-            execution = os.environ.get("DUALGRAPH_EXECUTION") or "interpreter"
-        if execution not in _EXECUTIONS:
-            raise ArgumentError(f"execution: expected one of {_EXECUTIONS}, got {execution!r}")
-        return cls(numerics, execution)
+        return cls(numerics, execution_of(execution))
 
     @property
     def is_native(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
-from typing import Any
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from dualgraph_compiler.errors import ArgumentError
 
@@ -30,7 +30,22 @@ _KNOWN = (
     "execution",
     "intra_op_num_threads",
 )
-_EXECUTIONS = ("auto", "native", "interpreter")
+
+Execution: TypeAlias = Literal["auto", "native", "interpreter"]
+EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
+
+
+def execution_of(wanted: Any = None) -> Execution:
+    """How graphs are to run: `wanted`, else what ``DUALGRAPH_EXECUTION`` says, else "auto".
+
+    Raises:
+        ArgumentError: it is none of `EXECUTIONS`.
+    """
+    found = wanted or os.environ.get("DUALGRAPH_EXECUTION") or "auto"
+    if found not in EXECUTIONS:
+        raise ArgumentError(f"execution must be one of {EXECUTIONS}, got {found!r}")
+    return cast("Execution", found)
+
 
 # ONNX Runtime's options about speed and logging. Programs set them as a matter of course and no
 # result depends on them, so they may be set here too; nothing reads them.
@@ -57,8 +72,7 @@ class SessionOptions:
             `graph_optimization_level` lets results differ by rounding; "interpreter" runs it node
             by node; "auto" runs it node by node until its compiled form, made in the background,
             is ready (results change by rounding then). The default is what the variable
-            ``DUALGRAPH_EXECUTION`` says, else "interpreter".
-
+            ``DUALGRAPH_EXECUTION`` says, else "auto".
         intra_op_num_threads: how many threads a run of compiled code may use; 0, the default, for
             what the variable ``DUALGRAPH_NUM_THREADS`` says, else as many as there are CPUs that
             this process may use.
@@ -70,7 +84,7 @@ class SessionOptions:
         self.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_ALL
         self.optimized_model_filepath: str | os.PathLike[str] = ""
         self.free_dimensions: dict[str, int] = {}
-        self.execution = os.environ.get("DUALGRAPH_EXECUTION") or "interpreter"
+        self.execution: Execution = execution_of()
         self.intra_op_num_threads = 0
 
     def add_free_dimension_override_by_name(self, dim_name: str, dim_value: int) -> None:
@@ -82,8 +96,8 @@ class SessionOptions:
             raise AttributeError(
                 f"SessionOptions has no option {name!r}; there are {', '.join(_KNOWN + _HINTS)}"
             )
-        if name == "execution" and value not in _EXECUTIONS:
-            raise ArgumentError(f"execution must be one of {_EXECUTIONS}, got {value!r}")
+        if name == "execution":
+            value = execution_of(value)
         if name == "intra_op_num_threads" and (not isinstance(value, int) or value < 0):
             raise ArgumentError(f"intra_op_num_threads must be 0 or more, got {value!r}")
         if name == "graph_optimization_level":

@@ -167,7 +167,7 @@ def test_any_size_of_batch() -> None:
 
 
 def test_what_execution_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ArgumentError, match="execution: expected one of"):
+    with pytest.raises(ArgumentError, match="execution must be one of"):
         dg.compile(execution="fast")
     monkeypatch.setenv("DUALGRAPH_EXECUTION", "native")
     fast = dg.compile(lambda x: x + 1)

@@ -107,10 +107,13 @@ def _agreements(
 
 
 def _timings(training: Training, split: Split, onnx_path: Path, other: Any | None) -> Timings:
-    from dualgraph_runtime import InferenceSession
+    from dualgraph_runtime import InferenceSession, SessionOptions
 
-    session = InferenceSession(onnx_path)
-    compiled = dg.compile(training.model)
+    options = SessionOptions()
+    if options.execution == "auto":
+        options.execution = "native"  # not what runs while that is being built
+    session = InferenceSession(onnx_path, options)
+    compiled = dg.compile(training.model, execution=options.execution)
     timings: Timings = {}
     for batch in BATCHES:
         images = np.ascontiguousarray(split.test_images[:batch])
