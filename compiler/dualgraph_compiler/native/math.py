@@ -73,14 +73,36 @@ _define(
 // e**x, within 1.1 ulp; 0 and inf beyond the range.
 static inline V exp_S(V x) {
   x = max_number_S(min_number_S(x, splat_S(89.0f)), splat_S(-104.0f));
-  const V n = nearest_S(x * splat_S(1.44269504f));
+  const V magic = splat_S(12582912.0f);
+  const V t = fma_S(x, splat_S(1.44269504f), magic);  // whose last bits are the nearest number
+  const V n = t - magic;
   V r = fma_S(n, splat_S(-0.693359375f), x);
   r = fma_S(n, splat_S(2.12194440e-4f), r);
-  return scale_S(expm1_core_S(r) + splat_S(1.0f), n);
+  const V p = expm1_core_S(r) + splat_S(1.0f);
+  const I k = bits_S(t) - 0x4b400000, half = k >> 1;  // 2**k in two steps, for the smallest results
+  return p * from_bits_S((half + 127) << 23) * from_bits_S((k - half + 127) << 23);
 }""",
-    "nearest",
     "expm1_core",
-    "scale",
+)
+
+# What softmax needs of exp. The polynomial is our own fit.
+_define(
+    "exp_nonpositive",
+    """
+// e**x of x <= 0, within 5 ulp; 0 where the result would be below the normal range.
+static inline V exp_nonpositive_S(V x) {
+  const V magic = splat_S(12582912.0f);
+  const V t = fma_S(x, splat_S(1.44269504f), magic);  // whose last bits are the nearest number
+  const V r = fma_S(t - magic, splat_S(-0.693147181f), x);
+  V p = splat_S(0.008312515f);
+  p = fma_S(p, r, splat_S(0.04189021f));
+  p = fma_S(p, r, splat_S(0.16667114f));
+  p = fma_S(p, r, splat_S(0.49999231f));
+  p = fma_S(p, r, splat_S(1.0f));
+  p = fma_S(p, r, splat_S(1.0f));
+  const V y = p * from_bits_S((bits_S(t) << 23) + 0x3f800000);
+  return sel_S(x < splat_S(-87.3f), splat_S(0.0f), y);
+}""",
 )
 
 _define(
@@ -181,26 +203,27 @@ static inline V log1p_S(V x) {
     "log",
 )
 
-# Near 0 a polynomial; beyond, 1 - 2 / (exp(2|x|) + 1).
+# tanh(x)/x = P(x^2)/Q(x^2) on |x| <= 9.02, beyond which tanh rounds to 1: our own fit.
 _define(
     "tanh",
     """
-// The hyperbolic tangent, within 2 ulp.
+// The hyperbolic tangent, within 6 ulp.
 static inline V tanh_S(V x) {
-  const V a = abs_S(x);
-  const V z = x * x;
-  V p = splat_S(-5.70498872745e-3f);
-  p = fma_S(p, z, splat_S(2.06390887954e-2f));
-  p = fma_S(p, z, splat_S(-5.37397155531e-2f));
-  p = fma_S(p, z, splat_S(1.33314422036e-1f));
-  p = fma_S(p, z, splat_S(-3.33332819422e-1f));
-  const V near = fma_S(p * z, x, x);
-  const V b = sel_S(a > splat_S(10.0f), splat_S(10.0f), a);
-  const V far = splat_S(1.0f) - splat_S(2.0f) / (exp_S(b + b) + splat_S(1.0f));
-  const V y = sel_S(x < splat_S(0.0f), -far, far);
-  return sel_S(a < splat_S(0.625f), near, sel_S(x != x, x, y));
+  const V v = max_number_S(min_number_S(x, splat_S(9.02f)), splat_S(-9.02f));
+  const V t = v * v;
+  V p = splat_S(1.3318901353298566e-08f);
+  p = fma_S(p, t, splat_S(2.0583355365122246e-05f));
+  p = fma_S(p, t, splat_S(0.0034940269007788694f));
+  p = fma_S(p, t, splat_S(0.1337971152856453f));
+  p = fma_S(p, t, splat_S(1.0f));
+  V q = splat_S(7.761948628175577e-07f);
+  q = fma_S(q, t, splat_S(0.00032830802948200226f));
+  q = fma_S(q, t, splat_S(0.025871044155488163f));
+  q = fma_S(q, t, splat_S(0.46713026773666283f));
+  q = fma_S(q, t, splat_S(1.0f));
+  const V y = v * p / q;
+  return max_number_S(min_number_S(y, splat_S(1.0f)), splat_S(-1.0f));
 }""",
-    "exp",
 )
 
 _define(

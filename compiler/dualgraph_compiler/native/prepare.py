@@ -15,6 +15,7 @@ from .conv_gradient import input_gradient
 from .layout import choose_layouts
 from .pool_gradient import pool_gradient, with_indices
 from .simpler import simpler
+from .softmax import cheaper
 from .target import Target
 from .windows import pooled
 
@@ -51,6 +52,9 @@ def prepare(graph: Graph, target: Target) -> Graph:
             made = simpler(node)
         if made is not None:
             work.replace(node, (made,))
+        cheap = cheaper(out, node)
+        if cheap is not None:
+            work.replace(node, (cheap,))
         if node.op.name == "log_sum_exp":
             with out.inserting_before(node):
                 work.replace(node, (_log_sum_exp(node.op, node.inputs[0]),))

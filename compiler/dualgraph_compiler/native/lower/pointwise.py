@@ -18,6 +18,7 @@ from ...ops.base import REGISTRY, Op
 from ...ops.extremum import in_range
 from ..loops import Call, Const, Expr, walk
 from ..scalars import NARROW, call, cast, const, is_float, like, test, truth, where, widen
+from ..softmax import ExpNonpositive
 from .registry import registering, unlisted
 
 Rule: TypeAlias = Callable[..., Expr]
@@ -64,6 +65,7 @@ _simple({
     "round": "rint",
 })
 # fmt: on
+RULES[ExpNonpositive] = functools.partial(_primitive, "exp_nonpositive")
 
 
 # -- arithmetic -----------------------------------------------------------------------------------
