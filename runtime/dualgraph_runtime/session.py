@@ -82,6 +82,7 @@ class InferenceSession:
             if self._options.execution == "auto":
                 self._native.begin()
             elif self._native.wait() is not None:
+                self._runner()
                 return
         with self._device.active():
             self._interpreter = Interpreter(graph, self._device.xp)
@@ -186,9 +187,13 @@ class InferenceSession:
         Raises:
             FeedError: a name, element type, rank or size that does not fit.
         """
-        wanted = self._positions(output_names)
-        results = self._run(self._feeds(input_feed))
-        return [_own(results[i], self._model.shared[i]) for i in wanted]
+        compiled = self._compiled
+        arrays = self._ready(input_feed) if compiled is not None else None
+        if compiled is not None and arrays is not None:
+            results = compiled.executable.run(arrays)
+        else:
+            results = self._run(self._feeds(input_feed))
+        return [results[i] for i in self._positions(output_names)] if output_names else results
 
     def io_binding(self) -> IOBinding:
         """Inputs and outputs in memory of the caller's, for `run_with_iobinding`."""
@@ -203,17 +208,16 @@ class InferenceSession:
         inputs, outputs = bound(iobinding)
         wanted = self._positions(list(outputs)) if outputs else []
         arrays = self._feeds(inputs)
-        self._runner()
-        if self._compiled is not None and not any(self._model.shared):
+        if self._compiled is not None:
             given: list[np.ndarray[Any, Any] | None] = [None] * len(self._model.outputs)
             for i, array in zip(wanted, outputs.values(), strict=True):
                 given[i] = array
             results = self._compiled.executable.run_into(arrays, given)
             settle(iobinding, [results[i] for i in wanted])
             return
-        everything = self._run(arrays)
-        found = [_own(everything[i], self._model.shared[i]) for i in wanted]
-        settle(iobinding, [write(y, o) for y, o in zip(found, outputs.values(), strict=True)])
+        results = self._run(arrays)
+        pairs = zip(wanted, outputs.values(), strict=True)
+        settle(iobinding, [write(results[i], given) for i, given in pairs])
 
     def run_with_ort_values(
         self,
@@ -225,12 +229,18 @@ class InferenceSession:
         feed = {name: value.numpy() for name, value in input_dict_ort_values.items()}
         return [OrtValue(y) for y in self.run(output_names, feed)]
 
-    def _run(self, arrays: Sequence[Any]) -> list[Any]:
-        """Every output, wherever the model runs."""
+    def _run(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+        """Every output, the caller's alone, wherever the model runs."""
+        runner = self._runner()
+        compiled = self._compiled
+        if compiled is not None and runner is compiled.executable:
+            return runner.run(arrays)
         if self._device.type == "cpu":
-            return self._runner().run(arrays)
-        with self._device.active():
-            return self._runner().run([to_device(a, self._device) for a in arrays])
+            results = runner.run(arrays)
+        else:
+            with self._device.active():
+                results = runner.run([to_device(a, self._device) for a in arrays])
+        return [_own(y, shared) for y, shared in zip(results, self._model.shared, strict=True)]
 
     def _positions(self, names: Sequence[str] | None) -> Sequence[int]:
         if not names:
