@@ -11,6 +11,7 @@ from ..ops import f
 from ..ops.base import REGISTRY
 from ..passes import MergeCommon
 from ..passes.rewrite import Worklist
+from .complex import split_complex
 from .conv_gradient import input_gradient
 from .layout import choose_layouts
 from .pool_gradient import pool_gradient, with_indices
@@ -58,6 +59,7 @@ def prepare(graph: Graph, target: Target) -> Graph:
         if node.op.name == "log_sum_exp":
             with out.inserting_before(node):
                 work.replace(node, (_log_sum_exp(node.op, node.inputs[0]),))
+    split_complex(out)
     MergeCommon().run(out)
     return out
 

@@ -1,6 +1,7 @@
 """From ops to loops: one file for each kind of op."""
 
 from . import (
+    complex,
     library,
     movement,
     nests,
@@ -15,6 +16,7 @@ from . import (
 )
 
 __all__ = [
+    "complex",
     "library",
     "movement",
     "nests",

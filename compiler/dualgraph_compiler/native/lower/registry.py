@@ -29,6 +29,7 @@ def unlisted(node: Node, rules: dict[type[Op], R]) -> str | None:
     """Why `rules` cannot serve a node: it has none for the op, or none for complex numbers."""
     if type(node.op) not in rules:
         return f"{node.op.name} has no native form yet"
-    if any(v.dtype.is_complex for v in [*node.inputs, *node.outputs]):
+    in_parts = node.op.name in ("part_of", "join")
+    if not in_parts and any(v.dtype.is_complex for v in [*node.inputs, *node.outputs]):
         return "complex numbers have no native form yet"
     return None

@@ -26,7 +26,7 @@ from ..scalars import call, cast, const, size, test, where, widen
 from .nests import Nest, counters, filled, over, rule
 
 
-def _along(
+def along(
     shape: Shape,
     axis: int,
     before: Callable[[], list[Stmt]],
@@ -63,7 +63,7 @@ def _running(op: Any, node: Node, nest: Nest) -> list[Stmt]:
         store = nest.store(at, cast(Ref("total", kind), out.dtype))
         return [store, update] if exclusive else [update, store]
 
-    return _along(
+    return along(
         out.shape,
         op.axis,
         lambda: [Declare("total", fold, kind)],
@@ -90,7 +90,7 @@ def _linear_scan(op: Any, node: Node, nest: Nest) -> list[Stmt]:
         now = where(begins, b, call("add", b, call("mul", a, last)))
         return [Assign("y", now), nest.store(at, cast(last, out.dtype))]
 
-    return _along(out.shape, op.axis, lambda: [Declare("y", "sum", kind)], step, reverse=op.reverse)
+    return along(out.shape, op.axis, lambda: [Declare("y", "sum", kind)], step, reverse=op.reverse)
 
 
 @rule("prod_others")
@@ -110,8 +110,8 @@ def _prod_others(op: Any, node: Node, nest: Nest) -> list[Stmt]:
 
     last = out.ndim - 1
     return [
-        *_along(out.shape, last, start("before"), before),
-        *_along(out.shape, last, start("after"), after, reverse=True),
+        *along(out.shape, last, start("before"), before),
+        *along(out.shape, last, start("after"), after, reverse=True),
     ]
 
 

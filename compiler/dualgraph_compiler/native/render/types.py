@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from ...dims import Apply, DimLike
-from ...dtypes import BOOL, FLOAT, DType, bfloat16, bool_, float16
+from ...dtypes import BOOL, FLOAT, REAL_OF, DType, bfloat16, bool_, float16
 from ..index import Atom, Axis, Index, Taken
 
 # Arithmetic on sizes; quotients round towards minus infinity.
@@ -48,9 +48,11 @@ def register(dtype: DType) -> str:
 
 
 def memory(dtype: DType) -> str:
-    """The type of an element in memory."""
+    """The type of an element in memory; of a part of a complex number."""
     if dtype is bool_:
         return "u8"
+    if dtype.is_complex:
+        dtype = REAL_OF[dtype]
     return "u16" if dtype in (float16, bfloat16) else _SCALARS[dtype.name]
 
 
