@@ -3,7 +3,7 @@
 An operation, and its gradient rule as a whole, is looked up by its attributes and its operands'
 types. The first calls run on NumPy and are timed; if what they cost is worth it, a program is built
 in the background. Once that is there it is timed as well, and from then on the faster of the two
-runs. Where a second size of the same operands comes, sizes that differ become symbols, so that
+runs. Where another batch of the same operands comes, the sizes of the batch become symbols, so that
 one program serves every batch. Results change by rounding when a program takes over.
 """
 
@@ -33,7 +33,7 @@ _TIMED = 3  # calls on NumPy, and then of the program, whose shortest times are 
 _WORTH = 8_000  # nanoseconds on NumPy: what takes less is left there
 _CLEARLY = 0.9  # of NumPy's time: what a program must stay below
 _MOST = 1024  # operations that are remembered
-_VARIANTS = 4  # programs for one operation on operands of the same dtypes and ranks
+_VARIANTS = 8  # programs for one operation on operands of the same dtypes and ranks
 
 # Shapes of operands; in a pattern, a name stands for any size.
 _Shapes: TypeAlias = tuple[tuple[Any, ...], ...]
@@ -54,7 +54,7 @@ class _Work:
         """The results by NumPy."""
         return self.op.eager(np, *self.arrays)
 
-    def results(self, found: list[Any]) -> Any:
+    def results(self, found: Sequence[Any]) -> Any:
         """What the program has found, as `reference` would give it."""
         return found[0] if self.op.n_outputs == 1 else tuple(found)
 
@@ -96,7 +96,7 @@ class _Gradients(_Work):
         wanted = zip(found, self.wanted, strict=False)
         return [(g() if type(g) is FunctionType else g) if w else None for g, w in wanted]
 
-    def results(self, found: list[Any]) -> Any:
+    def results(self, found: Sequence[Any]) -> Any:
         given = iter(found)
         return [next(given) if w else None for w in self.wanted]
 
@@ -151,11 +151,10 @@ def _sizes(pattern: Sequence[Any]) -> tuple[DimLike, ...]:
 class _Family:
     """The programs for one operation on operands of the same dtypes and ranks."""
 
-    __slots__ = ("programs", "seen")
+    __slots__ = ("programs",)
 
     def __init__(self) -> None:
         self.programs: list[tuple[_Shapes, Background[Executable]]] = []
-        self.seen: _Shapes | None = None  # the first shapes that a program was made for
 
     def program(self, work: _Work) -> Background[Executable] | None:
         """A program for these shapes, which may have to be built; None where there is none."""
@@ -165,8 +164,9 @@ class _Family:
                 return program
         if len(self.programs) >= _VARIANTS:
             return None
-        pattern = shapes if self.seen is None else _generalised(self.seen, shapes)
-        self.seen = self.seen or shapes
+        indices = [a.dtype.kind in "iu" for a in work.arrays]
+        patterns = (_generalised(known, shapes, indices) for known, _ in self.programs)
+        pattern = next((p for p in patterns if p is not None), shapes)
         for tried in dict.fromkeys((pattern, shapes)):  # a rule may need to know its sizes
             try:
                 graph = work.make(tried)
@@ -178,14 +178,26 @@ class _Family:
         return None
 
 
-def _generalised(first: _Shapes, second: _Shapes) -> _Shapes:
-    """The pattern of two sets of shapes, in which each pair of different sizes is a symbol."""
-    names: dict[tuple[int, int], str] = {}
+def _generalised(known: _Shapes, shapes: _Shapes, indices: Sequence[bool]) -> _Shapes | None:
+    """A pattern of both shapes, if only sizes of the batch differ.
 
-    def size(a: int, b: int) -> int | str:
-        return a if a == b else names.setdefault((a, b), f"n{len(names)}")
+    Those are the leading ones of the first array that is not 0-d, and of `indices`. Other sizes are
+    worth a program for themselves.
+    """
+    names: dict[tuple[Any, Any], str] = {}
+    first = next((i for i, s in enumerate(shapes) if s), 0)
+    for i, (s, t) in enumerate(zip(known, shapes, strict=True)):
+        leading = max(1, len(t) - 2) if i == first or indices[i] else 0
+        for pair in [*zip(s, t, strict=True)][:leading]:
+            if pair[0] != pair[1]:
+                names.setdefault(pair, f"n{len(names)}")
 
-    return tuple(tuple(map(size, s, t)) for s, t in zip(first, second, strict=True))
+    def size(pair: tuple[Any, Any]) -> Any:
+        return pair[0] if pair[0] == pair[1] else names.get(pair)
+
+    both = zip(known, shapes, strict=True)
+    pattern = tuple(tuple(map(size, zip(s, t, strict=True))) for s, t in both)
+    return None if any(None in s for s in pattern) else pattern
 
 
 def _fits(pattern: _Shapes, shapes: _Shapes) -> bool:
@@ -200,10 +212,11 @@ def _fits(pattern: _Shapes, shapes: _Shapes) -> bool:
 class _Choice:
     """How one operation on operands of certain types is computed."""
 
-    __slots__ = ("calls", "native", "program", "reference", "run", "trials")
+    __slots__ = ("calls", "frame", "native", "program", "reference", "run", "trials")
 
     def __init__(self) -> None:
-        self.run: Callable[[Sequence[Any]], list[Any]] | None = None  # the program, if it is chosen
+        self.frame: Any = None  # the program's, made for these types
+        self.run: Callable[[Sequence[Any]], Sequence[Any]] | None = None  # if it is chosen
         self.program: Background[Executable] | None = None
         self.calls = self.trials = 0
         self.reference = self.native = 1 << 62  # the shortest times, in nanoseconds
@@ -315,20 +328,35 @@ class Accelerator:
         choice.trials += 1
         if choice.trials == 1:  # the first call prepares much
             choice.reference = 1 << 62
-            return work.results(ready.run(work.arrays))
+            found = work.results(ready.run(work.arrays))
+            choice.frame = ready.frame
+            return found
+        run = _direct(choice.frame, ready)
         start = perf_counter_ns()
         if choice.trials % 2:
             found = work.reference()
             choice.reference = min(choice.reference, perf_counter_ns() - start)
         else:
-            found = work.results(ready.run(work.arrays))
+            found = work.results(run(work.arrays))
             choice.native = min(choice.native, perf_counter_ns() - start)
         if choice.trials > 2 * _TIMED:
             if choice.native < _CLEARLY * choice.reference:
-                choice.run = ready.run
+                choice.run = run
             else:
                 self._choices[key] = None
         return found
+
+
+def _direct(frame: Any, ready: Executable) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """`ready.run` for arrays of the types that `frame` is for."""
+    if frame is None:
+        return ready.run
+
+    def run(arrays: Sequence[Any]) -> Sequence[Any]:
+        found = frame(*arrays)
+        return found if type(found) is tuple else ready.run(arrays)
+
+    return run
 
 
 def _is_accelerated(op: type[Op]) -> bool:
