@@ -82,21 +82,26 @@ class CompiledNode(CustomNode):
     """
 
     name = "CompiledBackward"
+    operands: Operands | None = None
+    _plan: Plan | None = None
+    _kept: Sequence[Any] = ()
 
     def __init__(
         self,
         taped: Taped,
-        edges: Sequence[Any],
-        operands: Operands | None,
-        plan: Plan | None,
-        kept: Sequence[Any],
+        edges: Sequence[Any] = (),
+        operands: Operands | None = None,
+        plan: Plan | None = None,
+        kept: Sequence[Any] = (),
     ) -> None:
+        """Without `operands` the entry of a run that has been differentiated already."""
         super().__init__(edges)
-        self.n_outputs = len(taped.outputs)
+        self.n_outputs = taped.n_outputs
         self.taped = taped
-        self.operands = operands
-        self._plan = plan
-        self._kept = kept
+        if operands is not None:
+            self.operands = operands
+            self._plan = plan
+            self._kept = kept
 
     def watch(self, outputs: Sequence[Tensor]) -> None:
         """Note the versions of those outputs that are kept for the backward."""

@@ -78,8 +78,10 @@ class Taped:
     _derivatives: dict[Given, Taped] = field(default_factory=dict)
     _program: Program | None = None
     _lock: Any = field(default_factory=threading.RLock)
+    n_outputs: int = 0
 
     def __post_init__(self) -> None:
+        self.n_outputs = len(self.outputs)
         known: dict[Any, bool] = {}
         self.spent = frozenset(i for i, fn in self.fns.items() if leads_to_used_up(fn, known))
         self.expected = tuple(sorted(i for i in self.fns if i not in self.spent))

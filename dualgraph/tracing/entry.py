@@ -45,6 +45,11 @@ class Entry:
             x.index if isinstance(x, OutputIndex) and not x.number else None for x in result
         ] == [*range(traced.n_results)]
         self.effects = bool(traced.writes or traced.is_step)
+        # Calls that do nothing but compute a tensor or a tuple of them, and no views.
+        self._single = isinstance(result, OutputIndex) and not result.number and result.index == 0
+        self._plain = (self._flat or self._single) and not (
+            self.effects or traced.views or traced.changes or traced.checks or traced.sized
+        )
         self._step = traced.is_step
         if self._step and not mode.is_native:
             # What a step computes does not depend on how it is run, down to the last bit.
@@ -146,6 +151,10 @@ class Entry:
 
         If the graph fails, or a check of it does, nothing is written and effects are undone.
         """
+        if self._plain:
+            found = self._run_plain(call)
+            if found is not None:
+                return found
         traced = self.traced
         tensors = call.arguments
         arrays = [t._data for t in tensors]
@@ -168,11 +177,7 @@ class Entry:
             raise
         outputs = [make(r) for r in results[:count]]
         if taped is not None:
-            node = self._node(taped, plan, call, results)
-            node.watch(outputs)
-            node = seen(node) if watchers.count else node
-            for i in traced.fns:
-                outputs[i]._fn = Pick(node, i)
+            self._put_on_tape(taped, plan, call, results, outputs)
         for holder, index, recorded in traced.writes:
             target = resolved(holder, call)
             if index in traced.replaced:
@@ -199,6 +204,44 @@ class Entry:
         for change in traced.changes:
             change.make(fill)
         return fill(traced.result)
+
+    def _run_plain(self, call: Call) -> Any:
+        """`run` in fewer steps, of a call that computes and no more; None if that cannot be."""
+        taped, count = self.taped, self._count
+        plan = None if taped is None else taped.plan()
+        if plan is not None:
+            program = plan.forward
+        else:
+            program = self._unfrozen() if taped is not None else self._folded()
+        params = self._params(program, call) if program.params else ()
+        outputs = program.tensors(call.arguments, params, count)
+        if outputs is None:
+            return None
+        if taped is not None:
+            results = outputs if plan is None else [t._data for t in outputs[:count]]
+            if plan is not None:
+                results += outputs[count:]
+            self._put_on_tape(taped, plan, call, results, outputs)
+        if self._single:
+            return outputs[0]
+        return outputs if len(outputs) == self.n_results else outputs[: self.n_results]
+
+    def _put_on_tape(
+        self,
+        taped: Taped,
+        plan: Plan | None,
+        call: Call,
+        results: Sequence[Any],
+        outputs: Sequence[Tensor],
+    ) -> None:
+        """Give the outputs that lead to operands a tape entry; `results` are the arrays."""
+        node: Any = self._node(taped, plan, call, results)
+        if plan is not None:
+            node.watch(outputs)
+        if watchers.count:
+            node = seen(node)
+        for i in self.traced.fns:
+            outputs[i]._fn = Pick(node, i)
 
     def _params(self, program: Program, call: Call) -> list[Any]:
         """The arrays that a call feeds to the params of `program`."""
@@ -232,7 +275,7 @@ class Entry:
     ) -> CompiledNode:
         """The tape entry of a call."""
         if not taped.expected:
-            return CompiledNode(taped, (), None, None, ())  # all was differentiated inside
+            return CompiledNode(taped)  # all was differentiated inside
         edges = [producer(holder, call) for holder, _ in taped.sources]
         kept = [] if plan is None else [results[i] for i in plan.kept]
         return CompiledNode(taped, edges, Operands.of(call, self.traced), plan, kept)

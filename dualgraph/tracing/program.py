@@ -18,6 +18,8 @@ from dualgraph_compiler.graph.interpret import shared_outputs
 from dualgraph_compiler.ops.base import array_module
 from dualgraph_runtime.options import Execution, execution_of
 
+from .._tensor import Tensor
+
 if TYPE_CHECKING:
     from dualgraph_runtime.native import Background, Executable
 
@@ -125,6 +127,14 @@ class Program:
             separate(results, self.shared, count, [*arrays, *params, *known], shown)
         return results
 
+    def tensors(self, arguments: Sequence[Tensor], params: Sequence[Any], count: int) -> Any:
+        """`run_apart` for the arrays of tensors, the first `count` results as tensors.
+
+        None where it takes more than the call of native code.
+        """
+        native = self._native
+        return None if native is None else native.tensors(arguments, params, count)
+
     def _run(self, arrays: Sequence[Any], params: Sequence[Any], donate: bool = False) -> _Results:
         """The outputs, and whether each is memory of its own."""
         native = self._native
@@ -195,6 +205,7 @@ class Native:
         given = [v.name for v in graph.params]
         self._chosen = None if used == given else [given.index(name) for name in used]
         self._donates = bool(executable.program.donated)
+        executable.use_tensors(Tensor)
 
     @classmethod
     def of(cls, graph: Graph, donate: Sequence[tuple[int, Value]]) -> Native:
@@ -215,6 +226,16 @@ class Native:
         if self._chosen is not None:
             params = [params[i] for i in self._chosen]
         found = frame(*arrays, *params)
+        return found if type(found) is tuple else None
+
+    def tensors(self, arguments: Sequence[Tensor], params: Sequence[Any], count: int) -> Any:
+        """See :meth:`Program.tensors`."""
+        frame = self.executable.frame
+        if frame is None or self._donates:
+            return None
+        if self._chosen is not None:
+            params = [params[i] for i in self._chosen]
+        found = frame.tensors(arguments, params, count)
         return found if type(found) is tuple else None
 
     def run(self, arrays: Sequence[Any], params: Sequence[Any], donate: bool) -> list[Any]:

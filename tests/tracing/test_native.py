@@ -10,6 +10,7 @@ import pytest
 
 import dualgraph as dg
 import dualgraph.nn.functional as F
+import dualgraph_runtime.native.executable as executable
 from dualgraph import nn, optim
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_runtime.native import find_compiler
@@ -206,3 +207,43 @@ def test_report() -> None:
     assert "native       forward: " in text
     assert "backward: " in text
     assert "cumsum" in text
+
+
+def test_results_that_somebody_holds_stay() -> None:
+    """Also where only a view, or the tape, holds them."""
+    w = nn.Parameter(dg.ones(3))
+    fast = native(lambda x: (x * w).exp())
+    held, views, losses = [], [], []
+    for i in range(6):
+        y = fast(dg.full((3,), float(i)))
+        held.append(y)
+        views.append(y.detach()[1:])
+        losses.append((fast(dg.full((3,), i / 4)) ** 2).sum())
+    for i, (y, view) in enumerate(zip(held, views, strict=True)):
+        close(y, dg.full((3,), float(i)).exp())
+        close(view, dg.full((2,), float(i)).exp())
+    for i, loss in enumerate(losses):
+        w.grad = None
+        loss.backward()
+        close(w.grad, dg.full((3,), i / 2 * np.exp(i / 2)))
+
+
+@pytest.mark.parametrize("launcher", [True, False])
+def test_kinds_of_results(launcher: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not launcher:
+        monkeypatch.setattr(executable, "frame_type", lambda compiler: None)
+    x = nn.Parameter(dg.tensor([1.0, 2.0]))
+    functions = [
+        lambda x: x * 2,
+        lambda x: (x * 2, x + 1),
+        lambda x: [x * 2],
+        lambda x: {"a": (x * 2, 3)},
+        lambda x: (x * 2).sum().item(),
+        lambda x: (x * 2).detach(),
+    ]
+    for f in functions:
+        fast = native(f)
+        for _ in range(3):
+            assert repr(fast(x)).replace("CompiledBackward", "") == repr(f(x)).replace(
+                "MulBackward0", ""
+            ).replace("AddBackward0", "")

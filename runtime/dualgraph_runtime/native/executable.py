@@ -21,7 +21,7 @@ from dualgraph_compiler.native import Home, Interpreted, Program, Segment, Slot
 
 from ..binding import write
 from . import cache
-from .launcher import being_built, frame_type, trim
+from .launcher import being_built, frame_type, trim, use_tensors
 from .stored import Stored
 from .threads import default_threads, team
 from .toolchain import Compiler, find_compiler
@@ -138,6 +138,11 @@ class Executable:
             self._layouts.clear()
         self.frame = None
         trim()
+
+    def use_tensors(self, cls: type) -> None:
+        """Let ``frame.tensors`` take and give tensors of a class: see `launcher.use_tensors`."""
+        if self._frame_type is not None:
+            use_tensors(self._compiler, cls)
 
     def report(self) -> str:
         """Which nodes are compiled into which kernels, which are interpreted, and why."""

@@ -286,6 +286,110 @@ static PyObject *frame_call(PyObject *self, PyObject *const *args, size_t flags,
   return outputs;
 }
 
+// -- tensors ---------------------------------------------------------------------------------------
+
+// The class of objects that hold an array: where its slots are. See use_tensors.
+static struct {
+  PyTypeObject *type;
+  Py_ssize_t data, fn, ver, base;
+} tensor_class;
+
+static inline PyObject **slot_of(PyObject *t, Py_ssize_t offset) {
+  return (PyObject **)((char *)t + offset);
+}
+
+// A tensor around an array, whose reference it takes: of version 0, made by nobody.
+static PyObject *make_tensor(PyObject *array) {
+  static PyObject *nothing;
+  if (!nothing && !(nothing = PyTuple_New(0))) return NULL;
+  PyObject *version = PyList_New(1);
+  if (!version) return NULL;
+  PyList_SET_ITEM(version, 0, PyLong_FromLong(0));
+  PyObject *t = PyBaseObject_Type.tp_new(tensor_class.type, nothing, NULL);
+  if (!t) {
+    Py_DECREF(version);
+    return NULL;
+  }
+  *slot_of(t, tensor_class.data) = array;
+  *slot_of(t, tensor_class.ver) = version;
+  *slot_of(t, tensor_class.fn) = Py_NewRef(Py_None);
+  *slot_of(t, tensor_class.base) = Py_NewRef(Py_None);
+  return t;
+}
+
+// tensors(arguments, params, count): a call with the arrays of the tensors in a list or tuple, and
+// those in another; of the results the first `count` as tensors.
+static PyObject *frame_tensors(PyObject *self, PyObject *const *args, Py_ssize_t n) {
+  Frame *f = (Frame *)self;
+  if (n != 3 || !tensor_class.type) Py_RETURN_NOTIMPLEMENTED;
+  for (int k = 0; k < 2; k++)
+    if (!PyList_CheckExact(args[k]) && !PyTuple_CheckExact(args[k])) Py_RETURN_NOTIMPLEMENTED;
+  PyObject **tensors = PySequence_Fast_ITEMS(args[0]), **params = PySequence_Fast_ITEMS(args[1]);
+  Py_ssize_t n_tensors = Py_SIZE(args[0]), n_params = Py_SIZE(args[1]);
+  Py_ssize_t count = PyLong_AsSsize_t(args[2]), total = n_tensors + n_params;
+  if (total != f->n_inputs || count < 0 || count > f->n_outputs) Py_RETURN_NOTIMPLEMENTED;
+  PyObject *few[32], **arrays = few;
+  if (total > 32 && !(arrays = malloc(sizeof(PyObject *) * (size_t)total))) return PyErr_NoMemory();
+  PyObject *outputs = Py_NotImplemented;
+  Py_ssize_t i;
+  for (i = 0; i < n_tensors; i++) {
+    PyObject *t = tensors[i];
+    if (!PyObject_TypeCheck(t, tensor_class.type) || !*slot_of(t, tensor_class.data)) break;
+    arrays[i] = Py_NewRef(*slot_of(t, tensor_class.data));
+  }
+  Py_ssize_t held = i;  // another thread may put other arrays there while this call is going on
+  if (held == n_tensors) {
+    for (; i < total; i++) arrays[i] = Py_NewRef(params[i - n_tensors]);
+    held = total;
+    outputs = frame_call(self, arrays, (size_t)total, NULL);
+  } else {
+    Py_INCREF(outputs);
+  }
+  for (i = 0; i < held; i++) Py_DECREF(arrays[i]);
+  if (arrays != few) free(arrays);
+  if (!outputs || !PyTuple_CheckExact(outputs)) return outputs;
+  for (i = 0; i < count; i++) {
+    PyObject *t = make_tensor(PyTuple_GET_ITEM(outputs, i));
+    if (!t) {
+      Py_DECREF(outputs);
+      return NULL;
+    }
+    PyTuple_SET_ITEM(outputs, i, t);
+  }
+  return outputs;
+}
+
+static Py_ssize_t offset_of(PyObject *cls, const char *name) {
+  PyObject *found = PyObject_GetAttrString(cls, name);
+  if (!found) return -1;
+  Py_ssize_t offset = -1;
+  if (Py_TYPE(found) == &PyMemberDescr_Type &&
+      ((PyMemberDescrObject *)found)->d_member->type == T_OBJECT_EX)
+    offset = ((PyMemberDescrObject *)found)->d_member->offset;
+  else
+    PyErr_Format(PyExc_TypeError, "%s is no slot of the class", name);
+  Py_DECREF(found);
+  return offset;
+}
+
+// use_tensors(cls): the class that `Frame.tensors` takes and gives. It has the slots _data, an
+// array; _ver, a list of one count; _fn and _base, None for what no operation has made.
+static PyObject *use_tensors(PyObject *self, PyObject *cls) {
+  if (!PyType_Check(cls)) {
+    PyErr_SetString(PyExc_TypeError, "expected a class");
+    return NULL;
+  }
+  Py_ssize_t data = offset_of(cls, "_data"), fn = data < 0 ? -1 : offset_of(cls, "_fn");
+  Py_ssize_t ver = fn < 0 ? -1 : offset_of(cls, "_ver");
+  Py_ssize_t base = ver < 0 ? -1 : offset_of(cls, "_base");
+  if (base < 0) return NULL;
+  PyTypeObject *before = tensor_class.type;
+  tensor_class.type = (PyTypeObject *)Py_NewRef(cls);
+  tensor_class.data = data, tensor_class.fn = fn, tensor_class.ver = ver, tensor_class.base = base;
+  Py_XDECREF((PyObject *)before);
+  Py_RETURN_NONE;
+}
+
 // Let go of the results that might have been returned again.
 static PyObject *frame_trim(PyObject *self, PyObject *unused) {
   Frame *f = (Frame *)self;
@@ -435,6 +539,8 @@ static PyMemberDef members[] = {
     {NULL, 0, 0, 0, NULL}};
 
 static PyMethodDef methods[] = {
+    {"tensors", (PyCFunction)(void (*)(void))frame_tensors, METH_FASTCALL,
+     "Call with the arrays of tensors; the first results become tensors."},
     {"trim", frame_trim, METH_NOARGS, "Let go of arrays kept for the next calls."},
     {NULL, NULL, 0, NULL}};
 
@@ -449,6 +555,7 @@ static PyType_Spec spec = {"dualgraph_launcher.Frame", sizeof(Frame), 0,
                            Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL, slots};
 
 static PyMethodDef functions[] = {
+    {"use_tensors", use_tensors, METH_O, "The class that Frame.tensors takes and gives."},
     {"trim", trim, METH_NOARGS, "Let go of memory kept for intermediate values."},
     {NULL, NULL, 0, NULL}};
 

@@ -32,6 +32,13 @@ def frame_type(compiler: Compiler) -> Any:
     return None if module is None else module.Frame
 
 
+def use_tensors(compiler: Compiler, cls: type) -> None:
+    """Let ``Frame.tensors`` take and give tensors of a class (launcher.c says what it needs)."""
+    module = _module(compiler)
+    if module is not None:
+        module.use_tensors(cls)
+
+
 def trim() -> None:
     """Give back the memory that is there to be lent to programs for intermediate values."""
     for module in _modules:
