@@ -21,6 +21,7 @@ from ..dims import DimLike
 from ..graph import Graph, Node, Value
 from ..graph.nested import definitions
 from ..ops.base import Kind
+from .control import Control
 from .index import Axis, Index, of_axis
 from .loops import Buffer, Load
 from .lower import library, movement, nests, pointwise, reduction, routines, taking
@@ -35,6 +36,7 @@ class StepKind(enum.Enum):
     CONCAT = "concat"
     NEST = "nest"
     ROUTINE = "routine"
+    CONTROL = "control"
     INTERPRETED = "interpreted"
 
 
@@ -76,6 +78,8 @@ class Partition:
 def classify(node: Node) -> tuple[str, str]:
     """How a node is lowered: a class, and for interpreted ones the reason."""
     op = node.op
+    if isinstance(op, Control):
+        return "control", ""
     if not op.is_pure and op.name != "barrier":  # which matters only while merging
         return "interpreted", f"{op.name} is not a pure function"
     if op.kind is Kind.POINTWISE:
@@ -411,7 +415,7 @@ class _Partitioner:
         if value in self.outputs:
             return True
         kinds = {self.classes[n][0] for n in value.uses}
-        if kinds & {"interpreted", "routine"}:
+        if kinds & {"interpreted", "routine", "control"}:
             return True
         if "library" not in kinds:
             return False

@@ -12,6 +12,7 @@ from ..ops.base import REGISTRY
 from ..passes import MergeCommon
 from ..passes.rewrite import Worklist
 from .complex import split_complex
+from .control import compiled_control
 from .conv_gradient import input_gradient
 from .layout import choose_layouts
 from .pool_gradient import pool_gradient, with_indices
@@ -61,7 +62,20 @@ def prepare(graph: Graph, target: Target) -> Graph:
                 work.replace(node, (_log_sum_exp(node.op, node.inputs[0]),))
     split_complex(out)
     MergeCommon().run(out)
+    work = Worklist(out)
+    for node in work:
+        with out.inserting_before(node):
+            results = compiled_control(node, lambda body: prepare(body, target), _is_native)
+        if results is not None:
+            work.replace(node, results if isinstance(results, tuple) else (results,))
     return out
+
+
+def _is_native(graph: Graph) -> bool:
+    """Whether all nodes of a prepared graph can be compiled."""
+    from .fuse import StepKind, partition
+
+    return all(step.kind is not StepKind.INTERPRETED for step in partition(graph).steps)
 
 
 def _pooled(graph: Graph, node: Node) -> Value | None:

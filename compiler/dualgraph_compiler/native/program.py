@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from ..dims import symbols
 from ..graph import Graph, Node, Value
 from ..graph.nested import definitions
 from ..graph.text import Namer, node_text
 from ..memory.inplace import checked_pairs
+from .control import Body, ControlRoutine
 from .donation import Donations, Readers
 from .fuse import Partition, Step, StepKind, partition
 from .loops import Buffer
@@ -74,15 +76,30 @@ def _in_copy(graph: Graph, copy: Graph, donate: Mapping[Value, Value]) -> list[t
 
 
 class _Builder:
+    """Builds a program; with `within`, the body of a node of that builder's graph.
+
+    `constant` are inputs that do not change while the program, or the loop around it, runs.
+    """
+
     def __init__(
-        self, graph: Graph, parts: Partition, target: Target, donate: list[tuple[Value, Value]]
+        self,
+        graph: Graph,
+        parts: Partition,
+        target: Target,
+        donate: list[tuple[Value, Value]],
+        within: _Builder | None = None,
+        constant: frozenset[Value] = frozenset(),
     ) -> None:
         self.graph = graph
         self.parts = parts
+        self.target = target
+        self.constant = constant
         self.names = Namer(graph)
-        self.prelude = Prelude(target.vector_bytes)
-        self.symbols = _symbols(graph)
+        self.prelude: Prelude = within.prelude if within else Prelude(target.vector_bytes)
+        self.symbols: dict[str, int] = within.symbols if within else _symbols(graph)
         self.defined = definitions(graph)
+        self.known: dict[str, str] = within.known if within else {}  # kernels by their text
+        self.functions: list[str] = within.functions if within else []
         self.donate = donate
         self.targets: dict[Value, Value] = {}  # what is computed over an input or param
         self.merged: dict[Buffer, Buffer] = {}
@@ -106,20 +123,24 @@ class _Builder:
             self.buffers[root] = Buffer(root.dtype, root.size, name)
         return self.buffers[root]
 
-    def build(self) -> Program:
+    def planned(self) -> tuple[list[Routine | None], list[Slot], dict[Buffer, int]]:
+        """The routines of the steps, the table of buffers, and where each is in it."""
         kernels = self._routines()
         for i, k in enumerate(kernels):
             self.extra += [(b, i, False) for b in (k.scratch if k is not None else ())]
             self.extra += [(b, i, True) for b in (k.own if k is not None else ())]
             self.packed.update({p.packed: p for p in (k.packs if k is not None else ())})
         self._find_homes()
-        slots, number = self._slots(kernels)
-        functions, bodies = self._functions(kernels, number)
+        return kernels, *self._slots(kernels)
+
+    def build(self) -> Program:
+        kernels, slots, number = self.planned()
+        bodies = self._functions(kernels, number)
         steps, entries = self._entries(bodies, number)
         sizes = [SIZES] if self.symbols else []
         packs = self._packing(number)
-        shares = any("share(team" in line for body in bodies for line in body)
-        text = "\n".join([self.prelude.text(), *sizes, TEAM, *functions, *entries, *packs])
+        shares = any("share(team" in x for x in (*self.functions, *entries))
+        text = "\n".join([self.prelude.text(), *sizes, TEAM, *self.functions, *entries, *packs])
         return Program(
             text=text,
             symbols=tuple(self.symbols),
@@ -198,15 +219,50 @@ class _Builder:
         if step.kind is StepKind.INTERPRETED:
             return None
         if step.kind is StepKind.LIBRARY:
-            context = Context(self.reading, self.buffer, self.names)
+            context = Context(self.reading, self.buffer, self.names, self.constant)
             rule = library.RULES[type(step.nodes[0].op)]
             return rule.routine(step, context, self.prelude, self.symbols)
         if step.kind is StepKind.ROUTINE:
-            context = Context(self.reading, self.buffer, self.names)
+            context = Context(self.reading, self.buffer, self.names, self.constant)
             node = step.nodes[0]
             return routines.RULES[type(node.op)](node, context, self.prelude, self.symbols)
+        if step.kind is StepKind.CONTROL:
+            node = step.nodes[0]
+            op: Any = node.op
+            bodies = [self._body(op, body) for body in op.held]
+            return ControlRoutine(node, self.buffer, bodies, node_text(node, self.names))
         kernel = kernel_of(step, self.reading, self.buffer, self.names)
         return TaskText(kernel, self.prelude, self.symbols)
+
+    def _body(self, op: Any, graph: Graph) -> Body:
+        """A body of a node of control flow; what all steps of a loop share is constant there."""
+        loops = op.op.name != "if" and op.shared > 0
+        constant = frozenset(graph.inputs[-op.shared :] if loops else ())
+        inner = _Builder(graph, partition(graph), self.target, [], self, constant)
+        kernels, slots, number = inner.planned()
+
+        def lines() -> list[str]:
+            return [x for body in inner._functions(kernels, number) for x in body]
+
+        outputs: list[tuple[int, bool]] = []
+        for v in graph.outputs:
+            slot = number[inner.buffer(v)]
+            own = slots[slot].home is Home.OUTPUT and (slot, True) not in outputs
+            outputs.append((slot, own))
+        arena = {number[b]: b for b in number if slots[number[b]].home is Home.ARENA}
+        constants = inner._constants()
+        return Body(
+            graph=graph,
+            number=number,
+            count=len(slots),
+            inputs=[number[inner.buffer(v)] for v in graph.inputs],
+            outputs=outputs,
+            memory=[b for i, b in arena.items() if not slots[i].own] + list(inner.packed),
+            own=[b for i, b in arena.items() if slots[i].own],
+            packed=inner.packed,
+            literals=[(number[inner.buffer(v)], v) for v in constants],
+            make_lines=lines,
+        )
 
     def _kernel_line(self, step: Step) -> str:
         return "; ".join(node_text(n, self.names) for n in step.nodes)
@@ -283,27 +339,40 @@ class _Builder:
 
     def _functions(
         self, kernels: Sequence[Routine | None], number: dict[Buffer, int]
-    ) -> tuple[list[str], list[list[str]]]:
-        """The kernels as functions, equal ones once; and for each step the lines that run it."""
-        known: dict[str, str] = {}
-        functions: list[str] = []
+    ) -> list[list[str]]:
+        """For each step the lines that run it; `functions` gets the kernels, equal ones once."""
         bodies: list[list[str]] = []
         for kernel in kernels:
             if kernel is None:
                 bodies.append([])
                 continue
+            if isinstance(kernel, ControlRoutine):
+                bodies.append(self._control(kernel, number))
+                continue
             anonymous = kernel.text("?")
-            if anonymous not in known:
-                known[anonymous] = f"kernel{len(known)}"
-                functions.append(kernel.text(known[anonymous]) + "\n")
-            name = known[anonymous]
+            if anonymous not in self.known:
+                self.known[anonymous] = f"kernel{len(self.known)}"
+                self.functions.append(kernel.text(self.known[anonymous]) + "\n")
+            name = self.known[anonymous]
             lines = [f"  // {comment(n)}" for n in kernel.notes]
             for phase in kernel.phases:
-                function, line = self._phase(kernel, phase, name, len(functions), number)
-                functions += function
+                function, line = self._phase(kernel, phase, name, len(self.functions), number)
+                self.functions += function
                 lines += line
             bodies.append(lines)
-        return functions, bodies
+        return bodies
+
+    def _control(self, kernel: ControlRoutine, number: dict[Buffer, int]) -> list[str]:
+        """The functions of a node of control flow and of its bodies, and the lines that run it."""
+        for body in kernel.bodies:
+            body.lines()  # which makes the functions that they call
+        name = f"control{len(self.functions)}"
+        for i, body in enumerate(kernel.bodies):
+            self.functions.append("static " + self._entry(f"{name}_{i}", body.lines()))
+        lines = kernel.entry(name, number, Sizes(self.symbols)).split("\n")
+        self.functions.append("static " + self._entry(name, lines))
+        notes = [f"  // {comment(n)}" for n in kernel.notes]
+        return [*notes, f"  if ((status = {name}(b, dims, team))) return status;"]
 
     def _phase(
         self, kernel: Routine, phase: Phase, name: str, serial: int, number: dict[Buffer, int]

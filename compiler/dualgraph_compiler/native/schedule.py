@@ -42,11 +42,15 @@ from .reading import BufferOf, Reading
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a routine is made from beside its step."""
+    """What a routine is made from beside its step.
+
+    `constant` are values that may be packed once, since they do not change while a loop runs.
+    """
 
     reading: Reading
     buffer: BufferOf
     names: Namer
+    constant: frozenset[Value] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

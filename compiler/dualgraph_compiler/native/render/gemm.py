@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from ...dims import DimLike, product
 from ...dims import Shape as DimShape
+from ...graph import Value
 from ..fuse import Step
 from ..index import Axis, Index, flatten, of_axis, unflatten
 from ..loops import Buffer
@@ -51,8 +52,7 @@ class Gemm:
         self.a, self.a_steps = strided(a, self.batch, context)
         self.b, self.b_steps = strided(b, self.batch, context)
         self.lead = self._join_rows(out.shape[:-1])
-        constant = self.b.buffer_value is not None and self.b.buffer_value.is_constant
-        self.fixed = constant and not self.b.at.terms
+        self.fixed = self._is_fixed(self.b.buffer_value, context)
         self.dots = self._dots()
         few = isinstance(self.m, int) and self.m <= _FEW
         self.in_place = self.dots is not None or (not self.fixed and few and self.b_steps[1] == 1)
@@ -72,6 +72,13 @@ class Gemm:
         self.down = (self.m + (self.block_rows - 1)) // self.block_rows
         self._body = self._driver()
         self.phases: tuple[Phase, ...] = (self._phase(),)
+
+    def _is_fixed(self, b: Value | None, context: Context) -> bool:
+        """Whether B is packed once: a constant, or the same in all steps of a loop."""
+        if b is None or self.b.at.terms:
+            return False
+        sizes = (self.k, self.n, *self.b_steps, self.b.at.offset)
+        return b.is_constant or (b in context.constant and all(isinstance(d, int) for d in sizes))
 
     def _join_rows(self, lead: DimShape) -> DimShape:
         """Make one matrix of a batch that shares B, if A's rows are evenly spaced throughout.
