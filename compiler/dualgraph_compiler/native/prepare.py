@@ -16,6 +16,7 @@ from .control import compiled_control
 from .conv_gradient import input_gradient
 from .layout import choose_layouts
 from .pool_gradient import pool_gradient, with_indices
+from .recurrent import recurrent
 from .simpler import simpler
 from .softmax import cheaper
 from .target import Target
@@ -35,6 +36,10 @@ def prepare(graph: Graph, target: Target) -> Graph:
                 gradient = input_gradient(node)
             if gradient is not None:
                 work.replace(node, (gradient,))
+        with out.inserting_before(node):
+            layer = recurrent(node, set(out.outputs))
+        if layer is not None:
+            work.replace(node, layer)
         if node.op.name == "max_pool":
             with out.inserting_before(node):
                 both = with_indices(node)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import graph as _graph  # which imports ops in turn: for use in functions only
 from ..dims import Dim
 from ..dtypes import dtype_of
 from ..errors import ArgumentError, ShapeError, TraceError
@@ -206,7 +207,7 @@ def backward_in_time(
     end, and for each thing found the stack [T, ...] of it.
     """
     present = [x for x in slices if x is not None]
-    if isinstance(present[0].shape[0], Dim):
+    if isinstance(present[0], _graph.Value):
         return _scanned_backward(step, state, shared, slices, present)
     columns = [None if x is None else unstack(x) for x in slices]
     found: list[tuple[Array, ...]] = []
