@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from ..dims import symbols
 from ..errors import ShapeError
 from ..graph import Graph, Node, Value
-from ..graph.nested import inline
+from ..graph.nested import definitions, inline
 from ..ops.base import Kind, Op
 from ..types import TensorType
 from .loops import Buffer
@@ -79,7 +79,7 @@ def compiled_control(node: Node, prepare: Prepare, is_native: Callable[[Graph], 
             prepared = prepare(_specialised(body, given))
         except ShapeError:
             return None
-        if not is_native(prepared) or prepared.assumptions:
+        if not is_native(prepared) or prepared.assumptions or definitions(prepared):
             return None
         bodies.append(prepared)
     for i, body in enumerate(bodies):

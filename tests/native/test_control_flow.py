@@ -1,0 +1,151 @@
+"""Branches, scans and loops, compiled with their bodies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dualgraph_compiler import Dim, Graph, TensorType
+from dualgraph_compiler.dtypes import bool_, float32, int64
+from dualgraph_compiler.errors import ArgumentError
+from dualgraph_compiler.graph import interpret
+from dualgraph_compiler.ops import f
+from dualgraph_compiler.ops.base import REGISTRY
+from dualgraph_compiler.ops.control import If
+from dualgraph_compiler.ops.loop import Loop
+from dualgraph_compiler.ops.scan import Scan
+from dualgraph_runtime.native import Executable, compile_graph, find_compiler
+
+from .test_conv_gradient import quick_compiler
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+
+F4 = TensorType(float32, (4,))
+MATRIX = np.random.default_rng(7).standard_normal((4, 4)).astype(np.float32)
+
+
+def native(graph: Graph) -> Executable:
+    executable = compile_graph(graph, quick_compiler())
+    assert "interpreted" not in executable.report()
+    return executable
+
+
+def check(graph: Graph, executable: Executable, *arrays: Any) -> None:
+    found = executable.run(list(arrays))
+    for got, want in zip(found, interpret(graph, list(arrays)), strict=True):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)
+
+
+def vector(*numbers: float) -> Any:
+    return np.array(numbers, np.float32)
+
+
+def test_branches() -> None:
+    """Results that are computed, that are operands, that are twice the same, and constants."""
+    then, other = Graph("then"), Graph("else")
+    x, y = (then.add_input(F4) for _ in range(2))
+    total = f.matmul(f.reshape(x, (1, 4)), then.constant(MATRIX))
+    total = f.reshape(total, (4,)) + y
+    then.set_outputs([total, total, y, then.constant(vector(1, 2, 3, 4))])
+    x, y = (other.add_input(F4) for _ in range(2))
+    other.set_outputs([y, x, f.tanh(x) * other.constant(MATRIX[0]), y])
+    graph = Graph()
+    cond = graph.add_input(TensorType(bool_, ()))
+    x, y = (graph.add_input(F4) for _ in range(2))
+    results = If(then, other)(cond, x * 2, y)
+    graph.set_outputs([*results, results[0] + results[3]])
+    executable = native(graph)
+    for truth in (True, False):
+        check(graph, executable, np.array(truth), vector(1, 2, 3, 4), vector(5, 6, 7, -8))
+
+
+def scan_body() -> Graph:
+    """Carries a vector and a counter; stacks the vector, its double, and a sum."""
+    body = Graph("body")
+    state, count = body.add_input(F4), body.add_input(TensorType(int64, ()))
+    piece, w = body.add_input(F4), body.add_input(TensorType(float32, (4, 4)))
+    new = f.tanh(f.reshape(f.matmul(f.reshape(state, (1, 4)), w), (4,)) + piece)
+    new = new * body.constant(np.array(0.5, np.float32)) + body.constant(MATRIX[1])
+    body.set_outputs([new, count + 1, new, piece * 2, f.sum(new, (0,)), state])
+    return body
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("length", [0, 1, 2, 7])
+def test_scan(length: int, reverse: bool) -> None:
+    graph = Graph()
+    state, count = graph.add_input(F4), graph.add_input(TensorType(int64, ()))
+    xs = graph.add_input(TensorType(float32, (length, 4)))
+    w = graph.add_input(TensorType(float32, (4, 4)))
+    graph.set_outputs(Scan(scan_body(), 2, 1, length, reverse)(state, count, xs, f.transpose(w)))
+    xs_data = np.random.default_rng(length).standard_normal((length, 4)).astype(np.float32)
+    check(graph, native(graph), vector(1, -1, 0, 2), np.array(3), xs_data, MATRIX)
+
+
+def test_scan_of_any_length_inside_a_scan() -> None:
+    n = Dim("n", min=1)
+    inner = Graph("inner")
+    total, piece = inner.add_input(F4), inner.add_input(F4)
+    inner.set_outputs([total * 0.5 + piece, total])
+    outer = Graph("outer")
+    total = outer.add_input(F4)
+    rows = outer.add_input(TensorType(float32, (n, 4)))
+    last, stack = Scan(inner, 1, 1, n)(total, rows)
+    outer.set_outputs([last, f.sum(stack, (0,))])
+    graph = Graph()
+    start = graph.add_input(F4)
+    xs = graph.add_input(TensorType(float32, (3, n, 4)))
+    graph.set_outputs(Scan(outer, 1, 1, 3)(start, xs))
+    executable = native(graph)
+    for size in (1, 5):
+        xs_data = np.random.default_rng(size).standard_normal((3, size, 4)).astype(np.float32)
+        check(graph, executable, vector(1, 2, 3, 4), xs_data)
+
+
+def test_loop() -> None:
+    """Ends at its limit or by its own condition, and may not begin."""
+    body = Graph("body")
+    step, state = body.add_input(TensorType(int64, ())), body.add_input(F4)
+    bound = body.add_input(TensorType(float32, ()))
+    new = state + f.cast(step, float32)
+    body.set_outputs([f.less(f.max(new, (0,)), bound), new])
+    graph = Graph()
+    limit = graph.add_input(TensorType(int64, ()))
+    cond = graph.add_input(TensorType(bool_, ()))
+    state, bound = graph.add_input(F4), graph.add_input(TensorType(float32, ()))
+    graph.set_outputs([Loop(body, 1)(limit, cond, state, bound)])
+    executable = native(graph)
+    for steps, begin, most in ((5, True, 100), (50, True, 20), (0, True, 9), (4, False, 9)):
+        most_data = np.array(most, np.float32)
+        check(graph, executable, np.array(steps), np.array(begin), vector(0, 1, 2, 3), most_data)
+
+
+def test_loop_with_stacked_results() -> None:
+    body = Graph("body")
+    step, state = body.add_input(TensorType(int64, ())), body.add_input(F4)
+    new = state * 2
+    body.set_outputs([body.constant(np.array(True)), new, f.sum(new, (0,)) + f.cast(step, float32)])
+    graph = Graph()
+    state = graph.add_input(F4)
+    limit, cond = graph.constant(np.array(4)), graph.constant(np.array(True))
+    graph.set_outputs(Loop(body, 1, 4)(limit, cond, state))
+    check(graph, native(graph), vector(1, 2, 3, 4))
+
+
+def test_an_error_inside_a_body_comes_out() -> None:
+    body = Graph("body")
+    state, by = (body.add_input(TensorType(int64, (3,))) for _ in range(2))
+    body.set_outputs([REGISTRY["floor_div"]()(state, by)])
+    graph = Graph()
+    state = graph.add_input(TensorType(int64, (3,)))
+    xs = graph.add_input(TensorType(int64, (2, 3)))
+    graph.set_outputs([Scan(body, 1, 1, 2)(state, xs)])
+    executable = native(graph)
+    ones = np.ones((2, 3), np.int64)
+    np.testing.assert_array_equal(executable.run([np.arange(3), ones])[0], np.arange(3))
+    ones[1, 2] = 0
+    with pytest.raises(ArgumentError, match="division by zero"):
+        executable.run([np.arange(3), ones])
