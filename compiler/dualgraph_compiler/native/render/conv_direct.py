@@ -226,7 +226,7 @@ class Geometry:
         self.blocks_of_rows = (places[0] + (self.rows - 1)) // self.rows
         self.parts = self._parts()
         self.strip = self._strip()
-        self.unroll = next(u for u in (4, 3, 2, 1) if self.run % u == 0)
+        self.unroll = next(u for u in (9, 8, 7, 6, 5, 4, 3, 2, 1) if self.run % u == 0)
 
     def _rows(self) -> int:
         """Rows in a block."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ...dims import product
 from ..blocked import BlockedConv, blocks
 from ..fuse import Step
 from ..loops import Buffer
@@ -23,9 +24,11 @@ from .conv_blocked import BlockedRoutine, copy_function
 from .places import BLOCKS
 from .prelude import Prelude
 
-_SPREAD = 256 * 1024  # bytes of V that should stay in L2
-_FEWEST = 12  # tiles for which weights are read
-_LEAST_CHANNELS, _LEAST_SIZE = 48, 10  # below them the direct way is as fast
+_SPREAD = 256 * 1024
+_FEWEST = 16
+_LEAST_CHANNELS, _LEAST_SIZE = 16, 8  # below them the direct way is as fast
+_FEW = 9  # tiles; with fewer, weights are read for too little
+_SMALL = 64 * 64  # pairs of channels whose weights stay in cache
 
 
 def pays(step: Step) -> bool:
@@ -41,7 +44,10 @@ def pays(step: Step) -> bool:
     sizes = (*x.shape[2:-1], *node.output.shape[2:-1])
     if not all(isinstance(d, int) and d >= _LEAST_SIZE for d in sizes):
         return False
-    return all(isinstance(c, int) and c >= _LEAST_CHANNELS for c in w.shape[:2])
+    outs, ins = map(int, w.shape[:2])
+    tiles = product(tuple(blocks(int(p), 4) for p in node.output.shape[2:-1]))
+    pays = isinstance(tiles, int) and (tiles >= _FEW or outs * ins <= _SMALL)
+    return pays and min(outs, ins) >= _LEAST_CHANNELS
 
 
 class WinogradConv(BlockedRoutine):

@@ -41,7 +41,7 @@ def places_function(prelude: Prelude, places: int, blocks: int, unroll: int) -> 
     splat, fma = prelude.splat("f32", lanes), prelude.fused_multiply_add(lanes)
     name = f"places{places}x{blocks}_{unroll}_{v}"
     sums = [(i, j) for i in range(places) for j in range(blocks)]
-    lines = [f"static void {name}("]
+    lines = [f"static __attribute__((noinline)) void {name}("]
     lines.append("    const f32 *restrict x, const i64 *restrict at, const i64 *restrict taps,")
     lines.append("    i64 count, i64 run, const f32 *restrict w, i64 more, f32 *restrict sums,")
     lines.append("    i64 step) {")
