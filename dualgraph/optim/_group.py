@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from dualgraph._dispatch import captures
 from dualgraph._tensor import Tensor
 from dualgraph_compiler.errors import TraceError
 
-__all__ = ["Entries", "Group", "State", "is_fixed", "save_group"]
+__all__ = ["Entries", "Group", "Listed", "State", "is_fixed", "save_group"]
 
 
 class Entries(_changes.Noting):
@@ -33,6 +34,34 @@ class State(Entries):
     def __missing__(self, key: Any) -> Entries:
         found = self[key] = Entries()
         return found
+
+
+class Listed(list[Any]):
+    """A list of parameters, or of groups, that notes when it is changed. Copied as a plain list."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return list, (list(self),)
+
+
+def _noting(name: str) -> Callable[..., Any]:
+    method = getattr(list, name)
+
+    @functools.wraps(method)
+    def noting(self: Listed, *args: Any, **kwargs: Any) -> Any:
+        found = method(self, *args, **kwargs)
+        _changes.optimizers.note()
+        return found
+
+    return noting
+
+
+for _name in (
+    *("append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse"),
+    *("__setitem__", "__delitem__", "__iadd__", "__imul__"),
+):
+    setattr(Listed, _name, _noting(_name))
 
 
 class Group(_changes.Noting):
@@ -103,7 +132,8 @@ class _Read:
 
     def is_steady(self) -> bool:
         """Whether every change of the option is noted."""
-        return is_fixed(dict.get(self.group, self.key))
+        value = dict.get(self.group, self.key)
+        return type(value) is Listed if self.key == "params" else is_fixed(value)
 
 
 def is_fixed(value: Any) -> bool:

@@ -13,7 +13,7 @@ import dualgraph as dg
 from dualgraph._dispatch import apply
 from dualgraph._tensor import Tensor
 from dualgraph.autograd.inplace import assign
-from dualgraph.optim._group import Entries, Group, State, is_fixed
+from dualgraph.optim._group import Entries, Group, Listed, State, is_fixed
 from dualgraph_compiler.errors import TraceError
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def traced_step(optimizer: Optimizer, capture: Capture) -> None:
     steady = partial(_is_steady, optimizer)
     with capture.suspended():
         known = members(), rules()
-    capture.guard(f"the parameters of {name}", members, known[0])
+    capture.guard(f"the parameters of {name}", members, known[0], steady)
+    capture.guard_methods(type(optimizer), "_rule", "number")
     capture.guard(f"the options of {name}", rules, known[1], steady)
     capture.effect(lambda: _mark(optimizer), lambda: _save_mark(optimizer), steady)
     with dg.no_grad():
@@ -111,9 +112,8 @@ def _missing(slot: EntrySlot) -> bool:
 
 
 def _members(optimizer: Optimizer) -> list[Any]:
-    """Which groups and parameters there are, and the methods that say what a step is."""
-    cls = type(optimizer)
-    found: list[Any] = [cls._rule, cls.number]
+    """Which groups and parameters there are."""
+    found: list[Any] = []
     for group in optimizer.param_groups:
         found += id(group), *map(id, dict.__getitem__(group, "params"))
     return found
@@ -125,17 +125,24 @@ def _rules(optimizer: Optimizer) -> list[Any]:
 
 
 def _is_steady(optimizer: Optimizer) -> bool:
-    """Whether, as long as `_members` are the same, all that a step depends on is noted."""
+    """Whether every change of what a step depends on is noted, but for methods of the class."""
     cls, base = type(optimizer), dg.optim.Optimizer
     own = all(method.__module__.startswith(_PACKAGE) for method in (cls._rule, cls.number))
     if not own or cls.__setattr__ is not base.__setattr__ or type(optimizer.state) is not State:
         return False
     if "_rule" in optimizer.__dict__ or "number" in optimizer.__dict__:
         return False
-    return all(
-        type(group) is Group and all(is_fixed(v) for k, v in dict.items(group) if k not in _NAMED)
-        for group in optimizer.param_groups
-    ) and all(type(entries) is Entries for entries in optimizer.state.values())
+    return (
+        type(optimizer.param_groups) is Listed
+        and all(map(_group_is_steady, optimizer.param_groups))
+        and all(type(entries) is Entries for entries in optimizer.state.values())
+    )
+
+
+def _group_is_steady(group: Any) -> bool:
+    if type(group) is not Group or type(dict.get(group, "params")) is not Listed:
+        return False
+    return all(is_fixed(v) for k, v in dict.items(group) if k not in _NAMED)
 
 
 def _mark(optimizer: Optimizer) -> None:

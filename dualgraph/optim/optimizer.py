@@ -19,7 +19,7 @@ import dualgraph as dg
 from dualgraph import _changes
 from dualgraph._dispatch import captures
 from dualgraph._tensor import Tensor
-from dualgraph.optim._group import Entries, Group, State
+from dualgraph.optim._group import Entries, Group, Listed, State
 from dualgraph.optim._traced import traced_step
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.kernels.optimizers import Workspace
@@ -53,7 +53,7 @@ class Optimizer:
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.state: Any = State()
-        self.param_groups: list[dict[str, Any]] = []
+        self.param_groups: list[dict[str, Any]] = Listed()
         self._workspace = Workspace()
         if isinstance(params, Tensor):
             raise TypeError(
@@ -99,7 +99,7 @@ class Optimizer:
                 )
             if not param.is_leaf:
                 raise ArgumentError("can't optimize a non-leaf Tensor")
-        group["params"] = params
+        group["params"] = Listed(params)
         for name, default in self.defaults.items():
             group.setdefault(name, default)
         if self.param_groups and ("param_names" in group) != (
@@ -266,6 +266,9 @@ class Optimizer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.__dict__["state"] = State.of(self.state)
+        self.__dict__["param_groups"] = Listed(self.param_groups)
+        for group in self.param_groups:
+            group["params"] = Listed(group["params"])
         self._workspace = Workspace()
 
     def __setattr__(self, name: str, value: Any) -> None:

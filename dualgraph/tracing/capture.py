@@ -292,6 +292,12 @@ class Capture:
         """The traced graph fits only calls for which `read` gives `expected`."""
         self.replay.append(Guarded(what, read, copy.copy(expected), steady))
 
+    def guard_methods(self, cls: type, *names: str) -> None:
+        """The traced graph fits only while `cls` has these methods."""
+        watch = self.root.watch
+        if watch is not None:
+            watch.methods.update(((cls, name), getattr(cls, name)) for name in names)
+
     def guard_data(self, t: Tensor, what: str) -> None:
         """Python sees the elements of state tensor `t`: the graph is for these elements only.
 

@@ -107,7 +107,7 @@ class Entry:
         if not self._step:
             return call
         call.entries = settled.entries
-        call.numbers = settled.numbers.copy()
+        call.numbers = settled.numbers.copy() if settled.reads_numbers else settled.numbers
         for leaf in settled.bare:
             if leaf.grad is not None:
                 return None

@@ -46,6 +46,7 @@ class Settled:
         )
         self.steps = [s for i, s in enumerate(steps) if i >= moved or id(s) not in steady]
         again = {s.name for s in self.steps if type(s) is Number}
+        self.reads_numbers = bool(again)
         self.numbers = {name: t for name, t in call.numbers.items() if name not in again}
         self.entries = {slot: t for slot, t in call.entries.items() if slot.steady()}
         self._arrays: tuple[Program, list[Any], list[tuple[int, Any]]] | None = None
