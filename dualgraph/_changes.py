@@ -29,7 +29,8 @@ class Changes:
 modules = Changes()  # attributes, members and hooks of modules
 tensors = Changes()  # which data a tensor has, and whether it requires a gradient
 memory = Changes()  # whether memory may be written to without a new version
-optimizers = Changes()  # attributes, options and state of optimizers
+optimizers = Changes()  # attributes, groups and state of optimizers
+options = Changes()  # options of groups: learning rates, say
 
 
 class Noting(dict[Any, Any]):

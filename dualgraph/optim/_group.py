@@ -72,7 +72,7 @@ class Group(_changes.Noting):
     """
 
     __slots__ = ()
-    changes = _changes.optimizers
+    changes = _changes.options
 
     def __getitem__(self, key: str) -> Any:
         value = dict.__getitem__(self, key)
@@ -152,7 +152,7 @@ def save_group(group: dict[str, Any]) -> Callable[[], None]:
     def restore() -> None:
         dict.clear(group)
         dict.update(group, kept)
-        _changes.optimizers.note()
+        _changes.options.note()
         if isinstance(rate, Tensor):
             rate._data[...] = data
 

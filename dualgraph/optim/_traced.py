@@ -19,7 +19,7 @@ from dualgraph_compiler.errors import TraceError
 if TYPE_CHECKING:
     from dualgraph.optim.optimizer import Optimizer
     from dualgraph.tracing.capture import Capture
-    from dualgraph.tracing.replay import EntrySlot
+    from dualgraph.tracing.replay import EntrySlot, Steady
 
 __all__ = ["traced_step"]
 
@@ -48,12 +48,13 @@ def traced_step(optimizer: Optimizer, capture: Capture) -> None:
     capture.guard_methods(type(optimizer), "_rule", "number")
     capture.guard(f"the options of {name}", rules, known[1], steady)
     capture.effect(lambda: _mark(optimizer), lambda: _save_mark(optimizer), steady)
+    kept = partial(_keeps_state, optimizer)
     with dg.no_grad():
         for index, group in enumerate(optimizer.param_groups):
             options = dict(group)
             for param in options["params"]:
-                if param.grad is not None:
-                    _step(optimizer, capture, index, options, param, param.grad)
+                if (grad := param.grad) is not None:
+                    _step(optimizer, capture, index, options, (param, grad), steady, kept)
 
 
 def _step(
@@ -61,20 +62,21 @@ def _step(
     capture: Capture,
     index: int,
     options: dict[str, Any],
-    param: Tensor,
-    grad: Tensor,
+    pair: tuple[Tensor, Tensor],
+    steady: Steady,
+    kept: Steady,
 ) -> None:
+    param, grad = pair
     with capture.suspended():
         op = optimizer._rule(options)
     group = optimizer.param_groups[index]
-    steady = partial(_is_steady, optimizer)
     slots = [
         capture.entry(
             lambda: optimizer.state,
             param,
             name,
             partial(optimizer.fresh_state, param, name),
-            steady,
+            kept,
         )
         for name in op.state
     ]
@@ -84,7 +86,7 @@ def _step(
             # After a step in the same call the buffer is there, whatever it was before.
             started = not slots or slots[0].proxy._data is not slots[0].value  # type: ignore[union-attr]
             first = _no if started else partial(_missing, slots[0])
-            number = capture.number((id(param), started), "first", first, steady)
+            number = capture.number((id(param), started), "first", first, kept)
         else:
             label = name if index == 0 else f"{name}{index}"
             read = partial(_number, optimizer, group, name)
@@ -128,15 +130,20 @@ def _is_steady(optimizer: Optimizer) -> bool:
     """Whether every change of what a step depends on is noted, but for methods of the class."""
     cls, base = type(optimizer), dg.optim.Optimizer
     own = all(method.__module__.startswith(_PACKAGE) for method in (cls._rule, cls.number))
-    if not own or cls.__setattr__ is not base.__setattr__ or type(optimizer.state) is not State:
+    if not own or cls.__setattr__ is not base.__setattr__:
         return False
     if "_rule" in optimizer.__dict__ or "number" in optimizer.__dict__:
         return False
-    return (
-        type(optimizer.param_groups) is Listed
-        and all(map(_group_is_steady, optimizer.param_groups))
-        and all(type(entries) is Entries for entries in optimizer.state.values())
+    return type(optimizer.param_groups) is Listed and all(
+        map(_group_is_steady, optimizer.param_groups)
     )
+
+
+def _keeps_state(optimizer: Optimizer) -> bool:
+    """Whether every change of the optimizer's state is noted."""
+    told = type(optimizer).__setattr__ is dg.optim.Optimizer.__setattr__
+    state = optimizer.state
+    return told and type(state) is State and all(type(x) is Entries for x in state.values())
 
 
 def _group_is_steady(group: Any) -> bool:

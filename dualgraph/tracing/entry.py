@@ -107,11 +107,18 @@ class Entry:
         if not self._step:
             return call
         call.entries = settled.entries
-        call.numbers = settled.numbers.copy() if settled.reads_numbers else settled.numbers
         for leaf in settled.bare:
             if leaf.grad is not None:
                 return None
-        return call if self._prepare(call, settled.slots, settled.steps) else None
+        options = _changes.options.count
+        if settled.at[2] == options:
+            call.numbers = settled.numbers.copy() if settled.reads_numbers else settled.numbers
+            return call if self._prepare(call, settled.slots, settled.steps) else None
+        steps = self.traced.capture.replay
+        if not self._prepare(call, settled.slots, steps):
+            return None
+        call.settled = self._settled = settled.with_options(call, steps, options)
+        return call
 
     def _begin_anew(self, call: Call) -> Call | None:
         at = Settled.now()
