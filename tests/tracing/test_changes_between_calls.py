@@ -280,3 +280,30 @@ def test_a_closed_over_variable_and_a_container_argument() -> None:
     assert fast(x).tolist() == [5.0, 5.0]
     items.values = [7.0]
     assert fast(x).tolist() == [12.0, 12.0]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_schedule_that_changes_the_rate_at_every_step(inside: bool) -> None:
+    def run(compiled: bool) -> list[Any]:
+        p = Program(adam, False)
+        schedule = optim.lr_scheduler.StepLR(p.opt, 2, 0.5)
+
+        def step() -> Any:
+            loss = p.plain(p.x, p.y)
+            if inside:
+                schedule.step()
+            return loss
+
+        run = dg.compile(step, fullgraph=True) if compiled else step
+        losses = []
+        for i in range(7):
+            losses.append(run().item())
+            if not inside:
+                schedule.step()
+            if i == 4:
+                p.opt.param_groups[0]["eps"] = 0.1
+        if compiled:
+            assert len(run.graphs) == 2
+        return [losses, *(a.tolist() for a in p.state())]
+
+    assert run(True) == run(False)
