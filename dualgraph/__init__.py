@@ -64,7 +64,7 @@ from .tracing import (
 )
 
 if TYPE_CHECKING:
-    from . import nn, onnx, optim, utils
+    from . import compiler, nn, onnx, optim, utils
     from ._serialization import load, save
 
 __version__ = "0.1.0"
@@ -89,6 +89,7 @@ channels_last = "channels_last"
 
 # Imported when first used, so that `import dualgraph` stays quick.
 _LAZY = {
+    "compiler": ".compiler",
     "nn": ".nn",
     "onnx": ".onnx",
     "optim": ".optim",
@@ -182,6 +183,7 @@ __all__ = [
     "channels_last",
     "nn",
     "onnx",
+    "compiler",
     "optim",
     "utils",
     "load",

@@ -56,6 +56,7 @@ class Symbolic:
 
 class _Captures(threading.local):
     current: Capture | None = None
+    disabled: bool = False  # whether compiled functions run eagerly, see ``dualgraph.compiler``
 
 
 symbolic = Symbolic()

@@ -84,6 +84,8 @@ def compile(
     Mode.of(numerics, execution)
     if model is None:
         return functools.partial(compile, **options)
+    if getattr(target_of(model), "is_disabled", False):  # see ``dualgraph.compiler``
+        return model
     return CompiledFunction(model, **options)
 
 
@@ -101,7 +103,7 @@ class CompiledFunction:
         self._warned: set[Any] = set()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if captures.current is not None:  # being captured itself: inline
+        if captures.current is not None or captures.disabled:  # being captured itself: inline
             return self._function(*args, **kwargs)
         last = self._last
         if last is not None and not kwargs:

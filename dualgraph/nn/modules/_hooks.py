@@ -6,6 +6,7 @@ whether a module ever had hooks.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -61,8 +62,34 @@ class Hooked:
         if symbolic.open_graphs and captures.current is not None:
             return self._call_in(captures.current, args, kwargs)
         if self._hooked:
+            compiled = self.__dict__.get("_compiled_call")
+            if compiled is not None:
+                return compiled(*args, **kwargs)
             return self._call_with_hooks(args, kwargs)
         return self.forward(*args, **kwargs)
+
+    def compile(self, **options: Any) -> None:
+        """Let calls of this module run compiled from now on.
+
+        Args:
+            options: of ``dg.compile``.
+
+        Source: ``torch.nn.Module.compile``.
+        """
+        from ...tracing import compile
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._call_with_hooks(args, kwargs)
+
+        call.__name__ = type(self).__name__
+        call.__qualname__ = type(self).__qualname__
+        call.__signature__ = inspect.signature(self.forward)  # type: ignore[attr-defined]
+        self.__dict__["_compiled_call"] = compile(call, **options)
+        self.__dict__["_hooked"] = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but what `compile` made."""
+        return {k: v for k, v in self.__dict__.items() if k != "_compiled_call"}
 
     # -- registration -----------------------------------------------------------------------------
 
