@@ -54,28 +54,6 @@ def test_odd_sizes(m: int, k: int, n: int) -> None:
     check(graph, [rand(m, k), rand(k, n)])
 
 
-def test_attention_reads_heads_where_they_are() -> None:
-    graph = parse_graph("""
-graph g(%q: f32[2, t, 24], %k: f32[2, t, 24], %v: f32[2, t, 24]):
-  %1: f32[2, t, 3, 8] = reshape(%q, shape=(2, t, 3, 8))
-  %2: f32[2, 3, t, 8] = permute(%1, axes=(0, 2, 1, 3))
-  %3: f32[2, t, 3, 8] = reshape(%k, shape=(2, t, 3, 8))
-  %4: f32[2, 3, 8, t] = permute(%3, axes=(0, 2, 3, 1))
-  %5: f32[2, t, 3, 8] = reshape(%v, shape=(2, t, 3, 8))
-  %6: f32[2, 3, t, 8] = permute(%5, axes=(0, 2, 1, 3))
-  %7: f32[2, 3, t, t] = matmul(%2, %4)
-  %8: f32[2, 3, t, t] = softmax(%7, axis=3)
-  %9: f32[2, 3, t, 8] = matmul(%8, %6)
-  %10: f32[2, t, 3, 8] = permute(%9, axes=(0, 2, 1, 3))
-  %11: f32[2, t, 24] = reshape(%10, shape=(2, t, 24))
-  return %11 as output
-""")
-    # Two products, the softmax, and the copy that brings the heads together.
-    assert len(build(graph).kernels) == 4
-    for t in (1, 5, 19):
-        check(graph, [rand(2, t, 24, seed=i) for i in range(3)])
-
-
 def test_what_follows_a_product_is_part_of_it() -> None:
     graph = parse_graph("""
 graph g(%x: f32[20, 30], %w: f32[30, 40], %b: f32[40], %r: f32[20, 40]):

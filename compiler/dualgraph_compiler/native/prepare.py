@@ -11,6 +11,7 @@ from ..ops import f
 from ..ops.base import REGISTRY
 from ..passes import MergeCommon
 from ..passes.rewrite import Worklist
+from .attention import attention
 from .complex import split_complex
 from .control import compiled_control
 from .conv_gradient import input_gradient
@@ -31,6 +32,9 @@ def prepare(graph: Graph, target: Target) -> Graph:
         if node.op.name == "conv" and len(node.inputs) == 3:
             with out.inserting_before(node):
                 work.replace(node, (_conv_and_bias(node),))
+        whole = attention(out, node)
+        if whole is not None:
+            work.replace(node, (whole,))
         if node.op.name in ("conv_input_grad", "conv_transpose"):
             with out.inserting_before(node):
                 gradient = input_gradient(node)

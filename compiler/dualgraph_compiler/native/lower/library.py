@@ -17,6 +17,7 @@ from ...dims import DimLike
 from ...dtypes import float32, float64
 from ...graph import Node
 from ...ops.base import REGISTRY, Op
+from ..attention import Attention
 from ..blocked import BlockedConv, BlockedPool
 from ..loops import Buffer
 
@@ -127,6 +128,23 @@ class _Matmul:
         return Gemm(step, context, prelude, symbols)
 
 
+class _Attention:
+    """Attention of float32."""
+
+    def why_not(self, node: Node) -> str | None:
+        return None
+
+    def takes_view(self, operand: int) -> bool:
+        return operand < 3  # masks are read along rows
+
+    def routine(
+        self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+    ) -> Routine:
+        from ..render.attention import AttentionRoutine
+
+        return AttentionRoutine(step, context, prelude, symbols)
+
+
 class _Conv:
     """Convolutions of float32, of any number of axes, without bias: `prepare` adds that."""
 
@@ -196,5 +214,6 @@ class _Blocked:
 
 RULES[BlockedConv] = RULES[BlockedPool] = _Blocked()
 RULES[REGISTRY["matmul"]] = _Matmul()
+RULES[Attention] = _Attention()
 RULES[REGISTRY["conv_weight_grad"]] = _ConvWeightGradient()
 RULES[REGISTRY["conv"]] = _Conv()
