@@ -122,9 +122,9 @@ def summary(rows: list[Row]) -> None:
 def machine() -> str:
     """The machine's class: processor, vector width, usable cores."""
     from dualgraph.cli.env import cpu_name
-    from dualgraph_runtime.native.processes import usable_cpus
+    from dualgraph_runtime.native.cpus import available_cpus
 
-    return f"{cpu_name()}, {usable_cpus()} cores"
+    return f"{cpu_name()}, {available_cpus()} cores"
 
 
 def versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ import click
 
 from dualgraph import __version__
 from dualgraph.cli.text import printable
-from dualgraph_runtime.native.processes import usable_cpus
+from dualgraph_runtime.native.cpus import available_cpus
 
 _PACKAGES = (
     "numpy",
@@ -37,7 +37,7 @@ def command() -> None:
     rows = [
         ("python", f"{platform.python_version()} ({sys.executable})"),
         ("platform", platform.platform()),
-        ("cpu", f"{cpu_name()}, {usable_cpus()} usable"),
+        ("cpu", f"{cpu_name()}, {available_cpus()} usable"),
         ("c compiler", _compiler()),
         ("gpu", _gpu()),
     ]

@@ -22,7 +22,8 @@ from dualgraph_compiler.graph import interpret, parse_graph
 from dualgraph_compiler.native import Target, build
 from dualgraph_runtime import SessionOptions
 from dualgraph_runtime.native import Executable, compile_graph, find_compiler
-from dualgraph_runtime.native.threads import available_cpus, cpu_quota, default_threads
+from dualgraph_runtime.native.cpus import available_cpus, cpu_quota
+from dualgraph_runtime.native.threads import default_threads
 
 from .test_random_graphs import row_graphs
 

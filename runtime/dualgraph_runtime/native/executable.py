@@ -21,6 +21,7 @@ from dualgraph_compiler.native import Home, Interpreted, Program, Segment, Slot
 
 from ..binding import write
 from . import cache
+from .cpus import available_cpus
 from .launcher import being_built, frame_type, trim, use_tensors
 from .stored import Stored
 from .threads import default_threads, team
@@ -33,6 +34,7 @@ _log = logging.getLogger("dualgraph")
 
 # Programs that touch fewer bytes than this are done before letting go of the GIL pays.
 _SHORT = 64 * 1024
+_UNIT = 40_000  # characters of text that are worth a compiler of their own
 _MAX_FRAMES = 64  # shapes come from callers: bounded
 
 
@@ -443,7 +445,10 @@ def _load(program: Program, compiler: Compiler) -> ctypes.CDLL:
     key = cache.key_of(program.text, *compiler.flags, compiler.identity)
 
     def build(to: Path) -> None:
-        compiler.build(program.text, to)
+        from dualgraph_compiler.native.units import split
+
+        count = min(available_cpus(), len(program.text) // _UNIT)
+        compiler.build(split(program.text, count), to)
 
     try:
         return ctypes.CDLL(str(cache.cached(key, build)))

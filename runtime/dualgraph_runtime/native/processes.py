@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dualgraph_compiler.errors import DeviceError
 
+from .cpus import available_cpus
+
 _NICENESS = 10
 _running: set[subprocess.Popen[str]] = set()
 _lock = threading.Lock()
@@ -28,14 +30,7 @@ class Stopped(DeviceError):
     """A compiler was stopped, or not started, because this process ends. Nobody need be told."""
 
 
-def usable_cpus() -> int:
-    """How many CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-_turns = threading.BoundedSemaphore(usable_cpus())
+_turns = threading.BoundedSemaphore(available_cpus())
 
 
 def run(commands: Sequence[Sequence[str]]) -> None:
@@ -161,7 +156,7 @@ def _forked() -> None:
     """A forked child has none of its parent's threads, so none of its locks or compilers."""
     global _lock, _turns
     _lock = threading.Lock()
-    _turns = threading.BoundedSemaphore(usable_cpus())
+    _turns = threading.BoundedSemaphore(available_cpus())
     _running.clear()
 
 
