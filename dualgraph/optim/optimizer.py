@@ -17,7 +17,7 @@ import numpy as np
 
 import dualgraph as dg
 from dualgraph import _changes
-from dualgraph._dispatch import captures
+from dualgraph._dispatch import SMALLEST, captures
 from dualgraph._tensor import Tensor
 from dualgraph.optim._group import Entries, Group, Listed, State
 from dualgraph.optim._traced import traced_step
@@ -180,7 +180,11 @@ class Optimizer:
                 state.update((name, self.fresh_state(param, name)) for name in op.state)
             arrays = [state[name]._data for name in op.state]
         xp = array_module(param._data)
-        op.update(xp, self._workspace, param._data, grad._data, arrays, numbers)
+        accelerator = op.accelerator
+        if accelerator is not None and xp is np and param._data.size >= SMALLEST:
+            accelerator.update(op, self._workspace, param._data, grad._data, arrays, numbers)
+        else:
+            op.update(xp, self._workspace, param._data, grad._data, arrays, numbers)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or set them to zero in place."""

@@ -149,6 +149,46 @@ def test_gradients_of_gradients(accelerator: Accelerator) -> None:
     np.testing.assert_allclose(second.numpy(), want, atol=1e-5)
 
 
+OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "sgd": lambda p: dg.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.1, nesterov=True),
+    "adam": lambda p: dg.optim.Adam(p, 0.1, amsgrad=True),
+    "adamw": lambda p: dg.optim.AdamW(p, 0.1),
+    "rmsprop": lambda p: dg.optim.RMSprop(p, 0.1, momentum=0.5, centered=True),
+    "adagrad": lambda p: dg.optim.Adagrad(p, 0.1, lr_decay=0.01),
+}
+
+
+def trained(make: Callable[[Any], Any], between: Callable[[], None]) -> list[Any]:
+    """Parameters, and what the optimizer keeps of them, after some steps."""
+    params = [rand(30, 40), rand(20, 40), rand(7)]
+    views = [p.detach() for p in params]  # in the same memory
+    optimizer = make(params)
+    for i in range(24):
+        for p in params:
+            p.grad = (p.detach() * 2 + i).cos()
+        if i == 15:
+            optimizer.param_groups[0]["lr"] = 0.01
+        optimizer.step()
+        between()
+    for view, p in zip(views, params, strict=True):
+        np.testing.assert_array_equal(view.numpy(), p.detach().numpy())
+    state = [t for p in params for t in optimizer.state[p].values() if isinstance(t, dg.Tensor)]
+    return [t.detach().numpy() for t in (*params, *state)]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers(name: str, accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as m:
+        for op in REGISTRY.values():
+            m.setattr(op, "accelerator", None)
+        want = trained(OPTIMIZERS[name], lambda: None)
+    found = trained(OPTIMIZERS[name], accelerator.wait)
+    for a, b in zip(found, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    choices = {k: c for k, c in accelerator._choices.items() if k[1] is None}
+    assert [c is not None and c.run is not None for c in choices.values()] == [True, True]
+
+
 def test_several_threads(accelerator: Accelerator) -> None:
     x = rand(64, 100).detach()
     want = F.softmax(x, dim=1).numpy()

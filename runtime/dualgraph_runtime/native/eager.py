@@ -1,10 +1,11 @@
 """Eager operations by compiled programs of one node, where those are faster than NumPy.
 
-An operation, and its gradient rule as a whole, is looked up by its attributes and its operands'
-types. The first calls run on NumPy and are timed; if what they cost is worth it, a program is built
-in the background. Once that is there it is timed as well, and from then on the faster of the two
-runs. Where another batch of the same operands comes, the sizes of the batch become symbols, so that
-one program serves every batch. Results change by rounding when a program takes over.
+An operation, its gradient rule as a whole, or an optimizer's step is looked up by its attributes
+and its operands' types. The first calls run on NumPy and are timed; if what they cost is worth it,
+a program is built in the background. Once that is there it is timed as well, and from then on the
+faster of the two runs. Where another batch of the same operands comes, the sizes of the batch
+become symbols, so that one program serves every batch. Results change by rounding when a program
+takes over, which depends on time: a training that is run again may differ by as much.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from dualgraph_compiler.dims import Dim, DimLike
 from dualgraph_compiler.dtypes import BY_NUMPY
 from dualgraph_compiler.errors import DualGraphError
 from dualgraph_compiler.graph import Graph, Value
+from dualgraph_compiler.kernels.optimizers import Workspace
 from dualgraph_compiler.ops.base import REGISTRY, Kind, Op
+from dualgraph_compiler.ops.optimizer import OptimizerUpdate
 from dualgraph_compiler.types import TensorType
 
 from .background import Background
@@ -65,11 +68,47 @@ class _Work:
         graph.set_outputs([found] if self.op.n_outputs == 1 else list(found))
         return graph
 
+    def donated(self, graph: Graph) -> list[tuple[int, Value]]:
+        """Outputs that may be written over inputs."""
+        return []
+
     def _inputs(self, graph: Graph, pattern: _Shapes) -> list[Value]:
         return [
             graph.add_input(TensorType(BY_NUMPY[a.dtype], _sizes(s)))
             for a, s in zip(self.arrays, pattern, strict=True)
         ]
+
+
+class _Update(_Work):
+    """The step of an optimizer for one parameter, in place: see `ops.optimizer`."""
+
+    op: OptimizerUpdate
+
+    def __init__(self, op: OptimizerUpdate, arrays: Sequence[Any], workspace: Workspace) -> None:
+        super().__init__(op, arrays)
+        self.workspace = workspace
+        n = 2 + len(op.state)
+        self.targets = (arrays[0], *arrays[2:n])  # what is overwritten
+        self.numbers = arrays[n:]
+
+    def reference(self) -> None:
+        param, grad = self.arrays[:2]
+        numbers = [float(x) for x in self.numbers]
+        self.op.update(np, self.workspace, param, grad, self.targets[1:], numbers)
+
+    def results(self, found: Sequence[Any]) -> None:
+        _write_back(self.targets, found)
+
+    def donated(self, graph: Graph) -> list[tuple[int, Value]]:
+        later = range(1, len(self.targets))
+        return [(0, graph.inputs[0]), *((i, graph.inputs[i + 1]) for i in later)]
+
+
+def _write_back(targets: Sequence[Any], found: Sequence[Any]) -> None:
+    """Results that are not in the memory of what they replace already, written there."""
+    for target, y in zip(targets, found, strict=True):
+        if y is not target:
+            np.copyto(target, y)
 
 
 class _Gradients(_Work):
@@ -172,7 +211,8 @@ class _Family:
                 graph = work.make(tried)
             except (DualGraphError, TypeError, ValueError, AttributeError):
                 continue
-            made = Background(partial(compile_graph, graph), f"eager {graph.name}")
+            make = partial(compile_graph, graph, donate=work.donated(graph))
+            made = Background(make, f"eager {graph.name}")
             self.programs.append((tried, made))
             return made
         return None
@@ -286,6 +326,26 @@ class Accelerator:
             return op.vjp(g, y, *inputs)
         return [next(given) if w else None for w in wanted]
 
+    def update(
+        self,
+        op: OptimizerUpdate,
+        workspace: Workspace,
+        param: Any,
+        grad: Any,
+        state: Sequence[Any],
+        numbers: Sequence[float],
+    ) -> None:
+        """``op.update(np, ...)``, or the same by compiled code."""
+        arrays = (param, grad, *state, *[np.array(x, np.float64) for x in numbers])
+        key = (op, None, *[(a.shape, a.dtype) for a in arrays])
+        choice = self._choices[key] if key in self._choices else self._new(key, arrays)
+        if choice is None:
+            op.update(np, workspace, param, grad, state, numbers)
+        elif choice.run is None:
+            self._tried(key, choice, _Update(op, arrays, workspace))
+        else:
+            _write_back((param, *state), choice.run(arrays))
+
     def wait(self) -> None:
         """Wait for the programs that are being built."""
         for family in list(self._families.values()):
@@ -328,7 +388,7 @@ class Accelerator:
         choice.trials += 1
         if choice.trials == 1:  # the first call prepares much
             choice.reference = 1 << 62
-            found = work.results(ready.run(work.arrays))
+            found = work.results(ready.run(work.arrays, donate=True))
             choice.frame = ready.frame
             return found
         run = _direct(choice.frame, ready)
@@ -349,12 +409,10 @@ class Accelerator:
 
 def _direct(frame: Any, ready: Executable) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """`ready.run` for arrays of the types that `frame` is for."""
-    if frame is None:
-        return ready.run
 
     def run(arrays: Sequence[Any]) -> Sequence[Any]:
-        found = frame(*arrays)
-        return found if type(found) is tuple else ready.run(arrays)
+        found = None if frame is None else frame(*arrays)
+        return found if type(found) is tuple else ready.run(arrays, donate=True)
 
     return run
 
