@@ -1,10 +1,11 @@
 """Gradients of convolutions by the weight.
 
 Element [o, c, k] sums ``g[n, o, p] * x[n, c, p * stride + k * dilation - before]`` over all samples
-and places. With the channels of x last, the columns (k, c) of one row of the window are adjacent in
-memory, so that a tile of rows o by such columns stays in registers while all samples and places are
-gone over, with nothing gathered. The first phase turns x into that order, with what pads it, and
-notes where each row of places begins; a task of the second computes a block of rows.
+and places. With channels of x last, in blocks of a tile's width, the columns (k, c) of one row of
+the window that lie in one block are adjacent in memory, or at least those of one k, so that a tile
+of rows o by such columns stays in registers while all samples and places are gone over, with
+nothing gathered. The first phase turns x into that order, with what pads it, and notes where each
+row of places begins; a task of the second computes a block of rows.
 """
 
 from __future__ import annotations
@@ -57,9 +58,13 @@ class ConvWeightGradient:
             (p - 1) * s + d * (k - 1) + 1
             for p, s, d, k in zip(self.places, op.stride, op.dilation, op.kernel, strict=True)
         )
-        pixels = self.samples * op.groups * product(self.reach)
-        slack = self.vectors * self.lanes  # a tile may read past the last pixel's channels
-        self.turned = Buffer(x.dtype, pixels * self.channels + slack, "channels last")
+        width = self.vectors * self.lanes
+        self.together: int = min(self.channels, width)  # channels of a block
+        self.parts: int = -(-self.channels // max(1, self.together))  # blocks
+        self.image_size = product(self.reach) * (self.parts * self.together)
+        whole = self.samples * op.groups * self.image_size
+        # A tile may read past the last pixel's channels.
+        self.turned = Buffer(x.dtype, whole + width, "channels last")
         self.lines = self.samples * product(self.places[:-1])
         self.starts = Buffer(int64, self.lines * 2, "where rows of places begin")
         self.block: int = self._block_rows()
@@ -125,7 +130,7 @@ class ConvWeightGradient:
         """For each sample and group: its image with channels last; the sample's rows of places."""
         s, names, op = self.sizes, self._names(), self.op
         rank, t = len(self.image), self.type
-        groups, channels = op.groups, self.channels
+        groups, channels, w = op.groups, self.channels, self.together
         lines: list[str] = []
         depth = 1
 
@@ -141,32 +146,31 @@ class ConvWeightGradient:
         line(f"const i64 n = task / {groups};")
         at = f"n * {s(self.x_strides[0])} + task % {groups} * {s(self.x_strides[1] * channels)}"
         line(f"const {t} *x = {names[self.x.buffer]} + {s(self.x.at.offset)} + {at};")
-        line(f"{t} *image = {names[self.turned]} + task * {s(product(self.reach) * channels)};")
-        inside, place = ["1"], "image"
+        line(f"{t} *image = {names[self.turned]} + task * {s(self.image_size)};")
+        inside, place = ["1"], ""
         for d in range(rank - 1):
             line(f"for (i64 j{d} = 0; j{d} < {s(self.reach[d])}; j{d}++) {{")
             depth += 1
             line(f"const i64 c{d} = j{d} - {s(op.padding[d][0])};")
             inside.append(f"c{d} >= 0 && c{d} < {s(self.image[d])}")
-            place += f" + j{d} * {s(steps[d] * channels)}"
-        width, size = s(self.reach[-1]), s(self.image[-1])
-        line(f"{t} *to = {place};")
-        line(f"const i64 before = smaller(larger({s(op.padding[-1][0])}, 0), {width});")
-        line(f"const i64 end = smaller({size} + {s(op.padding[-1][0])}, {width});")
+            place += f" + j{d} * {s(steps[d] * w)}"
+        width, size, lo = s(self.reach[-1]), s(self.image[-1]), s(op.padding[-1][0])
+        line(f"const i64 before = smaller(larger({lo}, 0), {width});")
+        line(f"const i64 end = smaller({size} + {lo}, {width});")
         line(f"const i64 after = {' && '.join(inside)} ? larger(end, before) : before;")
-        line(f"memset(to, 0, (size_t)before * {channels} * sizeof({t}));")
-        line(
-            f"memset(to + after * {channels}, 0,"
-            f" (size_t)({width} - after) * {channels} * sizeof({t}));"
-        )
+        line(f"for (i64 c = 0; c < {channels}; c += {w}) {{")
+        line(f"  const i64 count = smaller({channels} - c, {w});")
+        line(f"  {t} *to = image + c * {s(product(self.reach))}{place};")
+        line(f"  memset(to, 0, (size_t)before * {w} * sizeof({t}));")
+        line(f"  memset(to + after * {w}, 0, (size_t)({width} - after) * {w} * sizeof({t}));")
         offset = "".join(f" + c{d} * {s(self.x_strides[2 + d])}" for d in range(rank - 1))
         last = s(self.x_strides[-1])
-        line(f"for (i64 c = 0; c < {channels}; c++) {{")
-        line(f"  const {t} *from = x + c * {s(self.x_strides[1])}{offset};")
+        line("  for (i64 i = 0; i < count; i++) {")
+        line(f"    const {t} *from = x + (c + i) * {s(self.x_strides[1])}{offset};")
         line(
-            f"  for (i64 j = before; j < after; j++)"
-            f" to[j * {channels} + c] = from[(j - {s(op.padding[-1][0])}) * {last}];"
+            f"    for (i64 j = before; j < after; j++) to[j * {w} + i] = from[(j - {lo}) * {last}];"
         )
+        line("  }")
         line("}")
         for _ in range(rank - 1):
             depth -= 1
@@ -184,12 +188,11 @@ class ConvWeightGradient:
         line(f"i64 *starts = {names[self.starts]} + n * {count} * 2;")
         line(f"for (i64 r = 0; task % {op.groups} == 0 && r < {count}; r++) {{")
         line(f"  i64 g = n * {s(self.g_strides[0])}, at = r;")
-        whole = product(self.reach) * (op.groups * self.channels)
-        line(f"  i64 x = n * {s(whole)};")
+        line(f"  i64 x = n * {s(self.image_size * op.groups)};")
         for d in reversed(range(rank - 1)):
             p = f"at % {s(self.places[d])}" if d else "at"
             line(f"  g += {p} * {s(self.g_strides[2 + d])};")
-            line(f"  x += {p} * {s(steps[d] * (op.stride[d] * self.channels))};")
+            line(f"  x += {p} * {s(steps[d] * (op.stride[d] * self.together))};")
             line(f"  at /= {s(self.places[d])};")
         line("  starts[2 * r] = g, starts[2 * r + 1] = x;")
         line("}")
@@ -208,42 +211,41 @@ class ConvWeightGradient:
             f"    const i64 i0 = task / {blocks}, begin = task % {blocks} * {self.block};",
             f"    const i64 end = smaller(begin + {self.block}, {self.rows});",
             f"    const {t} *g = {g} + i0 * {s(self.g_strides[1] * self.rows)};",
-            f"    const {t} *x = {names[self.turned]}"
-            f" + i0 * {s(product(self.reach) * self.channels)};",
+            f"    const {t} *x = {names[self.turned]} + i0 * {s(self.image_size)};",
         ]
-        for number, (offset, run, tap) in enumerate(self._runs()):
-            lines.append(f"    {self._panel(number, run, tap)}")
-            lines[-1] = lines[-1].replace("OFFSET", s(offset))
+        lines += [f"    {self._panel(*run)}" for run in self._runs()]
         lines.append(f"    EPILOGUE({', '.join(args)});")
         lines.append("  }")
         return "\n".join(lines)
 
-    def _runs(self) -> list[tuple[DimLike, int, int]]:
-        """Adjacent columns: where they begin in the image, how many, the number of their tap."""
-        op, steps = self.op, row_major(self.reach)
-        together = op.kernel[-1] if op.dilation[-1] == 1 else 1
-        found: list[tuple[DimLike, int, int]] = []
+    def _runs(self) -> list[tuple[DimLike, int, int, int]]:
+        """Adjacent columns: where they begin in an image, how many, their channel and their tap."""
+        op, steps, w = self.op, row_major(self.reach), self.together
+        adjacent = self.parts == 1 and op.dilation[-1] == 1
         taps = [range(k) for k in op.kernel]
-        taps[-1] = range(0, op.kernel[-1], together)
-        for tap in itertools.product(*taps):
-            offset: DimLike = 0
-            number = 0
-            for d, k in enumerate(tap):
-                offset = offset + steps[d] * (k * op.dilation[d] * self.channels)
-                number = number * op.kernel[d] + k
-            found.append((offset, together * self.channels, number))
+        if adjacent:
+            taps[-1] = range(1)
+        found: list[tuple[DimLike, int, int, int]] = []
+        for part in range(self.parts):
+            run = w * op.kernel[-1] if adjacent else min(w, self.channels - part * w)
+            for tap in itertools.product(*taps):
+                offset = product(self.reach) * (part * w)
+                number = 0
+                for d, k in enumerate(tap):
+                    offset = offset + steps[d] * (k * op.dilation[d] * w)
+                    number = number * op.kernel[d] + k
+                found.append((offset, run, part * w, number))
         return found
 
-    def _panel(self, number: int, run: int, tap: int) -> str:
+    def _panel(self, offset: DimLike, run: int, channel: int, tap: int) -> str:
         """A call that computes a run of columns for the task's rows."""
         names, op, s = self._names(), self.op, self.sizes
-        row = s(self.g_strides[1])
-        step = op.stride[-1] * self.channels
-        function = self._run_function()
+        taps = math.prod(op.kernel)
         return (
-            f"{function}(g, {row}, {s(self.g_strides[-1])}, x + OFFSET, {step}, "
-            f"{names[self.starts]}, {s(self.lines)}, {s(self.places[-1])}, begin, end, {run}, "
-            f"{self.channels}, {math.prod(op.kernel)}, {tap}, {self.columns}, {names[self.sums]});"
+            f"{self._run_function()}(g, {s(self.g_strides[1])}, {s(self.g_strides[-1])}, "
+            f"x + {s(offset)}, {op.stride[-1] * self.together}, {names[self.starts]}, "
+            f"{s(self.lines)}, {s(self.places[-1])}, begin, end, {run}, {self.together}, {taps}, "
+            f"{channel * taps + tap}, {self.columns}, {names[self.sums]});"
         )
 
     def _run_function(self) -> str:
@@ -267,7 +269,7 @@ class ConvWeightGradient:
 // Rows `begin` to `end` of a gradient by the weight, for a run of columns (tap, channel).
 static void {name}(
     const {t} *g, i64 gr, i64 gs, const {t} *x, i64 xs, const i64 *starts, i64 lines, i64 places,
-    i64 begin, i64 end, i64 run, i64 channels, i64 taps, i64 tap, i64 size, {t} *sums) {{
+    i64 begin, i64 end, i64 run, i64 channels, i64 taps, i64 at, i64 size, {t} *sums) {{
   for (i64 j = 0; j < run; j += {width}) {{
     const i64 columns = run - j < {width} ? run - j : {width};
     for (i64 m = begin, rows; m < end; m += rows) {{
@@ -277,7 +279,7 @@ static void {name}(
       i64 wide = 0;
       {" else ".join(branches)}
       for (i64 r = 0; r < rows; r++) {{
-        {t} *to = sums + (m - begin + r) * size + tap;
+        {t} *to = sums + (m - begin + r) * size + at;
         i64 c = j % channels, k = j / channels;
         for (i64 q = 0; q < columns; q++) {{
           to[c * taps + k] = tile[r * wide + q];
