@@ -320,3 +320,104 @@ def _sigmoid(op: Op, node: Node, x: Pair) -> Result:
     e = _exp(REGISTRY["exp"](), node, Pair(-x.re, -x.im))
     assert isinstance(e, Pair)
     return _div(op, node, _one(x.re), Pair(1 + e.re, e.im))
+
+
+# -- inverse functions, powers --------------------------------------------------------------------
+#
+# W. Kahan, "Branch cuts for complex elementary functions" (1987).
+
+
+def _times_i(x: Pair) -> Pair:
+    return Pair(-x.im, x.re)
+
+
+def _over_i(x: Pair) -> Pair:
+    return Pair(x.im, -x.re)
+
+
+def _roots(x: Pair) -> tuple[Pair, Pair]:
+    """The roots of 1 - x and of 1 + x."""
+    return _root(Pair(1 - x.re, -x.im)), _root(Pair(1 + x.re, x.im))
+
+
+def _arc_sine(x: Pair) -> Pair:
+    below, above = _roots(x)
+    re = _call("atan2", x.re, below.re * above.re - below.im * above.im)
+    return Pair(re, _call("asinh", below.re * above.im - below.im * above.re))
+
+
+@_rule("asin")
+def _asin(op: Op, node: Node, x: Pair) -> Pair:
+    return _arc_sine(x)
+
+
+@_rule("asinh")
+def _asinh(op: Op, node: Node, x: Pair) -> Pair:
+    return _over_i(_arc_sine(_times_i(x)))
+
+
+@_rule("acos")
+def _acos(op: Op, node: Node, x: Pair) -> Pair:
+    below, above = _roots(x)
+    re = 2 * _call("atan2", below.re, above.re)
+    return Pair(re, _call("asinh", above.re * below.im - above.im * below.re))
+
+
+@_rule("acosh")
+def _acosh(op: Op, node: Node, x: Pair) -> Pair:
+    below, above = _root(Pair(x.re - 1, x.im)), _root(Pair(x.re + 1, x.im))
+    re = _call("asinh", below.re * above.re + below.im * above.im)
+    return Pair(re, 2 * _call("atan2", below.im, above.re))
+
+
+def _hyperbolic_arc_tangent(x: Pair) -> Pair:
+    below = 1 - x.re
+    across = x.im * x.im
+    re = 0.25 * _call("log1p", 4 * x.re / (below * below + across))
+    im = 0.5 * _call("atan2", 2 * x.im, below * (1 + x.re) - across)
+    return Pair(re, im)
+
+
+@_rule("atanh")
+def _atanh(op: Op, node: Node, x: Pair) -> Pair:
+    return _hyperbolic_arc_tangent(x)
+
+
+@_rule("atan")
+def _atan(op: Op, node: Node, x: Pair) -> Pair:
+    return _over_i(_hyperbolic_arc_tangent(_times_i(x)))
+
+
+@_rule("pow")
+def _pow(op: Op, node: Node, a: Pair, b: Pair) -> Pair:
+    """exp(b log(a)); 1 for b = 0, and 0 for a = 0 where b is positive."""
+    log = Pair(f.log(_size(a)), _call("atan2", a.im, a.re))
+    size = f.exp(b.re * log.re - b.im * log.im)
+    angle = b.re * log.im + b.im * log.re
+    nothing = _call("logical_and", f.equal(a.re, 0), f.equal(a.im, 0))
+    defined = _call("logical_and", f.greater(b.re, 0), f.equal(b.im, 0))
+    zero = f.where(defined, f.like(b.re, 0), math.nan)
+    flat = _call("logical_and", f.equal(b.re, 0), f.equal(b.im, 0))
+    re = f.where(nothing, zero, size * _call("cos", angle))
+    im = f.where(nothing, zero, size * _call("sin", angle))
+    return Pair(f.where(flat, 1, re), f.where(flat, 0, im))
+
+
+@_rule("prod_others")
+def _prod_others(op: Op, node: Node, x: Pair) -> Result:
+    axis = x.re.ndim - 1
+    if x.re.shape[axis] == 0:
+        return x
+    products = []
+    for by in (1, -1):
+        pads = [(0, 0)] * axis + [(by, -by)]
+        shifted = Pair(f.pad(x.re, pads, 1), f.pad(x.im, pads, 0))
+        products.append(Pair(*ComplexScan(axis, by < 0, 2)(*shifted)))
+    return _product(REGISTRY["mul"](), node, *products)
+
+
+@_rule("vector_norm")
+def _vector_norm(op: Op, node: Node, x: Pair) -> Value:
+    from .prepare import vector_norm
+
+    return vector_norm(op, _size(x))

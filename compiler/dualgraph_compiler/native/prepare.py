@@ -12,6 +12,7 @@ from ..ops.base import REGISTRY
 from ..passes import MergeCommon
 from ..passes.rewrite import Worklist
 from .attention import attention
+from .bins import binned
 from .complex import split_complex
 from .control import compiled_control
 from .conv_gradient import input_gradient
@@ -56,9 +57,14 @@ def prepare(graph: Graph, target: Target) -> Graph:
         pool = _pooled(out, node)
         if pool is not None:
             work.replace(node, (pool,))
+        elif node.op.name.startswith("adaptive"):
+            with out.inserting_before(node):
+                results = binned(node)
+            if results is not None:
+                work.replace(node, results)
         if node.op.name == "vector_norm" and not node.inputs[0].dtype.is_complex:
             with out.inserting_before(node):
-                work.replace(node, (_vector_norm(node.op, node.inputs[0]),))
+                work.replace(node, (vector_norm(node.op, node.inputs[0]),))
         with out.inserting_before(node):
             made = simpler(node)
         if made is not None:
@@ -118,7 +124,7 @@ def _log_sum_exp(op: Any, x: Value) -> Value:
     return f.cast(total, x.dtype)  # type: ignore[no-any-return]
 
 
-def _vector_norm(op: Any, x: Value) -> Value:
+def vector_norm(op: Any, x: Value) -> Value:
     """The norm of all elements, as reductions."""
     x, axes, order = f.cast(x, _wide(x)), tuple(range(x.ndim)), op.order
     if any(d == 0 for d in x.shape):

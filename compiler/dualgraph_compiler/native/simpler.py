@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..dims import DimLike
 from ..dtypes import bfloat16, bool_, float16, float32, int32, int64, uint8
 from ..graph import Node, Value
 from ..ops import f
@@ -79,6 +80,40 @@ def _index_put(op: Any, node: Node) -> Value | None:
         op(zeros, values, *indices) if not _is_narrow(x) else _widened(op, zeros, values, *indices)
     )
     return _added(x, made)
+
+
+@_rule("pad_mode_grad")
+def _pad_mode_grad(op: Any, node: Node) -> Value:
+    """Axis by axis: what was padded, added to the elements that it repeats."""
+    (g,) = node.inputs
+    for axis, (lo, hi) in enumerate(op.pads):
+        if lo != 0 or hi != 0:
+            g = _unpadded(g, axis, lo, hi, op.mode)
+    return g
+
+
+def _unpadded(g: Value, axis: int, lo: DimLike, hi: DimLike, mode: str) -> Value:
+    end = g.shape[axis]
+    n = end - lo - hi
+    y: Value = f.slice_axis(g, axis, lo, lo + n)
+    for first, last in ((0, lo), (lo + n, end)):
+        width = last - first
+        if width == 0:
+            continue
+        edge = f.slice_axis(g, axis, first, last)
+        if mode == "replicate":
+            edge, width = f.sum(edge, (axis,), True), 1
+        if mode == "reflect":
+            edge = f.flip(edge, (axis,))
+        start = {
+            "replicate": 0 if first == 0 else n - 1,
+            "reflect": 1 if first == 0 else n - 1 - width,
+            "circular": n - width if first == 0 else 0,
+        }[mode]
+        pads: list[tuple[DimLike, DimLike]] = [(0, 0)] * g.ndim
+        pads[axis] = (start, n - width - start)
+        y = y + f.pad(edge, pads)
+    return y
 
 
 @_rule("random_permutation")

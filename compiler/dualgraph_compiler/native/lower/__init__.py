@@ -1,6 +1,7 @@
 """From ops to loops: one file for each kind of op."""
 
 from . import (
+    bins,
     complex,
     library,
     movement,
@@ -16,6 +17,7 @@ from . import (
 )
 
 __all__ = [
+    "bins",
     "complex",
     "library",
     "movement",

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...dims import DimLike
+from ...dims import DimLike, product
 from ...dtypes import int64
 from ...graph import Node
 from ...ops.base import REGISTRY
 from ..classes import Pick, Spread
-from ..index import Index
+from ..index import Index, unflatten
 from ..loops import Checked, Const, Expr, Position, taken
 from ..scalars import call, cast, const, like, test, where
 from .movement import RULES, Coords, Reader, _rule
@@ -84,6 +84,13 @@ def _index(op: Any, node: Node, at: Coords, read: Reader) -> Expr:
     return read(0, picked_places(op, node, at, read, 1))
 
 
+@_rule("max_pool_gather")
+def _max_pool_gather(op: Any, node: Node, at: Coords, read: Reader) -> Expr:
+    sizes = node.inputs[0].shape[2:]
+    place = _at(read(1, at), product(sizes), "max_pool_gather: index", negative=False)
+    return read(0, [*at[:2], *unflatten(place, sizes)])
+
+
 # -- compared with an index -----------------------------------------------------------------------
 
 
@@ -139,5 +146,13 @@ RULES[Spread] = _spread
 # Ops whose result is an error where an index is out of range.
 CHECKING = {Pick, Spread} | {
     REGISTRY[name]
-    for name in ("gather", "index_select", "embedding", "index", "one_hot", "reverse_sequence")
+    for name in (
+        "gather",
+        "index_select",
+        "embedding",
+        "index",
+        "one_hot",
+        "reverse_sequence",
+        "max_pool_gather",
+    )
 }
