@@ -108,6 +108,10 @@ def apply_if(pred: Tensor, branches: list[BodyCapture], outputs: list[list[Value
     states = list({id(t._data): t for b in branches for t in b.states()}.values())
     rebound = list({id(t): t for b in branches for t, _ in b.rebound.values()}.values())
     n = len(outputs[0])
+    pairs = zip(*outputs, strict=True)
+    taped_results = [
+        any(b.requires_grad(v) for b, v in zip(branches, pair, strict=True)) for pair in pairs
+    ]
     for ys, branch in zip(outputs, branches, strict=True):
         ys += [branch.value_of(t) for t in states]
         ys += [branch.last_value_of(t) for t in rebound]
@@ -120,6 +124,9 @@ def apply_if(pred: Tensor, branches: list[BodyCapture], outputs: list[list[Value
         for b, ys in zip(branches, outputs, strict=True)
     ]
     made = list(apply_many(If(graphs[0], graphs[1]), pred, *(t for t, _ in captured)))
+    for t, is_taped in zip(made, taped_results, strict=False):
+        if not is_taped:
+            t._fn = None  # detached in both branches
     taped = branches[0].taped | branches[1].taped
     _write_back(states, made[n : n + len(states)], taped)
     for t, new in zip(rebound, made[n + len(states) :], strict=True):

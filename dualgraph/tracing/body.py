@@ -44,6 +44,7 @@ class BodyCapture(Capture):
         self.keeps_writes = False
         self.on_tape: set[Value] = set()
         self._stopped: dict[Value, Value] = {}
+        self._overwritten: set[Value] = set()  # on the tape, with gradients of zero
         self.fresh: dict[int, Any] = {}  # Python objects made inside, by identity
         self._before: dict[int, tuple[Value, Any]] = {}
 
@@ -75,7 +76,10 @@ class BodyCapture(Capture):
         """`value`, with what the tape says of gradients said in the graph."""
         if t._fn is None:
             return self.stopped(value) if value in self.on_tape else value
-        if value in self.on_tape or type(t._fn) is Overwritten:
+        if value in self.on_tape:
+            return value
+        if type(t._fn) is Overwritten:
+            self._overwritten.add(value)
             return value
         raise self.failure(
             "a gradient that only the tape knows (of a custom Function, a new leaf, or an in-place "
@@ -93,6 +97,10 @@ class BodyCapture(Capture):
             v if e is None or not v.dtype.is_differentiable else self.stopped(v)
             for v, e in zip(values, edges, strict=True)
         ]
+
+    def requires_grad(self, value: Value) -> bool:
+        """Whether a result of the function is on the tape."""
+        return value in self.on_tape or value in self._overwritten
 
     def taped_values(self, values: Sequence[Value]) -> None:
         self.on_tape.update(values)

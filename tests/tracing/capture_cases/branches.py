@@ -283,3 +283,19 @@ def a_branch_in_a_called_function(dg, compile):
     f = compile(lambda x: clip(x, 2) + clip(x * 3, 1))
     for low in (-9.0, 0.1):
         yield f(data(dg, 3, low=low))
+
+
+@cases(graphs=1)
+def a_branch_that_detaches(dg, compile):
+    w = data(dg, 3, low=2, grad=True)
+
+    @compile
+    def f(x):
+        if x.sum() > 0:
+            y, z = (x * w).detach(), w * 2
+        else:
+            y, z = x - 1, w * 3
+        return y, z, y + 1
+
+    for low in (-9.0, 2.0):
+        yield f(data(dg, 3, low=low))
