@@ -19,16 +19,14 @@ from dualgraph_compiler.types import TensorType, type_of
 from dualgraph_runtime.native import Compiler, compile_graph, find_compiler
 
 from ..op_samples import OpSamples, Sample
-from ..test_ops import RECORDS, as_tuple, check_result, each_op, naming
+from ..test_ops import as_tuple, check_result, each_op, naming
+from .interpreted import INTERPRETED
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
 
 # How much wider than an eager kernel's the tolerance is: sums are in another order, and functions
 # of float32 are polynomials.
 SLACK = 4.0
-
-# Kinds of ops that are compiled.
-KINDS = ("pointwise", "movement", "reduction", "creation")
 
 
 def quick_compiler() -> Compiler:
@@ -105,14 +103,12 @@ def test_compiled_for_any_size(record: OpSamples) -> None:
     run(record, graph, arrays, taken)
 
 
-def test_what_is_compiled() -> None:
-    """Ops of these kinds are compiled for real dtypes; a new one without a rule is noticed here."""
-    left: set[str] = set()
-    for name, record in RECORDS.items():
-        graph, arrays, _ = together(list(record.samples), symbolic=False)
-        if any(a.dtype.kind == "c" for a in arrays):
-            continue
-        interpreted = {s.op.name for s in build(graph).steps if isinstance(s, Interpreted)}
-        if name in interpreted and record.op.kind.value in KINDS:
-            left.add(name)
-    assert left <= {"complex", "pad_mode", "pad_mode_grad", "reverse_sequence"}
+@each_op
+def test_what_is_interpreted(record: OpSamples) -> None:
+    """Everything is compiled but what the table lists, and a report gives each reason."""
+    graph, _, _ = together(list(record.samples), symbolic=False)
+    program = build(graph)
+    left = [s for s in program.steps if isinstance(s, Interpreted)]
+    assert {(s.op.name, s.reason) for s in left} == INTERPRETED.get(record.op.name, set())
+    report = program.report().splitlines()
+    assert all(f"  {s.text}: {s.reason}" in report for s in left)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..dims import Shape
+from ..dtypes import int64
 from ..graph import Node, Value
 from ..ops import f
 from ..ops.base import REGISTRY, Kind, Op
@@ -40,7 +41,7 @@ def pooled(node: Node) -> Value | None:
     """A pooling node as reductions of windows; None where it is none or cannot be."""
     if node.op.name == "max_pool":
         return _max_pool(node.op, node.inputs[0])
-    if node.op.name == "avg_pool" and node.output.dtype.is_floating_point:
+    if node.op.name == "avg_pool" and not node.output.dtype.is_complex:
         return _avg_pool(node.op, node.inputs[0], node.output.shape)
     if node.op.name == "adaptive_avg_pool" and node.output.dtype.is_floating_point:
         return _adaptive_avg_pool(node.op, node.inputs[0])
@@ -56,9 +57,14 @@ def _max_pool(op: Any, x: Value) -> Value:
 
 def _avg_pool(op: Any, x: Value, out: Shape) -> Value:
     flat = (1,) * len(op.kernel)
-    wide = f.cast(x, _wide(x))
+    whole = not x.dtype.is_floating_point
+    wide = x if whole else f.cast(x, _wide(x))
     windows = _windows(op, flat, wide, out[2:], 0.0)
     total = f.sum(windows, _last(windows, op))
+    if whole:  # integers truncate, their sums having wrapped
+        total, wide = f.cast(total, int64), f.cast(x, int64)
+        mean = REGISTRY["trunc_div"]()(total, window_counts(op, wide, total))
+        return f.cast(mean, x.dtype)  # type: ignore[no-any-return]
     return f.cast(total / window_counts(op, wide, total), x.dtype)  # type: ignore[no-any-return]
 
 
