@@ -125,6 +125,22 @@ def test_random_convolutions(vector_bytes: int, seed: int) -> None:
         np.testing.assert_allclose(y, want, atol=1e-5 * max(1, np.abs(want).max(initial=0)))
 
 
+def test_blocks_of_channels_that_alias_in_caches() -> None:
+    rng = np.random.default_rng(3)
+    graph, arrays, wanted, outputs = Graph(), [], [], []
+    for shape, weight in (((2, 80, 128, 1), (16, 80, 5, 1)), ((1, 72, 32, 64), (8, 72, 1, 1))):
+        x = rng.normal(size=shape).astype(np.float32)
+        w = (rng.normal(size=weight) / 20).astype(np.float32)
+        op = Conv((1, 1), ((0, 0), (0, 0)), (1, 1))
+        value = graph.add_input(TensorType(float32, shape), f"x{len(arrays)}")
+        outputs.append(op(value, graph.constant(w)))
+        arrays.append(x)
+        wanted.append(reference(x, w, op))
+    graph.set_outputs(outputs)
+    for y, want in zip(compile_graph(graph, compiler(32)).run(arrays), wanted, strict=True):
+        np.testing.assert_allclose(y, want, atol=1e-5 * np.abs(want).max())
+
+
 @pytest.mark.parametrize("vector_bytes", WIDTHS)
 def test_pooling_of_blocked_images(vector_bytes: int) -> None:
     rng = np.random.default_rng(1)

@@ -12,6 +12,7 @@ from dualgraph_compiler.graph import interpret, verify
 from dualgraph_compiler.native import Target
 from dualgraph_compiler.native.prepare import prepare
 from dualgraph_compiler.ops import f
+from dualgraph_compiler.ops.adaptive_pool import AdaptiveMaxPool
 from dualgraph_compiler.ops.avg_pool import AvgPool
 from dualgraph_compiler.ops.conv import Conv
 from dualgraph_compiler.ops.pool import MaxPool
@@ -105,6 +106,14 @@ def test_what_only_touches_space_or_mixes_channels_stays_right() -> None:
     over_rows = f.sum(per_place, (3,), True)
     by_sample = per_place * net.weight(2, 1, 1, 1) + net.weight(2, 16, 1, 1)
     net.prepared(over_channels, over_rows, f.flip(per_place, (1,)), by_sample)
+
+
+def test_axes_of_size_one_come_and_go() -> None:
+    net = Net(2, 16, 40, 1)
+    y = Conv((1, 1), ((0, 0), (0, 0)), (1, 1))(net.x, net.weight(24, 16, 5, 1))
+    y = f.tanh(f.reshape(y, (2, 24, 36))) * 2.0
+    top, _ = AdaptiveMaxPool((1,))(y)
+    assert names(net.prepared(f.reshape(top, (2, 24)))).count("permute") == 1  # at the input
 
 
 def test_a_convolution_of_few_channels_stays_plain() -> None:

@@ -22,7 +22,7 @@ from .recurrent import recurrent
 from .simpler import simpler
 from .softmax import cheaper
 from .target import Target
-from .windows import pooled
+from .windows import global_maximum, pooled
 
 
 def prepare(graph: Graph, target: Target) -> Graph:
@@ -50,6 +50,11 @@ def prepare(graph: Graph, target: Target) -> Graph:
                 both = with_indices(node)
             if both is not None:
                 work.replace(node, (both,))
+        if node.op.name == "adaptive_max_pool":
+            with out.inserting_before(node):
+                top = global_maximum(node)
+            if top is not None:
+                work.replace(node, (top, node.outputs[1]))
     MergeCommon().run(out)
     choose_layouts(out, target.vector_bytes // 4)
     work = Worklist(out)

@@ -48,6 +48,16 @@ def pooled(node: Node) -> Value | None:
     return None
 
 
+def global_maximum(node: Node) -> Value | None:
+    """The values of an adaptive_max_pool over whole images whose positions nobody reads."""
+    (x,), positions = node.inputs, node.outputs[1]
+    if positions.uses or positions in node.graph.outputs:
+        return None
+    if any(p != 1 for p in node.op.attributes()["output_size"]):
+        return None
+    return f.max(x, tuple(range(2, x.ndim)), True)  # type: ignore[no-any-return]
+
+
 def _max_pool(op: Any, x: Value) -> Value:
     places = op.output(x.type).shape[2:]
     least = -math.inf if x.dtype.is_floating_point else int(np.iinfo(x.dtype.np).min)

@@ -10,8 +10,10 @@ the epilogue. Weights are packed as [group][panel][block][window][lane in][lane 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-from ...dims import DimLike, product
+from ...dims import DimLike, Shape, product
 from ...dtypes import int64
 from ...graph import Value
 from ..blocked import BlockedConv, blocks
@@ -28,6 +30,7 @@ _IMAGE = 128 * 1024  # bytes of the image that should stay in L2
 _WEIGHTS = 16 * 1024  # bytes of a panel of weights that should stay in L1
 _STRIP = 60  # places whose sums are kept at a time, at most
 _TASKS = 8  # so many there should be, if only so that threads have something to share
+_PAGE, _WAYS, _LINES = 1024, 8, 32  # of caches, in elements: what aliases in L1, a few lines
 _UNKNOWN = 64  # what a symbolic size is taken to be where only speed depends on it
 
 
@@ -39,7 +42,7 @@ class DirectConv(BlockedRoutine):
     ) -> None:
         self.geometry = g = Geometry(step)
         dtype = g.x.dtype
-        self.copied = Buffer(dtype, product(g.copy_shape), "a part of the image")
+        self.copied = Buffer(dtype, g.copied, "a part of the image")
         self.at = Buffer(int64, product((g.rows, *g.places[1:])), "where its places are")
         sums = Buffer(dtype, BLOCKS * g.strip * g.lanes, "sums")
         weights = g.op.groups * g.out_blocks * g.lanes * g.taps * g.run
@@ -191,17 +194,17 @@ class Geometry:
         self.x: Value = node.inputs[0]
         self.w: Value = node.inputs[1]
         self.op, self.lanes = op, op.lanes
-        image, window = op.sizes(self.x.shape), self.w.shape[2:]
-        places = node.output.shape[2:-1]
-        self.copies = op.plain or any(v != 0 for pair in op.padding for v in pair)
-        flat = all(k == 1 for k in window) and all(s == 1 for s in op.stride) and not self.copies
-        if flat:
-            image, window, places = (product(image),), (1,), (product(places),)
-            self.op = op = BlockedConv(
-                (1,), ((0, 0),), (1,), op.groups, op.channels, op.lanes, op.plain
-            )
+        image, places = op.sizes(self.x.shape), node.output.shape[2:-1]
         assert all(isinstance(k, int) for k in self.w.shape)
-        self.image, self.window, self.places = image, tuple(map(int, window)), places
+        window = tuple(map(int, self.w.shape[2:]))
+        bordered = op.plain or any(v != 0 for pair in op.padding for v in pair)
+        if all(k == 1 for k in window) and all(s == 1 for s in op.stride) and not bordered:
+            image, window, places = (product(image),), (1,), (product(places),)
+            self.op = op = replace(op, stride=(1,), padding=((0, 0),), dilation=(1,))
+        else:
+            op, image, window, places = _squeezed(op, image, window, places)
+            self.op = op
+        self.image, self.window, self.places = image, window, places
         self.outs: int = self.w.shape[0] // op.groups  # type: ignore[assignment]
         self.out_blocks = blocks(self.outs, self.lanes)
         self.in_blocks = 1 if op.plain else blocks(int(self.w.shape[1]), self.lanes)
@@ -212,11 +215,17 @@ class Geometry:
         ]
         self.rows = self._rows()
         self.copy_sizes[0] = (self.rows - 1) * op.stride[0] + self.reach[0]
-        self.copy_shape = (self.in_blocks, *self.copy_sizes, self.in_lanes)
         self.memory_steps = row_major((self.in_blocks, *image, self.in_lanes))[:-1]
         if op.plain:
             self.memory_steps = row_major((self.in_lanes, *image))
-        self.steps = row_major(self.copy_shape)[:-1] if self.copies else self.memory_steps
+        self.copies = bordered or self._is_aliased()
+        channel = product((*self.copy_sizes, self.in_lanes))
+        if isinstance(channel, int) and channel % _PAGE == 0:
+            channel += _LINES
+        self.copied = self.in_blocks * channel
+        self.steps = self.memory_steps
+        if self.copies:
+            self.steps = (channel, *row_major((*self.copy_sizes, self.in_lanes))[:-1])
         self.merged = op.dilation[-1] == 1 and (
             self.steps[-1] == self.in_lanes or self.window[-1] == 1
         )
@@ -227,6 +236,12 @@ class Geometry:
         self.parts = self._parts()
         self.strip = self._strip()
         self.unroll = next(u for u in (9, 8, 7, 6, 5, 4, 3, 2, 1) if self.run % u == 0)
+
+    def _is_aliased(self) -> bool:
+        """Whether blocks of channels are so far apart that they compete for few places in cache."""
+        channel = self.memory_steps[0]
+        apart = _PAGE if product(self.window) != 1 else 16 * _PAGE
+        return isinstance(channel, int) and channel % apart == 0 and self.in_blocks > _WAYS
 
     def _rows(self) -> int:
         """Rows in a block."""
@@ -264,6 +279,24 @@ class Geometry:
         return sorted(
             {strip for n in counts for strip in (min(n, self.strip), n % self.strip) if strip}
         )
+
+
+def _squeezed(
+    op: BlockedConv, image: Shape, window: tuple[int, ...], places: Shape
+) -> tuple[BlockedConv, Shape, tuple[int, ...], Shape]:
+    """Without the axes of space along which nothing moves, one of them left at least."""
+    moving = [
+        d
+        for d, pair in enumerate(op.padding)
+        if not (image[d] == 1 and window[d] == 1 and pair == (0, 0))
+    ] or [0]
+
+    def some(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(values[d] for d in moving)
+
+    stride, padding, dilation = some(op.stride), some(op.padding), some(op.dilation)
+    op = replace(op, stride=stride, padding=padding, dilation=dilation)
+    return op, some(image), some(window), some(places)
 
 
 # -- helpers in C ---------------------------------------------------------------------------------
