@@ -33,6 +33,7 @@ def main() -> None:
         os.environ["BENCHMARKS_QUICK"] = "1"
 
     from .rows import ROWS
+    from .table import record_of
 
     known = [*ROWS, "starting", "files"]
     if options.rows == "list":
@@ -52,7 +53,7 @@ def main() -> None:
         "machine": machine(),
         "threads": options.threads,
         "versions": versions(),
-        "rows": [{"title": r.title, "unit": r.unit, "figures": r.figures} for r in done],
+        "rows": [record_of(r) for r in done],
     }
     print(f"{record['date']}, {record['machine']}, {options.threads} thread(s)")
     print(", ".join(f"{k} {v}" for k, v in record["versions"].items()))
@@ -100,22 +101,15 @@ def summary(rows: list[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from .table import lines
+
     table = Table(box=None, pad_edge=False)
     for title in ("", "ours", "best peer", "its figure", "times faster", "aim"):
         table.add_column(title, justify="left" if title in ("", "best peer") else "right")
-    for row in rows:
-        if row.best_peer is None or row.ratio is None:
-            continue
-        ours, theirs = row.figures[row.claim], row.figures[row.best_peer]
-        colour = "green" if row.ratio >= row.target else "red"
-        table.add_row(
-            row.title,
-            f"{ours:,.1f} {row.unit}",
-            row.best_peer,
-            f"{theirs:,.1f}",
-            f"[{colour}]{row.ratio:.2f}",
-            f"{row.target:.1f}",
-        )
+    for x in lines(rows):
+        colour = "green" if x.ratio >= x.target else "red"
+        ratio = f"[{colour}]{x.ratio:.2f}"
+        table.add_row(x.title, x.ours, x.peer, x.theirs, ratio, f"{x.target:.1f}")
     Console(width=140).print(table)
 
 
