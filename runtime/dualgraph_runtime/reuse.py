@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from dualgraph_compiler.errors import DeviceError
+
 from .model import Model
 from .options import SessionOptions
 
@@ -72,14 +74,12 @@ def identify(source: Any, options: SessionOptions) -> Identity | None:
         digest = found
     else:
         return None
-    compiler = find_compiler()
-    if compiler is None or options.optimized_model_filepath:
+    compiler, version = find_compiler(), stored.version()
+    if compiler is None or version is None or options.optimized_model_filepath:
         return None
     sizes = sorted(options.free_dimensions.items())
     chosen = f"{options.graph_optimization_level} {sizes}"
-    key = cache.key_of(
-        "model", stored.version(), digest, compiler.identity, *compiler.flags, chosen
-    )
+    key = cache.key_of("model", version, digest, compiler.identity, *compiler.flags, chosen)
     return Identity(key, options.intra_op_num_threads, path, stamp)
 
 
@@ -96,7 +96,10 @@ def find(identity: Identity) -> Compiled | None:
             if found is None or compiler is None:
                 return None
             threads = identity.num_threads
-            executable = Executable(found.program, compiler, threads, found.packed)
+            try:
+                executable = Executable(found.program, compiler, threads, found.packed)
+            except (DeviceError, OSError):  # its code is gone, and cannot be built any longer
+                return None
             known = Compiled(executable, *found.about)
         if not all(_external(identity, name) == digest for name, digest in known.external):
             return None

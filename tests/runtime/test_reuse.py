@@ -185,6 +185,28 @@ def test_code_that_is_gone_is_built_from_the_stored_text(folder: Path, tmp_path:
     check(session(path))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="uses a shell")
+def test_code_that_is_gone_and_cannot_be_built(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler that says it is the same as before, but fails."""
+    path, state = tmp_path / "m.onnx", tmp_path / "broken"
+    write(path)
+    compiler = tmp_path / "cc"
+    compiler.write_text(f'#!/bin/sh\n[ -e {state} ] && exit 1\nexec cc "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("DUALGRAPH_CC", str(compiler))
+    assert session(path).wait()
+    models(folder)
+    state.touch()
+    for so in folder.glob("*.so"):
+        so.unlink()
+    again = session(path)
+    assert not again.wait()
+    assert "failed with status 1" in again.report()
+    check(again)
+
+
 def test_another_model_in_the_same_place(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     for seed in (0, 1):

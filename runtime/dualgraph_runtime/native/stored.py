@@ -96,13 +96,18 @@ def load(key: str) -> Stored | None:
 
 
 @cached_result
-def version() -> str:
-    """What changes with the code that makes programs: an installed package's files as they are."""
+def version() -> str | None:
+    """What changes with the code that makes programs: an installed package's files as they are.
+
+    None where the packages are not files.
+    """
     seen: list[str] = []
-    for name in ("dualgraph_compiler", "dualgraph_runtime"):
-        package = importlib.import_module(name)
-        for folder in package.__path__:
-            _list_sources(folder, "", seen)
+    try:
+        for name in ("dualgraph_compiler", "dualgraph_runtime"):
+            for folder in importlib.import_module(name).__path__:
+                _list_sources(folder, "", seen)
+    except OSError:
+        return None
     return cache.key_of(np.__version__, *sorted(seen))
 
 
