@@ -10,8 +10,12 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from dualgraph_compiler.dtypes import bool_
+
 from ..._dispatch import captures
+from ..._promote import is_number
 from ..._tensor import Tensor
+from ...functions import ones, where
 from .regions import in_region, innermost
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -113,6 +117,32 @@ def augment_attribute(op: str, x: Any, name: str, value: Callable[[], Any]) -> N
 
 def augment_item(op: str, x: Any, key: Any, value: Callable[[], Any]) -> None:
     """``x[key] op= value()``."""
+    mask = _mask_of(x, key)
+    if mask is not None and _augment_masked(op, x, mask, given := value()):
+        return
+    if mask is not None:
+        value = lambda: given  # noqa: E731 - it was computed
     old = x[key]
     found = augment(op, old, value())
     target(x, "[...]")[key] = found
+
+
+def _mask_of(x: Any, key: Any) -> Tensor | None:
+    """The mask, if ``x[key]`` is what a mask picks of a tensor: its size would be in the data."""
+    if type(key) is tuple and len(key) == 1:
+        (key,) = key
+    both = isinstance(x, Tensor) and isinstance(key, Tensor) and key.dtype is bool_
+    whole = both and tuple(key.shape) == tuple(x.shape[: key.ndim])
+    return key if whole and captures.current is not None else None
+
+
+def _augment_masked(op: str, x: Tensor, mask: Tensor, value: Any) -> bool:
+    """``x[mask] op= value``, with the shape of `x`; whether that can be done."""
+    size = 0 if is_number(value) else value.ndim if isinstance(value, Tensor) else None
+    if size is None or size > x.ndim - mask.ndim or op == "MatMult":
+        return False  # it may be as many values as the mask picks
+    shown = mask.reshape(tuple(mask.shape) + (1,) * (x.ndim - mask.ndim))
+    # Where nothing is to change, a number of which neither the result nor a gradient is infinite.
+    new = _OPERATORS[op](where(shown, x, ones((), dtype=x.dtype)), value)
+    x[...] = where(shown, new, x)
+    return True

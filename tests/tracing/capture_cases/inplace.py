@@ -356,3 +356,67 @@ def running_statistics_with_views(dg, compile):
     f = compile(lambda x: bn(x.view(2, 2, 2, 2)).flatten(1))
     for i in range(3):
         yield f(data(dg, 16) + i), bn
+
+
+@cases(graphs=1)
+def what_a_mask_picks_is_changed_in_place(dg, compile):
+    @compile(fullgraph=True)
+    def f(x, rows):
+        y = x * 1
+        y[y > 0.5] *= 2
+        y[x < 0] += 1.5
+        y[rows] -= 3
+        y[y == 0] /= 0
+        return y
+
+    for low in (-1.0, 0.7):
+        x = data(dg, 4, 3, low=low)
+        yield f(x, x[:, 0] > 0)
+
+
+@cases(graphs=2)
+def what_a_mask_picks_is_changed_by_a_tensor(dg, compile):
+    w = data(dg, 3, low=0.5, grad=True)
+
+    @compile(fullgraph=True)
+    def f(x, k):
+        y = x * 1
+        y[(x > 0).any(1),] *= w
+        y[x > 0.2] **= 0.5
+        y[x < 0] -= k
+        return y.sum()
+
+    for k in (2, 3):
+        x = data(dg, 4, 3, grad=True)
+        f(x, k).backward()
+        yield x
+
+
+@cases(warns="depends on data")
+def as_many_values_as_a_mask_picks(dg, compile):
+    @compile
+    def f(x, values):
+        y = x * 1
+        y[y > 0] += values
+        return y
+
+    yield f(data(dg, 4), data(dg, 2))
+
+
+@cases(torch="PyTorch's error is a RuntimeError")
+def a_mask_of_integers_is_no_place_for_fractions(dg, compile):
+    @compile
+    def f(x):
+        y = x * 1
+        y[y > 0] *= 2
+        return y
+
+    yield f(dg.tensor([1, -2, 3]))
+
+    @compile(fullgraph=True)
+    def g(x):
+        y = x * 1
+        y[y > 0] *= 2.5
+        return y
+
+    yield error_of(lambda: g(dg.tensor([1, -2, 3])))
