@@ -14,21 +14,18 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter_ns
-from types import FunctionType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
-from dualgraph_compiler.dims import Dim, DimLike
 from dualgraph_compiler.dtypes import BY_NUMPY
 from dualgraph_compiler.errors import DualGraphError
-from dualgraph_compiler.graph import Graph, Value
 from dualgraph_compiler.kernels.optimizers import Workspace
 from dualgraph_compiler.ops.base import REGISTRY, Kind, Op
 from dualgraph_compiler.ops.optimizer import OptimizerUpdate
-from dualgraph_compiler.types import TensorType
 
 from .background import Background
+from .eager_work import Gradients, Shapes, Update, Work, operands_of, write_back
 from .executable import Executable, compile_graph
 
 _ndarray = np.ndarray
@@ -38,154 +35,6 @@ _CLEARLY = 0.9  # of NumPy's time: what a program must stay below
 _MOST = 1024  # operations that are remembered
 _VARIANTS = 8  # programs for one operation on operands of the same dtypes and ranks
 
-# Shapes of operands; in a pattern, a name stands for any size.
-_Shapes: TypeAlias = tuple[tuple[Any, ...], ...]
-
-
-class _Work:
-    """What is to be computed: an operation on arrays."""
-
-    def __init__(self, op: Op, arrays: Sequence[Any]) -> None:
-        self.op = op
-        self.arrays = arrays
-
-    def family(self) -> Any:
-        """What it has in common with the same work on arrays of other sizes."""
-        return (self.op, *[(a.ndim, a.dtype) for a in self.arrays])
-
-    def reference(self) -> Any:
-        """The results by NumPy."""
-        return self.op.eager(np, *self.arrays)
-
-    def results(self, found: Sequence[Any]) -> Any:
-        """What the program has found, as `reference` would give it."""
-        return found[0] if self.op.n_outputs == 1 else tuple(found)
-
-    def make(self, pattern: _Shapes) -> Graph:
-        """The graph of a program, for a pattern of the arrays' shapes."""
-        graph = Graph(self.op.name)
-        found = graph.call(self.op, self._inputs(graph, pattern))
-        graph.set_outputs([found] if self.op.n_outputs == 1 else list(found))
-        return graph
-
-    def donated(self, graph: Graph) -> list[tuple[int, Value]]:
-        """Outputs that may be written over inputs."""
-        return []
-
-    def _inputs(self, graph: Graph, pattern: _Shapes) -> list[Value]:
-        return [
-            graph.add_input(TensorType(BY_NUMPY[a.dtype], _sizes(s)))
-            for a, s in zip(self.arrays, pattern, strict=True)
-        ]
-
-
-class _Update(_Work):
-    """The step of an optimizer for one parameter, in place: see `ops.optimizer`."""
-
-    op: OptimizerUpdate
-
-    def __init__(self, op: OptimizerUpdate, arrays: Sequence[Any], workspace: Workspace) -> None:
-        super().__init__(op, arrays)
-        self.workspace = workspace
-        n = 2 + len(op.state)
-        self.targets = (arrays[0], *arrays[2:n])  # what is overwritten
-        self.numbers = arrays[n:]
-
-    def reference(self) -> None:
-        param, grad = self.arrays[:2]
-        numbers = [float(x) for x in self.numbers]
-        self.op.update(np, self.workspace, param, grad, self.targets[1:], numbers)
-
-    def results(self, found: Sequence[Any]) -> None:
-        _write_back(self.targets, found)
-
-    def donated(self, graph: Graph) -> list[tuple[int, Value]]:
-        later = range(1, len(self.targets))
-        return [(0, graph.inputs[0]), *((i, graph.inputs[i + 1]) for i in later)]
-
-
-def _write_back(targets: Sequence[Any], found: Sequence[Any]) -> None:
-    """Results that are not in the memory of what they replace already, written there."""
-    for target, y in zip(targets, found, strict=True):
-        if y is not target:
-            np.copyto(target, y)
-
-
-class _Gradients(_Work):
-    """The gradient rule of an op, for those operands that are `wanted`.
-
-    `g` is the gradient of the result `y`. What is no array of `y` and `inputs` has a shape and a
-    dtype only. Of an op with several results both are tuples, with None for a missing gradient.
-    """
-
-    def __init__(self, op: Op, g: Any, y: Any, inputs: Sequence[Any], wanted: tuple[bool, ...]):
-        self.g, self.y, self.inputs, self.wanted = g, y, inputs, wanted
-        self.operands = _operands(op, g, y, inputs)
-        super().__init__(op, [a for a in self.operands if type(a) is _ndarray])
-
-    def family(self) -> Any:
-        kinds = [(type(a), None if a is None else len(a.shape)) for a in self.operands]
-        return (super().family(), self.wanted, *kinds)
-
-    def reference(self) -> Any:
-        return self._called(self.op.vjp(self.g, self.y, *self.inputs))
-
-    def _called(self, found: Sequence[Any]) -> list[Any]:
-        """Gradients that are wanted, and None for others."""
-        wanted = zip(found, self.wanted, strict=False)
-        return [(g() if type(g) is FunctionType else g) if w else None for g, w in wanted]
-
-    def results(self, found: Sequence[Any]) -> Any:
-        given = iter(found)
-        return [next(given) if w else None for w in self.wanted]
-
-    def make(self, pattern: _Shapes) -> Graph:
-        graph = Graph(f"{self.op.name} backward")
-        values = iter(self._inputs(graph, pattern))
-        sizes = dict(zip(_joined(a.shape for a in self.arrays), _joined(pattern), strict=True))
-
-        def value(a: Any) -> Any:
-            if a is None:
-                return None
-            return next(values) if type(a) is _ndarray else _type(a, sizes)
-
-        several = type(self.g) is tuple
-        g = tuple(map(value, self.g)) if several else value(self.g)
-        if not self.op.saves_output:  # what there is of it may be nothing at all
-            y: Any = self.y if several else self.g
-            y = tuple(_type(a, sizes) for a in y) if several else _type(y, sizes)
-        else:
-            y = tuple(map(value, self.y)) if several else value(self.y)
-        found = self._called(self.op.vjp(g, y, *map(value, self.inputs)))
-        found = [g for g, w in zip(found, self.wanted, strict=True) if w]
-        if not all(isinstance(g, Value) for g in found):
-            raise DualGraphError(f"{self.op.name}: a gradient that nothing is computed for")
-        graph.set_outputs(found)
-        return graph
-
-
-def _operands(op: Op, g: Any, y: Any, inputs: Sequence[Any]) -> list[Any]:
-    """Everything that a gradient rule reads, in a row."""
-    found = [*g] if type(g) is tuple else [g]
-    if op.saves_output:
-        found += y if type(y) is tuple else (y,)
-    return [*found, *inputs]
-
-
-def _joined(shapes: Any) -> list[Any]:
-    return [d for s in shapes for d in s]
-
-
-def _type(a: Any, sizes: dict[int, Any]) -> TensorType:
-    """The type of an operand that is no array, of which sizes are symbols as in the others."""
-    if isinstance(a, TensorType):
-        return a
-    return TensorType(BY_NUMPY[a.dtype], _sizes([sizes.get(d, d) for d in a.shape]))
-
-
-def _sizes(pattern: Sequence[Any]) -> tuple[DimLike, ...]:
-    return tuple(Dim(d) if isinstance(d, str) else d for d in pattern)
-
 
 class _Family:
     """The programs for one operation on operands of the same dtypes and ranks."""
@@ -193,9 +42,9 @@ class _Family:
     __slots__ = ("programs",)
 
     def __init__(self) -> None:
-        self.programs: list[tuple[_Shapes, Background[Executable]]] = []
+        self.programs: list[tuple[Shapes, Background[Executable]]] = []
 
-    def program(self, work: _Work) -> Background[Executable] | None:
+    def program(self, work: Work) -> Background[Executable] | None:
         """A program for these shapes, which may have to be built; None where there is none."""
         shapes = tuple(a.shape for a in work.arrays)
         for pattern, program in self.programs:
@@ -218,7 +67,7 @@ class _Family:
         return None
 
 
-def _generalised(known: _Shapes, shapes: _Shapes, indices: Sequence[bool]) -> _Shapes | None:
+def _generalised(known: Shapes, shapes: Shapes, indices: Sequence[bool]) -> Shapes | None:
     """A pattern of both shapes, if only sizes of the batch differ.
 
     Those are the leading ones of the first array that is not 0-d, and of `indices`. Other sizes are
@@ -240,7 +89,7 @@ def _generalised(known: _Shapes, shapes: _Shapes, indices: Sequence[bool]) -> _S
     return None if any(None in s for s in pattern) else pattern
 
 
-def _fits(pattern: _Shapes, shapes: _Shapes) -> bool:
+def _fits(pattern: Shapes, shapes: Shapes) -> bool:
     sizes: dict[str, int] = {}
     for p, s in zip(pattern, shapes, strict=True):
         for d, n in zip(p, s, strict=True):
@@ -285,7 +134,7 @@ class Accelerator:
         if choice is None:
             return op.eager(np, *arrays)
         if choice.run is None:
-            return self._tried(key, choice, _Work(op, arrays))
+            return self._tried(key, choice, Work(op, arrays))
         try:
             found = choice.run(arrays)
         except DualGraphError:
@@ -303,7 +152,7 @@ class Accelerator:
         """
         if isinstance(g, np.generic):  # as NumPy gives where an array would be 0-d
             g = np.asarray(g)
-        operands = _operands(op, g, y, inputs)
+        operands = operands_of(op, g, y, inputs)
         wanted = tuple([e is not None for e in edges])
         try:
             types = [
@@ -318,7 +167,7 @@ class Accelerator:
         if choice is None:
             return op.vjp(g, y, *inputs)
         if choice.run is None:
-            work = _Gradients(op, g, y, inputs, wanted)
+            work = Gradients(op, g, y, inputs, wanted)
             return self._tried(key, choice, work)  # type: ignore[no-any-return]
         try:
             given = iter(choice.run([a for a in operands if type(a) is _ndarray]))
@@ -342,9 +191,9 @@ class Accelerator:
         if choice is None:
             op.update(np, workspace, param, grad, state, numbers)
         elif choice.run is None:
-            self._tried(key, choice, _Update(op, arrays, workspace))
+            self._tried(key, choice, Update(op, arrays, workspace))
         else:
-            _write_back((param, *state), choice.run(arrays))
+            write_back((param, *state), choice.run(arrays))
 
     def wait(self) -> None:
         """Wait for the programs that are being built."""
@@ -359,7 +208,7 @@ class Accelerator:
                 self._choices.clear()
             return self._choices.setdefault(key, _Choice() if known else None)
 
-    def _tried(self, key: Any, choice: _Choice, work: _Work) -> Any:
+    def _tried(self, key: Any, choice: _Choice, work: Work) -> Any:
         """The results, by whatever is to be timed next."""
         program = choice.program
         ready = program.ready if program is not None else None
@@ -383,7 +232,7 @@ class Accelerator:
                 self._choices[key] = None
         return found
 
-    def _trial(self, key: Any, choice: _Choice, work: _Work, ready: Executable) -> Any:
+    def _trial(self, key: Any, choice: _Choice, work: Work, ready: Executable) -> Any:
         """One more call of the program or, in turn, on NumPy: what else runs slows both alike."""
         choice.trials += 1
         if choice.trials == 1:  # the first call prepares much
