@@ -13,102 +13,19 @@ a circle; afterwards a step with a single reader is joined to that.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from ..dims import DimLike
 from ..graph import Graph, Node, Value
 from ..graph.nested import definitions
-from ..ops.base import Kind
-from .control import Control
 from .index import Axis, Index, of_axis
+from .joining import Joining
 from .loops import Buffer, Load
-from .lower import library, movement, nests, pointwise, reduction, routines, taking
+from .lower import library, pointwise, taking
 from .reading import Reading
+from .steps import Partition, Place, Step, StepKind, classify, real_axes, renamed
 
-
-class StepKind(enum.Enum):
-    """What a step is made of."""
-
-    FUSED = "fused"
-    LIBRARY = "library"
-    CONCAT = "concat"
-    NEST = "nest"
-    ROUTINE = "routine"
-    CONTROL = "control"
-    INTERPRETED = "interpreted"
-
-
-Place = tuple[int, ...]
-
-
-@dataclass(eq=False)
-class Step:
-    """Nodes computed together. `reason`: why it was not joined to what it reads.
-
-    `epoch`: how many of the nodes that define sizes come before it, which it may need to have run.
-    """
-
-    kind: StepKind
-    nodes: list[Node]
-    order: int
-    axes: list[DimLike] = field(default_factory=list)
-    reduced: frozenset[int] | None = None
-    place: dict[Value, Place] = field(default_factory=dict)
-    reason: str = ""
-    stores: list[Value] = field(default_factory=list)
-    epoch: int = 0
-
-
-@dataclass
-class Partition:
-    """The steps in the order they run, and where values are.
-
-    `virtual`: nodes that have no memory of their own, and are read through. `aliases`: reshapes of
-    a value that share its memory.
-    """
-
-    graph: Graph
-    steps: list[Step]
-    virtual: set[Node]
-    aliases: dict[Value, Value]
-
-
-def classify(node: Node) -> tuple[str, str]:
-    """How a node is lowered: a class, and for interpreted ones the reason."""
-    op = node.op
-    if isinstance(op, Control):
-        return "control", ""
-    if not op.is_pure and op.name != "barrier":  # which matters only while merging
-        return "interpreted", f"{op.name} is not a pure function"
-    if op.kind is Kind.POINTWISE:
-        why = pointwise.why_not(node)
-        return ("pointwise", "") if why is None else ("interpreted", why)
-    if op.kind is Kind.REDUCTION:
-        why = reduction.why_not(node)
-        return ("reduction", "") if why is None else ("interpreted", why)
-    if op.name == "concat":
-        complex_ = node.output.dtype.is_complex
-        return (
-            ("interpreted", "complex numbers have no native form yet")
-            if complex_
-            else (
-                "concat",
-                "",
-            )
-        )
-    if type(op) in movement.RULES:
-        why = movement.why_not(node)
-        return ("virtual", "") if why is None else ("interpreted", why)
-    if type(op) in nests.RULES:
-        why = nests.why_not(node)
-        return ("nest", "") if why is None else ("interpreted", why)
-    if type(op) in routines.RULES:
-        why = routines.why_not(node)
-        return ("routine", "") if why is None else ("interpreted", why)
-    why = library.why_not(node)
-    return ("library", "") if why is None else ("interpreted", why)
+__all__ = ["Partition", "Place", "Step", "StepKind", "partition", "renamed"]
 
 
 def partition(graph: Graph) -> Partition:
@@ -135,7 +52,7 @@ class _Partitioner:
         self.outputs = set(graph.outputs)
 
     def run(self) -> Partition:
-        steps = self._join_single_readers(self._grow())
+        steps = Joining(self).run(self._grow())
         for step in steps:
             step.nodes.sort(key=lambda n: self.number[n])
             for node in step.nodes:
@@ -319,7 +236,7 @@ class _Partitioner:
         keepdims = node.op.attributes()["keepdims"]
         folded = frozenset(place[a] for a in axes if place[a] >= 0)
         if folded:
-            covers = {p for p in place if p >= 0} == _real(step)
+            covers = {p for p in place if p >= 0} == real_axes(step)
             if step.reduced is None and covers:
                 step.reduced = folded
             elif step.reduced != folded:
@@ -350,7 +267,7 @@ class _Partitioner:
         used = [a for a in axes if a >= 0]
         if len(set(used)) != len(used):
             return "reads one value in two orders"
-        if step.reduced is None and set(used) != _real(step):
+        if step.reduced is None and set(used) != real_axes(step):
             return "has another shape"
         if step.reduced is not None and step.reduced & {*used} not in (set(), step.reduced):
             return "has another shape"  # it would be stored in a loop that may be empty
@@ -474,110 +391,15 @@ class _Partitioner:
             self._readers[value] = found
         return found
 
+    def forget_readers(self) -> None:
+        """Steps have changed."""
+        self._readers.clear()
+
     def is_stored(self, value: Value, step: Step) -> bool:
         """Whether a value of a step must be written to memory."""
         if step.kind not in (StepKind.FUSED, StepKind.LIBRARY):
             return True
         return bool(self.readers(value) - {step})
-
-    # -- joining ----------------------------------------------------------------------------------
-
-    def _join_single_readers(self, steps: list[Step]) -> list[Step]:
-        gone: set[Step] = set()
-        for step in reversed(steps):
-            if step.kind is not StepKind.FUSED or step.reduced is not None:
-                continue
-            readers = {r for n in step.nodes for r in self.readers(n.output)} - {step, None}
-            reader = readers.pop() if len(readers) == 1 else None
-            if reader is None or reader.kind is not StepKind.FUSED:
-                continue
-            if self._merge(step, reader):
-                gone.add(step)
-                self._readers.clear()
-        return [s for s in steps if s not in gone]
-
-    def _merge(self, step: Step, reader: Step) -> bool:
-        """Move the nodes of `step` into the only step that reads them, if they fit there."""
-        axis_of: dict[int, int] = {}
-        for node in step.nodes:
-            if not self.readers(node.output) - {step, None}:
-                continue
-            if not self._maps(step, reader, node.output, axis_of):
-                return False
-        used = set(axis_of.values())
-        rows = _real(reader) - reader.reduced if reader.reduced is not None else None
-        if len(used) != len(axis_of) or used not in (set(), _real(reader), rows):
-            return False
-        if set(axis_of) != _real(step):
-            return False
-        for v, place in step.place.items():
-            moved = tuple(axis_of[p] if p >= 0 else -1 for p in place)
-            if v.node in self.step_of and self.step_of[v.node] is step:
-                reader.place[v] = moved
-            else:
-                reader.place.setdefault(v, moved)
-        for node in step.nodes:
-            self.step_of[node] = reader
-        reader.nodes += step.nodes
-        return True
-
-    def _maps(self, step: Step, reader: Step, value: Value, axis_of: dict[int, int]) -> bool:
-        """Whether all reads of `value` in `reader` are at one place; notes what axes become."""
-        pending: list[Value] = [value]
-        seen: set[tuple[int, ...]] = set()
-        while pending:
-            v = pending.pop()
-            for user in v.uses:
-                if self.step_of.get(user) is step:
-                    continue
-                if user not in self.step_of:
-                    if user.op.name not in ("reshape", "permute", "expand"):
-                        return False
-                    pending.append(user.output)
-                    continue
-                base = self._place_of_base(v, value, self._read_place(reader, user, v))
-                if base is None:
-                    return False
-                seen.add(base)
-        if len(seen) != 1:
-            return False
-        for own, theirs in zip(step.place[value], seen.pop(), strict=True):
-            if own >= 0 and axis_of.setdefault(own, theirs) != theirs:
-                return False
-        return all(a >= 0 for a in axis_of.values())
-
-    def _read_place(self, reader: Step, user: Node, value: Value) -> Place | None:
-        """Where a node of `reader` reads a value that comes from another step."""
-        kind = self.classes[user][0]
-        if kind == "reduction":
-            return reader.place.get(value)
-        if kind != "pointwise":
-            return None
-        out = reader.place[user.output]
-        lead = len(out) - value.ndim
-        return tuple(out[lead + i] if d != 1 else -1 for i, d in enumerate(value.shape))
-
-    def _place_of_base(self, v: Value, base: Value, place: Place | None) -> Place | None:
-        """The place of `base` such that `v`, reached from it by renaming, has `place`."""
-        if place is None:
-            return None
-        trial = tuple(range(base.ndim))
-        chain: list[Node] = []
-        u = v
-        while u is not base:
-            assert u.node is not None
-            chain.append(u.node)
-            u = u.node.inputs[0]
-        current: Place | None = tuple(i if d != 1 else -1 for i, d in zip(trial, base.shape))
-        for node in reversed(chain):
-            current = renamed(node, current) if current is not None else None
-        if current is None:
-            return None
-        found = [-1] * base.ndim
-        for dim, axis in zip(current, place, strict=True):
-            if dim >= 0:
-                found[dim] = axis
-        return tuple(found)
 
 
 def _anonymous(value: Value) -> Buffer:
@@ -614,11 +436,6 @@ def _scalars_first(graph: Graph) -> tuple[list[Node], set[Node]]:
     return [n for n in graph.nodes if n in early] + late, early
 
 
-def _real(step: Step) -> set[int]:
-    """The axes that are not of size 1."""
-    return {i for i, d in enumerate(step.axes) if d != 1}
-
-
 def _fill(axes: list[int], place: Place) -> bool:
     """Enter the place of an operand, aligned at the last dimension; false where it disagrees."""
     lead = len(axes) - len(place)
@@ -632,17 +449,3 @@ def _fill(axes: list[int], place: Place) -> bool:
             elif axes[lead + i] < 0:
                 agrees = False
     return agrees
-
-
-def renamed(node: Node, place: Place) -> Place | None:
-    """The place of a reshape's, permute's or expand's result; None where dimensions are mixed."""
-    old, new = node.inputs[0].shape, node.output.shape
-    if node.op.name == "permute":
-        axes: Iterable[int] = node.op.attributes()["axes"]
-        return tuple(place[a] for a in axes)
-    if node.op.name == "expand":
-        return (-1,) * (len(new) - len(old)) + place
-    if [d for d in old if d != 1] != [d for d in new if d != 1]:
-        return None
-    rest = iter(p for p, d in zip(place, old, strict=True) if d != 1)
-    return tuple(-1 if d == 1 else next(rest) for d in new)

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from ..dims import Dim, DimLike, product
 from ..graph import Node, Value
 from ..graph.text import Namer, node_text
-from .fuse import Place, Step, StepKind
+from .concat import concat_kernel
 from .index import Axis, Index, flatten, of_axis, unflatten
 from .loops import (
     Buffer,
-    Const,
     Declare,
     Expr,
     Finish,
@@ -38,56 +37,10 @@ from .loops import (
 )
 from .lower import nests, pointwise, reduction
 from .reading import BufferOf, Reading
+from .steps import Place, Step, StepKind, renamed
+from .views import Context, View, strided
 
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a routine is made from beside its step.
-
-    `constant` are values that may be packed once, since they do not change while a loop runs.
-    """
-
-    reading: Reading
-    buffer: BufferOf
-    names: Namer
-    constant: frozenset[Value] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Memory seen under strides: `at` is where it begins, for the counters of outer loops.
-
-    `buffer_value` is the value whose memory it is.
-    """
-
-    buffer: Buffer
-    buffer_value: Value | None
-    at: Index
-
-
-def strided(
-    value: Value, batch: Sequence[Axis], context: Context
-) -> tuple[View, tuple[DimLike, DimLike]]:
-    """A matrix operand as a view, and the strides of its last two axes.
-
-    `batch` are the counters of the result's leading axes, which the operand's broadcast against.
-    """
-    rows, columns = (Axis(1000 + i, d) for i, d in enumerate(value.shape[-2:]))
-    lead = len(batch) - (value.ndim - 2)
-    at = [Index() if d == 1 else of_axis(batch[lead + i]) for i, d in enumerate(value.shape[:-2])]
-    expr = context.reading(value, [*at, of_axis(rows), of_axis(columns)])
-    if isinstance(expr, Const) and value.is_constant:  # a single number, read from memory here
-        expr = Load(context.buffer(value), Index(), (), value.dtype)
-    assert isinstance(expr, Load), f"{value!r} is not in memory"
-    steps = (expr.at.stride(rows), expr.at.stride(columns))
-    assert steps[0] is not None
-    assert steps[1] is not None
-    begin = expr.at.substitute({rows: Index(), columns: Index()})
-    base = value
-    while base.node in context.reading.virtual and base.node not in context.reading.in_memory:
-        assert base.node is not None
-        base = base.node.inputs[0]
-    return View(expr.buffer, base, begin), (steps[0], steps[1])
+__all__ = ["Context", "Epilogue", "View", "kernel_of", "strided"]
 
 
 @dataclass
@@ -103,7 +56,7 @@ class _Nest:
 def kernel_of(step: Step, reading: Reading, buffer: BufferOf, names: Namer) -> Kernel:
     """The kernel of a step of loops."""
     if step.kind is StepKind.CONCAT:
-        return _concat(step.nodes[0], reading, buffer, names)
+        return concat_kernel(step.nodes[0], reading, buffer, names)
     if step.kind is StepKind.NEST:
         return nests.kernel(step.nodes[0], reading, buffer, names)
     return _Scheduler(step, reading, buffer, names).made()
@@ -143,8 +96,6 @@ class _Scheduler:
             chain.append(v.node)
             v = v.node.inputs[0]
         place = step.place[v]
-        from .fuse import renamed
-
         for node in reversed(chain):
             found = renamed(node, place)
             assert found is not None
@@ -516,24 +467,3 @@ class Epilogue(_Scheduler):
 # The counter of steps taken together, in rows of a kernel whose lanes run over a kept axis.
 LANE = Axis(-1, 64)
 LANES_OF_A_ROW = 64
-
-
-def _concat(node: Node, reading: Reading, buffer: BufferOf, names: Namer) -> Kernel:
-    """A nest of loops for each operand, which copies it to its part of the result."""
-    out = node.output
-    joined: int = node.op.attributes()["axis"]
-    body: list[Stmt] = []
-    start: DimLike = 0
-    for v in node.inputs:
-        axes = [Axis(i, d) for i, d in enumerate(v.shape)]
-        at = [of_axis(a) for a in axes]
-        target = [c + start if i == joined else c for i, c in enumerate(at)]
-        stmts: list[Stmt] = [Store(buffer(out), flatten(target, out.shape), reading(v, at))]
-        real = [a for a in axes if a.extent != 1]
-        for axis in reversed(real):
-            stmts = [Loop(axis, tuple(stmts), axis is real[-1])]
-        body += stmts
-        start = start + v.shape[joined]
-    writes = (buffer(out),)
-    reads = dict.fromkeys(e.buffer for e in expressions(tuple(body)) if isinstance(e, Load))
-    return Kernel(tuple(body), tuple(reads), writes, (), (node_text(node, names),))

@@ -119,15 +119,22 @@ class KernelText:
         return min(lanes, _MAX_GROUP, *(b for b in blocks if b))
 
     def _groups(self, loop: Loop) -> int:
-        """How many vectors the main loop takes at a time: more where sums would wait."""
+        """How many vectors the main loop takes at a time: more where sums would wait.
+
+        And where columns are folded: of each row it then reads a good piece.
+        """
         updates = [s for s in _statements(loop.body) if isinstance(s, Update)]
         if not updates:
             return 1
-        costly = any(is_costly(s.expr) for s in _statements(loop.body) if isinstance(s, Let))
+        down = [s for s in _loops(loop.body) if any(isinstance(u, Update) for u in s.body)]
+        body = _statements(down[0].body if down else loop.body)
+        costly = any(is_costly(s.expr) for s in body if isinstance(s, Let))
         groups = 2 if costly or len(updates) > 2 else 4
+        if down and not costly:
+            groups = max(groups, 8 // len(updates))
         groups = min(groups, _MAX_GROUP // self.lanes)
         extent = loop.axis.extent
-        if isinstance(extent, int) and extent < 2 * groups * self.lanes:
+        if isinstance(extent, int) and extent < (1 if down else 2) * groups * self.lanes:
             return 1
         return groups
 
