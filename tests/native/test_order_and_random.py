@@ -65,6 +65,8 @@ def test_order(name: str) -> None:
     check(orders(dtype_of(x), Dim("rows", min=1), Dim("n", min=1), 4), [x])
     x = numbers(name, (2, 300))
     check(orders(dtype_of(x), 2, 300, 150), [x])
+    x = numbers(name, (2, 1500))
+    check(orders(dtype_of(x), 2, Dim("n", min=1), 1), [x])
 
 
 def test_nothing_to_sort() -> None:

@@ -91,6 +91,7 @@ class Sort:
             begin = "    i64 held = 0;\n"
             places = f"sorted[{k} + i]"
         else:
+            self.prelude.once("sort_digits", _DIGITS)
             self.prelude.once("sort_keys", _SORT)
             fill = f"own[i] = {key}, own[{n} + i] = (u64)i;"
             begin = ""
@@ -129,11 +130,37 @@ def key_function(prelude: Prelude, dtype: DType) -> str:
     return prelude.once(name, f"static inline u64 {name}({t} x) {{{body}\n}}")
 
 
+_DIGITS = """
+// `sort_keys` for many: by one byte after another, the least first; bytes equal in all are skipped.
+static u64 *sort_digits(u64 *a, i64 n) {
+  i64 counts[8][256];
+  memset(counts, 0, sizeof counts);
+  for (i64 i = 0; i < n; i++)
+    for (int d = 0; d < 8; d++) counts[d][a[i] >> 8 * d & 255]++;
+  u64 *keys = a, *to = a + 2 * n;
+  for (int d = 0; d < 8; d++) {
+    i64 *places = counts[d], next = 0;
+    if (places[keys[0] >> 8 * d & 255] == n) continue;
+    for (int b = 0; b < 256; b++) {
+      const i64 count = places[b];
+      places[b] = next, next += count;
+    }
+    for (i64 i = 0; i < n; i++) {
+      const i64 o = places[keys[i] >> 8 * d & 255]++;
+      to[o] = keys[i], to[n + o] = keys[n + i];
+    }
+    u64 *const from = keys;
+    keys = to, to = from;
+  }
+  return keys;
+}"""
+
 _SORT = """
 // Sorts `n` keys at `a` beside the places that follow them; behind those there is room for as much
 // again. Returns where the result is.
 static u64 *sort_keys(u64 *a, i64 n) {
-  enum { RUN = 8 };
+  enum { RUN = 8, MANY = 1024 };
+  if (n >= MANY) return sort_digits(a, n);
   u64 *keys = a, *places = a + n, *to = a + 2 * n;
   for (i64 start = 0; start < n; start += RUN) {
     const i64 end = start + RUN < n ? start + RUN : n;
