@@ -45,6 +45,7 @@ class _Partitioner:
         self.number = {n: i for i, n in enumerate(self.nodes)}
         self.steps: list[Step] = []
         self.step_of: dict[Node, Step] = {}
+        self.free: set[Step] = set()  # those that read nothing but what is there from the start
         self.waiting: dict[Node, None] = {}  # pointwise nodes whose step their first reader decides
         self.aliases: dict[Value, Value] = {}
         self._sources: dict[Value, frozenset[Value]] = {}
@@ -54,7 +55,8 @@ class _Partitioner:
     def run(self) -> Partition:
         steps = Joining(self).run(self._grow())
         for step in steps:
-            step.nodes.sort(key=lambda n: self.number[n])
+            first = step.nodes[0] if step.kind is StepKind.LIBRARY else None  # stays the first
+            step.nodes.sort(key=lambda n: (n is not first, self.number[n]))
             for node in step.nodes:
                 step.stores += [v for v in node.outputs if self.is_stored(v, step)]
         return Partition(self.graph, steps, self.virtual, self.aliases)
@@ -78,12 +80,11 @@ class _Partitioner:
 
     def _settle(self, node: Node, kind: str, reason: str) -> None:
         """Find a step for a node, and for what has waited for it."""
-        self.waiting.pop(node, None)
+        waited = self.waiting.pop(node, self) is None
         waiting = self._waiting_for(node)
         latest = self._latest(node)
         if waiting and kind == "pointwise" and latest is not None:
-            # Not behind a library step: what is read there only costs the tile its cache.
-            here = latest.kind is StepKind.FUSED and latest.epoch == self.epoch[node]
+            here = self._may_join(latest, node, kind) and latest.epoch == self.epoch[node]
             if here and self._join_all(latest, node, waiting):
                 return
             self.waiting.update(dict.fromkeys(waiting))
@@ -107,6 +108,8 @@ class _Partitioner:
                 step.axes = list(node.output.shape)
                 whole = tuple(i if d != 1 else -1 for i, d in enumerate(step.axes))
                 step.place[node.output] = whole
+        if waited or node in self.early:
+            self.free.add(step)
         step.reason, step.epoch = reason, self.epoch[node]
         self.step_of[node] = step
         self.steps.append(step)
@@ -195,6 +198,8 @@ class _Partitioner:
         """The last of the steps that a node reads from."""
         sources = [s.node for v in node.inputs for s in self.sources(v)]
         steps = [self.step_of[n] for n in sources if n in self.step_of]
+        # Free steps can run before any other.
+        steps = [s for s in steps if s not in self.free] or steps
         return max(steps, key=lambda s: s.order, default=None)
 
     def _new(self, node: Node, kind: str, order: int) -> Step:
