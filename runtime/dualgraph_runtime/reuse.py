@@ -6,7 +6,6 @@ read from the cache, without parsing or optimising anything (`native/stored.py`)
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import threading
@@ -64,7 +63,7 @@ def identify(source: Any, options: SessionOptions) -> Identity | None:
 
     path = stamp = None
     if isinstance(source, bytes | bytearray | memoryview):
-        digest = hashlib.sha256(source).hexdigest()
+        digest = cache.digest_of_bytes(source).hex()
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
         stamp = stamp_of(path)
@@ -165,11 +164,12 @@ def _external(identity: Identity, name: str) -> str | None:
 
 def _digest(path: Path) -> str | None:
     """The hash of a regular file; None where it cannot be read."""
+    from .native import cache
+
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for its other end
             return None
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return cache.digest_of(path).hex()
     except OSError:
         return None
 

@@ -127,6 +127,25 @@ def test_a_folder_that_cannot_be_made(
     cache.forget("k")
 
 
+def test_hashes_of_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_PART", 64)
+    monkeypatch.setattr(cache, "_READ", 10)
+    path = tmp_path / "data"
+    seen = set()
+    for size in (0, 1, 63, 64, 65, 128, 1000):
+        data = bytes(i * 7 % 251 for i in range(size))
+        path.write_bytes(data)
+        found = cache.digest_of(path)
+        assert found == cache.digest_of_bytes(data)
+        seen.add(found)
+        for i in range(0, size, 50):
+            changed = data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :]
+            assert cache.digest_of_bytes(changed) != found
+        if size:
+            assert cache.digest_of(path, size - 1) == cache.digest_of_bytes(data[:-1])
+    assert len(seen) == 7
+
+
 def test_keys_tell_parts_apart() -> None:
     assert cache.key_of("ab", "c") != cache.key_of("a", "bc")
 

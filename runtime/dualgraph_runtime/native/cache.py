@@ -12,21 +12,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import mmap
 import os
 import re
 import stat
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from dualgraph_compiler.errors import ArgumentError
 
+from .cpus import available_cpus
+
 _LIMIT = "1G"
-_MAGIC = b"dualgraph:"
+_MAGIC = b"dualgraph-1:"
 _TRAILER = len(_MAGIC) + 32
+_PART, _READ = 1 << 23, 1 << 18  # bytes that are hashed by themselves, and read at once
 _NEW = ".new-"  # what the names of files begin with that are being written
 _ABANDONED = 24 * 3600  # seconds after which such a file has nobody who will finish it
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -55,9 +58,8 @@ def store(key: str, make: Callable[[Path], None], suffix: str = ".so") -> Path:
     new = Path(name)
     try:
         make(new)
-        with new.open("rb+") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
-            file.seek(0, os.SEEK_END)
+        digest = digest_of(new)
+        with new.open("ab") as file:
             file.write(_MAGIC + digest)
         os.replace(new, path)
     finally:
@@ -123,16 +125,62 @@ _kept: tempfile.TemporaryDirectory[str] | None = None
 def _is_whole(path: Path) -> bool:
     """Whether a file is as it was written."""
     try:
+        size = path.stat().st_size - _TRAILER
+        if size < 0:
+            return False
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size <= _TRAILER:
-                return False
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                with memoryview(data) as view:
-                    digest = hashlib.sha256(view[: size - _TRAILER]).digest()
-                return data[size - _TRAILER :] == _MAGIC + digest
-    except (OSError, ValueError):
+            file.seek(size)
+            trailer = file.read()
+        return trailer == _MAGIC + digest_of(path, size)
+    except OSError:
         return False
+
+
+def digest_of(path: Path, size: int | None = None) -> bytes:
+    """The hash of a file, or of its first `size` bytes: of the hashes of its parts, which threads
+    compute side by side where there are several.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if size is None:
+        size = path.stat().st_size
+    starts = range(0, size, _PART)
+
+    def part(start: int) -> bytes:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            file.seek(start)
+            left = min(_PART, size - start)
+            while left and (data := file.read(min(left, _READ))):
+                digest.update(data)
+                left -= len(data)
+        return digest.digest()
+
+    return _combined(size, part, starts)
+
+
+def digest_of_bytes(data: bytes | bytearray | memoryview) -> bytes:
+    """What `digest_of` gives for a file of these bytes."""
+    view = memoryview(data).cast("B")
+
+    def part(start: int) -> bytes:
+        return hashlib.sha256(view[start : start + _PART]).digest()
+
+    return _combined(len(view), part, range(0, len(view), _PART))
+
+
+def _combined(size: int, part: Callable[[int], bytes], starts: range) -> bytes:
+    found = None
+    if len(starts) > 1:
+        # At the end of a process there are no more threads to be had.
+        with (
+            contextlib.suppress(RuntimeError),
+            ThreadPoolExecutor(min(available_cpus(), len(starts))) as threads,
+        ):
+            found = list(threads.map(part, starts))
+    found = found or [part(start) for start in starts]
+    return hashlib.sha256(b"".join([size.to_bytes(8, "little"), *found])).digest()
 
 
 # -- size ------------------------------------------------------------------------------------------
