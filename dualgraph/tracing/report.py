@@ -144,7 +144,7 @@ def _native(entry: Entry) -> Iterator[str]:
     """The native code that there is by now."""
     for name, program in entry.programs():
         for i, line in enumerate(program.report().splitlines()):
-            yield line if i else f"{name}: {line}"
+            yield _shortened(line) if i else f"{name}: {line}"
 
 
 _HOW = {
@@ -251,8 +251,12 @@ def _wrapped(things: Sequence[str], width: int = 84, most: int = 4) -> list[str]
     return lines
 
 
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
 def _limited(things: Sequence[str], most: int = 12) -> list[str]:
-    shown = [thing if len(thing) <= 200 else f"{thing[:197]}..." for thing in things[:most]]
+    shown = [_shortened(thing) for thing in things[:most]]
     return [*shown, f"and {len(things) - most} more"] if len(things) > most else shown
 
 

@@ -36,7 +36,8 @@ def same_training(
     def train(compiled: bool) -> tuple[Any, list[Any], dict[str, Any]]:
         dg.manual_seed(1)
         run = build()
-        step = dg.compile(run.step, **compile_options) if compiled else run.step
+        options = {"numerics": "strict", **compile_options}
+        step = dg.compile(run.step, **options) if compiled else run.step
         losses = [numbers(step(*batch)) for batch in data]
         return step, losses, state(run)
 

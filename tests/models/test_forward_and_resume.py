@@ -113,7 +113,8 @@ def test_a_compiled_model_in_an_eager_step(name: str) -> None:
         return losses, run
 
     eager, _ = train(lambda model: model)
-    found, fast = train(lambda model: dg.compile(model, dynamic_shapes=case.dynamic))
+    options: Any = {"dynamic_shapes": case.dynamic, "numerics": "strict"}
+    found, fast = train(lambda model: dg.compile(model, **options))
     assert found == eager
     assert len(fast.graphs) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,9 @@ def test_training_and_evaluating_in_turn() -> None:
         assert set(counts) == {6}
         return found
 
-    for eager, fast in zip(scores(lambda f: f), scores(dg.compile), strict=True):
+    # Six steps with momentum make a lot out of rounding.
+    strictly = partial(dg.compile, numerics="strict")
+    for eager, fast in zip(scores(lambda f: f), scores(strictly), strict=True):
         np.testing.assert_allclose(fast, eager, rtol=1e-4, atol=1e-5)
 
 
