@@ -11,10 +11,8 @@ arguments and of the state that were on the tape outside.
 
 from __future__ import annotations
 
-import copy
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +31,10 @@ from .._dispatch import captures, current_fn, make, symbolic
 from ..autograd.tape import CustomNode, Leaf
 from . import questions as questions
 from .failure import CaptureFailure, Place, current_place, user_frame
+from .lookups import Lookups
 from .notes import Branch
 from .phases import Later, Repeat, Writes, Written
-from .replay import Call, Effect, EntrySlot, GradSlot, Guarded, Number, Slot, Steady, never
+from .replay import Call, GradSlot
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -55,21 +54,19 @@ class Source(CustomNode):
         return ()
 
 
-class Capture:
+class Capture(Lookups):
     """Records operations into `graph`.
 
     `names` gives state tensors (by the identity of their arrays) their dotted names, as a module's
     state_dict does. `reads`, `writes` are by the identity of arrays, so that ``t.detach()`` is the
-    same state as ``t``; `modules` are those called while recording.
-
-    With `whole` the capture is of one call that will be replayed as such: gradients and the state
-    of optimizers are `slots` then, and `replay` lists the Python data that the call reads or
-    changes (see :mod:`.replay`). `branches` are for reports.
+    same state as ``t``; `modules` are those called while recording; `branches` are for reports.
+    With `whole` the capture is of one call that will be replayed as such, see :class:`Lookups`.
     """
 
     def __init__(
         self, graph: Graph, names: Mapping[int, str] | None = None, *, whole: bool = False
     ) -> None:
+        super().__init__()
         self.graph = graph
         self.names = {**random_state_names(), **(names or {})}
         self.reads: dict[int, tuple[Tensor, Value]] = {}
@@ -83,9 +80,6 @@ class Capture:
         # Tensors whose data was assigned, with the data, version cell and view they had.
         self.replaced: dict[int, tuple[Tensor, Any, list[int], Any]] = {}
         self.stand_ins: list[Any] = []  # alive, so that identities stay unique
-        self.slots: dict[Any, Slot] = {}
-        self.replay: list[Number | Effect | Guarded] = []
-        self.effects_made = 0  # of them
         self.branches: list[Branch] = []
         self.failures: list[CaptureFailure] = []
         self.watch: Watch | None = None  # of the Python data read meanwhile
@@ -101,11 +95,6 @@ class Capture:
         self.entangled: dict[int, list[int]] = {}  # version cells, by identity
         self.no_gradient: CaptureFailure | None = None
         self.uneven: CaptureFailure | None = None
-        self._gradients: dict[Leaf, Tensor | None] = {}  # as slots are, of a graph that is built
-        self._numbers: dict[Any, Tensor] = {}
-        self.held: dict[int, Slot] = {}  # by the identity of what a slot holds
-        self._kept: list[Tensor] = []  # alive, so that identities stay unique
-        self._tracing = Call(())
         self._taken: set[str] = set()
         self._next: dict[str, int] = {}  # numbers given to equal wishes
         self._outer: list[Capture | None] = []
@@ -201,117 +190,6 @@ class Capture:
         taken.add(name)
         return name
 
-    # -- state that is looked up, and Python data --------------------------------------------------
-
-    def track(self, leaf: Leaf, t: Tensor, argument: int | None = None) -> None:
-        """Let a symbolic tensor stand for the gradient that `leaf`, of tensor `t`, has."""
-        if not self.whole:
-            self._gradients.setdefault(leaf, leaf.grad)
-            return
-        if leaf in self.slots:
-            return
-        owner = self.names.get(id(t._data))
-        slot = self.slots[leaf] = GradSlot(leaf, argument, owner)
-        if leaf.grad is not None:
-            if leaf.grad._fn is not None:
-                raise TraceError(
-                    "a gradient that was recorded by backward(create_graph=True) cannot be state "
-                    "of a compiled function; detach it first"
-                )
-            slot.proxy = leaf.grad = self._add_slot(slot, leaf.grad, f"{owner or 'leaf'}.grad")
-
-    def observe(self, leaf: Leaf) -> None:
-        """Note that whether `leaf` has a gradient, and which, matters."""
-        slot = self.slots.get(leaf)
-        if slot is not None and not slot.overwritten:
-            slot.observed = True
-
-    def overwrite(self, leaf: Leaf) -> None:
-        """Note that `leaf` is given another gradient: what it had does not matter from here on."""
-        slot = self.slots.get(leaf)
-        if slot is not None:
-            slot.overwritten = True
-
-    def entry(
-        self, state: Callable[[], Any], key: Any, name: str, fresh: Any, steady: Steady = never
-    ) -> EntrySlot:
-        """The slot for entry `name` of ``state()[key]``."""
-        found = self.slots.get((id(state()), key, name))
-        if found is None:
-            found = EntrySlot(state, key, name, fresh, steady)
-            self.slots[id(state()), key, name] = found
-            with self.suspended():
-                now = found.read()
-            found.observed = True
-            owner = self.names.get(id(key._data)) or "state"
-            found.proxy = self._add_slot(found, now, f"{owner}.{name}")
-        return found  # type: ignore[return-value]
-
-    def _add_slot(self, slot: Slot, now: Tensor, name: str) -> Tensor:
-        slot.value = self.graph.add_param(now._data, self._free_name(name))
-        self.held[id(now)] = slot
-        self._kept.append(now)
-        return make(slot.value)
-
-    def number(
-        self, key: Any, name: str, read: Callable[[], Any], steady: Steady = never
-    ) -> Tensor:
-        """What `read` gives at each call, at this point of it, as a 0-d float64."""
-        effects = self.effects_made
-        found = self._numbers.get((key, name, effects))
-        if found is None:
-            name = self._free_name(name)
-            self.replay.append(Number(name, read, steady))
-            with self.suspended():
-                now = np.asarray(read(), np.float64)
-            value = self.graph.add_param(now, name)
-            found = self._numbers[key, name, effects] = make(value)
-        return found
-
-    def effect(
-        self,
-        act: Callable[[], Any],
-        save: Callable[[], Callable[[], None]],
-        steady: Steady = never,
-    ) -> None:
-        """Change Python data now, again at each call, and not at all if the call fails.
-
-        Raises:
-            TraceError: the capture is not of a call.
-        """
-        self.require_whole("changing Python data")
-        with self.suspended():
-            step = Effect(act, save, steady)
-            step.run(self._tracing)
-        self.replay.append(step)
-        self.effects_made += 1
-
-    def guard(
-        self, what: str, read: Callable[[], Any], expected: Any, steady: Steady = never
-    ) -> None:
-        """The traced graph fits only calls for which `read` gives `expected`."""
-        self.replay.append(Guarded(what, read, copy.copy(expected), steady))
-
-    def guard_methods(self, cls: type, *names: str) -> None:
-        """The traced graph fits only while `cls` has these methods."""
-        watch = self.root.watch
-        if watch is not None:
-            watch.methods.update(((cls, name), getattr(cls, name)) for name in names)
-
-    def guard_data(self, t: Tensor, what: str) -> None:
-        """Python sees the elements of state tensor `t`: the graph is for these elements only.
-
-        Raises:
-            TraceError: `t` was written to inside, so that its elements are not known.
-        """
-        if not self.whole:
-            return
-        if id(t._data) in self.writes:
-            raise self.failure(f"{what} needs the data of a tensor that is computed while traced")
-        self.guard(
-            f"data of {self.names.get(id(t._data), 'a tensor')}", lambda: _bytes(t), _bytes(t)
-        )
-
     def note_branch(self, place: Place | None) -> None:
         """Note, once, that the graph decides what the user's expression at `place` decides."""
         if place is None or place in self._branches:
@@ -351,23 +229,6 @@ class Capture:
                 current_place(),
                 "Use dg.cond if zeros will do, or dg.no_grad() if no gradient is wanted.",
             )
-
-    def require_whole(self, what: str) -> None:
-        """Raise unless the capture is of one whole call."""
-        if not self.whole:
-            raise TraceError(
-                f"{what} is not possible in a graph that is only built: put it in a function and "
-                "give that to dg.compile"
-            )
-
-    @contextmanager
-    def suspended(self) -> Iterator[None]:
-        """Run eagerly inside."""
-        saved, captures.current = captures.current, None
-        try:
-            yield
-        finally:
-            captures.current = saved
 
     # -- recording --------------------------------------------------------------------------------
 
@@ -540,10 +401,6 @@ class Capture:
     def close(self) -> None:
         """No more may be recorded: tensors of the graph that are used later raise TraceError."""
         self.graph.capture = None
-
-
-def _bytes(t: Tensor) -> bytes:
-    return t._data.tobytes()  # type: ignore[no-any-return]
 
 
 def random_state_names() -> dict[int, str]:

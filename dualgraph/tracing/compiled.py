@@ -23,6 +23,7 @@ from .._dispatch import captures
 from .._tensor import Tensor
 from . import tree
 from .arguments import taken_apart
+from .binding import argument_names, bind
 from .cache import Cached, Kind
 from .capture import Capture
 from .checks import Guards
@@ -36,7 +37,8 @@ from .program import Mode
 from .replay import Call
 from .report import CompileReport, report_on
 from .sizes import Answers, Pattern, Position, Shapes, Sizes, assumed, dimensions
-from .trace import Traced, argument_names, trace_call
+from .trace import trace_call
+from .traced import Traced
 
 
 def compile(
@@ -321,9 +323,7 @@ class CompiledFunction:
 
 def _labels(function: Any, args: Any, kwargs: Any) -> list[str]:
     """The names of the arguments that are no tensors."""
-    from .trace import _bind
-
-    named = _bind(function, args, kwargs)
+    named = bind(function, args, kwargs)
     leaves = [leaf for name, value in named.items() for leaf in tree.flatten(value, name)]
     return [path for path, leaf in leaves if not isinstance(leaf, Tensor)]
 

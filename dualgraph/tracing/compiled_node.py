@@ -17,7 +17,7 @@ from ..autograd.inplace import assign
 from ..autograd.tape import CustomNode, Pick, used_up
 from .derivative import Now, Plan, Taped
 from .replay import Call
-from .trace import Holder, Read, Traced
+from .traced import Holder, Read, Traced
 
 
 @dataclass

@@ -33,7 +33,7 @@ from .capture import Capture, Source
 from .failure import CaptureFailure, Place
 from .phases import later
 from .program import Mode, Program
-from .trace import Holder, Read
+from .traced import Holder, Read
 from .watch import Watch
 
 # Numbers of the outputs whose gradients are given.

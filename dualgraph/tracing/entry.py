@@ -30,7 +30,7 @@ from .outputs import Fill, OutputIndex
 from .program import Mode, Program
 from .replay import Call, Slot
 from .settled import Settled
-from .trace import Read, Traced
+from .traced import Read, Traced
 
 
 class Entry:

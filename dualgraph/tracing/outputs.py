@@ -19,7 +19,7 @@ from .results import holds_traced, renewed
 
 if TYPE_CHECKING:
     from .capture import Capture
-    from .trace import Holder
+    from .traced import Holder
 
 
 class OutputIndex:

@@ -19,7 +19,7 @@ from .replay import Call, Effect, GradSlot, Number, Slot, Steady
 
 if TYPE_CHECKING:
     from .program import Program
-    from .trace import Holder
+    from .traced import Holder
 
 
 # A program, the arrays of its params, and which of these are looked up at every call or numbers.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -21,88 +19,24 @@ from dualgraph_compiler.errors import (
     UndecidedSize,
 )
 from dualgraph_compiler.graph import Graph, Value, bind_shapes
-from dualgraph_compiler.ops import Op
 from dualgraph_compiler.types import TensorType
 
-from .._dispatch import current_fn, make
+from .._dispatch import current_fn
 from .._tensor import Tensor
 from ..autograd.grad_mode import local
 from ..autograd.tape import Leaf
 from ..functions import linalg
 from . import tree
-from .attributes import Change, Held, changes_of, hold, restore
+from .attributes import changes_of, hold, restore
+from .binding import bind, dynamic, name_of, spec_for, state_names, unbind
 from .capture import Capture, Source
 from .declared import DeclaredDims
 from .failure import CaptureFailure, place_of
 from .loose import add_loose
-from .objects import target_of
-from .outputs import OutputIndex, Results
-from .replay import GradSlot, Slot
+from .outputs import OutputIndex
 from .snapshots import Snapshot
+from .traced import Traced, finish, labelled
 from .watch import Watch
-
-# What a trace says of a tensor outside: the position of a tensor argument, the tensor itself, or
-# the slot that it is found in.
-Holder: TypeAlias = "int | Tensor | Held"
-# Where a param comes from: a tensor, a slot, or the number of that name.
-Read: TypeAlias = "Tensor | Slot | str"
-
-
-@dataclass
-class Traced:
-    """What a trace found.
-
-    `reads` are where the params come from, in the order of ``graph.params``; `writes` say what was
-    overwritten: with the output of that index, and whether the tape leads there; outputs that are
-    `replaced` become the tensor's data, and what shared memory with it keeps the old. `slots` are
-    those that the trace depends on, `slot_writes` pairs of a slot and of the output that it was
-    overwritten with, `grads` pairs of a leaf's slot and what became its gradient: an output, a
-    tensor from outside, or None. `result` is the nested result with indices of graph outputs in
-    place of tensors. `views` are outputs that are (views of) an argument, of state or of another
-    output: of which, and by what ops. `changes` are those of Python data. The first `n_results`
-    outputs are the result's. `sized` says that sizes of the arguments are in the result or changes.
-
-    For differentiation: `fns`, the tape entry of every output that has one, and `sources`, the
-    tensors gradients lead to, with their entries. The tape lives as long as `capture` does.
-    """
-
-    graph: Graph
-    capture: Capture
-    reads: list[Read]
-    result: Any = None
-    writes: list[tuple[Holder, int, bool]] = field(default_factory=list)
-    replaced: set[int] = field(default_factory=set)
-    slots: list[Slot] = field(default_factory=list)
-    slot_writes: list[tuple[Slot, int]] = field(default_factory=list)
-    grads: list[tuple[GradSlot, int | Tensor | None]] = field(default_factory=list)
-    views: dict[int, tuple[Holder | OutputIndex, tuple[Op, ...]]] = field(default_factory=dict)
-    changes: list[Change] = field(default_factory=list)
-    sized: bool = False
-    n_results: int = 0
-    checks: list[tuple[int, Exception]] = field(default_factory=list)
-    fns: dict[int, Any] = field(default_factory=dict)
-    sources: list[tuple[Holder, Any]] = field(default_factory=list)
-
-    def require_gradients(self) -> None:
-        """Raise if calls are to be differentiated, and what was captured cannot be.
-
-        Raises:
-            CaptureFailure: a loop whose number of steps depends on data may get a gradient, or an
-                ``if`` would give zeros where eager code gives no gradient.
-        """
-        failure = self.capture.no_gradient if self.fns else None
-        if failure is None and (self.fns or self.grads):
-            failure = self.capture.uneven
-        if failure is not None:
-            failure.capture = self.capture
-            raise failure
-
-    @property
-    def is_step(self) -> bool:
-        """Whether a call changes or reads more than arguments and tensors of the state."""
-        return bool(
-            self.slots or self.slot_writes or self.grads or self.changes or self.capture.replay
-        )
 
 
 def trace(
@@ -135,21 +69,10 @@ def trace(
             "cannot raise"
         )
     graph = traced.graph
-    leaves = [(label, leaf) for label, leaf in _labelled(traced.result)]
+    leaves = [(label, leaf) for label, leaf in labelled(traced.result)]
     kept = [(label, graph.outputs[x.index]) for label, x in leaves if isinstance(x, OutputIndex)]
     graph.set_outputs([v for _, v in kept], [label for label, _ in kept])
     return graph
-
-
-def _labelled(result: Any) -> list[tuple[str, Any]]:
-    """The leaves of a result with names for them: output, output0, output.key, ..."""
-    leaves = list(tree.flatten(result, ""))
-    if len(leaves) == 1:
-        return [("output", leaves[0][1])]
-    return [
-        (f"output{path if not path or path[0].isdigit() else '.' + path}", leaf)
-        for path, leaf in leaves
-    ]
 
 
 def trace_call(
@@ -216,11 +139,11 @@ def _trace_call(
     aliases: bool,
     converting: bool = False,
 ) -> Traced:
-    bound = _bind(function, args, kwargs)
-    shapes = _dynamic(dynamic_shapes, list(bound))
+    bound = bind(function, args, kwargs)
+    shapes = dynamic(dynamic_shapes, list(bound))
     declared = DeclaredDims(shapes)
-    graph = Graph(name or _name_of(function))
-    capture = Capture(graph, _state_names(function), whole=True)
+    graph = Graph(name or name_of(function))
+    capture = Capture(graph, state_names(function), whole=True)
     capture.converting = converting
     symbolic_args = {}
     inputs: list[Tensor] = []
@@ -235,7 +158,7 @@ def _trace_call(
             path = next(paths)
             if not isinstance(leaf, Tensor):
                 return leaf
-            axes = _spec_for(shapes.get(key), next(counter))
+            axes = spec_for(shapes.get(key), next(counter))
             if aliases and id(leaf) in known:
                 return known[id(leaf)]
             dims = {**(sizes or {}).get(len(inputs), {}), **axes}
@@ -252,7 +175,7 @@ def _trace_call(
         _check_examples(graph, examples)
     from .convert import call
 
-    call_args, call_kwargs = _unbind(function, symbolic_args, args, kwargs)
+    call_args, call_kwargs = unbind(function, symbolic_args, args, kwargs)
     sources = [(i, t._fn) for i, t in enumerate(inputs) if t._fn is not None]
     given = Snapshot(symbolic_args)
     watch = capture.watch = Watch(function)
@@ -273,7 +196,7 @@ def _trace_call(
                 _refuse_changed(capture, symbolic_args, given)
                 changes = changes_of(watch, capture)
                 hold(watch, changes, capture, looked_up)
-                return _finish(capture, result, inputs, sources, changes)
+                return finish(capture, result, inputs, sources, changes)
         except Exception as error:
             if (why := capture.why_unset(error)) is not None:
                 capture.failures.append(CaptureFailure(why, place_of(error)))
@@ -322,95 +245,6 @@ def _refuse_changed(capture: Capture, arguments: Any, given: Snapshot) -> None:
         )
 
 
-def _finish(
-    capture: Capture,
-    result: Any,
-    inputs: list[Tensor],
-    sources: list[tuple[int, Any]],
-    changes: Sequence[Change],
-) -> Traced:
-    """Declare the graph's outputs: the result's tensors, then what was written, then gradients."""
-    graph = capture.graph
-    outputs: list[Value] = []
-    names: list[str] = []
-
-    def declare(value: Value, name: str) -> int:
-        outputs.append(value)
-        names.append(name)
-        return len(outputs) - 1
-
-    traced = Traced(graph, capture, [])
-    results = Results(capture, inputs, declare)
-    traced.result = results.take(result, [label for label, _ in _labelled(result)])
-    traced.n_results = len(outputs)
-    for change in changes:
-        change.what = results.take(change.what, itertools.repeat(change.place.name))
-    traced.changes = list(changes)
-    traced.views, traced.fns, traced.sized = results.views, results.fns, results.sized
-    traced.checks = [
-        (declare(ok, f"check{i}"), error) for i, (ok, error) in enumerate(capture.checks)
-    ]
-
-    def write(holder: Holder, value: Value, name: str, fn: Any) -> None:
-        index = declare(value, name)
-        traced.writes.append((holder, index, fn is not None))
-        if fn is not None:
-            traced.fns[index] = fn
-
-    before = dict(sources)
-    for i, (t, v) in enumerate(zip(inputs, graph.inputs, strict=True)):
-        if t._data is not v:
-            fn = t._fn if t._fn is not before.get(i) else None
-            if id(t) in capture.replaced:
-                traced.replaced.add(len(outputs))
-            write(i, t._data, f"{v.name}.new", fn)
-    for w in capture.writes.values():
-        data = w.tensor._data
-        if id(w.tensor) in capture.replaced:
-            if capture.writes.get(id(data)) is w:
-                traced.replaced.add(len(outputs))
-            data = capture.replaced[id(w.tensor)][1]
-        name = capture.names.get(id(data), f"state{len(outputs)}")
-        write(w.tensor, w.value, f"{name}.new", w.tensor._fn if w.tensor._fn is not w.fn else None)
-    for slot in capture.slots.values():
-        _finish_slot(capture, traced, slot, declare)
-    graph.set_outputs(outputs, names)
-    traced.sources = [*sources, *capture.sources.values()]
-    traced.slots = [slot for slot in capture.slots.values() if slot.observed]
-    idle = {id(slot.value) for slot in capture.slots.values() if not slot.observed}
-    graph.params = [v for v in graph.params if id(v) not in idle]
-    traced.reads = reads_of(capture)
-    return traced
-
-
-def _finish_slot(
-    capture: Capture, traced: Traced, slot: Slot, declare: Callable[[Value, str], int]
-) -> None:
-    """Note what a slot is overwritten with; for a gradient, what takes its place."""
-    name = slot.value.name if slot.value is not None else f"grad{len(traced.grads)}"
-    if type(slot) is GradSlot:
-        grad = slot.leaf.grad
-        if grad is not slot.proxy or (grad is None and slot.overwritten):
-            if grad is not None and (type(grad._data) is Value or id(grad._data) in capture.writes):
-                label = name if slot.value is None else f"{name}.new"
-                index = declare(capture.value_of(grad), label)
-                traced.grads.append((slot, index))
-                if grad._fn is not None:  # recorded by backward(create_graph=True)
-                    traced.fns[index] = grad._fn
-            else:
-                traced.grads.append((slot, grad))
-            return
-    if slot.proxy is not None and slot.proxy._data is not slot.value:
-        traced.slot_writes.append((slot, declare(capture.value_of(slot.proxy), f"{name}.new")))
-
-
-def reads_of(capture: Capture) -> list[Read]:
-    """Where the params of a capture's graph come from, in their order."""
-    found: dict[int, Read] = {id(v): t for t, v in capture.reads.values()}
-    found.update((id(slot.value), slot) for slot in capture.slots.values())
-    return [found.get(id(v), v.name) for v in capture.graph.params]
-
-
 def _symbolic(
     capture: Capture, t: Tensor, name: str, dims: Mapping[int, Any], declared: DeclaredDims
 ) -> Tensor:
@@ -441,112 +275,6 @@ def _check_examples(graph: Graph, examples: Sequence[Any]) -> None:
         raise ArgumentError(f"the example arguments contradict dynamic_shapes: {error}") from None
 
 
-def _spec_for(spec: Any, index: int) -> Mapping[int, Any]:
-    """Dimension names by axis for the `index`-th tensor under one parameter."""
-    if spec is None:
-        return {}
-    if isinstance(spec, Mapping):
-        return spec
-    if spec and isinstance(spec[0], Mapping | tuple | list):
-        return _spec_for(spec[index] if index < len(spec) else None, 0)
-    return {i: d for i, d in enumerate(spec) if d is not None and not isinstance(d, int)}
-
-
-def _dynamic(
-    spec: Mapping[str, Any] | Sequence[Any] | None, parameters: list[str]
-) -> Mapping[str, Any]:
-    if spec is None:
-        return {}
-    if not isinstance(spec, Mapping):
-        spec = dict(zip(parameters, spec, strict=False))
-    unknown = [k for k in spec if k not in parameters]
-    if unknown:
-        raise ArgumentError(
-            f"dynamic_shapes names {', '.join(map(repr, unknown))}; the parameters are "
-            f"{', '.join(map(repr, parameters))}"
-        )
-    return spec
-
-
-def _bind(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments by parameter name; positional-only and unnamed ones as arg0, arg1, ..."""
-    target = target_of(function)
-    try:
-        bound = inspect.signature(target).bind(*args, **kwargs)
-    except ValueError:  # a builtin without a signature
-        return {**{f"arg{i}": a for i, a in enumerate(args)}, **kwargs}
-    except TypeError:  # a decorator may take other arguments than what it wraps
-        bound = inspect.signature(target, follow_wrapped=False).bind(*args, **kwargs)
-    out: dict[str, Any] = {}
-    for key, value in bound.arguments.items():
-        kind = bound.signature.parameters[key].kind
-        if kind is inspect.Parameter.VAR_POSITIONAL:
-            out.update({f"{key}{i}": v for i, v in enumerate(value)})
-        elif kind is inspect.Parameter.VAR_KEYWORD:
-            out.update(value)
-        else:
-            out[key] = value
-    return out
-
-
-def argument_names(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
-    """What the graph's inputs for the tensors among these arguments are called."""
-    found: dict[int, str] = {}
-    for key, value in _bind(function, args, kwargs).items():
-        for path, leaf in tree.flatten(value, key):
-            if isinstance(leaf, Tensor):
-                found.setdefault(id(leaf), path)
-    return list(found.values())
-
-
-def _unbind(
-    function: Any, named: Mapping[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[list[Any], dict[str, Any]]:
-    """The symbolic arguments in the positions and under the keywords of the original call."""
-    positional = [v for k, v in named.items() if k not in kwargs][: len(args)]
-    return positional, {k: named[k] for k in kwargs}
-
-
-def _name_of(function: Any) -> str:
-    name = getattr(function, "__name__", None) or type(function).__name__
-    return "".join(c if c.isalnum() or c == "_" else "_" for c in name).strip("_") or "graph"
-
-
-def _state_names(function: Any) -> dict[int, str]:
-    """Dotted names of a module's tensors; of the modules in a function's closure as well.
-
-    By the identity of the tensors' arrays.
-    """
-    names: dict[int, str] = {}
-    found = [("", function)]
-    closure = getattr(function, "__closure__", None) or ()
-    variables = getattr(getattr(function, "__code__", None), "co_freevars", ())
-    found += list(zip(variables, [_cell(c) for c in closure], strict=True))
-    if hasattr(function, "__self__"):
-        found.append(("", function.__self__))
-        if not hasattr(type(function.__self__), "named_parameters"):
-            found += list(getattr(function.__self__, "__dict__", {}).items())
-    code = getattr(function, "__code__", None)
-    if code is not None:
-        found += [(n, function.__globals__.get(n)) for n in code.co_names]
-    several = sum(hasattr(type(x), "named_parameters") for _, x in found) > 1
-    for prefix, x in found:
-        if isinstance(x, Tensor):
-            names.setdefault(id(x._data), prefix)
-        if hasattr(type(x), "named_parameters"):
-            for items in (x.named_parameters(), x.named_buffers()):
-                for key, t in items:
-                    names.setdefault(id(t._data), f"{prefix}.{key}" if several and prefix else key)
-    return names
-
-
-def _cell(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
-
-
 def as_array(data: Any, dtype: Any) -> Any:
     """`data` (Tensor, array, list or number) as an array; numbers and lists take `dtype`."""
     if isinstance(data, Tensor):
@@ -557,8 +285,3 @@ def as_array(data: Any, dtype: Any) -> Any:
         return np.asarray(data, dtype)
     except (TypeError, ValueError) as error:
         raise TraceError(f"cannot make an array of {type(data).__name__}: {error}") from error
-
-
-def wrap(array: Any) -> Tensor:
-    """A tensor around a result array."""
-    return make(array)
