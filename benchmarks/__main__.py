@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 
     from .harness import Row
 
-# Read when NumPy's and the peers' thread pools start, so before any of them is imported.
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Read when NumPy's and the peers' thread pools start, so before any of them is imported, and when
+# our programs are loaded.
+_THREAD_VARIABLES = (
+    "DUALGRAPH_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)
 
 
 def main() -> None:

@@ -179,6 +179,26 @@ def test_a_child_process_has_threads_of_its_own() -> None:
     subprocess.run([sys.executable, "-c", FORK, MANY_KERNELS], check=True, timeout=120)
 
 
+EXIT = """
+import sys, threading
+import numpy as np
+from dualgraph_compiler.graph import parse_graph
+from dualgraph_runtime.native import compile_graph
+run = compile_graph(parse_graph(sys.argv[1]), num_threads=3)
+x = [np.ones((900, 300), np.float32), np.ones((300, 80), np.float32), np.ones((4, 80, 100), np.float32)]
+run.run(x)
+def busy():
+    while True:
+        run.run(x)
+for _ in range(2):
+    threading.Thread(target=busy, daemon=True).start()
+"""  # noqa: E501
+
+
+def test_a_process_ends_while_threads_run_programs() -> None:
+    subprocess.run([sys.executable, "-c", EXIT, MANY_KERNELS], check=True, timeout=120)
+
+
 @pytest.mark.parametrize("flags", [(), ("-fsanitize=thread", "-O1")])
 def test_the_pool_alone(flags: tuple[str, ...], tmp_path: Path) -> None:
     compiler = find_compiler()
