@@ -116,6 +116,14 @@ def test_axes_of_size_one_come_and_go() -> None:
     assert names(net.prepared(f.reshape(top, (2, 24)))).count("permute") == 1  # at the input
 
 
+def test_an_enlarged_image_stays_blocked() -> None:
+    net = Net(2, 3, 8, 6)
+    y = SAME(net.x, net.weight(12, 3, 3, 3))
+    pixels = f.expand(f.reshape(y, (2, 12, 8, 1, 6, 1)), (2, 12, 8, 2, 6, 2))
+    y = SAME(f.reshape(pixels, (2, 12, 16, 12)), net.weight(8, 12, 3, 3))
+    assert names(net.prepared(y)).count("permute") == 1
+
+
 def test_a_convolution_of_few_channels_stays_plain() -> None:
     net = Net(1, 3, 8, 8)
     assert "blocked_conv" not in names(net.prepared(SAME(net.x, net.weight(1, 3, 3, 3))))

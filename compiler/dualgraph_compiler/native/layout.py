@@ -241,15 +241,22 @@ class _Layouts:
         return self._apply(op, [self.twins[v] for v in xs])
 
     def _reshape(self, node: Node) -> Value | None:
-        """A reshape that adds or drops axes of space of size 1."""
+        """A reshape of space."""
         (x,), y = node.inputs, node.output
         if y.ndim < 3 or y.shape[:2] != x.shape[:2]:
-            return None
-        if [d for d in x.shape[2:] if d != 1] != [d for d in y.shape[2:] if d != 1]:
             return None
         self.behind[y] = self.behind[x]
         shape = (*self.twins[x].shape[:2], *y.shape[2:], self.lanes)
         return f.reshape(self.twins[x], shape)  # type: ignore[no-any-return]
+
+    def _expand(self, node: Node) -> Value | None:
+        """Places repeated, as an enlarged image has them."""
+        (x,), y = node.inputs, node.output
+        if y.ndim != x.ndim or y.shape[:2] != x.shape[:2]:
+            return None
+        self.behind[y] = self.behind[x]
+        shape = (*self.twins[x].shape[:2], *y.shape[2:], self.lanes)
+        return f.expand(self.twins[x], shape)  # type: ignore[no-any-return]
 
     def _slice(self, node: Node) -> Value | None:
         """A slice of whole blocks of channels."""
