@@ -57,7 +57,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """An index as a number, int64."""
+    """An index as a number, int64 or an integer type that holds it."""
 
     at: Index
     dtype: DType

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from ...dims import Dim, Shape, product
-from ...dtypes import bool_, float64, int64
+from ...dtypes import bool_, float64, int32, int64
 from ...graph import Node
 from ...ops.base import Op
 from ..index import Index, Part, known_less, reshaped
@@ -234,7 +234,10 @@ def _arange(op: Any, node: Node, at: Coords, read: Reader) -> Expr:
         steps = call("mul", cast(Position(at[0], int64), float64), const(op.step, float64))
         start = size(op.start, float64) if isinstance(op.start, Dim) else const(op.start, float64)
         return cast(call("add", steps, start), op.dtype)
-    return cast(Position(at[0] * op.step + op.start, int64), op.dtype)
+    place = at[0] * op.step + op.start
+    if op.dtype is int32 and all(isinstance(d, int) and abs(d) < 2**31 for d in place.bounds()):
+        return Position(place, int32)
+    return cast(Position(place, int64), op.dtype)
 
 
 @_rule("eye")

@@ -39,7 +39,8 @@ def _scattered(
     if any(a.extent == 0 for a in axes):
         return []
     rest = [a for i, a in enumerate(axes) if i not in indexed and a.extent != 1]
-    row = rest[-1] if rest else None
+    last = [a for a in axes if a.extent != 1][-1:]
+    row = rest[-1] if rest and rest[-1:] == last else None  # elements beside each other
     target = places(at)
     lets: list[Stmt] = []
     inside: list[Stmt] = []
@@ -55,7 +56,7 @@ def _scattered(
     inside.append(nest.store(target, x))
     serial = [axes[i] for i in indexed]
     if row is None:
-        return over(serial, [*lets, *inside], serial=True)
+        return over(rest, over(serial, [*lets, *inside], serial=True))
     if len(rest) > 1:
         stmts = over(serial, [*lets, *over([row], inside, lanes=True)], serial=True)
         return over(rest[:-1], stmts)

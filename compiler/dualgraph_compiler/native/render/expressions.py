@@ -242,10 +242,13 @@ class Writer:
         return f"({text} != 0)" if dtype is bool_ else text
 
     def _position(self, e: Position, lanes: int) -> str:
+        kind = register(e.dtype)
         if lanes == 1:
-            return f"(i64)({self.index(e.at)})"
-        v = self.prelude.vector("i64", lanes)
-        loop = f"for (i64 l = 0; l < {self._limit()}; l++) x_[l] = {self.index(e.at, 'l')};"
+            return f"({kind})({self.index(e.at)})"
+        v = self.prelude.vector(kind, lanes)
+        loop = (
+            f"for (i64 l = 0; l < {self._limit()}; l++) x_[l] = ({kind})({self.index(e.at, 'l')});"
+        )
         return f"({{ {v} x_ = {{0}}; {loop} x_; }})"
 
     def _holds(self, e: Holds, lanes: int) -> str:
