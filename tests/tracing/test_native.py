@@ -247,3 +247,22 @@ def test_kinds_of_results(launcher: bool, monkeypatch: pytest.MonkeyPatch) -> No
             assert repr(fast(x)).replace("CompiledBackward", "") == repr(f(x)).replace(
                 "MulBackward0", ""
             ).replace("AddBackward0", "")
+
+
+def test_strict_numerics_keep_every_bit() -> None:
+    """Gradients and training steps as well; the report says that graphs are interpreted for it."""
+
+    def strict(function: Any) -> Any:
+        return native(function, numerics="strict")
+
+    for name in OPTIMIZERS:
+        found, wanted = (train(OPTIMIZERS[name], c) for c in (strict, lambda f: f))
+        for a, b in zip(found, wanted, strict=True):
+            assert a.detach().numpy().tobytes() == b.detach().numpy().tobytes()
+    model = Net().eval()
+    fast = strict(model)
+    x = dg.randn(3, 2, 6, 6, requires_grad=True)
+    for a, b in zip(*(dg.autograd.grad(f(x).exp().sum(), x) for f in (fast, model)), strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+    assert not is_native(fast)
+    assert "'strict' asks for the very bits" in str(fast.report())
