@@ -33,7 +33,7 @@ from .objects import (
     target_of,
 )
 from .originals import original_of
-from .places import INDEXED, MISSING, Attribute, Cell, Element, Global, Place, root_of
+from .places import INDEXED, MISSING, MUTABLE, Attribute, Cell, Element, Global, Place, root_of
 from .snapshots import GlobalRandomState, Snapshot
 
 _IMPORT = importlib._bootstrap._find_and_load.__code__  # type: ignore[attr-defined]
@@ -189,8 +189,8 @@ class Watch:
                 if place is not None and hasattr(type(value), "_fields"):
                     self.see(place, value, {VALUE})
                 if not has_attributes(value):
-                    if place is not None and VALUE in uses:  # ``items.append``, kept for later
-                        self.see(place, value, {VALUE})
+                    if place is not None and VALUE in uses and isinstance(value, MUTABLE):
+                        self.see(place, value, {VALUE})  # ``items.append``, kept for later
                     return
                 place = Attribute(value, step.key, f"{self._name(value, place)}.{step.key}")
             elif place is None or not isinstance(value, INDEXED):
