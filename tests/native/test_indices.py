@@ -278,3 +278,22 @@ graph g(%x: f32[8, 8], %a: f32[8, 8], %b: f32[8, 8], %i: i64[8]):
     arrays = [rand(8, 8), rand(16, 8)[8:], rand(24, 8)[16:], np.arange(7, -1, -1)]
     (want,) = interpret(graph, arrays)
     np.testing.assert_allclose(compile_graph(graph).run(arrays)[0], want, rtol=1e-5)
+
+
+def test_an_index_out_of_range_inside_a_loop() -> None:
+    graph = parse_graph("""
+graph g(%limit: i64[], %x: f64[n], %i: i64[n]):
+  const %go: bool[] = True
+  %1: f64[n] = loop(%limit, %go, %x, %i, carried=1, trips=0, sizes=())
+    body(%k: i64[], %a: f64[n], %j: i64[n]):
+      const %go: bool[] = True
+      %1: f64[n] = index_select(%a, %j, axis=0)
+      %2: f64[n] = add(%1, %a)
+      return %go as go, %2 as a
+  return %1 as y
+""")
+    run = compile_graph(graph)
+    arrays = [np.array(3), np.linspace(0.0, 1.0, 4), np.array([3, 0, -1, 2])]
+    np.testing.assert_allclose(run.run(arrays)[0], interpret(graph, arrays)[0])
+    with pytest.raises(IndexOutOfRange, match="index_select: index 9 is out of bounds"):
+        run.run([*arrays[:2], np.array([3, 0, 9, 2])])
