@@ -60,7 +60,7 @@ def split(kernel: Kernel, lanes: int) -> Phases:
     rest = kernel.body[len(lets) :]
     parts = [_tasks(s, lanes) for s in rest if isinstance(s, Loop)]
     if len(parts) < len(rest) or all(_is_few(p.number) for p in parts):
-        found = _in_chunks(kernel, rest) if _is_worth_chunks(total) else None
+        found = _in_chunks(kernel, rest, total)
         if found is not None:
             return found
     if len(parts) < len(rest):
@@ -72,11 +72,7 @@ def _is_few(tasks: DimLike) -> bool:
     return isinstance(tasks, int) and tasks < _FEW
 
 
-def _is_worth_chunks(total: DimLike) -> bool:
-    return not isinstance(total, int) or total >= 2 * WORTH
-
-
-def _in_chunks(kernel: Kernel, body: tuple[Stmt, ...]) -> Phases | None:
+def _in_chunks(kernel: Kernel, body: tuple[Stmt, ...], total: DimLike) -> Phases | None:
     """Phases over chunks of what is folded; None where there is little to fold."""
     lets = kernel.body[: len(kernel.body) - len(body)]
     outer: list[Loop] = []
@@ -84,6 +80,9 @@ def _in_chunks(kernel: Kernel, body: tuple[Stmt, ...]) -> Phases | None:
         outer.append(body[0])
         body = body[0].body
     if not any(isinstance(s, Declare) for s in body) or not _is_plain(body):
+        return None
+    passes = sum(isinstance(s, Loop) for s in body)
+    if isinstance(total, int) and total < 2 * WORTH * passes:
         return None
     if outer and kernel.scratch:  # rows that each step of the outer loops fills anew
         return None
