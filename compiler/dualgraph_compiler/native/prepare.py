@@ -18,6 +18,7 @@ from .control import compiled_control
 from .conv_gradient import input_gradient
 from .layout import choose_layouts
 from .pool_gradient import pool_gradient, with_indices
+from .products import sum_of_products
 from .recurrent import recurrent
 from .simpler import simpler
 from .softmax import cheaper
@@ -72,6 +73,7 @@ def prepare(graph: Graph, target: Target) -> Graph:
                 work.replace(node, (vector_norm(node.op, node.inputs[0]),))
         with out.inserting_before(node):
             made = simpler(node)
+            made = sum_of_products(node) if made is None else made
         if made is not None:
             work.replace(node, (made,))
         cheap = cheaper(out, node)
