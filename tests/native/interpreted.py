@@ -24,6 +24,5 @@ INTERPRETED: dict[str, set[tuple[str, str]]] = {
     "linear": _of("matmul", "float64"),  # a large one
     "lstm": _none("lstm"),
     "matmul": _of("matmul", "float64"),
-    "max_pool_indices": _of("max_pool_indices", "float16", "bfloat16"),
     "rnn": _none("rnn"),
 }

@@ -75,7 +75,7 @@ def prepare(graph: Graph, target: Target) -> Graph:
             made = simpler(node)
             made = sum_of_products(node) if made is None else made
         if made is not None:
-            work.replace(node, (made,))
+            work.replace(node, made if isinstance(made, list) else (made,))
         cheap = cheaper(out, node)
         if cheap is not None:
             work.replace(node, (cheap,))

@@ -18,7 +18,7 @@ from ..ops.sorting import Sort
 from .classes import with_classes
 from .lower.random import RandomKeys
 
-Rule: TypeAlias = Callable[[Any, Node], Value | None]
+Rule: TypeAlias = Callable[[Any, Node], Value | list[Value] | None]
 _RULES: dict[type[Op], Rule] = {}
 
 
@@ -30,8 +30,8 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
     return add
 
 
-def simpler(node: Node) -> Value | None:
-    """The result of a node by simpler nodes; None where there is nothing to do."""
+def simpler(node: Node) -> Value | list[Value] | None:
+    """The result, or results, of a node by simpler nodes; None where there is nothing to do."""
     rule = _RULES.get(type(node.op))
     return rule(node.op, node) if rule is not None else with_classes(node)
 
@@ -62,6 +62,16 @@ def _added(x: Value, y: Value) -> Value:
 @_rule("index_select_grad", "embedding_grad", "scatter_add", "prod_others")
 def _in_wide(op: Op, node: Node) -> Value | None:
     return _widened(op, *node.inputs) if _is_narrow(node.inputs[0]) else None
+
+
+@_rule("max_pool_indices")
+def _max_pool_indices(op: Op, node: Node) -> list[Value] | None:
+    """In float32, where every narrow number has its place."""
+    (x,) = node.inputs
+    if not _is_narrow(x):
+        return None
+    values, at = op(f.cast(x, float32))
+    return [f.cast(values, x.dtype), at]
 
 
 @_rule("index_add")
