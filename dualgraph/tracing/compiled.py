@@ -68,7 +68,9 @@ def compile(
             bit. Interpreted training steps keep every bit either way.
         execution: how graphs run on a CPU. "interpreter": node by node. "native": as C code, built
             when first needed (docs/native.md); where there is no C compiler they are interpreted.
-            "auto": interpreted until the C code, built in the background, is ready. Default: what
+            "auto": interpreted until the C code, built in the background, is ready; calls that
+            record gradients or train wait for it at the second call, so that what is learned does
+            not depend on when it is ready. Default: what
             the variable ``DUALGRAPH_EXECUTION`` says, else "auto".
         recompile_limit: how many graphs one kind of call may have; calls that need yet another one
             run eagerly, with one warning that says what kept changing.

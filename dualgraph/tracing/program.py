@@ -59,6 +59,10 @@ class Program:
 
     `params` are those that the graph needs, in the order `run` takes them; `inputs` the numbers of
     the inputs that it reads. `donates` says whether any output may be computed over old state.
+
+    Where native code is built in the background, one that `swaps` uses it as soon as it is ready.
+    Any other interprets its first call and waits at the second: what is learned from its results
+    must not depend on how long compilers take.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Program:
         reads: Mapping[str, Any],
         mode: Mode,
         donate: Sequence[tuple[int, Any]] = (),
+        swaps: bool = False,
     ) -> None:
         self.params = [reads[v.name] for v in graph.params]
         needed = {v for node in graph.nodes for v in node.inputs} | set(graph.outputs)
@@ -84,6 +89,8 @@ class Program:
         self._interpreters: dict[Any, Interpreter] = {}  # by array module
         self._native: Native | None = None
         self._may_be_native = mode.is_native
+        self._waits = mode.execution == "native"  # for native code, at the next call
+        self._swaps = swaps
         self._building: Background[Native] | None = None
         self._lock = threading.Lock()
 
@@ -98,7 +105,8 @@ class Program:
         donate: Sequence[tuple[int, Any]] = (),
     ) -> Program:
         """The program of the optimised graph; `graph` itself stays as it is."""
-        return cls(optimize(graph, freeze=freeze, numerics=mode.numerics), reads, mode, donate)
+        optimised = optimize(graph, freeze=freeze, numerics=mode.numerics)
+        return cls(optimised, reads, mode, donate, swaps=freeze)
 
     def run(self, arrays: Sequence[Any], params: Sequence[Any] | None = None) -> Sequence[Any]:
         """Outputs for these inputs, with the state tensors' arrays of now unless given.
@@ -168,7 +176,8 @@ class Program:
                 # One call alone would not make up for the work.
                 self._building = Background(make, what, after=1)
         building = self._building
-        self._native = building.wait() if self.mode.execution == "native" else building.get()
+        self._native = building.wait() if self._waits else building.get()
+        self._waits = not self._swaps
         if self._native is None and building.done:
             self._may_be_native = False
         return self._native

@@ -200,6 +200,31 @@ def test_auto_begins_interpreted() -> None:
         assert "kernels" in str(fast.report())
 
 
+def test_auto_trains_natively_from_the_second_step_on() -> None:
+    x = dg.randn(3, 2, 6, 6)
+
+    def trained() -> list[Any]:
+        dg.manual_seed(1)
+        model = Net()
+        opt = dg.optim.Adam(model.parameters(), lr=0.01)
+
+        @dg.compile(execution="auto")
+        def step(x):
+            opt.zero_grad()
+            loss = model(x).square().mean()
+            loss.backward()
+            opt.step()
+            return loss
+
+        step(x)
+        assert "kernels" not in str(step.report())
+        losses = [step(x).item() for _ in range(3)]
+        assert "kernels" in str(step.report())
+        return losses + [p.detach().numpy().tobytes() for p in model.parameters()]
+
+    assert trained() == trained()
+
+
 def test_report() -> None:
     fast = native(lambda x: ((x * 2).exp() + x.cumsum(0)).sum())
     fast(dg.ones(3, requires_grad=True)).backward()
