@@ -16,10 +16,9 @@ def _none(op: str) -> set[tuple[str, str]]:
 
 
 INTERPRETED: dict[str, set[tuple[str, str]]] = {
-    "conv": _of("conv", "complex64", "complex128"),
+    "conv": _of("conv", "float64"),  # of the parts of complex numbers
     "conv_input_grad": _none("conv_input_grad"),
     "conv_transpose": _none("conv_transpose"),
-    "conv_weight_grad": _of("conv_weight_grad", "complex64"),
     "gru": _none("gru"),
     "linear": _of("matmul", "float64"),  # a large one
     "lstm": _none("lstm"),

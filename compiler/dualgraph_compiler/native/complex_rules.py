@@ -157,7 +157,7 @@ def _isfinite(op: Op, node: Node, x: Pair) -> Value:
 # -- arithmetic -----------------------------------------------------------------------------------
 
 
-@_rule("mul", "matmul")
+@_rule("mul", "matmul", "conv", "conv_weight_grad")
 def _product(op: Op, node: Node, a: Pair, b: Pair) -> Pair:
     return Pair(op(a.re, b.re) - op(a.im, b.im), op(a.re, b.im) + op(a.im, b.re))
 
