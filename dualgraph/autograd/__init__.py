@@ -72,9 +72,12 @@ def grad(
     """The gradients of the sum of `outputs` with respect to `inputs`; no `grad` is touched.
 
     Raises:
-        AutogradError: an input takes no part in the outputs (unless `allow_unused`).
+        AutogradError: there are no inputs, or one takes no part in the outputs (unless
+            `allow_unused`).
     """
     ins = _as_sequence(inputs)
+    if not ins:
+        raise AutogradError("grad: expected inputs to differentiate by, got none")
     keys = _producers(ins)
     targets: dict[Any, Any] = dict.fromkeys(keys)
     roots = _roots(outputs, grad_outputs, create_graph)

@@ -13,6 +13,7 @@ import pytest
 
 import dualgraph as dg
 from dualgraph.autograd import Function, grad
+from dualgraph_compiler.errors import AutogradError
 
 from .parity import array, compare, torch
 
@@ -640,3 +641,8 @@ def test_against_pytorch_on_a_network() -> None:
 
     compare(run, "network")
     assert torch is not None
+
+
+def test_grad_by_nothing_is_refused() -> None:
+    with pytest.raises(AutogradError, match="got none"):
+        dg.autograd.grad(dg.ones(1, requires_grad=True).sum(), [], allow_unused=True)
