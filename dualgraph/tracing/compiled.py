@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import time
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -208,26 +208,16 @@ class CompiledFunction:
 
     def _traced(self, kind: Kind, shapes: Shapes, args: Any, kwargs: Any) -> tuple[Entry, Pattern]:
         """The trace of a call, with sizes that may vary as symbols as far as the code allows."""
+        trace_with = functools.partial(self._trace_with, kind, shapes, args, kwargs)
         unfit: set[str] = set()  # symbols of which a graph would assume what this call is not like
         while True:
             used = {p: name for p, name in kind.sizes.symbols().items() if name not in unfit}
-            env = {name: shapes[i][axis] for (i, axis), name in used.items()}
-            answers = Answers(env)
             try:
-                with answers:
-                    traced = trace_call(
-                        self._function,
-                        args,
-                        kwargs,
-                        dynamic_shapes=self._options["dynamic_shapes"],
-                        looked_up=kind.looked_up,
-                        sizes=dimensions(used),
-                        aliases=True,
-                    )
+                traced, answers = trace_with(used)
             except Exception as error:
                 if not used:
                     raise
-                kind.sizes.fix(error, used)
+                kind.sizes.fix(error, used, trace_with)
                 continue
             traced.require_gradients()
             entry = Entry(traced, self._mode)
@@ -245,6 +235,22 @@ class CompiledFunction:
             for position in _vanished(traced.graph, used):
                 kind.sizes.fixed[position] = "the graph has another size"
             return entry, pattern
+
+    def _trace_with(
+        self, kind: Kind, shapes: Shapes, args: Any, kwargs: Any, used: Mapping[Position, str]
+    ) -> tuple[Traced, Answers]:
+        """The trace of a call with these sizes as symbols, and what it asked of them."""
+        with Answers({name: shapes[i][axis] for (i, axis), name in used.items()}) as answers:
+            traced = trace_call(
+                self._function,
+                args,
+                kwargs,
+                dynamic_shapes=self._options["dynamic_shapes"],
+                looked_up=kind.looked_up,
+                sizes=dimensions(used),
+                aliases=True,
+            )
+        return traced, answers
 
     def _limited(self, kind: Kind) -> Cached:
         """What stands for calls beyond the bound on traces, announced once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -141,14 +142,26 @@ class Sizes:
                 found[i, axis] = columns.setdefault(column, f"s_{label}")
         return found
 
-    def fix(self, error: Exception, used: Mapping[Position, str]) -> list[str]:
-        """Let sizes that an error is about, or all of those `used`, be fixed; says which."""
+    def fix(
+        self,
+        error: Exception,
+        used: Mapping[Position, str],
+        trace_with: Callable[[dict[Position, str]], Any],
+    ) -> list[str]:
+        """Let sizes that an error is about, or all of those `used`, be fixed; says which.
+
+        An error may name sizes that it is not about, such as those of a whole shape: of several,
+        the first is fixed without which `trace_with` has another error or none.
+        """
         names: set[str] = set()
         if isinstance(error, UndecidedSize):
             for side in (error.left, error.right):
                 names |= {s.name for s in symbols(side)} if isinstance(side, Dim) else set()
         names = names or {n for n in used.values() if n in str(error)}
-        fixed = {p: n for p, n in used.items() if not names or n in names}
+        fixed = [p for p, n in used.items() if not names or n in names]
+        if len(fixed) > 1 and not isinstance(error, UndecidedSize):
+            about = (p for p in fixed if _is_about(error, p, used, trace_with))
+            fixed = [p] if (p := next(about, None)) is not None else fixed
         for position in fixed:
             self.fixed[position] = str(error)
         return [self.label(p) for p in fixed]
@@ -167,6 +180,26 @@ class Sizes:
                     shown = ", ".join(map(str, column[:6])) + ", ..." * (len(column) > 6)
                     lines.append(f"{self.label((i, axis))}: {shown}")
         return lines
+
+
+def _is_about(
+    error: Exception,
+    position: Position,
+    used: Mapping[Position, str],
+    trace_with: Callable[[dict[Position, str]], Any],
+) -> bool:
+    """Whether a trace that has no symbol for this size has another error, or none."""
+    try:
+        trace_with({p: n for p, n in used.items() if p != position})
+    except Exception as other:
+        return _gist(other, used.values()) != _gist(error, used.values())
+    return True
+
+
+def _gist(error: Exception, names: Iterable[str]) -> str:
+    """What an error says in its first line, whatever the sizes are."""
+    first = str(error).partition("\n")[0]
+    return re.sub(rf"\b({'|'.join(map(re.escape, names))}|\d+)\b", "#", first)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import dualgraph as dg
 from dualgraph import nn
 from dualgraph.tracing import EagerFallbackWarning
 from dualgraph_compiler.errors import ArgumentError, TraceError
+from dualgraph_models import resnet
 
 
 def test_a_size_that_varies_becomes_a_symbol() -> None:
@@ -215,3 +216,15 @@ def test_a_compiled_function_that_calls_itself() -> None:
         return x if n == 0 else power(x, n - 1) * 2
 
     assert power(dg.ones(1), 3).item() == 8
+
+
+def test_only_the_size_that_an_error_is_about_is_fixed() -> None:
+    """A convolution refuses channels of a symbolic number, and shows the whole shape."""
+    model = resnet.ResNet(num_classes=5, width=8).eval()
+    fast = dg.compile(model, dynamic=True)
+    with dg.no_grad():
+        for batch, size in ((3, 32), (1, 40), (7, 32)):  # at first as many images as channels
+            x = dg.randn(batch, 3, size, size)
+            np.testing.assert_allclose(fast(x).numpy(), model(x).numpy(), rtol=1e-4, atol=1e-5)
+    assert len(fast.graphs) == 1
+    assert [str(d) for d in fast.graphs[0].inputs[0].shape] == ["s_x_0", "3", "s_x_2", "s_x_2"]
