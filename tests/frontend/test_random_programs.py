@@ -165,6 +165,8 @@ def backward(pair: Pair) -> list[str]:
     if mode == "twice":
         return ["loss.backward(retain_graph=True)", "loss.backward()"]
     found = [n for n, t, _ in pair.tensors() if n != "loss" and t.requires_grad and t.is_leaf]
+    if not found:  # by nothing at all nobody differentiates
+        return ["loss.backward()"]
     leaves = ", ".join(found)
     return [
         f"gs = lib.autograd.grad(loss, [{leaves}], create_graph=True, allow_unused=True)",
