@@ -15,11 +15,12 @@ from ..graph.nested import definitions
 from ..graph.text import Namer, node_text
 from ..memory.inplace import checked_pairs
 from .control import Body, ControlRoutine
-from .donation import Donations, Readers
+from .donation import Donations
 from .fuse import Partition, Step, StepKind, partition
 from .loops import Buffer
 from .lower import library, routines
 from .lower.library import Pack, Phase, Routine
+from .order import clustered, readers_of
 from .parallel import WORTH
 from .plan import Home, Interpreted, Program, Segment, Slot
 from .prepare import prepare
@@ -171,7 +172,7 @@ class _Builder:
     def _routines(self) -> list[Routine | None]:
         """The functions that compute the steps, once these are in the order they run in."""
         made = {s: self._routine(s) for s in self.steps}
-        readers = _readers(self.steps)
+        readers = readers_of(self.steps)
         if self.donate:
             uses = {s: self._uses(s, r) for s, r in made.items()}
             chooser = Donations(self.steps, made, uses, self._operands, readers, self.buffer)
@@ -183,7 +184,7 @@ class _Builder:
                 old = self.buffer(d.value)
                 self.buffers[d.value] = self.merged[old] = self.buffers[d.target]
             made.update({d.step: self._routine(d.step) for d in chosen})
-        self.steps = _clustered(self.steps, readers)
+        self.steps = clustered(self.steps, readers)
         return [made[s] for s in self.steps]
 
     def _uses(self, step: Step, routine: Routine | None) -> set[Buffer]:
@@ -484,64 +485,3 @@ def _symbols(graph: Graph) -> dict[str, int]:
         found |= {s.name for v in node.outputs for d in v.shape for s in symbols(d)}
         found |= {s.name for s in node.op.symbols()}
     return {name: i for i, name in enumerate(sorted(found))}
-
-
-def _readers(steps: Sequence[Step]) -> Readers:
-    """The steps that read what a step computes, or need the sizes that it defines."""
-    writer = {v: s for s in steps for n in s.nodes for v in n.outputs}
-    readers: Readers = {s: {} for s in steps}
-    for s in steps:
-        for other in _needed(s, writer):
-            readers[other][s] = None
-    for s in steps:
-        if any(n.op.defines_sizes for n in s.nodes):
-            readers[s].update({later: None for later in steps if later.epoch > s.epoch})
-    return readers
-
-
-def _clustered(steps: Sequence[Step], readers: Readers) -> list[Step]:
-    """Steps in an order in which interpreted ones interrupt the others as rarely as they can."""
-    waits: dict[Step, set[Step]] = {s: set() for s in steps}
-    for s, others in readers.items():
-        for reader in others:
-            waits[reader].add(s)
-    import heapq
-
-    rank = {s: i for i, s in enumerate(steps)}
-    native: list[int] = []
-    foreign: list[int] = []
-
-    def ready(s: Step) -> None:
-        heapq.heappush(foreign if s.kind is StepKind.INTERPRETED else native, rank[s])
-
-    for s in steps:
-        if not waits[s]:
-            ready(s)
-    out: list[Step] = []
-    while native or foreign:
-        s = steps[heapq.heappop(native or foreign)]
-        out.append(s)
-        for reader in readers[s]:
-            waits[reader].discard(s)
-            if not waits[reader]:
-                ready(reader)
-    assert len(out) == len(steps), "steps wait for each other in a circle"
-    return out
-
-
-def _needed(step: Step, writer: dict[Value, Step]) -> set[Step]:
-    """The steps that must have run before."""
-    found: set[Step] = set()
-    seen: set[Value] = set()
-    pending = [v for n in step.nodes for v in n.inputs]
-    while pending:
-        v = pending.pop()
-        if v in seen:
-            continue
-        seen.add(v)
-        if v in writer:
-            found.add(writer[v])
-        elif v.node is not None:
-            pending += v.node.inputs
-    found.discard(step)
-    return found
