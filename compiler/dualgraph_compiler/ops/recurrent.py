@@ -344,7 +344,10 @@ class RNN(Recurrent):
 
 def keep(new: Array, old: Array, outside: Array | None, t: int) -> tuple[Array, Array]:
     """The state after step `t` and what y shows of it, given the mask of ended sequences."""
-    if outside is None:
-        return new, new
-    ended = f.select(outside, 0, t) > f.like(new, 0)
+    return (new, new) if outside is None else keep_where(new, old, f.select(outside, 0, t))
+
+
+def keep_where(new: Array, old: Array, outside: Array) -> tuple[Array, Array]:
+    """`keep` given the mask of the step itself."""
+    ended = outside > f.like(new, 0)
     return f.where(ended, old, new), f.where(ended, 0, new)

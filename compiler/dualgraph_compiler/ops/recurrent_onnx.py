@@ -7,8 +7,9 @@ loop is written out step by step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 from ..dtypes import int32, int64
 from ..errors import OnnxError
@@ -19,6 +20,7 @@ from .lstm import LSTM
 from .onnx_rules import Export, Import, from_onnx
 from .onnx_types import carrier
 from .recurrent import RNN, Recurrent
+from .recurrent_cells import Cell, activations, run
 
 # Position in our order of each gate in ONNX's order.
 _LSTM = (0, 3, 1, 2)  # i f u o -> i o f u
@@ -86,25 +88,68 @@ def _export(
 
 # -- import ---------------------------------------------------------------------------------------
 
+# One direction: of x, the states, both weights, both biases and lengths, as our ops take them.
+_Layer: TypeAlias = Callable[..., Any]
+
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
 
-def _refuse(ctx: Import, name: str, defaults: tuple[str, ...]) -> tuple[str, ...]:
-    """The activations; OnnxError for options that our ops do not have."""
-    directions = _DIRECTIONS.get(ctx.attr("direction", "forward"), ())
-    given = tuple(ctx.attr("activations", defaults * len(directions)))
-    if ctx.attr("clip") is not None or ctx.attr("input_forget", 0):
-        raise OnnxError(f"{name}: clip and input_forget are not supported")
-    if name != "RNN" and tuple(a.lower() for a in given) != tuple(
-        a.lower() for a in defaults * len(directions)
-    ):
-        raise OnnxError(f"{name}: expected the activations {defaults}, got {given}")
-    return given
+# Activations of the layers that are ops of their own.
+_LSTM_DEFAULTS = ("Sigmoid", "Tanh", "Tanh")
+_GRU_DEFAULTS = ("Sigmoid", "Tanh")
+
+
+def _directions(ctx: Import) -> tuple[bool, ...]:
+    """For each direction of a node whether it is reversed."""
+    direction = ctx.attr("direction", "forward")
+    if direction not in _DIRECTIONS:
+        raise OnnxError(f"expected one of the directions {list(_DIRECTIONS)}, got {direction!r}")
+    return _DIRECTIONS[direction]
+
+
+def _activations(ctx: Import, defaults: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of a node's activations, of all directions, in small letters."""
+    given = ctx.attr("activations") or defaults * len(_directions(ctx))
+    return tuple(a.lower() for a in given)
+
+
+def _is_plain(ctx: Import, defaults: tuple[str, ...]) -> bool:
+    """Whether a node has these activations and none of the rarer options."""
+    expected = tuple(a.lower() for a in defaults) * len(_directions(ctx))
+    rare = ctx.attr("clip") is not None or ctx.attr("input_forget", 0)
+    return not rare and _activations(ctx, defaults) == expected
+
+
+def _cells(
+    ctx: Import, name: str, defaults: tuple[str, ...], peepholes: Any = None
+) -> list[_Layer]:
+    """The directions of a node as compositions."""
+    ways = _directions(ctx)
+    functions, n = activations(ctx, name, defaults, len(ways)), len(defaults)
+    found: list[_Layer] = []
+    for d, reverse in enumerate(ways):
+        cell = Cell(
+            name,
+            functions[d * n : (d + 1) * n],
+            ctx.attr("clip"),
+            bool(ctx.attr("input_forget", 0)),
+            bool(ctx.attr("linear_before_reset", 0)),
+        )
+        p = None if peepholes is None else f.select(peepholes, 0, d)
+        found.append(partial(_run_cell, cell, p, reverse))
+    return found
+
+
+def _run_cell(cell: Cell, peepholes: Any, reverse: bool, x: Any, *operands: Any) -> tuple[Any, ...]:
+    states = 2 if cell.name == "LSTM" else 1
+    (w, r, b_w, b_r, *lens) = operands[states:]
+    return run(cell, x, operands[:states], (w, r), (b_w, b_r), peepholes, lens, reverse)
 
 
 def _import(
-    ctx: Import, ops: Sequence[Recurrent], order: tuple[int, ...], operands: Sequence[Any]
+    ctx: Import, layers: Sequence[_Layer], order: Sequence[int], operands: Sequence[Any]
 ) -> Any:
+    """The results of a node; each of `layers` is a direction and has gates in this `order`."""
     x, w, r, b, lens, *initial = operands
     by_batch = ctx.attr("layout", 0)
     if by_batch:
@@ -114,8 +159,10 @@ def _import(
     lens = [] if lens is None else [f.cast(lens, int64)]
 
     def reordered(v: Any) -> Any:
+        if ours == tuple(range(gates)):
+            return v
         parts = [f.slice_axis(v, 0, i * hidden, (i + 1) * hidden) for i in ours]
-        return parts[0] if gates == 1 else f.concat(parts, 0)
+        return f.concat(parts, 0)
 
     def state(v: Any, d: int) -> Any:
         if v is None:
@@ -123,7 +170,7 @@ def _import(
         return f.select(v, 1 if by_batch else 0, d)
 
     found = []
-    for d, op in enumerate(ops):
+    for d, layer in enumerate(layers):
         if b is None:
             biases = [f.zeros(x, (gates * hidden,))] * 2
         else:
@@ -131,7 +178,7 @@ def _import(
             biases = [reordered(f.slice_axis(both, 0, k * rows, (k + 1) * rows)) for k in (0, 1)]
         weights = [reordered(f.select(v, 0, d)) for v in (w, r)]
         states = [state(v, d) for v in initial]
-        found.append(op(x, *states, *weights, *biases, *lens))
+        found.append(layer(x, *states, *weights, *biases, *lens))
     y = f.stack([v[0] for v in found], 1)
     last = [f.stack([v[k] for v in found], 0) for k in range(1, 1 + len(initial))]
     if by_batch:
@@ -153,34 +200,30 @@ def _import_lstm(
     c0: Any = None,
     peepholes: Any = None,
 ) -> Any:
-    _refuse(ctx, "LSTM", ("Sigmoid", "Tanh", "Tanh"))
-    if peepholes is not None:
-        raise OnnxError("LSTM: peepholes are not supported")
-    ops = [LSTM(reverse) for reverse in _DIRECTIONS[ctx.attr("direction", "forward")]]
-    return _import(ctx, ops, _LSTM, (x, w, r, b, lens, h0, c0))
+    operands = (x, w, r, b, lens, h0, c0)
+    if peepholes is not None or not _is_plain(ctx, _LSTM_DEFAULTS):
+        return _import(ctx, _cells(ctx, "LSTM", _LSTM_DEFAULTS, peepholes), range(4), operands)
+    return _import(ctx, [LSTM(reverse) for reverse in _directions(ctx)], _LSTM, operands)
 
 
 @from_onnx("GRU")
 def _import_gru(
     ctx: Import, x: Any, w: Any, r: Any, b: Any = None, lens: Any = None, h0: Any = None
 ) -> Any:
-    _refuse(ctx, "GRU", ("Sigmoid", "Tanh"))
-    if not ctx.attr("linear_before_reset", 0):
-        raise OnnxError("GRU: linear_before_reset=0 is not supported")
-    ops = [GRU(reverse) for reverse in _DIRECTIONS[ctx.attr("direction", "forward")]]
-    return _import(ctx, ops, _GRU, (x, w, r, b, lens, h0))
+    operands = (x, w, r, b, lens, h0)
+    if not ctx.attr("linear_before_reset", 0) or not _is_plain(ctx, _GRU_DEFAULTS):
+        return _import(ctx, _cells(ctx, "GRU", _GRU_DEFAULTS), range(3), operands)
+    return _import(ctx, [GRU(reverse) for reverse in _directions(ctx)], _GRU, operands)
 
 
 @from_onnx("RNN")
 def _import_rnn(
     ctx: Import, x: Any, w: Any, r: Any, b: Any = None, lens: Any = None, h0: Any = None
 ) -> Any:
-    activations = _refuse(ctx, "RNN", ("Tanh",))
-    ops = []
-    for reverse, activation in zip(
-        _DIRECTIONS[ctx.attr("direction", "forward")], activations, strict=True
-    ):
-        if activation.lower() not in ("tanh", "relu"):
-            raise OnnxError(f"RNN: expected Tanh or Relu, got {activation}")
-        ops.append(RNN(activation.lower(), reverse))
-    return _import(ctx, ops, _RNN, (x, w, r, b, lens, h0))
+    operands = (x, w, r, b, lens, h0)
+    ways, given = _directions(ctx), _activations(ctx, ("Tanh",))
+    plain = len(given) == len(ways) and set(given) <= {"tanh", "relu"}
+    if not plain or ctx.attr("clip") is not None:
+        return _import(ctx, _cells(ctx, "RNN", ("Tanh",)), _RNN, operands)
+    layers = [RNN(a, reverse) for a, reverse in zip(given, ways, strict=True)]
+    return _import(ctx, layers, _RNN, operands)
