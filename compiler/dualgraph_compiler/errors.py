@@ -15,6 +15,7 @@
     |- GraphError(ValueError)           a graph that breaks an invariant, text that does not parse
     |- FeedError(ValueError)            inputs of a graph or session: wrong name, dtype or shape
     |- OnnxError(ValueError)            an ONNX model that cannot be read, written or supported
+    |  `- NeedsValue                    an operand of a model whose elements must be known first
     `- SerializationError(ValueError)   a checkpoint that cannot be read or written
 
 A message states what was expected, what came, and (where a graph node is involved) the user's own
@@ -96,6 +97,39 @@ class FeedError(DualGraphError, ValueError):
 
 class OnnxError(DualGraphError, ValueError):
     """An ONNX model that cannot be read, written or supported."""
+
+
+class NeedsValue(OnnxError):
+    """Something about an operand of an ONNX model that must be known before a graph can be made.
+
+    Attributes:
+        operand: the graph Value whose elements an import rule asked for, a symbolic size that must
+            be a number, or None where sizes did not fit together for being symbolic.
+        what: what was asked for ("the axes of a reduction").
+        symbolic: whether symbolic sizes would do as elements.
+        sizes: whether sizes, and not elements, are what must be known.
+        names: the model's names of the values that tell, nearest first; none where only values of
+            a nested graph do.
+        node: the position of the node that asked among those of the model's own graph.
+    """
+
+    def __init__(
+        self, operand: Any, what: str, *, symbolic: bool = False, sizes: bool = False
+    ) -> None:
+        super().__init__(f"{what} must be known before it runs, but depends on its inputs")
+        self.operand = operand
+        self.what = what
+        self.symbolic = symbolic
+        self.sizes = sizes
+        self.names: tuple[str, ...] | None = None
+        self.node: int | None = None
+
+    def at(self, where: str, names: tuple[str, ...]) -> NeedsValue:
+        """The same with a message that begins with `where`, and these `names`."""
+        made = NeedsValue(self.operand, self.what, symbolic=self.symbolic, sizes=self.sizes)
+        made.args = (f"{where}{self}",)
+        made.names = names
+        return made
 
 
 class SerializationError(DualGraphError, ValueError):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from ..dims import Dim, DimLike, Shape
 from ..dtypes import BY_ONNX, DType, as_dtype, bool_, int64
-from ..errors import OnnxError
+from ..errors import NeedsValue, OnnxError, ShapeError, UndecidedSize
 from ..graph import Graph, Value
 from ..ops.base import REGISTRY, Op
 from ..ops.onnx_rules import RULES, Rule
@@ -127,6 +127,26 @@ def _check_counts(node: onnx.NodeProto, what: str) -> None:
             raise OnnxError(f"{what} ({node.op_type}): expected {expected} {kind}, got {found}")
 
 
+def _is_undecided(error: ShapeError) -> bool:
+    """Whether sizes do not fit only because of what is not known of symbolic ones."""
+    if isinstance(error, UndecidedSize):
+        return True
+    return error.sizes is not None and any(isinstance(d, Dim) for d in error.sizes)
+
+
+def _walk(values: Sequence[Value], stop: Collection[Value]) -> Iterator[Value]:
+    """These values and all they are computed from, nearest first; not beyond those of `stop`."""
+    seen = dict.fromkeys(values)
+    queue = deque(seen)
+    while queue:
+        value = queue.popleft()
+        yield value
+        if value.node is not None and value not in stop:
+            new = [v for v in value.node.inputs if v not in seen]
+            seen.update(dict.fromkeys(new))
+            queue.extend(new)
+
+
 # -- the importer --------------------------------------------------------------------------------
 
 
@@ -173,8 +193,12 @@ class Importer:
         for node in all_nodes(lifted):
             if node.op_type in _SETTINGS:
                 self._settings.update(node.input[1:])
-        for node in lifted.node:
-            self._add_node(node)
+        for i, node in enumerate(lifted.node):
+            try:
+                self._add_node(node)
+            except NeedsValue as error:
+                error.node = i
+                raise
         self.graph.loc = None
         names = [o.name for o in original.output]
         self.graph.set_outputs([self._named(n, "the graph's outputs") for n in names], names)
@@ -225,7 +249,7 @@ class Importer:
             try:
                 results = rule(self, *operands)
             except Exception as error:  # malformed nodes fail in many ways
-                raise OnnxError(f"{what} ({op_type}): {error}") from error
+                raise self._located(error, f"{what} ({op_type}): ", node) from error
         results = results if isinstance(results, tuple | list) else (results,)
         if len(results) < len(outputs):
             raise OnnxError(
@@ -239,6 +263,23 @@ class Importer:
             self._values[name] = value
             if value.node is not None and not value.name:
                 value.name = name
+
+    def _located(self, error: Exception, where: str, node: onnx.NodeProto) -> OnnxError:
+        """An import rule's error with the node's name and, if it needs values, theirs."""
+        if isinstance(error, ShapeError) and _is_undecided(error):
+            error = NeedsValue(None, f"sizes that do not provably fit ({error})", sizes=True)
+        if not isinstance(error, NeedsValue):
+            return OnnxError(f"{where}{error}")
+        if isinstance(error.operand, Value) and error.operand.graph is self.graph:
+            return error.at(where, self._tellers([error.operand]))
+        names = [n for n in node.input if n] if error.names is None else error.names
+        values = [self._values[n] for n in names if n in self._values]
+        return error.at(where, self._tellers(values) if len(values) == len(names) else ())
+
+    def _tellers(self, values: Sequence[Value]) -> tuple[str, ...]:
+        """The names of the values that these are or are computed from, nearest first."""
+        names = {v: n for n, v in reversed(self._values.items())}
+        return tuple(names[v] for v in _walk(values, names) if v in names)
 
     def _named(self, name: str, reader: str) -> Value:
         """The value of a name; initializers are read when first used."""
@@ -334,23 +375,31 @@ class Importer:
 
     def ints(self, value: Value, what: str) -> tuple[int, ...]:
         """The elements of an integer operand that must be known now."""
-        data = self.array(value)
-        if data is None:
-            raise OnnxError(
-                f"{what} must be known when the model is loaded, but depends on its inputs"
-            )
-        return tuple(int(v) for v in data.reshape(-1))
+        return tuple(int(v) for v in self.array(value, what).reshape(-1))
 
     def sizes(self, value: Value, what: str) -> tuple[DimLike, ...]:
         """The elements of a shape operand: ints or symbolic dims."""
         found = self.contents(value)
         if found is None:
-            raise OnnxError(f"{what} depends on the values of the inputs, which is not supported")
+            raise NeedsValue(value, what, symbolic=True)
         return tuple(v if isinstance(v, Dim) else int(v) for v in found.flat)
 
-    def array(self, value: Value) -> np.ndarray[Any, Any] | None:
-        """The data of a constant operand, or None."""
-        return self._folder.array(value)
+    @overload
+    def array(self, value: Value) -> np.ndarray[Any, Any] | None: ...
+    @overload
+    def array(self, value: Value, what: str) -> np.ndarray[Any, Any]: ...
+    def array(self, value: Value, what: str | None = None) -> np.ndarray[Any, Any] | None:
+        """The data of a constant operand. Of any other: None, or NeedsValue if it is named."""
+        data = self._folder.array(value)
+        if data is None and what is not None:
+            raise NeedsValue(value, what, sizes=value in self._pending)
+        return data
+
+    def size(self, size: DimLike, what: str) -> int:
+        """A size that must be a number; NeedsValue if it is symbolic."""
+        if isinstance(size, Dim):
+            raise NeedsValue(size, f"{what} ({size})", sizes=True)
+        return size
 
     def counted(self, value: Value) -> tuple[Value, int] | None:
         """Nothing: the graph of a model is not the body of a loop."""

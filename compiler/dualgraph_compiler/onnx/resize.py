@@ -110,35 +110,35 @@ def _axes(
 ) -> list[tuple[int, Axis]]:
     """The axes resized, from `scales` or `sizes`."""
     along = [normalize_axis("Resize", a, x.ndim) for a in ctx.attr("axes", tuple(range(x.ndim)))]
-    factors = ctx.array(scales) if scales is not None else None
-    if scales is not None and factors is None:
-        raise OnnxError("the scales depend on the inputs, which is not supported")
+    factors = ctx.array(scales, "the scales of Resize") if scales is not None else None
     if factors is not None and factors.size:
         return [
-            (a, Axis(_known(x, a, s), math.floor(_known(x, a, s) * s), s))
+            (a, Axis(_known(ctx, x, a), math.floor(_known(ctx, x, a) * s), s))
             for a, s in zip(along, map(float, factors), strict=True)
             if s != 1
         ]
     if sizes is None:
         raise OnnxError("expected scales or sizes")
     wanted = ctx.sizes(sizes, "the new sizes")
-    changed = [(a, n) for a, n in zip(along, wanted, strict=True) if x.shape[a] != n]
-    if not all(isinstance(n, int) for _, n in changed):
-        raise OnnxError(f"resizing to the symbolic sizes {list(wanted)} is not supported")
+    changed = [
+        (a, ctx.size(n, "a new size"))
+        for a, n in zip(along, wanted, strict=True)
+        if x.shape[a] != n
+    ]
     policy = ctx.attr("keep_aspect_ratio_policy", "stretch")
-    pairs = [(a, _known(x, a, n), int(str(n))) for a, n in changed]
+    pairs = [(a, _known(ctx, x, a), n) for a, n in changed]
     if policy == "stretch" or not pairs:
         return [(a, Axis(size, n, n / size)) for a, size, n in pairs]
-    ratios = [int(str(n)) / _known(x, a, n) for a, n in zip(along, wanted, strict=True)]
+    ratios = [
+        ctx.size(n, "a new size") / _known(ctx, x, a) for a, n in zip(along, wanted, strict=True)
+    ]
     scale = min(ratios) if policy == "not_larger" else max(ratios)
-    every = [(a, _known(x, a, scale)) for a in along]
+    every = [(a, _known(ctx, x, a)) for a in along]
     return [(a, Axis(size, math.floor(scale * size + 0.5), scale)) for a, size in every]
 
 
-def _known(x: Value, axis: int, to: object) -> int:
-    size = x.shape[axis]
-    if not isinstance(size, int):
-        raise OnnxError(f"resizing the symbolic size {size} by or to {to} is not supported")
+def _known(ctx: Importer, x: Value, axis: int) -> int:
+    size = ctx.size(x.shape[axis], f"the size to resize along axis {axis}")
     if size == 0:
         raise OnnxError(f"axis {axis} of {x.type} has nothing to resize")
     return size

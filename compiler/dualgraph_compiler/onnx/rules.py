@@ -68,9 +68,8 @@ def _constant_of_shape(ctx: Importer, shape: Value) -> Value:
 def _dropout(
     ctx: Importer, x: Value, ratio: Value | None = None, training: Value | None = None
 ) -> Value | tuple[Value, Value]:
-    active = ctx.array(training) if training is not None else np.False_
-    chance = ctx.array(ratio) if ratio is not None else np.float32(0.5)
-    if active is None or (active.any() and (chance is None or chance.any())):
+    active = False if training is None else ctx.array(training, "training_mode of Dropout").any()
+    if active and (ratio is None or ctx.array(ratio, "the ratio of Dropout").any()):
         raise OnnxError("dropout while training is not supported in an imported model")
     if ctx.n_outputs == 1:
         return x

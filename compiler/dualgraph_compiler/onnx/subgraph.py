@@ -9,7 +9,7 @@ from ..dtypes import int64
 from ..errors import OnnxError
 from ..graph import Graph, Value
 from ..ops.base import Kind
-from .importer import Importer
+from .importer import Importer, _walk
 from .materialize import materialize
 
 if TYPE_CHECKING:
@@ -89,6 +89,15 @@ class Subgraph(Importer):
             name = "" if taken else outside.name
             self.captured[outside] = self.graph.add_input(outside.type, name)
         return self.captured[outside]
+
+    def _tellers(self, values: Sequence[Value]) -> tuple[str, ...]:
+        if self.graph is self._outer.graph:
+            return super()._tellers(values)
+        outside = {inner: value for value, inner in self.captured.items()}
+        reached = list(_walk(values, outside))
+        if any(v.node is None and not v.is_constant and v not in outside for v in reached):
+            return ()  # what the body is called with
+        return self._outer._tellers([outside[v] for v in reached if v in outside])
 
     def _named(self, name: str, reader: str) -> Value:
         if name in self._values or name in self._initializers:

@@ -115,8 +115,9 @@ def _import_range(ctx: Import, start: Any, limit: Any, delta: Any) -> Any:
         if not s or count > 2**24:
             raise OnnxError(f"Range: {count} elements from {a} to {b} by {s}")
         return ctx.constant((np.arange(count) * s + a).astype(a.dtype))
-    if start.dtype is not int64:
-        raise OnnxError(f"Range: bounds that depend on data or sizes must be int64: {start.dtype}")
+    if start.dtype is not int64:  # symbolic bounds would have to be sizes
+        for v in (start, limit, delta):
+            ctx.array(v, f"the {start.dtype.name} operands of Range")
     (first,), (last,) = (ctx.sizes(v, "the bounds of Range") for v in (start, limit))
     (step,) = ctx.ints(delta, "the step of Range")
     return ctx.graph.call(Arange(first, last, step, int64), ())

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..dims import Dim, DimLike, Shape, differ
+from ..dims import Dim, Shape, differ
 from ..dtypes import DType, bfloat16, dtype_of, float16, float32
 from ..errors import DTypeError, OnnxError, ShapeError
 from ..kernels import norm as kernels
@@ -395,7 +395,5 @@ def _import_group_norm(ctx: Import, x: Any, scale: Any, bias: Any) -> Any:
 
 @from_onnx("InstanceNormalization")
 def _import_instance_norm(ctx: Import, x: Any, scale: Any, bias: Any) -> Any:
-    channels: DimLike = x.shape[1]
-    if not isinstance(channels, int):
-        raise OnnxError("InstanceNormalization: the number of channels must be known")
+    channels = ctx.size(x.shape[1], "the number of channels of InstanceNormalization")
     return GroupNorm(channels, ctx.attr("epsilon", 1e-5))(x, scale, bias)

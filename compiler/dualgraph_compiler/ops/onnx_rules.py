@@ -16,7 +16,7 @@ inputs that are absent arrive as None.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 
@@ -74,14 +74,20 @@ class Import(Protocol):
         """An attribute's Python value (ints, floats, str, tuples of them, or a NumPy array)."""
 
     def ints(self, value: Any, what: str) -> tuple[int, ...]:
-        """The elements of an integer operand that must be known now; OnnxError otherwise."""
+        """The elements of an integer operand that must be known now; NeedsValue otherwise."""
 
     def sizes(self, value: Any, what: str) -> tuple[DimLike, ...]:
-        """The elements of a shape operand: ints or symbolic dims; OnnxError if they depend on
+        """The elements of a shape operand: ints or symbolic dims; NeedsValue if they depend on
         data."""
 
-    def array(self, value: Any) -> np.ndarray[Any, Any] | None:
-        """The data of a constant operand, or None if it is not constant."""
+    @overload
+    def array(self, value: Any) -> np.ndarray[Any, Any] | None: ...
+    @overload
+    def array(self, value: Any, what: str) -> np.ndarray[Any, Any]:
+        """The data of a constant operand. Of any other: None, or NeedsValue if it is named."""
+
+    def size(self, size: DimLike, what: str) -> int:
+        """A size that must be a number; NeedsValue if it is symbolic."""
 
     def constant(self, array: Any) -> Any:
         """A constant Value."""

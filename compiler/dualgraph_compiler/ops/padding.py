@@ -180,11 +180,8 @@ def _import_pad(ctx: Import, x: Any, pads: Any, value: Any = None, axes: Any = N
         return f.pad(PadMode(rest, ours)(x) if any(map(any, rest)) else x, crop)
     if value is None:
         return f.pad(x, pairs)
-    fill = ctx.array(value)
-    if fill is not None:
-        return f.pad(x, pairs, fill.reshape(()).item())
-    # A fill value known only when running: zeros inside, the value around them.
-    raise OnnxError("Pad: the fill value must be a constant")
+    fill = ctx.array(value, "the fill value of Pad")
+    return f.pad(x, pairs, fill.reshape(()).item())
 
 
 def _least(amount: DimLike) -> DimLike:
