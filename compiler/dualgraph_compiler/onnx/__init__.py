@@ -2,9 +2,10 @@
 
     naming       unique names, symbolic sizes, source locations in doc strings
     export       graph -> model; export_sizes writes symbolic sizes as nodes
+    sparse       sparse tensors of a model as dense ones
     save, load   models on disk; load trusts nothing it reads, least of all paths of `external` data
     lift         brings old models to the opset that import rules are written for; legacy helps
-                 with those before opset 7
+                 with those before opset 7, definitions with operators that others define
     importer     model -> graph; rules for operators that are no op of ours are in `rules`
     subgraph     graphs that nodes hold, for the rules in `control_flow`
     symbolic     shape arithmetic carried out while importing; materialize makes nodes of

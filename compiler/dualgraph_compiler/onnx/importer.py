@@ -23,6 +23,7 @@ from .lift import all_nodes, operator_name, operators, prepare
 from .load import ModelFile, ModelSource, element_type_name, load_model
 from .materialize import materialize
 from .naming import DimNames, parse_location
+from .sparse import dense
 from .symbolic import MAX_ELEMENTS, Contents, contents, evaluate, is_known
 
 if TYPE_CHECKING:
@@ -177,8 +178,6 @@ class Importer:
     ) -> None:
         """Import every node of `lifted`, with the inputs and weights of the model as it was."""
         original = self._file.proto.graph
-        if original.sparse_initializer:
-            raise OnnxError(f"{self._file.source}: sparse initializers are not supported")
         for tensor in (*lifted.initializer, *original.initializer):
             self._initializers[tensor.name] = tensor
         for info in original.input:
@@ -366,6 +365,8 @@ class Importer:
             return default
         if attribute.type == AttributeProto.TENSOR:
             return self._file.array(attribute.t)
+        if attribute.type == AttributeProto.SPARSE_TENSOR:
+            return dense(attribute.sparse_tensor, self._file.array, self._file.source)
         value = helper.get_attribute_value(attribute)
         if isinstance(value, bytes):
             return value.decode("utf-8", "replace")

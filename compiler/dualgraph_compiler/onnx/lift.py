@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OnnxError
 from ..ops.onnx_rules import IMPORT_OPSET
+from .definitions import has_definition, inline_definitions
 from .legacy import (
     FIRST_MODERN_OPSET,
     FIRST_UNBATCHED_SCAN,
@@ -50,10 +51,10 @@ def prepare(file: ModelFile, has_rule: Callable[[str], bool]) -> onnx.ModelProto
         if _is_outdated(model):
             model = _convert(model, file)
         missing = {op for op in operators(model) if not has_rule(op)}
-        expandable = sorted(op for op in missing if _has_definition(op, model))
+        expandable = sorted(op for op in missing if has_definition(op, model))
         if not expandable:
             break
-        model = _inline_definitions(model, expandable, file)
+        model = inline_definitions(_skeleton(model, file), expandable, all_nodes, file.source)
     return model
 
 
@@ -169,47 +170,6 @@ def _inline_local(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
         return inliner.inline_local_functions(model, convert_version=True)
     except (RuntimeError, ValueError) as error:
         raise OnnxError(f"{source}: its functions cannot be inlined: {error}") from error
-
-
-def _has_definition(op_type: str, model: onnx.ModelProto) -> bool:
-    from onnx import defs
-
-    domain, _, name = op_type.rpartition("::")
-    if domain:
-        return False
-    try:
-        schema: Any = defs.get_schema(name, opset_of(model), "")
-    except defs.SchemaError:
-        return False
-    return bool(schema.has_function or schema.has_context_dependent_function)
-
-
-def _inline_definitions(
-    model: onnx.ModelProto, names: list[str], file: ModelFile
-) -> onnx.ModelProto:
-    from onnx import inliner
-
-    ids = [("", name) for name in names]
-    model = _skeleton(model, file)
-    for node in all_nodes(model.graph):
-        if operator_name(node) in names:
-            _state_defaults(node, opset_of(model))
-    try:
-        return inliner.inline_selected_functions(model, ids, inline_schema_functions=True)
-    except (RuntimeError, ValueError) as error:
-        raise OnnxError(
-            f"{file.source}: the definitions of {', '.join(names)} cannot be inlined: {error}"
-        ) from error
-
-
-def _state_defaults(node: onnx.NodeProto, version: int) -> None:
-    """Write out the defaults of absent attributes, which the inliner leaves undefined."""
-    from onnx import defs
-
-    given = {a.name for a in node.attribute}
-    for name, attribute in defs.get_schema(node.op_type, version, "").attributes.items():
-        if name not in given and attribute.default_value.name:
-            node.attribute.append(attribute.default_value)
 
 
 # -- initializers --------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ..dtypes import BY_ONNX, DType
 from ..errors import OnnxError
 from .external import ExternalFiles
 from .save import MAX_PROTO_BYTES
+from .sparse import with_dense_initializers
 
 if TYPE_CHECKING:
     import onnx
@@ -35,7 +36,7 @@ class ModelFile:
     """
 
     def __init__(self, proto: onnx.ModelProto, source: str, folder: Path | None = None) -> None:
-        self.proto = proto
+        self.proto = with_dense_initializers(proto, source)
         self.source = source
         self._files = ExternalFiles(folder)
 

@@ -27,6 +27,8 @@ def _identity(ctx: Importer, x: Value) -> Value:
 def _constant(ctx: Importer) -> Value:
     array = ctx.attr("value")
     if array is None:
+        array = ctx.attr("sparse_value")
+    if array is None:
         kinds = {"value_float": "f4", "value_floats": "f4", "value_int": "i8", "value_ints": "i8"}
         name = next((n for n in kinds if ctx.attr(n) is not None), None)
         if name is None:

@@ -40,8 +40,6 @@ class Subgraph(Importer):
         Raises:
             OnnxError: the number of inputs is another.
         """
-        if proto.sparse_initializer:
-            raise OnnxError("sparse initializers are not supported")
         for tensor in proto.initializer:
             self._initializers[tensor.name] = tensor
         declared = [i.name for i in proto.input if i.name not in self._initializers]
