@@ -15,7 +15,10 @@
     |- GraphError(ValueError)           a graph that breaks an invariant, text that does not parse
     |- FeedError(ValueError)            inputs of a graph or session: wrong name, dtype or shape
     |- OnnxError(ValueError)            an ONNX model that cannot be read, written or supported
-    |  `- NeedsValue                    an operand of a model whose elements must be known first
+    |  |- NeedsValue                    an operand of a model whose elements must be known first
+    |  |- NoSuchModel(FileNotFoundError)   there is no such file
+    |  `- NotAnOnnxFile                 bytes that are no ONNX model, or not all of one
+    |- RunStopped                       a run that its RunOptions told to stop
     `- SerializationError(ValueError)   a checkpoint that cannot be read or written
 
 A message states what was expected, what came, and (where a graph node is involved) the user's own
@@ -130,6 +133,18 @@ class NeedsValue(OnnxError):
         made.args = (f"{where}{self}",)
         made.names = names
         return made
+
+
+class NoSuchModel(OnnxError, FileNotFoundError):
+    """The file of a model is not there."""
+
+
+class NotAnOnnxFile(OnnxError):
+    """Bytes that are no ONNX model: damaged, truncated, or something else."""
+
+
+class RunStopped(DualGraphError):
+    """A run of a session that was told to stop."""
 
 
 class SerializationError(DualGraphError, ValueError):

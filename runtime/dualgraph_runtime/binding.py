@@ -17,91 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph_compiler.dtypes import BY_ONNX, DType, as_dtype, dtype_of
-from dualgraph_compiler.errors import ArgumentError, DeviceError, FeedError
+from dualgraph_compiler.errors import ArgumentError, FeedError
 
-from .model import type_name
+from .values import OrtValue, dtype_named, require_cpu
 
 if TYPE_CHECKING:
     from .session import InferenceSession
-
-
-class OrtValue:
-    """A tensor in the CPU's memory: an array with ONNX Runtime's names for its parts."""
-
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        self._array = array
-
-    @staticmethod
-    def ortvalue_from_numpy(
-        numpy_obj: np.ndarray[Any, Any], /, device_type: str = "cpu", device_id: int = 0
-    ) -> OrtValue:
-        """A value in the memory of an array, if that is contiguous, else of a copy of it."""
-        _require_cpu(device_type, device_id)
-        array = np.require(numpy_obj, requirements=("C", "A"))
-        dtype_of(array)
-        return OrtValue(array)
-
-    @staticmethod
-    def ortvalue_from_shape_and_type(
-        shape: Sequence[int], element_type: Any, device_type: str = "cpu", device_id: int = 0
-    ) -> OrtValue:
-        """A value that is not initialised.
-
-        Args:
-            element_type: a NumPy dtype or the number of ``onnx.TensorProto.DataType``.
-        """
-        _require_cpu(device_type, device_id)
-        return OrtValue(np.empty(tuple(shape), _dtype(element_type).np))
-
-    def numpy(self) -> np.ndarray[Any, Any]:
-        """The array, sharing the value's memory."""
-        return self._array
-
-    def shape(self) -> list[int]:
-        """The sizes of its dimensions."""
-        return list(self._array.shape)
-
-    def data_ptr(self) -> int:
-        """The address of its first element."""
-        return int(self._array.ctypes.data)
-
-    def data_type(self) -> str:
-        """Its type, as in ``tensor(float)``."""
-        return type_name(dtype_of(self._array))
-
-    def element_type(self) -> int:
-        """The number of its element type in ``onnx.TensorProto.DataType``."""
-        return dtype_of(self._array).onnx
-
-    def tensor_size_in_bytes(self) -> int:
-        """The size of its memory."""
-        return int(self._array.nbytes)
-
-    def device_name(self) -> str:
-        """ "cpu"."""
-        return "cpu"
-
-    def has_value(self) -> bool:
-        """Whether there is a tensor; always."""
-        return True
-
-    def is_tensor(self) -> bool:
-        """Whether this is a tensor; always."""
-        return True
-
-    def update_inplace(self, data: np.ndarray[Any, Any]) -> None:
-        """Copy an array of the same type and shape into the value.
-
-        Raises:
-            FeedError: it has another type or shape.
-        """
-        if data.dtype != self._array.dtype or data.shape != self._array.shape:
-            raise FeedError(
-                f"expected {self._array.dtype} of shape {self.shape()}, got {data.dtype} of shape "
-                f"{list(data.shape)}"
-            )
-        self._array[...] = data
 
 
 class IOBinding:
@@ -114,7 +35,8 @@ class IOBinding:
         self._inputs: dict[str, np.ndarray[Any, Any]] = {}
         self._outputs: dict[str, np.ndarray[Any, Any] | None] = {}
         self._results: list[np.ndarray[Any, Any]] = []
-        self._known_inputs = [arg.name for arg in session.get_inputs()]
+        inputs = [*session.get_inputs(), *session.get_overridable_initializers()]
+        self._known_inputs = [arg.name for arg in inputs]
         self._known_outputs = [arg.name for arg in session.get_outputs()]
 
     def bind_cpu_input(self, name: str, arr_on_cpu: np.ndarray[Any, Any]) -> None:
@@ -131,7 +53,7 @@ class IOBinding:
         buffer_ptr: int,
     ) -> None:
         """Read an input from memory at an address, which must stay valid."""
-        _require_cpu(device_type, device_id)
+        require_cpu(device_type, device_id)
         self.bind_cpu_input(name, _at(buffer_ptr, shape, element_type))
 
     def bind_ortvalue_input(self, name: str, ortvalue: OrtValue) -> None:
@@ -148,7 +70,7 @@ class IOBinding:
         buffer_ptr: int | None = None,
     ) -> None:
         """Compute an output, and write it to memory at an address if there is one."""
-        _require_cpu(device_type, device_id)
+        require_cpu(device_type, device_id)
         given = None
         if buffer_ptr is not None:
             if shape is None or element_type is None:
@@ -163,6 +85,10 @@ class IOBinding:
     def get_outputs(self) -> list[OrtValue]:
         """The results of the last run, in the order in which outputs were bound."""
         return [OrtValue(r) for r in self._results]
+
+    def get_outputs_as_ortvaluevector(self) -> list[OrtValue]:
+        """`get_outputs`."""
+        return self.get_outputs()
 
     def copy_outputs_to_cpu(self) -> list[np.ndarray[Any, Any]]:
         """Copies of the results of the last run."""
@@ -218,24 +144,11 @@ def write(result: np.ndarray[Any, Any], given: np.ndarray[Any, Any] | None) -> n
     return given
 
 
-def _dtype(element_type: Any) -> DType:
-    if isinstance(element_type, int) and not isinstance(element_type, bool):
-        if element_type not in BY_ONNX:
-            raise ArgumentError(f"there is no element type {element_type}")
-        return BY_ONNX[element_type]
-    return as_dtype(element_type)
-
-
 def _at(address: int, shape: Sequence[int], element_type: Any) -> np.ndarray[Any, Any]:
     """An array over memory at an address."""
-    dtype = _dtype(element_type).np
+    dtype = dtype_named(element_type).np
     nbytes = math.prod(shape) * dtype.itemsize
     if not nbytes:
         return np.empty(tuple(shape), dtype)
     memory = (ctypes.c_char * nbytes).from_address(address)
     return np.ndarray(tuple(shape), dtype, memoryview(memory).cast("B"))
-
-
-def _require_cpu(device_type: str, device_id: int) -> None:
-    if device_type != "cpu" or device_id:
-        raise DeviceError(f"values are bound in the memory of the cpu, not of {device_type}")

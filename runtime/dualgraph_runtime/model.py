@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dualgraph_compiler.dims import Dim, DimLike
-from dualgraph_compiler.dtypes import DType
+from dualgraph_compiler.dtypes import BY_ONNX, DType
 from dualgraph_compiler.types import TensorType
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class ModelMetadata:
 class Model:
     """Inputs and outputs of a model as its file declares them.
 
-    `types` are those of the inputs, by name. `shared` says of each output whether it may be an
+    `types` are those of the inputs, by name; `overridable` are the initializers that a run may be
+    fed other contents for. `shared` says of each output whether it may be an
     input or a constant, rather than new memory.
     """
 
@@ -54,6 +55,7 @@ class Model:
     meta: ModelMetadata
     types: dict[str, TensorType]
     shared: list[bool]
+    overridable: list[NodeArg]
 
 
 def describe(proto: onnx.ModelProto, graph: Graph) -> Model:
@@ -65,7 +67,17 @@ def describe(proto: onnx.ModelProto, graph: Graph) -> Model:
         meta=_metadata(proto),
         types={v.name: v.type for v in graph.inputs},
         shared=[v.node is None for v in graph.outputs],
+        overridable=_overridable(proto),
     )
+
+
+def _overridable(proto: onnx.ModelProto) -> list[NodeArg]:
+    """Initializers that are inputs as well; before IR 4 all were, and none could be replaced."""
+    if proto.ir_version < 4:
+        return []
+    initializers = {t.name: t for t in proto.graph.initializer}
+    found = [initializers[i.name] for i in proto.graph.input if i.name in initializers]
+    return [NodeArg(t.name, type_name(BY_ONNX[t.data_type]), list(t.dims)) for t in found]
 
 
 def _arguments(

@@ -48,13 +48,22 @@ def choose_device(
         raise DeviceError(f"providers must be a list, such as [{providers!r}]")
     if options is not None and len(options) != len(providers or ()):
         raise DeviceError(f"{len(providers or ())} providers, but options for {len(options)}")
-    chosen: list[tuple[str, Device]] = []
+    named = named_options(providers, options)
+    devices = [_device(name, own) for name, own in named.items()]
+    for device in devices:
+        device.require()
+    return list(named), devices[0]
+
+
+def named_options(
+    providers: Sequence[Provider] | None, options: Sequence[Mapping[str, Any]] | None = None
+) -> dict[str, dict[str, Any]]:
+    """The options of each provider, by its name; for arguments that `choose_device` takes."""
+    found: dict[str, dict[str, Any]] = {}
     for i, provider in enumerate(providers or [CPU_PROVIDER]):
         name, own = (provider, {}) if isinstance(provider, str) else provider
-        chosen.append((name, _device(name, {**own, **(options[i] if options else {})})))
-    for _, device in chosen:
-        device.require()
-    return [name for name, _ in chosen], chosen[0][1]
+        found[name] = {**own, **(options[i] if options else {})}
+    return found
 
 
 def _device(name: str, options: Mapping[str, Any]) -> Device:

@@ -74,9 +74,11 @@ def identify(source: Any, options: SessionOptions) -> Identity | None:
     else:
         return None
     compiler, version = find_compiler(), stored.version()
-    if compiler is None or version is None or options.optimized_model_filepath:
+    if compiler is None or version is None:
         return None
-    sizes = sorted(options.free_dimensions.items())
+    if options.optimized_model_filepath or options.initializers:
+        return None
+    sizes = [sorted(options.free_dimensions.items()), sorted(options.free_denotations.items())]
     chosen = f"{options.graph_optimization_level} {sizes}"
     key = cache.key_of("model", version, digest, compiler.identity, *compiler.flags, chosen)
     return Identity(key, options.intra_op_num_threads, path, stamp)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph_compiler.dims import DimLike
-from dualgraph_compiler.dtypes import BY_NUMPY
-from dualgraph_compiler.errors import FeedError
-from dualgraph_compiler.types import TensorType
+from dualgraph_compiler.errors import ArgumentError, DualGraphError, FeedError
 
-from .binding import IOBinding, OrtValue, bound, settle, write
+from .binding import IOBinding, bound, settle, write
 from .device import to_device
+from .feeding import as_arrays, explain_misfit, listed
 from .model import ModelMetadata, NodeArg, describe
-from .options import GraphOptimizationLevel, SessionOptions
-from .providers import Provider, choose_device
+from .options import GraphOptimizationLevel, RunOptions, SessionOptions, stop_if_told
+from .overriding import Overriding
+from .preparing import fixed_shapes, optimized, read
+from .profiling import Profiler, Timed
+from .providers import Provider, choose_device, named_options
 from .reuse import Compiled, External, Identity, compile_model, find, identify
+from .values import OrtValue, held
 
 if TYPE_CHECKING:
-    from dualgraph_compiler.graph import Graph, Interpreter
-    from dualgraph_compiler.onnx import ModelFile
+    from dualgraph_compiler.graph import Interpreter
     from dualgraph_compiler.onnx.load import ModelSource
 
     from .native import Background, Executable
@@ -49,41 +53,57 @@ class InferenceSession:
         providers: Sequence[Provider] | None = None,
         provider_options: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
+        if sess_options is not None and not isinstance(sess_options, SessionOptions):
+            raise ArgumentError(f"expected SessionOptions, got {type(sess_options).__name__}")
         self._options = sess_options or SessionOptions()
+        self._source: ModelSource | None
+        self._source = path_or_bytes if isinstance(path_or_bytes, str | os.PathLike) else None
         self._providers, self._device = choose_device(providers, provider_options)
+        self._provider_options = named_options(providers, provider_options)
+        prefix = self._options.profile_file_prefix
+        self._profiler = Profiler(prefix) if self._options.enable_profiling else None
         self._native: Background[Compiled] | None = None
         self._why = self._why_interpreted()
         identity = None if self._why else identify(path_or_bytes, self._options)
         self._compiled = None if identity is None else find(identity)
-        self._interpreter: Interpreter | None = None
+        self._interpreter: Interpreter | Timed | None = None
         if self._compiled is not None:
             self._model = self._compiled.model
         else:
             self._prepare(path_or_bytes, identity)
         self._expected = [(name, t.dtype.np) for name, t in self._model.types.items()]
+        self._overriding = Overriding(self._source, self._options, self._model.overridable)
 
     def _prepare(self, source: ModelSource, identity: Identity | None) -> None:
         """Import and optimise the model, and have it compiled or interpreted."""
         from dualgraph_compiler.graph import Interpreter
-        from dualgraph_compiler.onnx import import_model, load_model
+        from dualgraph_compiler.onnx import import_model
 
-        file = load_model(source)
-        graph = import_model(file, input_shapes=_fixed_shapes(file, self._options.free_dimensions))
+        begin = time.perf_counter_ns()
+        file = read(source, self._options)
+        graph = import_model(file, input_shapes=fixed_shapes(file, self._options))
         self._model = describe(file.proto, graph)
         external = External(file)
+        if self._model.overridable:  # which takes the model once more
+            self._source = file if hasattr(source, "read") else source
         del file  # with a copy of the weights
-        graph = _optimized(graph, self._options)
+        graph = optimized(graph, self._options)
         if not self._why:
             from .native import Background
 
             threads = self._options.intra_op_num_threads
             make = partial(compile_model, graph, self._model, identity, external, threads)
             self._native = Background(make, f"graph {graph.name!r}", after=1)
-            if self._options.execution == "auto":
+            exact = self._options.use_deterministic_compute
+            if self._options.execution == "auto" and not exact:
                 self._native.begin()
             elif self._native.wait() is not None:
                 self._runner()
                 return
+        if self._profiler is not None:
+            self._interpreter = Timed(graph, self._device, self._profiler)
+            self._profiler.event("Session", "session_initialization", begin)
+            return
         with self._device.active():
             self._interpreter = Interpreter(graph, self._device.xp)
 
@@ -91,6 +111,8 @@ class InferenceSession:
         """Why no compiled form is wanted; empty if one is."""
         if self._options.execution == "interpreter":
             return "the option `execution` is 'interpreter'"
+        if self._options.enable_profiling:
+            return "the option `enable_profiling` asks for the time of each node"
         if self._device.type != "cpu":
             return f"it runs on {self._device}"
         level = self._options.graph_optimization_level
@@ -98,7 +120,7 @@ class InferenceSession:
             return "the option `graph_optimization_level` asks for the very bits of each operation"
         return ""
 
-    def _runner(self) -> Executable | Interpreter:
+    def _runner(self) -> Executable | Interpreter | Timed:
         """What runs now: compiled code as soon as it is there."""
         native = self._native
         if native is not None and native.done:
@@ -146,8 +168,8 @@ class InferenceSession:
         return list(self._model.outputs)
 
     def get_overridable_initializers(self) -> list[NodeArg]:
-        """Initializers that a feed may replace: none; they are constants here."""
-        return []
+        """Initializers that are inputs as well: a run may be fed other contents for them."""
+        return list(self._model.overridable)
 
     def get_modelmeta(self) -> ModelMetadata:
         """What the model file says about itself."""
@@ -156,6 +178,37 @@ class InferenceSession:
     def get_providers(self) -> list[str]:
         """The providers asked for; the first is the one that runs."""
         return list(self._providers)
+
+    def get_provider_options(self) -> dict[str, dict[str, Any]]:
+        """The options of each provider, as they were given."""
+        return {name: dict(options) for name, options in self._provider_options.items()}
+
+    def set_providers(
+        self,
+        providers: Sequence[Provider] | None = None,
+        provider_options: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Run on other providers.
+
+        Raises:
+            DeviceError: see :class:`InferenceSession`.
+            ArgumentError: the device is another one, and the model did not come from a path, to
+                read it again.
+        """
+        names, device = choose_device(providers, provider_options)
+        if device == self._device:
+            self._providers = names
+            self._provider_options = named_options(providers, provider_options)
+            return
+        if self._source is None:
+            raise ArgumentError(f"to run on {device}, make a session of the model: it has no path")
+        InferenceSession.__init__(self, self._source, self._options, providers, provider_options)
+
+    def disable_fallback(self) -> None:
+        """Nothing: there never is a silent change of provider."""
+
+    def enable_fallback(self) -> None:
+        """Nothing: there never is a silent change of provider."""
 
     def report(self) -> str:
         """How the model runs: which nodes form which kernel, which are interpreted, and why."""
@@ -175,38 +228,81 @@ class InferenceSession:
         self,
         output_names: Sequence[str] | None,
         input_feed: Mapping[str, Any],
-        run_options: Any = None,
+        run_options: RunOptions | None = None,
     ) -> list[np.ndarray[Any, Any]]:
         """Compute outputs from inputs.
 
         Args:
             output_names: which outputs; None or empty for all, in the model's order.
             input_feed: an array per input, by name; nested lists and numbers are converted.
-            run_options: taken for compatibility; ONNX Runtime's concern logging only.
+            run_options: see :class:`RunOptions`.
 
         Raises:
-            FeedError: a name, element type, rank or size that does not fit.
+            FeedError: names, element types, ranks or sizes that do not fit; the message tells all.
+            RunStopped: the options said so.
         """
+        if run_options is not None:
+            stop_if_told(run_options)
         compiled = self._compiled
         arrays = self._ready(input_feed) if compiled is not None else None
         if compiled is not None and arrays is not None:
-            results = compiled.executable.run(arrays)
+            try:
+                results = compiled.executable.run(arrays)
+            except FeedError as error:
+                raise explain_misfit(arrays, self._model.types, error) from None
         else:
+            other = self._overriding.session(input_feed) if self._model.overridable else None
+            if other is not None:
+                return other.run(output_names, input_feed, run_options)
             results = self._run(self._feeds(input_feed))
+        if run_options is not None:
+            stop_if_told(run_options)
         return [results[i] for i in self._positions(output_names)] if output_names else results
+
+    def run_async(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        callback: Callable[[list[np.ndarray[Any, Any]], Any, str], Any],
+        user_data: Any,
+        run_options: RunOptions | None = None,
+    ) -> None:
+        """`run` in another thread.
+
+        Args:
+            callback: called there, with the results, `user_data`, and what went wrong: an empty
+                text if nothing did.
+        """
+
+        def work() -> None:
+            try:
+                results, wrong = self.run(output_names, input_feed, run_options), ""
+            except DualGraphError as error:
+                results, wrong = [], str(error) or type(error).__name__
+            callback(results, user_data, wrong)
+
+        threading.Thread(target=work, name="dualgraph run_async").start()
 
     def io_binding(self) -> IOBinding:
         """Inputs and outputs in memory of the caller's, for `run_with_iobinding`."""
         return IOBinding(self)
 
-    def run_with_iobinding(self, iobinding: IOBinding, run_options: Any = None) -> None:
+    def run_with_iobinding(
+        self, iobinding: IOBinding, run_options: RunOptions | None = None
+    ) -> None:
         """Compute the bound outputs from the bound inputs, in the memory they are bound to.
 
         Raises:
             FeedError: an input is not bound, or memory has another type or shape than its value.
+            RunStopped: the options said so.
         """
+        stop_if_told(run_options)
         inputs, outputs = bound(iobinding)
         wanted = self._positions(list(outputs)) if outputs else []
+        other = self._overriding.session(inputs) if self._model.overridable else None
+        if other is not None:
+            other.run_with_iobinding(iobinding, run_options)
+            return
         arrays = self._feeds(inputs)
         if self._compiled is not None:
             given: list[np.ndarray[Any, Any] | None] = [None] * len(self._model.outputs)
@@ -223,23 +319,43 @@ class InferenceSession:
         self,
         output_names: Sequence[str] | None,
         input_dict_ort_values: Mapping[str, OrtValue],
-        run_options: Any = None,
+        run_options: RunOptions | None = None,
     ) -> list[OrtValue]:
         """`run` with values instead of arrays."""
-        feed = {name: value.numpy() for name, value in input_dict_ort_values.items()}
-        return [OrtValue(y) for y in self.run(output_names, feed)]
+        feed = {name: held(value) for name, value in input_dict_ort_values.items()}
+        return [OrtValue(y) for y in self.run(output_names, feed, run_options)]
+
+    # -- profiling --------------------------------------------------------------------------------
+
+    def get_profiling_start_time_ns(self) -> int:
+        """When profiling began, in nanoseconds of the system's clock; 0 if it is not enabled."""
+        return self._profiler.start if self._profiler is not None else 0
+
+    def end_profiling(self) -> str:
+        """Write the profile; returns the name of its file, empty if profiling is not enabled.
+
+        The file is a JSON list of the events of Chrome's trace format: one for each node of each
+        run ("cat": "Node", `dur` and `ts` in microseconds), with the op, its source line and the
+        types and shapes it met.
+        """
+        return self._profiler.write() if self._profiler is not None else ""
+
+    # -- the work ---------------------------------------------------------------------------------
 
     def _run(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
         """Every output, the caller's alone, wherever the model runs."""
         runner = self._runner()
         compiled = self._compiled
-        if compiled is not None and runner is compiled.executable:
-            return runner.run(arrays)
-        if self._device.type == "cpu":
-            results = runner.run(arrays)
-        else:
-            with self._device.active():
-                results = runner.run([to_device(a, self._device) for a in arrays])
+        try:
+            if compiled is not None and runner is compiled.executable:
+                return runner.run(arrays)
+            if self._device.type == "cpu":
+                results = runner.run(arrays)
+            else:
+                with self._device.active():
+                    results = runner.run([to_device(a, self._device) for a in arrays])
+        except FeedError as error:
+            raise explain_misfit(list(arrays), self._model.types, error) from None
         return [_own(y, shared) for y, shared in zip(results, self._model.shared, strict=True)]
 
     def _positions(self, names: Sequence[str] | None) -> Sequence[int]:
@@ -248,22 +364,12 @@ class InferenceSession:
         known = {o.name: i for i, o in enumerate(self._model.outputs)}
         unknown = [n for n in names if n not in known]
         if unknown:
-            raise FeedError(f"no output {_listed(unknown)}; the outputs are {_listed(known)}")
+            raise FeedError(f"no output {listed(unknown)}; the outputs are {listed(known)}")
         return [known[n] for n in names]
 
     def _feeds(self, feed: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
         ready = self._ready(feed)
-        if ready is not None:
-            return ready
-        if not isinstance(feed, Mapping):
-            raise FeedError(f"expected a dict of inputs by name, got {type(feed).__name__}")
-        missing = [n for n in self._model.types if n not in feed]
-        unknown = [n for n in feed if n not in self._model.types]
-        if missing or unknown:
-            wrong = [f"missing input {_listed(missing)}"] if missing else []
-            wrong += [f"unknown input {_listed(unknown)}"] if unknown else []
-            raise FeedError(f"{' and '.join(wrong)}; the inputs are {_listed(self._model.types)}")
-        return [_as_array(n, feed[n], t) for n, t in self._model.types.items()]
+        return as_arrays(feed, self._model.types) if ready is None else ready
 
     def _ready(self, feed: Mapping[str, Any]) -> list[np.ndarray[Any, Any]] | None:
         """The arrays of a feed that has one of the right type for each input, and no more."""
@@ -278,61 +384,9 @@ class InferenceSession:
         return arrays
 
 
-def _listed(names: Any) -> str:
-    return ", ".join(map(repr, names)) or "none"
-
-
-def _as_array(name: str, value: Any, t: TensorType) -> np.ndarray[Any, Any]:
-    """A feed as an array: arrays as they are, anything else converted to the declared type."""
-    if isinstance(value, np.ndarray | np.generic):
-        array = np.asarray(value)
-        if not array.dtype.isnative:
-            array = array.astype(array.dtype.newbyteorder("="))
-    else:
-        try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise FeedError(f"input {name!r}: expected an array {t}: {error}") from error
-        found = BY_NUMPY.get(array.dtype)
-        if found is not None and (found.category <= t.dtype.category or array.size == 0):
-            array = array.astype(t.dtype.np)
-    if array.dtype not in BY_NUMPY:
-        raise FeedError(f"input {name!r}: expected dtype {t.dtype.name}, got {array.dtype}")
-    return array
-
-
 def _own(result: Any, shared: bool) -> np.ndarray[Any, Any]:
     """A result as a NumPy array that is the caller's alone."""
     array = np.asarray(to_device(result, "cpu"))
     if shared or array.base is not None or not array.flags.writeable:
         return np.array(array, order="C")
     return array
-
-
-# -- preparing -----------------------------------------------------------------------------------
-
-
-def _fixed_shapes(file: ModelFile, fixed: Mapping[str, int]) -> dict[str, list[DimLike | str]]:
-    """Shapes of the inputs with some symbolic sizes replaced, for those inputs that have any."""
-    shapes: dict[str, list[DimLike | str]] = {}
-    for info in file.proto.graph.input if fixed else ():
-        dims = info.type.tensor_type.shape.dim
-        if any(d.dim_param in fixed for d in dims):
-            shapes[info.name] = [
-                fixed.get(d.dim_param, d.dim_param) if d.dim_param else d.dim_value for d in dims
-            ]
-    return shapes
-
-
-def _optimized(graph: Graph, options: SessionOptions) -> Graph:
-    level = options.graph_optimization_level
-    if level > GraphOptimizationLevel.ORT_DISABLE_ALL:
-        from dualgraph_compiler.compile import optimize
-
-        exact = level == GraphOptimizationLevel.ORT_ENABLE_BASIC
-        graph = optimize(graph, numerics="strict" if exact else "standard")
-    if options.optimized_model_filepath:
-        from dualgraph_compiler.onnx import export_graph, save_model
-
-        save_model(export_graph(graph), options.optimized_model_filepath)
-    return graph

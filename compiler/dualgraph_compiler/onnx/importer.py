@@ -291,7 +291,7 @@ class Importer:
         return value
 
     def _weight(self, tensor: onnx.TensorProto) -> Value:
-        array = self._file.array(tensor)
+        array = self._file.initializer(tensor)
         if self._is_trainable(tensor):
             taken = any(v.name == tensor.name for v in self.graph.params)
             return self.graph.add_param(array, "" if taken else tensor.name)

@@ -177,7 +177,7 @@ def _inline_local(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
 
 def _skeleton(model: onnx.ModelProto, file: ModelFile) -> onnx.ModelProto:
     """A copy of `model` without large initializers and external data; all are listed as inputs."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper, numpy_helper
 
     out = without_initializers(model)
     declared = {i.name for i in out.graph.input}
@@ -188,8 +188,8 @@ def _skeleton(model: onnx.ModelProto, file: ModelFile) -> onnx.ModelProto:
             )
         if math.prod(tensor.dims) >= _LARGE:
             continue
-        if tensor.data_location == TensorProto.EXTERNAL:
-            array = file.array(tensor)
+        if file.is_stored_elsewhere(tensor):
+            array = file.initializer(tensor)
             out.graph.initializer.append(numpy_helper.from_array(array, tensor.name))
         else:
             out.graph.initializer.append(tensor)

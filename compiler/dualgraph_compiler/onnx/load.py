@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union
 
 import numpy as np
 
 from ..dtypes import BY_ONNX, DType
-from ..errors import OnnxError
+from ..errors import NoSuchModel, NotAnOnnxFile, OnnxError
 from .external import ExternalFiles
 from .save import MAX_PROTO_BYTES
 from .sparse import with_dense_initializers
@@ -38,7 +39,41 @@ class ModelFile:
     def __init__(self, proto: onnx.ModelProto, source: str, folder: Path | None = None) -> None:
         self.proto = with_dense_initializers(proto, source)
         self.source = source
+        self._folder = folder
         self._files = ExternalFiles(folder)
+        self._given: dict[str, np.ndarray[Any, Any]] = {}
+
+    def with_proto(self, proto: onnx.ModelProto) -> ModelFile:
+        """Another model from the same place."""
+        return ModelFile(proto, self.source, self._folder)
+
+    def replace_initializers(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Give initializers of the model's graph other contents, of the same type and shape.
+
+        Raises:
+            OnnxError: there is no such initializer, or it has another type or shape.
+        """
+        known = {t.name: t for t in self.proto.graph.initializer}
+        for name, array in arrays.items():
+            if name not in known:
+                raise OnnxError(f"{self.source} has no initializer {name!r}")
+            dtype, shape = self._dtype(known[name]), tuple(known[name].dims)
+            if array.dtype != dtype.np or array.shape != shape:
+                raise OnnxError(
+                    f"{self.source}: initializer {name!r} is {dtype.name} of shape {list(shape)}, "
+                    f"got {array.dtype} of shape {list(array.shape)}"
+                )
+        self._given.update(arrays)
+
+    def is_stored_elsewhere(self, initializer: onnx.TensorProto) -> bool:
+        """Whether the data of an initializer is not in the model itself."""
+        external = initializer.data_location == initializer.EXTERNAL
+        return initializer.name in self._given or bool(external)
+
+    def initializer(self, tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
+        """`array` of an initializer of the model's graph, whose contents may have been replaced."""
+        found = self._given.get(tensor.name)
+        return self.array(tensor) if found is None else found
 
     @property
     def external(self) -> dict[str, Path]:
@@ -118,8 +153,11 @@ def load_model(source: ModelSource, *, max_bytes: int = MAX_PROTO_BYTES) -> Mode
 def _read_path(path: Path, max_bytes: int) -> bytes:
     try:
         status = path.stat()
-    except OSError as error:
-        raise OnnxError(f"cannot read {path}: {error.strerror or error}") from error
+    except FileNotFoundError as error:
+        raise NoSuchModel(f"cannot read {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise OnnxError(f"cannot read {str(path)!r}: {reason}") from error
     if stat.S_ISDIR(status.st_mode):
         raise OnnxError(f"{path} is a folder; expected an ONNX file")
     if not stat.S_ISREG(status.st_mode):
@@ -143,12 +181,12 @@ def _parse(data: bytes, source: str) -> onnx.ModelProto:
     import onnx
 
     if not data:
-        raise OnnxError(f"{source} is empty; expected an ONNX model")
+        raise NotAnOnnxFile(f"{source} is empty; expected an ONNX model")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except Exception as error:  # protobuf's DecodeError, whichever implementation it is of
-        raise OnnxError(
+        raise NotAnOnnxFile(
             f"{source} is not an ONNX model, or is truncated ({len(data)} bytes): {error}"
         ) from error
     return _checked(model, source)
@@ -159,7 +197,7 @@ def _checked(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
     import onnx
 
     if not model.HasField("graph") or not model.opset_import:
-        raise OnnxError(
+        raise NotAnOnnxFile(
             f"{source} is not an ONNX model: it has no "
             + ("graph" if not model.HasField("graph") else "opset_import")
         )
