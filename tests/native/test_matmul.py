@@ -91,6 +91,7 @@ def test_constants_are_packed_once() -> None:
 # Of each product: rows, columns, depth, and what is constant or transposed.
 SHAPES = [(1, 40, 70), (2, 33, 64), (3, 10, 401), (4, 9, 65), (5, 1, 100), (30, 1, 9), (1, 1, 500)]
 SHAPES += [(7, 17, 390), (19, 130, 33), (200, 20, 800), (16, 70, 50), (13, 64, 1), (70, 7, 20)]
+SHAPES += [(300, 270, 20), (21, 101, 500)]
 
 
 @pytest.mark.parametrize(("vector_bytes", "symbolic"), [(16, True), (32, False)])
@@ -112,7 +113,7 @@ def test_operands_of_every_kind(vector_bytes: int, symbolic: bool) -> None:
                 arrays.append(b)
             y = f.matmul(f.transpose(x) if turn_a else x, f.transpose(w) if turn_b else w)
             want = (a.T if turn_a else a).astype(np.float64) @ (b.T if turn_b else b)
-            if kind % 3 == 0:
+            if (number + kind) % 3 == 0:
                 y, want = y * y, want * want
             outputs.append(y)
             wanted.append(want)
@@ -147,6 +148,19 @@ graph g(%a: f32[n, 3, 20, t], %b: f32[n, 1, 33, t], %c: f32[t, 50], %d: f32[3, 2
     for n, t in ((1, 1), (2, 5), (3, 40)):
         shapes = [(n, 3, 20, t), (n, 1, 33, t), (t, 50), (3, 21, 33)]
         check(graph, [rand(*s, seed=i) for i, s in enumerate(shapes)])
+
+
+def test_products_of_a_batch_turned_round() -> None:
+    """The second operand is the larger one, and contiguous along what is summed."""
+    graph = parse_graph("""
+graph g(%a: f32[n, 3, 6, t], %b: f32[n, 1, 33, t]):
+  %1: f32[n, 1, t, 33] = permute(%b, axes=(0, 1, 3, 2))
+  %2: f32[n, 3, 6, 33] = matmul(%a, %1)
+  %3: f32[n, 3, 6, 33] = tanh(%2)
+  return %3 as x
+""")
+    for n, t in ((1, 1), (2, 5), (3, 40)):
+        check(graph, [rand(n, 3, 6, t), rand(n, 1, 33, t, seed=1)])
 
 
 def test_rows_of_a_batch_are_one_matrix() -> None:

@@ -7,6 +7,10 @@ High-Performance Matrix Multiplication, 2008). B is read in panels of a few vect
 task; with few rows, where packing would not pay, it is read as it lies. A is read as it lies
 where its rows are contiguous, else packed tile by tile. What is fused behind the product, the
 epilogue, goes over the block once its sums are whole; where nothing is, tiles are stored in place.
+
+Where B is contiguous along k and larger than A, as the weight of a linear layer that learns is,
+the product is computed as C' = B' A': the tiles read B as it lies, the smaller A is packed, and a
+block of sums is turned round before the epilogue sees it.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from ..loops import Buffer
 from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue, strided
 from .kernel import KernelText
-from .packing import column_packer, row_packer
+from .packing import column_packer, row_packer, turner
 from .prelude import Prelude
 from .tile import Shape, dots_function, heights, product_shape, product_tile
 from .types import Sizes, index_text, memory
@@ -33,6 +37,9 @@ _DEPTH = 384  # steps of k: a panel of them takes most of the first-level cache
 _BLOCK = 256 * 1024  # bytes of A that are gone over panel by panel: they should stay in L2
 _COLUMNS = 64  # columns of a task at least; those of a task that packs A, four times as many
 _FEW = 16  # rows that do not pay for packing B
+_MANY = 256  # rows that share the packing of more columns
+_PANELS = 256 * 1024  # bytes of B in panels: they should stay in L2
+_SUMS = 64 * 1024  # bytes of sums that an epilogue goes over
 
 
 class Gemm:
@@ -58,12 +65,17 @@ class Gemm:
         self.in_place = self.dots is not None or (not self.fixed and few and self.b_steps[1] == 1)
         if self.dots is not None:
             self.fixed = False
+        self.row, self.column = Axis(len(self.batch), self.m), Axis(len(self.batch) + 1, self.n)
+        self.turned = self._turns()
+        if self.turned:
+            self.m, self.n = self.n, self.m
+            self.a, self.b = self.b, self.a
+            self.a_steps, self.b_steps = self.b_steps[::-1], self.a_steps[::-1]
         self.shape = self._tile_shape()
         self.packs_rows = self.a_steps[1] != 1
+        self.direct = len(step.nodes) == 1 and step.stores == [out] and not self.turned
         self._plan_blocks()
-        self._make_buffers(a.dtype, context.names[b])
-        self.direct = len(step.nodes) == 1 and step.stores == [out]
-        self.row = Axis(len(self.batch), self.m)
+        self._make_buffers(context.names[a if self.turned else b])
         at = [*map(of_axis, self.batch), *unflatten(of_axis(self.row), self.lead)]
         self.out, self.out_at = context.buffer(out), flatten([*at, Index()], out.shape)
         self._make_epilogue(step, context, symbols)
@@ -116,6 +128,14 @@ class Gemm:
             return None
         return {1: (1, 8), 2: (2, 4), 3: (3, 3), 4: (4, 2)}.get(self.m)
 
+    def _turns(self) -> bool:
+        """Whether C' = B' A' packs less: see above."""
+        if self.fixed or self.in_place or self.a_steps[1] != 1 or self.b_steps[0] != 1:
+            return False
+        if not isinstance(self.m, int) or not isinstance(self.n, int):
+            return False
+        return 2 * self.m <= self.n
+
     def _tile_shape(self) -> Shape:
         """A tile is wider than usual where a row or two of B as it lies are all it has to read."""
         usual = product_shape(self.n, self.prelude.vector_bytes)
@@ -133,16 +153,20 @@ class Gemm:
         parts = max(1, -(-k // _DEPTH)) if isinstance(k, int) else 1
         self.depth = max(1, -(-k // parts)) if isinstance(k, int) else _DEPTH
         wanted = _COLUMNS * (4 if self.packs_rows else 1)
+        if isinstance(k, int) and isinstance(self.m, int) and self.m >= _MANY:
+            wanted = max(wanted, _PANELS // (4 * max(1, k)))
         self.block_columns = -(-wanted // self.shape.width) * self.shape.width
         if isinstance(n, int):
             whole = max(1, -(-n // self.shape.width)) * self.shape.width
             self.block_columns = min(self.block_columns, whole)
         tiles = max(1, _BLOCK // (4 * self.depth * self.shape.rows))
+        if not self.direct:
+            tiles = min(tiles, max(1, _SUMS // (4 * self.block_columns * self.shape.rows)))
         self.block_rows = tiles * self.shape.rows
         if isinstance(self.m, int):
             self.block_rows = min(self.block_rows, max(1, self.m))
 
-    def _make_buffers(self, dtype: object, name: str) -> None:
+    def _make_buffers(self, name: str) -> None:
         from ...dtypes import float32
 
         width = self.shape.width
@@ -152,19 +176,23 @@ class Gemm:
         self.packed = Buffer(float32, self.k * columns, f"{name} in panels")
         self.rows = Buffer(float32, self.block_rows * self.depth, "rows of A side by side")
         self.sums = Buffer(float32, self.block_rows * self.block_columns, "a block of sums")
+        self.whole = self.sums  # what the epilogue reads
+        if self.turned:
+            self.whole = Buffer(float32, self.sums.size, "a block of sums, turned round")
 
     def _make_epilogue(self, step: Step, context: Context, symbols: Mapping[str, int]) -> None:
         self.epilogue = _Block(step, context, self)
         self.inner = KernelText(
             self.epilogue.kernel, self.prelude, {**symbols, "rows": -1, "columns": -2}
         )
-        others = [x for x in self.epilogue.kernel.reads if x is not self.sums]
+        others = [x for x in self.epilogue.kernel.reads if x is not self.whole]
         packed = (self.packed,) if self.fixed else (self.b.buffer,)
         self.reads = tuple(dict.fromkeys((self.a.buffer, *packed, *others)))
         self.writes = self.epilogue.kernel.writes
         own = [] if self.fixed or not self._packs_columns() else [self.packed]
         own += [self.rows] if self.packs_rows else []
         own += [self.sums] if not self.direct or self._has_edge() else []
+        own += [self.whole] if self.turned else []
         self.scratch: tuple[Buffer, ...] = ()
         self.own: tuple[Buffer, ...] = tuple(own)
         self.notes = self.epilogue.kernel.notes
@@ -219,7 +247,10 @@ class Gemm:
         kernel = self.epilogue.kernel
         args = [names[x] for x in (*kernel.reads, *kernel.writes)]
         sizes = [n for n in self.inner.sizes.used if n not in ("rows", "columns")]
-        counters = [*map(str, self.batch), "top", "left", "bottom - top", "right - left"]
+        place = ["top", "left", "bottom - top", "right - left"]
+        if self.turned:
+            place = ["left", "top", "right - left", "bottom - top"]
+        counters = [*map(str, self.batch), *place]
         return f"EPILOGUE({', '.join([*args, *sizes, *counters])});"
 
     def _driver(self) -> str:
@@ -393,6 +424,13 @@ class Gemm:
 
     def _finish(self) -> list[str]:
         """What is done with a block whose sums are whole."""
+        if self.turned:
+            names, turn = self._names(), turner(self.prelude, self.prelude.vector_bytes // 4)
+            size = f"bottom - top, right - left, {names[self.whole]}, {self.block_rows}"
+            return [
+                f"{turn}({names[self.sums]}, {self.block_columns}, {size});",
+                self._epilogue_call(),
+            ]
         if not self.direct:
             return [self._epilogue_call()]
         if not self._has_edge():
@@ -426,10 +464,11 @@ class _Block(Epilogue):
 
     def __init__(self, step: Step, context: Context, gemm: Gemm) -> None:
         self._gemm = gemm
-        super().__init__(step, context, gemm.sums, gemm.block_columns, gemm.batch)
+        width = gemm.block_rows if gemm.turned else gemm.block_columns
+        super().__init__(step, context, gemm.whole, width, gemm.batch)
 
     def _first_axes(self, step: Step, lead: int) -> tuple[Axis, ...]:
-        return self._gemm.row, Axis(lead + 1, self._gemm.n)
+        return self._gemm.row, self._gemm.column
 
     def _coordinates(self, row: Index, column: Index) -> list[Index]:
         gemm = self._gemm

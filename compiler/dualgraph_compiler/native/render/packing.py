@@ -59,3 +59,29 @@ static void {name}(const f32 *a, i64 rs, i64 cs, i64 k, f32 *to) {{
     for (i64 i = 0; i < {rows}; i++) to[s * {rows} + i] = a[i * rs + s * cs];
 }}"""
     return prelude.once(name, text)
+
+
+def turner(prelude: Prelude, lanes: int) -> str:
+    """The function that turns a block round: to[j][i] = from[i][j]."""
+    v = prelude.vector("f32", lanes)
+    load, store = prelude.load("f32", lanes), prelude.store("f32", lanes)
+    read = "\n".join(f"      x[{u}] = {load}(from + (i + {u}) * width + j);" for u in range(lanes))
+    put = "\n".join(f"      {store}(to + (j + {u}) * ld + i, x[{u}]);" for u in range(lanes))
+    name = f"turn_{v}"
+    text = f"""
+// Rows of `from` are `width` apart, those of `to` `ld`.
+static void {name}(const f32 *from, i64 width, i64 rows, i64 columns, f32 *to, i64 ld) {{
+  for (i64 i = 0; i < rows; i += {lanes})
+    for (i64 j = 0; j < columns; j += {lanes}) {{
+      if (rows - i < {lanes} || columns - j < {lanes}) {{
+        for (i64 r = i; r < rows && r < i + {lanes}; r++)
+          for (i64 c = j; c < columns && c < j + {lanes}; c++) to[c * ld + r] = from[r * width + c];
+        continue;
+      }}
+      {v} x[{lanes}];
+{read}
+      {prelude.transpose("f32", lanes)}(x);
+{put}
+    }}
+}}"""
+    return prelude.once(name, text)
