@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     from dualgraph_compiler.graph import Graph, Value
 
-# Where ONNX Runtime's names of element types differ from ours.
-_TYPE_NAMES = {"float32": "float", "float64": "double"}
-
 
 @dataclass(frozen=True, slots=True)
 class NodeArg:
@@ -109,7 +106,7 @@ def _declared_size(dim: Any, inferred: int | str | None) -> int | str | None:
 
 def type_name(dtype: DType) -> str:
     """ONNX Runtime's name of a tensor type: ``tensor(float)``."""
-    return f"tensor({_TYPE_NAMES.get(dtype.name, dtype.name)})"
+    return f"tensor({dtype.onnx_name})"
 
 
 def _metadata(model: onnx.ModelProto) -> ModelMetadata:

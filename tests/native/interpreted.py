@@ -15,10 +15,15 @@ def _none(op: str) -> set[tuple[str, str]]:
     return {(op, f"{op} has no native form yet")}
 
 
+_NARROW = "narrow dtypes have no native form yet"
+
+
 INTERPRETED: dict[str, set[tuple[str, str]]] = {
+    "cast": {("cast", _NARROW)},
     "conv": _of("conv", "float64"),  # of the parts of complex numbers
     "conv_input_grad": _none("conv_input_grad"),
     "conv_transpose": _none("conv_transpose"),
+    "float8_cast": {("float8_cast", _NARROW)},
     "gru": _none("gru"),
     "linear": _of("matmul", "float64"),  # a large one
     "lstm": _none("lstm"),

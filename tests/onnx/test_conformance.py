@@ -125,6 +125,12 @@ THEIRS = {
 }
 
 
+def as_declared(got: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """ONNX Runtime gives 8-bit floats as their bytes."""
+    small = wanted.dtype.kind not in "biu" and wanted.dtype.itemsize == 1
+    return got.view(wanted.dtype) if small and got.dtype == np.uint8 else got
+
+
 def test_dynamic_sizes_and_export() -> None:
     """With the first axis dynamic: the same result, and from ONNX Runtime after exporting."""
     wrong: dict[str, str] = {}
@@ -147,6 +153,7 @@ def test_dynamic_sizes_and_export() -> None:
         try:
             names = [v.name for v in graph.inputs]
             found = run_onnxruntime(model, dict(zip(names, case.inputs, strict=True)))
+            found = [as_declared(*pair) for pair in zip(found, case.outputs, strict=True)]
         except Exception as error:  # it lacks some element types of some operators
             if "NOT_IMPLEMENTED" in str(error) or "type" in str(error):
                 continue

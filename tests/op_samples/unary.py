@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dualgraph_compiler import dtypes as dt
-from dualgraph_compiler.errors import DTypeError
+from dualgraph_compiler.errors import DTypeError, GraphError
 from dualgraph_compiler.ops import convert as cv
 from dualgraph_compiler.ops import trigonometry as tg
 from dualgraph_compiler.ops import unary as un
@@ -137,11 +137,103 @@ def _casts() -> list[Sample]:
     return found
 
 
+_OPSET = "needs a newer opset than the default (see tests/onnx/test_narrow.py)"
+
+
+def _narrow_casts() -> list[Sample]:
+    """From and to numbers of less than a byte and 8-bit floats, in range and exact."""
+    kinds = [d for d in dt.NARROW if d is not dt.float8_e8m0fnu]
+    x = np.array([[0, 1, 1], [1, 0, 1]], np.float32)
+    plain = [dt.bool_, dt.int8, dt.uint64, dt.float16, dt.bfloat16, dt.float32, dt.float64]
+    samples = [
+        Sample(cv.Cast(b), (x.astype(a.np),), onnx=_OPSET)
+        for a in (*kinds, *plain)
+        for b in (*kinds, *plain)
+        if a.is_narrow or b.is_narrow
+    ]
+    powers = np.array([2.0**-127, 0.25, 1, 2.0**127], np.float32)
+    samples.append(Sample(cv.Cast(dt.float8_e8m0fnu), (powers,), onnx=_OPSET))
+    powers = powers.astype(dt.float8_e8m0fnu.np)
+    samples.append(Sample(cv.Cast(dt.float32), (powers,), onnx=_OPSET))
+    ends = np.array([-8, 7, 3], np.int8)
+    samples.append(Sample(cv.Cast(dt.int4), (ends,), what="ends", onnx=_OPSET))
+    over = np.array([1e9, -1e9, inf, -inf, nan], np.float32)
+    samples.append(Sample(cv.Cast(dt.float8_e5m2), (over,), what="infinite out of range"))
+    return samples
+
+
+def _float8(op: cv.Float8Cast, x: np.ndarray) -> Any:
+    """The nearest of all numbers of the type, of two the one with the even code."""
+    every = np.arange(256, dtype=np.uint8).view(op.dtype.np).astype(np.float64)
+    codes = np.flatnonzero(np.isfinite(every))
+    below, top = np.sort(every[codes])[-2:]
+    out = np.empty(x.shape)
+    for place, v in np.ndenumerate(x.astype(np.float64)):
+        if op.dtype is dt.float8_e8m0fnu:
+            out[place] = _power(op, v, every[codes])
+            continue
+        distance = np.abs(every[codes] - np.clip(v, -top, top)) if v == v else 0
+        best = codes[np.flatnonzero(distance == np.min(distance))]
+        out[place] = every[min(best, key=lambda c: (c % 2, c))] if v == v else nan
+        if not op.saturate and abs(v) >= top + (top - below) / 2:
+            out[place] = np.asarray(v * inf).astype(op.dtype.np)
+    return out
+
+
+def _power(op: cv.Float8Cast, v: float, every: np.ndarray) -> float:
+    outside = not every.min() <= v <= every.max()
+    if v != v or (outside and not op.saturate):
+        return nan
+    v = np.clip(v, every.min(), every.max())
+    down, up = every[every <= v].max(), every[every >= v].min()
+    nearest = up if up - v <= v - down else down
+    return float({"up": up, "down": down, "nearest": nearest}[op.round_mode])
+
+
+_EDGES = np.array([0, 1e-9, 0.3, 1, 1.06, 17.0, -240, 250, 447, 6e4, -6e4, inf, -inf, nan])
+FLOAT8_CAST = OpSamples(
+    cv.Float8Cast,
+    _float8,
+    [
+        *(
+            Sample(cv.Float8Cast(d, saturate), (_EDGES.astype(a),))
+            for d in sorted(cv.FLOAT8 - {dt.float8_e8m0fnu}, key=str)
+            for saturate in (True, False)
+            for a in (np.float32, np.float16, bfloat16)
+        ),
+        Sample(cv.Float8Cast(dt.float8_e4m3fn), (np.array([0, 1, 17, 255], np.uint8),)),
+        Sample(cv.Float8Cast(dt.float8_e4m3fnuz), (np.array([-(2**40), 100], np.int64),)),
+        Sample(cv.Float8Cast(dt.float8_e4m3fn), (rand(),), what="0-d"),
+        Sample(cv.Float8Cast(dt.float8_e5m2), (rand(0, 2),), what="no elements"),
+        Sample(
+            cv.Float8Cast(dt.float8_e4m3fn),
+            (np.array([0.5, 2.0], np.float32),),
+            expected_grads=([1.0, 1.0],),
+        ),
+        *(
+            Sample(
+                cv.Float8Cast(dt.float8_e8m0fnu, saturate, mode),
+                (np.array([0, 1e-40, 0.124, 0.75, 1, 1.5, 1.51, 1e39, inf, nan]),),
+                onnx=_OPSET,
+            )
+            for saturate in (True, False)
+            for mode in ("up", "down", "nearest")
+        ),
+    ],
+    [
+        Refused(cv.Float8Cast(dt.float16), (t("f32[2]"),), DTypeError, "an 8-bit float"),
+        Refused(cv.Float8Cast(dt.float8_e5m2), (t("c64[2]"),), DTypeError, "a real operand"),
+        Refused(cv.Float8Cast(dt.float8_e5m2, True, "odd"), (t("f32[2]"),), GraphError, "odd"),
+    ],
+)
+
+
 CAST = OpSamples(
     cv.Cast,
     _cast,
     [
         *_casts(),
+        *_narrow_casts(),
         Sample(cv.Cast(dt.float16), (rand(),), what="0-d"),
         Sample(cv.Cast(dt.float64), (rand(0, 2),), what="no elements"),
         Sample(cv.Cast(dt.float64), (rand(4, 4).T[::2],), what="not contiguous"),
@@ -191,4 +283,4 @@ COMPLEX_PARTS = [
     ),
 ]
 
-SAMPLES = [*ROOTS, *TRIGONOMETRY, *ROUNDING, CAST, STOP_GRADIENT, *COMPLEX_PARTS]
+SAMPLES = [*ROOTS, *TRIGONOMETRY, *ROUNDING, CAST, FLOAT8_CAST, STOP_GRADIENT, *COMPLEX_PARTS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -293,14 +294,15 @@ graph g(%x: f32[3]):
 def test_lossless_conversions(source, target):
     if not is_lossless(source, target):
         return
-    info = np.iinfo(source.np) if source.category == dtypes.INT else None
+    info = ml_dtypes.iinfo(source.np) if source.category == dtypes.INT else None
     if info:
         values = np.array([info.min, info.max, info.max - 1, 0, 1], source.np)
     else:
-        values = np.array([0, 1, -0.0, 0.1, 1e-7, 60000, np.inf]).astype(source.np)
+        with np.errstate(all="ignore"):
+            values = np.array([0, 1, -0.0, 0.1, 1e-7, 60000, np.inf]).astype(source.np)
     with np.errstate(all="ignore"):
         back = Cast(source)(Cast(target)(values)) if target.category <= dtypes.FLOAT else values
-    np.testing.assert_array_equal(back, values)
+    assert back.tobytes() == values.tobytes()
 
 
 def test_out_of_range_conversions_are_left_to_the_machine():

@@ -67,6 +67,8 @@ def classify(node: Node) -> tuple[str, str]:
         return "control", ""
     if not op.is_pure and op.name != "barrier":  # which matters only while merging
         return "interpreted", f"{op.name} is not a pure function"
+    if any(v.dtype.is_narrow for v in (*node.inputs, *node.outputs)):
+        return "interpreted", "narrow dtypes have no native form yet"
     if op.kind is Kind.POINTWISE:
         why = pointwise.why_not(node)
         return ("pointwise", "") if why is None else ("interpreted", why)

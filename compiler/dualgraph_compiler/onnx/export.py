@@ -324,14 +324,11 @@ class _Schema:
     """What the exporter needs of an operator's schema."""
 
     def __init__(self, schema: Any) -> None:
-        names = {f"tensor({_ONNX_TYPE_NAMES.get(d.name, d.name)})": d.onnx for d in ALL}
+        names = {f"tensor({d.onnx_name})": d.onnx for d in ALL}
         self.name: str = schema.name
         self.version: int = schema.since_version
         self.attributes: dict[str, int] = {k: a.type.value for k, a in schema.attributes.items()}
         self.inputs = [frozenset(names[t] for t in i.types if t in names) for i in schema.inputs]
-
-
-_ONNX_TYPE_NAMES = {"float32": "float", "float64": "double"}
 
 
 @functools.cache

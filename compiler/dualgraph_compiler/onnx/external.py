@@ -10,7 +10,7 @@ import math
 import mmap
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,11 @@ from ..errors import OnnxError
 
 if TYPE_CHECKING:
     import onnx
+
+
+def file_bytes(dims: Iterable[int], dtype: DType) -> int:
+    """What a tensor takes in a file, where elements of less than a byte are packed."""
+    return -(-math.prod(dims) * dtype.bits // 8)
 
 
 class ExternalFiles:
@@ -46,8 +51,7 @@ class ExternalFiles:
         entries = {e.key: e.value for e in tensor.external_data}
         location = entries.get("location", "")
         path = inside(self._folder, location, what)
-        count = math.prod(tensor.dims)
-        needed = count * dtype.itemsize
+        needed = file_bytes(tensor.dims, dtype)
         offset = _size(entries, "offset", 0, what)
         length = _size(entries, "length", needed, what)
         if length != needed:
@@ -58,6 +62,9 @@ class ExternalFiles:
                 f"{what}: bytes {offset} to {offset + needed} of {path.name}, which has only "
                 f"{len(data)}"
             )
+        if dtype.bits < 8:
+            return _unpacked(data[offset : offset + needed], tensor)
+        count = math.prod(tensor.dims)
         stored = np.frombuffer(data, dtype.np.newbyteorder("<"), count, offset)
         if not stored.flags.aligned:
             stored = stored.copy()
@@ -72,6 +79,15 @@ class ExternalFiles:
                     return b""
                 self._mapped[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._mapped[path]
+
+
+def _unpacked(packed: bytes, tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
+    """The elements of `tensor`, each in a byte of its own."""
+    from onnx import TensorProto, numpy_helper
+
+    return numpy_helper.to_array(
+        TensorProto(raw_data=packed, dims=tensor.dims, data_type=tensor.data_type)
+    )
 
 
 def _size(entries: Mapping[str, str], key: str, default: int, what: str) -> int:

@@ -5,7 +5,6 @@ Nothing here trusts a length that a file states. External data is the matter of 
 
 from __future__ import annotations
 
-import math
 import os
 import stat
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ import numpy as np
 
 from ..dtypes import BY_ONNX, DType
 from ..errors import NoSuchModel, NotAnOnnxFile, OnnxError
-from .external import ExternalFiles
+from .external import ExternalFiles, file_bytes
 from .save import MAX_PROTO_BYTES
 from .sparse import with_dense_initializers
 
@@ -93,7 +92,7 @@ class ModelFile:
             raise OnnxError(f"{self.source}: tensor {tensor.name!r} has a negative size")
         if tensor.data_location == TensorProto.EXTERNAL:
             return self._files.array(tensor, dtype, self.source)
-        needed = math.prod(tensor.dims) * dtype.itemsize
+        needed = file_bytes(tensor.dims, dtype)
         if tensor.HasField("raw_data") and len(tensor.raw_data) != needed:
             raise OnnxError(
                 f"{self.source}: tensor {tensor.name!r} of shape {list(tensor.dims)} and type "

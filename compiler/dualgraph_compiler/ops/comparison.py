@@ -22,6 +22,7 @@ class Comparison(Pointwise):
     """Broadcasts operands of one dtype; the result is bool."""
 
     __slots__ = ()
+    takes_narrow = True
 
     def infer(self, *inputs: Any) -> TensorType:
         return Pointwise.infer(self, *inputs).with_dtype(bool_)

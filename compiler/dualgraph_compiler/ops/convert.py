@@ -6,13 +6,53 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..dtypes import BY_ONNX, COMPLEX, COMPLEX_OF, REAL_OF, DType, dtype_of, float32, float64
-from ..errors import DTypeError, OnnxError
+from ..dtypes import (
+    BY_ONNX,
+    COMPLEX,
+    COMPLEX_OF,
+    FLOAT,
+    NARROW,
+    REAL_OF,
+    DType,
+    dtype_of,
+    float4_e2m1fn,
+    float6_e2m3fn,
+    float6_e3m2fn,
+    float8_e8m0fnu,
+    float32,
+    float64,
+    int2,
+    int4,
+    uint2,
+    uint4,
+)
+from ..errors import DTypeError, GraphError, OnnxError
+from ..kernels.narrow import convert, power_of_two, saturated, through
 from ..types import TensorType
 from . import f
 from .base import Array, Grad, Kind, Onnx, Op, op, require_same_dtype
 from .onnx_rules import Export, Import, from_onnx
 from .pointwise import Pointwise
+
+FLOAT8 = frozenset(d for d in NARROW if d.category == FLOAT and d.bits == 8)
+
+
+# The versions of ai.onnx that brought types to Cast.
+_SINCE = {
+    19: FLOAT8 - {float8_e8m0fnu},
+    21: {int4, uint4},
+    23: {float4_e2m1fn},
+    24: {float8_e8m0fnu},
+    25: {int2, uint2},
+    28: {float6_e2m3fn, float6_e3m2fn},
+}
+
+
+def _require(ctx: Export, dtype: DType) -> None:
+    """Refuse a target opset that knows no such elements."""
+    for since, dtypes in _SINCE.items():
+        if dtype in dtypes:
+            ctx.require_opset(since, f"a cast to {dtype.name}")
 
 
 @op
@@ -33,12 +73,12 @@ class Cast(Op):
         dtype = self.dtype.np
         if x.dtype.kind == "c" and dtype.kind not in "cb":
             x = x.real
-        return x.astype(dtype)
+        return convert(x, dtype)
 
     def eager_into(self, xp: Any, out: Array, x: Array) -> None:
         if x.dtype.kind == "c" and out.dtype.kind not in "cb":
             x = x.real
-        xp.copyto(out, x, casting="unsafe")
+        xp.copyto(out, through(x, out.dtype), casting="unsafe")
 
     def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
         dtype = dtype_of(_x)
@@ -47,7 +87,52 @@ class Cast(Op):
     def to_onnx(self, ctx: Export, x: str) -> str:
         if self.dtype.is_complex or ctx.type(x).dtype.is_complex:
             raise OnnxError("cast: ONNX has no conversion to or from complex types")
-        return ctx.emit("Cast", x, to=self.dtype)  # type: ignore[no-any-return]
+        if self.dtype is float8_e8m0fnu:
+            return Float8Cast(self.dtype, False, "nearest").to_onnx(ctx, x)
+        _require(ctx, self.dtype)
+        saturate = 0 if self.dtype in FLOAT8 else None
+        return ctx.emit("Cast", x, to=self.dtype, saturate=saturate)  # type: ignore[no-any-return]
+
+
+@op
+class Float8Cast(Op):
+    """x converted to the 8-bit float `dtype` by ONNX's rules.
+
+    With `saturate` what is out of range becomes the largest number, infinities too; else NaN or
+    infinity, as in `Cast`. `round_mode` ("up", "down", "nearest") is for float8_e8m0fnu alone,
+    whose numbers are powers of two; other types round to the nearest, ties to even.
+    Source: ONNX Cast-25.
+    """
+
+    dtype: DType
+    saturate: bool = True
+    round_mode: str = "up"
+    kind: ClassVar[Kind] = Kind.POINTWISE
+
+    def infer(self, x: TensorType) -> TensorType:
+        if self.dtype not in FLOAT8:
+            raise DTypeError(f"float8_cast: expected an 8-bit float, got {self.dtype.name}")
+        if x.dtype.is_complex:
+            raise DTypeError(f"float8_cast: expected a real operand, got {x.dtype.name}")
+        if self.round_mode not in ("up", "down", "nearest"):
+            raise GraphError(f"float8_cast: unknown round_mode {self.round_mode!r}")
+        return x.with_dtype(self.dtype)
+
+    def eager(self, xp: Any, x: Array) -> Array:
+        if self.dtype is float8_e8m0fnu:
+            return power_of_two(xp, x, self.dtype.np, self.saturate, self.round_mode)
+        return saturated(xp, x, self.dtype.np) if self.saturate else convert(x, self.dtype.np)
+
+    def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
+        dtype = dtype_of(_x)
+        return (f.cast(g, dtype) if dtype.is_differentiable else None,)
+
+    def to_onnx(self, ctx: Export, x: str) -> str:
+        _require(ctx, self.dtype)
+        attributes: dict[str, Any] = {"saturate": int(self.saturate)}
+        if self.dtype is float8_e8m0fnu:
+            attributes["round_mode"] = self.round_mode
+        return ctx.emit("Cast", x, to=self.dtype, **attributes)  # type: ignore[no-any-return]
 
 
 @from_onnx("Cast")
@@ -55,12 +140,21 @@ def _import_cast(ctx: Import, x: Any) -> Any:
     code = ctx.attr("to")
     if code not in BY_ONNX:
         raise OnnxError(f"Cast to ONNX element type {code} is not supported")
-    return f.cast(x, BY_ONNX[code])
+    return _cast_by_onnx(ctx, x, BY_ONNX[code])
 
 
 @from_onnx("CastLike")
 def _import_cast_like(ctx: Import, x: Any, like: Any) -> Any:
-    return f.cast(x, like.dtype)
+    return _cast_by_onnx(ctx, x, like.dtype)
+
+
+def _cast_by_onnx(ctx: Import, x: Any, dtype: DType) -> Any:
+    if dtype not in FLOAT8 or x.dtype is dtype:
+        return f.cast(x, dtype)
+    saturate = bool(ctx.attr("saturate", 1))
+    if dtype is not float8_e8m0fnu and not saturate:
+        return f.cast(x, dtype)
+    return Float8Cast(dtype, saturate, ctx.attr("round_mode", "up"))(x)
 
 
 @op
@@ -69,6 +163,7 @@ class StopGradient(Pointwise):
 
     onnx = Onnx("Identity", 1)
     differentiable = False
+    takes_narrow = True
 
     def eager(self, xp: Any, x: Array) -> Array:
         return x.copy()

@@ -28,11 +28,7 @@ from ..dtypes import (
 from ..errors import OnnxError
 from .onnx_rules import Export
 
-_ONNX_NAMES = {
-    **{d.name: d for d in ALL if d not in (float32, float64)},
-    "float": float32,
-    "double": float64,
-}
+_ONNX_NAMES = {d.onnx_name: d for d in ALL}
 _SUBSTITUTES: dict[int, tuple[DType, ...]] = {
     BOOL: (uint8, int32, float32),
     INT: (int32, int64, float32),

@@ -28,9 +28,12 @@ class Pointwise(Op):
     __slots__ = ()
     kind = Kind.POINTWISE
     categories: ClassVar[tuple[int, ...]] = (BOOL, INT, FLOAT, COMPLEX)
+    takes_narrow: ClassVar[bool] = False  # no arithmetic: it compares or copies
 
     def infer(self, *inputs: Any) -> TensorType:
         dtype = require_same_dtype(self.name, *inputs)
+        if dtype.is_narrow and not self.takes_narrow:
+            raise DTypeError(f"{self.name}: {dtype.name} has no arithmetic; convert it first")
         if dtype.category not in self.categories:
             wanted = " or ".join(CATEGORY_NAMES[c] for c in self.categories)
             article = "an" if wanted[0] == "i" else "a"

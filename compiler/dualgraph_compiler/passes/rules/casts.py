@@ -16,16 +16,20 @@ _WIDER = {float16: {float32, float64}, bfloat16: {float32, float64}, float32: {f
 
 def is_lossless(source: DType, target: DType) -> bool:
     """Whether every value of `source` is a value of `target`."""
-    if source is target or source.category == BOOL:
+    if source is target:
         return True
-    if source.category > target.category:
+    if source.category > target.category or target.is_narrow:
         return False
+    if source.category == BOOL:
+        return True
     if target.category == COMPLEX:
         return is_lossless(REAL_OF.get(source, source), REAL_OF[target])
     if source.category == FLOAT:
         return target in _WIDER.get(source, ())
     if target.category == FLOAT:
-        return bool(source.itemsize * 8 - source.is_signed <= _PRECISION[target])
+        return bool(source.bits - source.is_signed <= _PRECISION[target])
+    if source.is_narrow:
+        return source.is_signed <= target.is_signed
     return bool(np.can_cast(source.np, target.np))
 
 
