@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -200,3 +202,28 @@ def test_an_op_without_onnx_form_is_named_with_its_line() -> None:
         assert caught.value.__notes__ == ["at net.py:3"]
     finally:
         del REGISTRY["unwritable"]
+
+
+def test_an_operand_whose_type_comes_later_names_the_opset() -> None:
+    from dualgraph_compiler.dtypes import bfloat16
+    from dualgraph_compiler.ops.base import REGISTRY
+
+    @op
+    class Chosen(Op):
+        """For this test only."""
+
+        def infer(self, x: TensorType) -> TensorType:
+            return x
+
+        def to_onnx(self, ctx: Any, x: str) -> Any:
+            return ctx.emit("Where", ctx.constant(True), x, x)
+
+    try:
+        graph = Graph()
+        x = graph.add_input(TensorType(bfloat16, (2,)), "x")
+        graph.set_outputs([graph.call(Chosen(), (x,))])
+        with pytest.raises(OnnxError, match="Where-9 takes no bfloat16 operand.*needs opset 16"):
+            export_graph(graph, opset=15)
+        export_graph(graph, opset=16)
+    finally:
+        del REGISTRY["chosen"]

@@ -253,7 +253,6 @@ LINEAR_SCAN = OpSamples(
         Refused(cu.LinearScan(0), (t("f32[3]"), t("f32[2]")), ShapeError, "one shape"),
         Refused(cu.LinearScan(0), (t("f32[]"), t("f32[]")), ShapeError, "with an axis"),
     ],
-    onnx="ONNX has no operator for it",
 )
 
 SAMPLES = [

@@ -315,9 +315,7 @@ class Exporter:
             known = self._types.get(name) if name else None  # empty: an absent optional one
             allowed = schema.inputs[min(i, len(schema.inputs) - 1)]
             if known is not None and known.dtype.onnx not in allowed:
-                raise OnnxError(
-                    f"ONNX {schema.name}-{schema.version} takes no {known.dtype.name} operand here"
-                )
+                raise OnnxError(_type_refused(schema, i, known.dtype))
 
 
 class _Schema:
@@ -339,6 +337,18 @@ def _schema(op_type: str, opset: int) -> _Schema:
         return _Schema(defs.get_schema(op_type, opset, ""))
     except defs.SchemaError:
         raise OnnxError(f"opset {opset} has no operator {op_type}") from None
+
+
+def _type_refused(schema: _Schema, position: int, dtype: DType) -> str:
+    """Why an operator does not take an operand, and from which opset on it would."""
+    from onnx import defs
+
+    text = f"ONNX {schema.name}-{schema.version} takes no {dtype.name} operand here"
+    for opset in range(schema.version + 1, defs.onnx_opset_version() + 1):
+        later = _schema(schema.name, opset)
+        if dtype.onnx in later.inputs[min(position, len(later.inputs) - 1)]:
+            return f"{text}; it needs opset {later.version} or newer"
+    return text
 
 
 def _attribute(key: str, value: Any, schema: _Schema | None) -> onnx.AttributeProto:

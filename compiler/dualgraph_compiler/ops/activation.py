@@ -26,6 +26,12 @@ class Relu(Pointwise):
     categories = (INT, FLOAT)
     onnx = Onnx("Relu", 6)
 
+    def to_onnx(self, ctx: Export, x: str) -> str:
+        dtype = ctx.type(x).dtype
+        if ctx.opset < 14 and dtype.category == INT:  # Relu takes integers since then
+            return emit(ctx, dtype, "Max", x, ctx.constant(0, dtype))
+        return Pointwise.to_onnx(self, ctx, x)
+
     def eager(self, xp: Any, x: Array) -> Array:
         return xp.maximum(x, x.dtype.type(0))
 

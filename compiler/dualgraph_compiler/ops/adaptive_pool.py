@@ -6,7 +6,9 @@ at most one element and may overlap. A size of 1 is global pooling.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import itertools
+from math import prod
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,10 +18,15 @@ from ..errors import OnnxError, ShapeError
 from ..kernels.pool import adaptive_avg_pool, adaptive_avg_pool_backward, adaptive_max_pool
 from ..kernels.sizes import adaptive_bounds
 from ..types import TensorType
-from .base import Array, Grad, Kind, Op, op, shape_text
+from . import f
+from .base import REGISTRY, Array, Grad, Kind, Op, op, shape_text
+from .derive import export_formula
 from .onnx_rules import Export, Import, from_onnx
 from .onnx_types import emit
 from .pool import MaxPoolGrad, check_input, emit_max_pool
+
+if TYPE_CHECKING:
+    from ..graph import Value
 
 
 class _Adaptive(Op):
@@ -160,15 +167,35 @@ class AdaptiveMaxPool(_Adaptive):
         if kernel is not None:
             return emit_max_pool(ctx, x, kernel_shape=kernel, strides=kernel)
         if not self.is_global:
-            raise OnnxError(
-                f"adaptive_max_pool: {shape_text(tuple(sizes))} does not divide into "
-                f"{self.output_size}; ONNX has windows of one size only"
-            )
+            return export_formula(ctx, self, x, formula=self._bin_by_bin)
         flat = ctx.emit("Reshape", x, ctx.shape((n, c, product(tuple(sizes)))))
         dtype = ctx.type(x).dtype
         at = emit(ctx, dtype, "ArgMax", flat, axis=2, keepdims=1)
         at = ctx.emit("Reshape", at, ctx.shape((n, c, *self.output_size)))
         return emit(ctx, dtype, "GlobalMaxPool", x), at
+
+    def _bin_by_bin(self, x: Value) -> tuple[Value, Value]:
+        """Bins of several sizes, which ONNX's windows cannot be, cut out one by one."""
+        n, c, *sizes = x.shape
+        if any(isinstance(d, Dim) for d in (*sizes, *self.output_size)):
+            raise OnnxError(
+                f"adaptive_max_pool from {shape_text(tuple(sizes))} to {self.output_size} has no "
+                "ONNX form: both sizes must be known"
+            )
+        places = np.arange(prod(map(int, sizes))).reshape(tuple(map(int, sizes)))
+        bounds = [adaptive_bounds(n, p) for n, p in zip(sizes, self.output_size, strict=True)]  # type: ignore[arg-type]
+        values, indices = [], []
+        for window in itertools.product(*bounds):
+            cut = x
+            for axis, (start, stop) in enumerate(window, start=2):
+                cut = f.slice_axis(cut, axis, start, stop)
+            own = places[tuple(slice(*w) for w in window)].reshape(-1)
+            flat = f.reshape(cut, (n, c, own.size))
+            at = REGISTRY["arg_max"](2, True)(flat)  # type: ignore[call-arg]
+            values.append(f.max(flat, (2,), True))
+            indices.append(REGISTRY["index_select"](0)(x.graph.constant(own), at))  # type: ignore[call-arg]
+        y, at = (f.reshape(f.concat(v, 2), (n, c, *self.output_size)) for v in (values, indices))
+        return y, at
 
 
 @from_onnx("GlobalAveragePool")

@@ -6,18 +6,19 @@ the indexed axes were, or first where those are not adjacent.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..dims import DimLike
-from ..dtypes import bool_, int64
+from ..dims import DimLike, product
+from ..dtypes import bfloat16, bool_, float32, int64
 from ..errors import DTypeError, OnnxError, ShapeError, TraceError
 from ..kernels import indexing as kernels
 from ..kernels.postponed import note
 from ..types import TensorType, type_of
 from . import f
 from .base import (
+    REGISTRY,
     Array,
     Grad,
     Op,
@@ -27,9 +28,13 @@ from .base import (
     require_same_dtype,
     shape_text,
 )
+from .derive import export_formula
 from .indexing import checked, require_index
 from .onnx_rules import Export, Import, from_onnx
 from .onnx_types import emit
+
+if TYPE_CHECKING:
+    from ..graph import Value
 
 
 class _Advanced(Op):
@@ -168,7 +173,8 @@ class IndexPut(_Advanced):
         return base, lambda: Index(self.axes)(g, *indices), *(None for _ in indices)
 
     def to_onnx(self, ctx: Export, x: str, values: str, *indices: str) -> Any:
-        ctx.require_opset(16, "index_put")
+        if self.accumulate and ctx.opset < 16:
+            return export_formula(ctx, self, x, values, *indices, formula=self._in_turn)
         ndim, shown = ctx.type(x).ndim, ctx.type(values).ndim
         picked = max(ctx.type(i).ndim for i in indices)
         front = self.to_front(ndim)
@@ -178,6 +184,31 @@ class IndexPut(_Advanced):
         at = self.onnx_index(ctx, indices)
         y = ctx.emit("ScatterND", x, at, values, reduction=reduction)
         return _transpose(ctx, y, _inverse(front))
+
+    def _in_turn(self, x: Value, values: Value, *indices: Value) -> Array:
+        """One value after another added where it belongs: what ONNX has before its reductions."""
+        front, picked = self.to_front(x.ndim), max(i.ndim for i in indices)
+        shape = broadcast_shapes(self.name, *(i.shape for i in indices))
+        count, n = product(shape), len(self.axes)
+        if count == 0:
+            return x
+        dtype = x.dtype
+        if dtype is bfloat16:  # loops hold it from opset 16 on
+            x, values = f.cast(x, float32), f.cast(values, float32)
+        columns = [f.reshape(f.expand(i, shape), (count,)) for i in indices]
+        base = f.permute(x, front)
+        rows = f.permute(values, self.result_to_front(values.ndim, picked))
+        rows = f.reshape(rows, (count, *rows.shape[picked:]))
+        body = type(x.graph)("index_put")
+        y = body.add_input(base.type)
+        operands = (rows, *columns)
+        row, *at = (body.add_input(v.type.with_shape(v.shape[1:])) for v in operands)
+        axes = tuple(range(n))
+        at = [f.reshape(i, (1,)) for i in at]
+        more = Index(axes)(y, *at) + f.reshape(row, (1, *row.shape))
+        body.set_outputs([IndexPut(axes)(y, more, *at)], ["y"])
+        scan = REGISTRY["scan"](body, 1, len(operands), count)  # type: ignore[call-arg]
+        return f.cast(f.permute(scan(base, *operands), _inverse(front)), dtype)
 
 
 def _transpose(ctx: Export, x: str, perm: tuple[int, ...]) -> Any:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..dims import Dim, Shape
+from ..dims import Dim, DimLike, Shape, maximum
 from ..errors import OnnxError, ShapeError
 from ..kernels.pool import avg_pool, avg_pool_backward
 from ..kernels.sizes import conv_transpose_output_size
 from ..types import TensorType
+from . import f
 from .base import Array, Grad, op, shape_text
 from .conv import Pairs, known_padding
+from .derive import export_formula
 from .onnx_rules import Export, Import, from_onnx
 from .onnx_types import emit
 from .pool import Pooling, import_windows
+
+if TYPE_CHECKING:
+    from ..graph import Value
 
 
 class _AvgPool(Pooling):
@@ -70,10 +75,24 @@ class AvgPool(_AvgPool):
         y = emit(ctx, ctx.type(x).dtype, "AveragePool", x, **attributes)
         if self.divisor is None:
             return y
-        if self.ceil_mode:
-            raise OnnxError("avg_pool: ONNX has no divisor_override together with ceil_mode")
+        if self.ceil_mode:  # which ONNX leaves no divisor of one's own
+            return export_formula(ctx, self, x, formula=self._padded_out)
         factor = prod(self.kernel) / self.divisor
         return ctx.emit("Mul", y, ctx.constant(factor, ctx.type(x).dtype))
+
+    def _padded_out(self, x: Value) -> Array:
+        """The pooling with its padding, and the last windows' overhang, written out as zeros."""
+        out = self.output(x.type).shape[2:]
+        pads: list[tuple[DimLike, DimLike]] = [(0, 0), (0, 0)]
+        rows = zip(x.shape[2:], out, self.kernel, self.stride, self.padding, strict=True)
+        for size, p, k, s, (lo, hi) in rows:
+            hanging = (p - 1) * s + k - size - lo
+            if not isinstance(hanging, int):
+                raise OnnxError(f"avg_pool with ceil_mode and a divisor needs {size} to be known")
+            pads.append((lo, maximum(hanging, hi)))
+        none = tuple((0, 0) for _ in self.kernel)
+        pool = AvgPool(self.kernel, self.stride, none, divisor=self.divisor)
+        return pool(f.pad(x, pads))
 
 
 @op

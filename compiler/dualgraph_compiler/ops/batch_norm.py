@@ -19,6 +19,7 @@ from .base import Array, Grad, Kind, Op, op, require_same_dtype, shape_text
 from .derive import derived_vjp, export_formula
 from .norm import check_float, inverse_std, ones, per_channel, wide_dtype, widened
 from .onnx_rules import Export, Import, from_onnx
+from .onnx_types import signature
 
 
 def _check(name: str, x: TensorType, *parameters: TensorType) -> None:
@@ -85,6 +86,8 @@ class BatchNorm(Op):
     def to_onnx(self, ctx: Export, x: str, *parameters: str) -> Any:
         *affine, mean, var = parameters
         t = ctx.type(x)
+        if t.dtype not in signature("BatchNormalization", ctx.opset)[1]:
+            return export_formula(ctx, self, x, *parameters)
         names = affine or [ones(ctx, t.dtype, (t.shape[1],), v) for v in (1, 0)]
         return ctx.emit("BatchNormalization", x, *names, mean, var, epsilon=self.eps)
 

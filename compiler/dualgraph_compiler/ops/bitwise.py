@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..dtypes import BOOL, INT, int64
+import numpy as np
+
+from ..dtypes import BOOL, INT, DType, int64
 from .base import Array, Onnx, op
 from .onnx_rules import Export, Import, from_onnx
 from .onnx_types import Writer, emit
@@ -22,8 +24,45 @@ class Bitwise(Pointwise):
         dtype = ctx.type(inputs[0]).dtype
         logical = dtype.category == BOOL
         name = self.onnx.name.removeprefix("Bitwise") if logical else self.onnx.name
-        ctx.require_opset(1 if logical else self.onnx.since, self.name)
+        if not logical and ctx.opset < self.onnx.since:
+            return self._in_arithmetic(ctx, dtype, *inputs)
         return emit(ctx, dtype, name, *inputs)
+
+    def _in_arithmetic(self, ctx: Export, dtype: DType, a: str, b: str = "") -> str:
+        """The op by sums: ``a + b = (a ^ b) + 2 (a & b) = (a | b) + (a & b)``."""
+        w = Writer(ctx, int64)
+        a, b = (x and (x if dtype is int64 else ctx.emit("Cast", x, to=int64)) for x in (a, b))
+        if not b:
+            limit = -1 if dtype.is_signed else 2 ** (8 * dtype.itemsize) - 1
+            y = w("Sub", w.number(limit if dtype.itemsize < 8 else -1), a)
+        else:
+            y = _common_bits(w, a, b)
+            if self.name != "bitwise_and":
+                twice = self.name == "bitwise_xor"
+                y = w("Sub", w("Add", a, b), w("Add", y, y) if twice else y)
+        return y if dtype is int64 else ctx.emit("Cast", y, to=dtype)
+
+
+def _common_bits(w: Writer, a: str, b: str) -> str:
+    """The bits that two int64 operands share, in halves of 32: those are no signed numbers."""
+    half = w.number(2**32)
+    powers = w.ctx.constant(2 ** np.arange(32, dtype=np.int64))
+    two, last = w.number(2), w.ctx.ints(-1)
+
+    def split(x: str) -> tuple[str, str]:
+        low = w("Mod", x, half)
+        return w("Mod", w("Div", w("Sub", x, low), half), half), low
+
+    def bits(x: str) -> str:
+        return w("Mod", w("Div", w("Unsqueeze", x, last), powers), two)
+
+    (high, low) = (
+        w("MatMul", w("Mul", bits(p), bits(q)), powers)
+        for p, q in zip(split(a), split(b), strict=True)
+    )
+    # The highest bit counts -2^31 in a signed half.
+    sign = w("Mul", w("Div", high, w.number(2**31)), half)
+    return w("Add", w("Mul", w("Sub", high, sign), half), low)
 
 
 @op

@@ -11,6 +11,7 @@ from ..kernels.arrays import narrow, widen
 from ..types import TensorType
 from . import f
 from .base import Array, Grad, Kind, Onnx, normalize_axis, op
+from .derive import export_formula
 from .onnx_rules import Export, Import, from_onnx
 from .onnx_types import Writer, emit
 from .pointwise import RealPointwise
@@ -164,6 +165,9 @@ class HardSwish(Composite):
 
     def decompose(self, x: Array) -> Array:
         return x * f.clip(x + f.like(x, 3), 0, 6) * f.like(x, 1 / 6)
+
+    def to_onnx(self, ctx: Export, x: str) -> Any:
+        return export_formula(ctx, self, x) if ctx.opset < 14 else Composite.to_onnx(self, ctx, x)
 
 
 @op

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..dims import Dim, DimLike, Shape, maximum
-from ..dtypes import BY_ONNX, DType, float32, float64, int64
+from ..dtypes import BY_ONNX, DType, bfloat16, float32, float64, int64
 from ..errors import ArgumentError, OnnxError, ShapeError
 from ..types import TensorType
 from .base import Array, Kind, Op, op, shape_text
@@ -47,6 +47,9 @@ class Full(Creation):
         return xp.full(self.shape, value, self.dtype.np)
 
     def to_onnx(self, ctx: Export) -> Any:
+        if self.dtype.is_complex or (self.dtype is bfloat16 and ctx.opset < 20):
+            # What ConstantOfShape does not make.
+            return ctx.emit("Expand", ctx.constant(self.value, self.dtype), ctx.shape(self.shape))
         value = np.asarray([self.value]).astype(self.dtype.np)
         return ctx.emit("ConstantOfShape", ctx.shape(self.shape), value=value)
 

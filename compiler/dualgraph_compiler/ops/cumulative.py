@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..dtypes import BOOL, int64
+from ..dtypes import BOOL, float32, int64
 from ..errors import DTypeError, OnnxError, ShapeError
 from ..kernels import sorting as kernels
 from ..kernels.arrays import narrow, widen
 from ..types import TensorType
 from . import f
-from .base import Array, Grad, Op, normalize_axis, op, require_same_dtype, shape_text
+from .base import REGISTRY, Array, Grad, Op, normalize_axis, op, require_same_dtype, shape_text
+from .derive import export_formula
 from .onnx_rules import Export, Import, from_onnx
 from .onnx_types import emit
+
+if TYPE_CHECKING:
+    from ..graph import Value
 
 
 def _check(name: str, x: TensorType, axis: int) -> TensorType:
@@ -98,7 +102,7 @@ class Cumprod(Op):
             head = ctx.emit("Slice", x, ctx.ints(0), ctx.ints(size - reach), axis)
             pads = [0] * (2 * t.ndim)
             pads[self.axis] = reach
-            x = ctx.emit("Mul", x, ctx.emit("Pad", head, ctx.ints(*pads), one))
+            x = emit(ctx, t.dtype, "Mul", x, ctx.emit("Pad", head, ctx.ints(*pads), one))
             reach *= 2
         return x
 
@@ -157,4 +161,22 @@ class LinearScan(Op):
         return lambda: later * f.conj(_shift(y, self.axis, step, 0)), later
 
     def to_onnx(self, ctx: Export, a: str, b: str) -> Any:
-        raise OnnxError("linear_scan has no ONNX form")
+        return export_formula(ctx, self, a, b, formula=self._as_scan)
+
+    def _as_scan(self, a: Value, b: Value) -> Array:
+        """The recurrence as a loop over slices."""
+        dtype = a.dtype
+        if a.size == 0:
+            return b
+        a, b = (f.cast(x, float32 if dtype.itemsize < 4 else dtype) for x in (a, b))
+        order = (self.axis, *(i for i in range(a.ndim) if i != self.axis))
+        rows = [f.permute(x, order) for x in (a, b)]
+        graph = a.graph
+        body = type(graph)("linear_scan")
+        y, at, bt = (body.add_input(rows[0].type.with_shape(rows[0].shape[1:])) for _ in "yab")
+        y = at * y + bt
+        body.set_outputs([y, y], ["y", "ys"])
+        start = f.zeros(rows[0], rows[0].shape[1:])
+        scan = REGISTRY["scan"](body, 1, 2, rows[0].shape[0], self.reverse)  # type: ignore[call-arg]
+        _, ys = scan(start, *rows)
+        return f.cast(f.permute(ys, tuple(order.index(i) for i in range(a.ndim))), dtype)

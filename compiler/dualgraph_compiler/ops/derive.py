@@ -7,7 +7,7 @@ can itself be differentiated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +39,14 @@ def _derivative(
     return xs, gs, [found.get(x) for x in xs]
 
 
-def _formula(op: Op, types: Sequence[TensorType]) -> tuple[Graph, list[Value], tuple[Value, ...]]:
+def _formula(
+    op: Op, types: Sequence[TensorType], formula: Callable[..., Any] | None = None
+) -> tuple[Graph, list[Value], tuple[Value, ...]]:
     from ..graph import Graph
 
     graph = Graph(op.name)
     xs = [graph.add_input(t) for t in types]
-    ys = op.decompose(*xs)
+    ys = (formula or op.decompose)(*xs)
     return graph, xs, ys if isinstance(ys, tuple) else (ys,)
 
 
@@ -107,16 +109,26 @@ class _Typed:
         self._types[name] = t
 
 
-def export_formula(ctx: Export, op: Op, *inputs: str) -> Any:
-    """ONNX nodes for the op's formula; the name or names of its results."""
-    graph, xs, ys = _formula(op, [ctx.type(name) for name in inputs])
+def export_formula(
+    ctx: Export, op: Op, *inputs: str, formula: Callable[..., Any] | None = None
+) -> Any:
+    """ONNX nodes for the op's formula; the name or names of its results.
+
+    The formula is `decompose`, unless one is given for an op that is better kept whole elsewhere.
+    """
+    graph, xs, ys = _formula(op, [ctx.type(name) for name in inputs], formula)
     typed: Any = _Typed(ctx)
     names = dict(zip(xs, inputs, strict=True))
-    for node in graph.nodes:
-        for v in node.inputs:
-            if v not in names:
+
+    def write_constants(values: Iterable[Value]) -> None:
+        for v in values:
+            if v.is_constant and v not in names:
                 names[v] = ctx.constant(v.data, v.dtype)
                 typed.define(names[v], v.type)
+
+    write_constants(ys)
+    for node in graph.nodes:
+        write_constants(node.inputs)
         results = node.op.to_onnx(typed, *(names[v] for v in node.inputs))
         many = (results,) if isinstance(results, str) else results
         for v, name in zip(node.outputs, many, strict=True):

@@ -7,7 +7,7 @@ IndexOutOfRange when the op runs. See :mod:`.advanced_indexing` for several inde
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..dims import DimLike, Shape
 from ..dtypes import int64
@@ -15,8 +15,12 @@ from ..errors import DTypeError, IndexOutOfRange, OnnxError, ShapeError
 from ..kernels import indexing as kernels
 from ..types import TensorType
 from . import f
-from .base import Array, Grad, Op, normalize_axis, op, require_same_dtype, shape_text
+from .base import REGISTRY, Array, Grad, Op, normalize_axis, op, require_same_dtype, shape_text
+from .derive import export_formula
 from .onnx_rules import Export, Import, from_onnx
+
+if TYPE_CHECKING:
+    from ..graph import Value
 
 
 def checked(name: str, kernel: Callable[..., Array], *args: Any, **options: Any) -> Array:
@@ -132,8 +136,19 @@ class ScatterAdd(_Scattering):
     def to_onnx(self, ctx: Export, x: str, index: str, src: str) -> Any:
         if ctx.type(x).ndim == 0:
             return ctx.emit("Add", x, src)
-        ctx.require_opset(16, "scatter_add")
+        if ctx.opset < 16:
+            return export_formula(ctx, self, x, index, src, formula=self._in_turn)
         return ctx.emit("ScatterElements", x, index, src, axis=self.axis, reduction="add")
+
+    def _in_turn(self, x: Value, index: Value, src: Value) -> Array:
+        """The sums by positions in all axes, for which there is a form without `reduction`."""
+        columns = []
+        for axis, size in enumerate(index.shape):
+            own = (*(1,) * axis, size, *(1,) * (index.ndim - axis - 1))
+            place = x.graph.call(REGISTRY["arange"](0, size, 1, int64), ())  # type: ignore[call-arg]
+            spread = f.expand(f.reshape(place, own), index.shape)
+            columns.append(index if axis == self.axis else spread)
+        return REGISTRY["index_put"](tuple(range(x.ndim)), True)(x, src, *columns)  # type: ignore[call-arg]
 
 
 @op
@@ -261,10 +276,11 @@ class IndexSelectGrad(Op):
 
 def add_slices(ctx: Export, g: str, index: str, axis: int, size: DimLike, base: str = "") -> Any:
     """ONNX nodes that add g's slices at `index` along `axis` of `base` (zeros where not given)."""
-    ctx.require_opset(16, "index_add")
     t, n = ctx.type(g), ctx.type(index).ndim
     after = t.ndim - axis - n
     rest = (*t.shape[:axis], *t.shape[axis + n :])
+    if ctx.opset < 16:  # no sums in ScatterND
+        return _add_in_turn(ctx, g, index, axis, size, base)
     if not base:
         zero = ctx.constant(0, t.dtype)
         base = ctx.emit("Expand", zero, ctx.shape((size, *rest)))
@@ -282,6 +298,16 @@ def add_slices(ctx: Export, g: str, index: str, axis: int, size: DimLike, base: 
             "Transpose", y, perm=(*range(1, axis + 1), 0, *range(axis + 1, axis + 1 + after))
         )
     return y
+
+
+def _add_in_turn(ctx: Export, g: str, index: str, axis: int, size: DimLike, base: str) -> Any:
+    put: Any = REGISTRY["index_put"]((axis,), True)  # type: ignore[call-arg]
+
+    def formula(g: Value, index: Value, *base: Value) -> Value:
+        shape = (*g.shape[:axis], size, *g.shape[axis + index.ndim :])
+        return put(base[0] if base else f.zeros(g, shape), g, index)  # type: ignore[no-any-return]
+
+    return export_formula(ctx, put, g, index, *([base] if base else []), formula=formula)
 
 
 @op

@@ -72,7 +72,9 @@ class Reshape(Movement):
         ]
         symbolic = [i for i, d in enumerate(kept) if isinstance(d, Dim)]
         if any(d == 0 and isinstance(d, int) for d in self.shape):
-            ctx.require_opset(14, "reshape to a size of 0")
+            if ctx.opset < 14:  # 0 keeps a size there; what has no elements can be made anew
+                zero = ctx.constant(0, ctx.type(x).dtype)
+                return ctx.emit("Expand", zero, ctx.shape(self.shape))
             return ctx.emit("Reshape", x, ctx.shape(self.shape), allowzero=1)
         if len(symbolic) == 1:
             kept[symbolic[0]] = -1

@@ -17,13 +17,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..dtypes import dtype_of, float32, float64
-from ..errors import ArgumentError, DTypeError, GraphError, ShapeError
+from ..errors import ArgumentError, DTypeError, GraphError, OnnxError, ShapeError
 from ..kernels import optimizers as kernels
 from ..kernels.optimizers import Workspace
 from ..types import TensorType
 from . import f
 from .base import Array, Kind, Op, op, require_float, require_same_dtype, shape_text
+from .derive import export_formula
 from .extremum import Maximum
+from .onnx_rules import Export
 
 
 class OptimizerUpdate(Op):
@@ -150,6 +152,9 @@ class OptimizerUpdate(Op):
         new = self._step(f.cast(param, wide), f.cast(grad, wide), state, numbers)
         out = (f.cast(new, dtype), *(_fitting(k, v, dtype) for k, v in state.items()))
         return out if n else out[0]
+
+    def to_onnx(self, ctx: Export, *inputs: str) -> Any:
+        return export_formula(ctx, self, *inputs)
 
     def _step(
         self, param: Array, grad: Array, state: dict[str, Array], numbers: dict[str, Array]
@@ -436,3 +441,23 @@ class VectorNorm(Op):
 
     def eager(self, xp: Any, x: Array) -> Array:
         return kernels.vector_norm(xp, xp.asarray(x), self.order)
+
+    def to_onnx(self, ctx: Export, x: str) -> Any:
+        return export_formula(ctx, self, x, formula=self._norm)
+
+    def _norm(self, x: Array) -> Array:
+        if x.dtype.is_complex:
+            raise OnnxError("ONNX has no absolute value of complex numbers")
+        size, axes = f.abs(f.cast(x, self.infer(x.type).dtype)), tuple(range(x.ndim))
+        if x.size == 0:
+            return f.zeros(size, ())
+        if np.isinf(self.order):
+            return f.max(size, axes) if self.order > 0 else -f.max(-size, axes)
+        if self.order == 0:
+            return f.sum(f.cast(f.not_equal(size, 0), size.dtype), axes)
+        if self.order == 1:
+            return f.sum(size, axes)
+        if self.order == 2:
+            return f.sqrt(f.sum(size * size, axes))
+        total = f.sum(size ** f.like(size, self.order), axes)
+        return total ** f.like(size, 1 / self.order)

@@ -12,6 +12,7 @@ from ..errors import ArgumentError, OnnxError, ShapeError
 from ..types import TensorType
 from . import f
 from .base import Array, Grad, normalize_axis, op, shape_text
+from .derive import export_formula
 from .movement import Movement
 from .onnx_rules import Export, Import, from_onnx
 
@@ -122,10 +123,18 @@ class PadMode(Movement):
     def to_onnx(self, ctx: Export, x: str) -> Any:
         if not self.pads:
             return x
-        if self.mode == "circular":
-            ctx.require_opset(19, "circular padding")
+        if self.mode == "circular" and ctx.opset < 19:
+            return export_formula(ctx, self, x, formula=self._wrapped)
         mode = _ONNX_MODE[self.mode]
         return ctx.emit("Pad", x, _onnx_pads(ctx, self.pads), mode=mode)
+
+    def _wrapped(self, x: Array) -> Array:
+        """Circular padding by concatenation."""
+        for axis, (lo, hi) in enumerate(self.pads):
+            size = x.shape[axis]
+            ends = f.slice_axis(x, axis, size - lo, size), x, f.slice_axis(x, axis, 0, hi)
+            x = f.concat(ends, axis) if lo != 0 or hi != 0 else x
+        return x
 
 
 @op
@@ -158,7 +167,35 @@ class PadModeGrad(Movement):
         return (PadMode(self.pads, self.mode)(g),)
 
     def to_onnx(self, ctx: Export, g: str) -> Any:
-        raise OnnxError(f"the gradient of {self.mode} padding has no ONNX form")
+        return export_formula(ctx, self, g, formula=self._folded)
+
+    def _folded(self, g: Array) -> Array:
+        """Each edge cut off and added where its elements came from."""
+        for axis, (lo, hi) in enumerate(self.pads):
+            end = g.shape[axis]
+            size = end - lo - hi
+            left = f.slice_axis(g, axis, 0, lo)
+            right = f.slice_axis(g, axis, end - hi, end)
+            g = f.slice_axis(g, axis, lo, end - hi)
+            for edge, width, is_left in ((left, lo, True), (right, hi, False)):
+                if width != 0:
+                    g = g + self._placed(edge, axis, size, width, is_left)
+        return g
+
+    def _placed(
+        self, edge: Array, axis: int, size: DimLike, width: DimLike, is_left: bool
+    ) -> Array:
+        """One edge, `width` wide, as a tensor of the unpadded size."""
+        if self.mode == "replicate":
+            edge, near, width = f.sum(edge, (axis,), True), 0, 1
+        elif self.mode == "reflect":
+            edge, near = f.flip(edge, (axis,)), 1
+        else:  # of the other end
+            near, is_left = 0, not is_left
+        gap = size - near - width
+        pads: list[tuple[DimLike, DimLike]] = [(0, 0)] * len(edge.shape)
+        pads[axis] = (near, gap) if is_left else (gap, near)
+        return f.pad(edge, pads)
 
 
 @from_onnx("Pad")

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..dtypes import BOOL, COMPLEX, FLOAT, INT
+from ..dtypes import BOOL, COMPLEX, FLOAT, INT, DType, bfloat16, float32
 from ..errors import DTypeError, OnnxError
 from ..types import TensorType
 from . import f
 from .base import Array, Grad, Kind, Onnx, Op, broadcast_shapes, op, require_same_dtype
 from .onnx_rules import Export, Import, from_onnx
-from .onnx_types import emit, main_operand
+from .onnx_types import carrier, emit, main_operand
 
 CATEGORY_NAMES = ("bool", "integer", "floating-point", "complex")
 
@@ -225,7 +225,18 @@ class Pow(Pointwise):
         )
 
     def to_onnx(self, ctx: Export, a: str, b: str) -> str:
-        return emit(ctx, ctx.type(a).dtype, "Pow", a, b)
+        return power(ctx, ctx.type(a).dtype, a, b)
+
+
+def power(ctx: Export, dtype: DType, a: str, b: str) -> str:
+    """`a` to the power `b`, both of `dtype`; ONNX lets the two differ, so each has a type list."""
+    stand_in = carrier(ctx, dtype, "Pow")
+    if dtype is bfloat16 and ctx.opset < 15:  # which the base may be before the exponent
+        stand_in = float32
+    if stand_in is dtype:
+        return ctx.emit("Pow", a, b)  # type: ignore[no-any-return]
+    wide = (ctx.emit("Cast", x, to=stand_in) for x in (a, b))
+    return ctx.emit("Cast", ctx.emit("Pow", *wide), to=dtype)  # type: ignore[no-any-return]
 
 
 def _power_slope(a: Array, b: Array) -> Array:

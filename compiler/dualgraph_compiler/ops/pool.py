@@ -7,7 +7,7 @@ to them, MaxPoolGather reads from them, and each is the other's gradient.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..dims import DimLike, Shape, minimum, product
 from ..dtypes import BOOL, COMPLEX, int64
@@ -20,11 +20,15 @@ from ..kernels.pool import (
 )
 from ..types import TensorType
 from . import f
-from .base import Array, Grad, Kind, Op, op, shape_text
+from .base import REGISTRY, Array, Grad, Kind, Op, op, shape_text
 from .conv import Pairs, import_padding, known_padding
 from .creation import Arange, DimValue
+from .derive import export_formula
 from .onnx_rules import Export, Import, from_onnx
 from .onnx_types import carrier, emit
+
+if TYPE_CHECKING:
+    from ..graph import Value
 
 
 def check_input(name: str, x: TensorType, rank: int) -> None:
@@ -234,7 +238,8 @@ class MaxPoolGrad(Op):
         return MaxPoolGather()(g, indices), None
 
     def to_onnx(self, ctx: Export, g: str, indices: str) -> Any:
-        ctx.require_opset(16, "max_pool_grad")
+        if ctx.opset < 16:
+            return export_formula(ctx, self, g, indices, formula=self._in_turn)
         shape = ctx.type(g).shape
         rows = ctx.shape((*shape[:2], product(shape[2:])))
         zero = ctx.constant(0, ctx.type(g).dtype)
@@ -242,6 +247,13 @@ class MaxPoolGrad(Op):
         zeros = ctx.emit("Expand", zero, ctx.shape((*shape[:2], product(self.sizes))))
         y = ctx.emit("ScatterElements", zeros, indices, g, axis=2, reduction="add")
         return ctx.emit("Reshape", y, ctx.shape((*shape[:2], *self.sizes)))
+
+    def _in_turn(self, g: Value, indices: Value) -> Array:
+        n, c, *out = g.shape
+        rows = (n, c, product(tuple(out)))
+        zeros = f.zeros(g, (n, c, product(self.sizes)))
+        y = REGISTRY["scatter_add"](2)(zeros, f.reshape(indices, rows), f.reshape(g, rows))  # type: ignore[call-arg]
+        return f.reshape(y, (n, c, *self.sizes))
 
 
 @op

@@ -6,17 +6,22 @@ on every device. A generator adds `counters` to its offset after each call.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..dims import DimLike, Shape, product
 from ..dtypes import BOOL, FLOAT, INT, DType, bool_, int64, uint64
-from ..errors import ArgumentError, DTypeError, OnnxError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..kernels import random as kernels
 from ..types import TensorType
+from . import random_formula as formulas
 from .base import Array, Kind, Op, op, shape_text
+from .derive import export_formula
 from .onnx_rules import Export
+
+if TYPE_CHECKING:
+    from ..graph import Value
 
 
 class Random(Op):
@@ -53,11 +58,13 @@ class Random(Op):
             )
         return result
 
+    def formula(self, seed: Value, offset: Value) -> Array:
+        """The draw in other ops."""
+        raise NotImplementedError
+
     def to_onnx(self, ctx: Export, seed: str, offset: str) -> Any:
-        raise OnnxError(
-            f"{self.name} has no ONNX form: ONNX generators keep hidden state. Pass the random "
-            "numbers as an input, or export the model in eval mode"
-        )
+        # ONNX's own generators keep hidden state; the formula gives the very numbers.
+        return export_formula(ctx, self, seed, offset, formula=self.formula)
 
 
 def _known(shape: Shape) -> tuple[int, ...]:
@@ -83,6 +90,9 @@ class RandomUniform(Random):
     def eager(self, xp: Any, seed: Array, offset: Array) -> Array:
         return kernels.uniform(xp, int(seed), int(offset), _known(self.shape), self.dtype.np)
 
+    def formula(self, seed: Value, offset: Value) -> Array:
+        return formulas.uniform(seed, offset, self.shape, self.dtype)
+
 
 @op
 class RandomNormal(Random):
@@ -106,6 +116,9 @@ class RandomNormal(Random):
     def eager(self, xp: Any, seed: Array, offset: Array) -> Array:
         return kernels.normal(xp, int(seed), int(offset), _known(self.shape), self.dtype.np)
 
+    def formula(self, seed: Value, offset: Value) -> Array:
+        return formulas.normal(seed, offset, self.shape, self.dtype)
+
 
 @op
 class RandomBernoulli(Random):
@@ -121,6 +134,9 @@ class RandomBernoulli(Random):
 
     def eager(self, xp: Any, seed: Array, offset: Array) -> Array:
         return kernels.bernoulli(xp, int(seed), int(offset), _known(self.shape), float(self.p))
+
+    def formula(self, seed: Value, offset: Value) -> Array:
+        return formulas.bernoulli(seed, offset, self.shape, float(self.p))
 
 
 @op
@@ -156,6 +172,9 @@ class RandomInt(Random):
             xp, int(seed), int(offset), *bounds, _known(self.shape), self.dtype.np
         )
 
+    def formula(self, seed: Value, offset: Value) -> Array:
+        return formulas.integers(seed, offset, self.low, self.high, self.shape, self.dtype)
+
 
 @op
 class RandomPermutation(Random):
@@ -168,3 +187,6 @@ class RandomPermutation(Random):
 
     def eager(self, xp: Any, seed: Array, offset: Array) -> Array:
         return kernels.permutation(xp, int(seed), int(offset), int(self.n))
+
+    def formula(self, seed: Value, offset: Value) -> Array:
+        return formulas.permutation(seed, offset, self.n)

@@ -21,6 +21,7 @@ from .base import (
 )
 from .movement import Movement
 from .onnx_rules import Export, Import, from_onnx
+from .onnx_types import emit
 
 
 def _first_difference(a: Shape, b: Shape, axis: int) -> tuple[DimLike, DimLike] | None:
@@ -249,9 +250,20 @@ class _Triangle(Movement):
         return (self(g),)
 
     def to_onnx(self, ctx: Export, x: str) -> Any:
-        ctx.require_opset(14, self.name)
+        if ctx.opset < 14:
+            return self._masked(ctx, x)
         k = ctx.constant(self.diagonal, int64)
         return ctx.emit("Trilu", x, k, upper=int(self.upper))
+
+    def _masked(self, ctx: Export, x: str) -> Any:
+        """Before ONNX had Trilu: zeros where the column lies beyond the row's diagonal."""
+        t = ctx.type(x)
+        zero, one = ctx.constant(0, int64), ctx.constant(1, int64)
+        rows, columns = (ctx.emit("Range", zero, ctx.dim(d), one) for d in t.shape[-2:])
+        on = ctx.emit("Add", rows, ctx.constant(self.diagonal, int64))
+        ends = ctx.emit("Unsqueeze", on, ctx.ints(1))
+        kept = ctx.emit("GreaterOrEqual" if self.upper else "LessOrEqual", columns, ends)
+        return emit(ctx, t.dtype, "Where", kept, x, ctx.constant(0, t.dtype))
 
 
 @op

@@ -14,6 +14,7 @@ from . import f
 from .base import REGISTRY, Array, Grad, normalize_axis, op, shape_text
 from .movement import Movement
 from .onnx_rules import Export, Import, from_onnx
+from .onnx_types import emit
 
 # Bounds at or beyond this mean "to the end" in ONNX models, whatever the axis.
 _FAR = 2**31 - 1
@@ -145,7 +146,7 @@ class SliceUpdate(Movement):
             if bounds != (0, size, 1):
                 one = _emit_mask(ctx, bounds, size, len(shape) - 1 - axis)
                 mask = ctx.emit("And", mask, one) if mask else one
-        return ctx.emit("Where", mask, written, base) if mask else written
+        return emit(ctx, ctx.type(base).dtype, "Where", mask, written, base) if mask else written
 
 
 def _emit_spread(ctx: Export, x: str, sizes: Shape, op: SliceGrad) -> Any:

@@ -12,7 +12,7 @@ from . import f
 from .base import Array, Grad, Onnx, op
 from .onnx_rules import Export
 from .onnx_types import Writer
-from .pointwise import FloatPointwise, Pointwise, RealPointwise, zero_grad
+from .pointwise import FloatPointwise, Pointwise, RealPointwise, power, zero_grad
 from .quotient import emit_trunc
 
 # -- roots ---------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ class Exp2(FloatPointwise):
 
     def to_onnx(self, ctx: Export, x: str) -> str:
         w = Writer(ctx, ctx.type(x).dtype)
-        return w("Pow", w.number(2), x)
+        return power(ctx, w.dtype, w.number(2), x)
 
 
 @op
