@@ -402,6 +402,12 @@ class Importer:
             raise NeedsValue(size, f"{what} ({size})", sizes=True)
         return size
 
+    def nested(self, body: onnx.GraphProto, operands: Sequence[Value]) -> list[Value]:
+        """The results of a graph that is an attribute, given the values of its inputs."""
+        from .subgraph import Subgraph  # which is an Importer
+
+        return Subgraph(self, self.graph).read(body, operands)
+
     def counted(self, value: Value) -> tuple[Value, int] | None:
         """Nothing: the graph of a model is not the body of a loop."""
         return None

@@ -92,6 +92,9 @@ class Import(Protocol):
     def constant(self, array: Any) -> Any:
         """A constant Value."""
 
+    def nested(self, body: Any, operands: Sequence[Any]) -> list[Any]:
+        """The results of a graph that is an attribute, given the values of its inputs."""
+
     def counted(self, value: Any) -> tuple[Any, int] | None:
         """The number of a loop's step and what is added to it, if `value` is that sum."""
 
