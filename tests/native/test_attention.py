@@ -175,3 +175,32 @@ def test_no_keys_and_values_that_are_not_finite() -> None:
     assert np.isnan(y[0, 0, 1]).all()
     assert np.isfinite(y[0, 0, 0]).all()
     assert np.isinf(y[0, 1, :, 3]).all()
+
+
+@pytest.mark.parametrize("cap", [0.5, 30.0])
+def test_capped_scores(cap: float) -> None:
+    """Scores bounded by a hyperbolic tangent, before masks."""
+    graph = parse_graph(f"""
+graph g(%q: f32[2, l, 8], %k: f32[2, s, 8], %v: f32[2, s, 8], %m: bool[l, s]):
+  const %below: f32[] = {1 / cap}
+  const %cap: f32[] = {cap}
+  const %none: f32[] = -inf
+  %1: f32[2, 8, s] = permute(%k, axes=(0, 2, 1))
+  %2: f32[2, l, s] = matmul(%q, %1)
+  %3: f32[2, l, s] = mul(%2, %below)
+  %4: f32[2, l, s] = tanh(%3)
+  %5: f32[2, l, s] = mul(%4, %cap)
+  %6: f32[2, l, s] = where(%m, %5, %none)
+  %7: f32[2, l, s] = softmax(%6, axis=2)
+  %8: f32[2, l, 8] = matmul(%7, %v)
+  return %8 as output
+""")
+    assert len(build(graph).kernels) == 1
+    run = compile_graph(graph)
+    for length, s in ((1, 5), (7, 19), (60, 150)):
+        q, k, v = rand(2, length, 8, seed=1), rand(2, s, 8, seed=2), rand(2, s, 8, seed=3)
+        keep = rand(length, s, seed=4) > -1
+        keep[:, 0] = True
+        scores = cap * np.tanh(q.astype(np.float64) @ k.transpose(0, 2, 1) / cap)
+        e = np.where(keep, np.exp(scores), 0)
+        close(run.run([q, k, v, keep])[0], e / e.sum(-1, keepdims=True) @ v)

@@ -18,6 +18,7 @@ from ..types import TensorType
 class Attention(Op):
     """softmax(q k scale + mask) v, the softmax over the keys (Vaswani et al. 2017).
 
+    With `cap` not 0 the scores are ``cap tanh(q k scale) + mask``.
     Shapes: q (..., L, D), k (..., D, S), v (..., S, E), masks (..., L or 1, S) -> (..., L, E).
     `masks` says of each mask whether it is added ("add") or leaves keys out where it is false
     ("where"); they apply in order. `zero_empty`: rows without a key are 0, not NaN.
@@ -26,6 +27,7 @@ class Attention(Op):
     scale: float
     masks: tuple[str, ...]
     zero_empty: bool
+    cap: float = 0.0
     name: ClassVar[str] = "attention"
     kind: ClassVar[Kind] = Kind.CONTRACTION
 
@@ -37,11 +39,15 @@ class Attention(Op):
 
 @dataclass(frozen=True, slots=True)
 class _Scores:
-    """How scores are made: the product, what it is multiplied by, masks in order; and the nodes."""
+    """How scores are made: the product, what it is multiplied by, masks in order; and the nodes.
+
+    `cap` is 0 but for scores that are a number times a hyperbolic tangent.
+    """
 
     q: Value
     k: Value
     scale: float = 1.0
+    cap: float = 0.0
     masks: tuple[tuple[str, Value], ...] = ()
     nodes: frozenset[Node] = field(default_factory=frozenset)
 
@@ -64,7 +70,8 @@ def attention(graph: Graph, node: Node) -> Value | None:
     with graph.inserting_before(node):
         masks = [m if m.ndim > 1 else f.reshape(m, (1, *m.shape)) for m in masks]
         try:
-            y: Value = Attention(made.scale, tuple(kinds), zero_empty)(made.q, made.k, v, *masks)
+            op = Attention(made.scale, tuple(kinds), zero_empty, made.cap)
+            y: Value = op(made.q, made.k, v, *masks)
         except DualGraphError:
             return None
     return y if y.shape == node.output.shape else None
@@ -121,6 +128,11 @@ def _scores(value: Value, whole: Value) -> _Scores | None:
         return _product(node)
     if node.op.name in ("mul", "div"):
         return _scaled(node, _scores(node.inputs[0], whole))
+    if node.op.name == "tanh":
+        inner = _scores(node.inputs[0], whole)
+        if inner is None or inner.masks or inner.cap:
+            return None
+        return replace(inner, cap=1.0, nodes=inner.nodes | {node})
     if node.op.name == "where" and _is_number(node.inputs[2], -math.inf):
         return _masked(node, "where", node.inputs[0], _scores(node.inputs[1], whole), whole)
     if node.op.name == "add":
@@ -153,8 +165,11 @@ def _scaled(node: Node, inner: _Scores | None) -> _Scores | None:
     factor = float(node.inputs[1].data.reshape(()))
     if node.op.name == "div" and factor == 0:
         return None
-    scale = inner.scale * (factor if node.op.name == "mul" else 1 / factor)
-    return replace(inner, scale=scale, nodes=inner.nodes | {node})
+    factor = factor if node.op.name == "mul" else 1 / factor
+    nodes = inner.nodes | {node}
+    if inner.cap:
+        return replace(inner, cap=inner.cap * factor, nodes=nodes)
+    return replace(inner, scale=inner.scale * factor, nodes=nodes)
 
 
 def _masked(

@@ -21,6 +21,7 @@ from .base import Array
 from .comparison import LogicalAnd
 from .creation import Arange
 from .indexing import IndexSelect
+from .norm import widened
 from .onnx_rules import Import, from_onnx
 from .quantifier import All
 
@@ -56,13 +57,15 @@ def attend(
     """softmax(q kᵀ scale + masks) v (Vaswani et al. 2017).
 
     `masks` broadcast to [B, H, L, S]; bool ones are true where a query sees a key, others are
-    added. `softcap` c bounds the scores by ``c tanh(scores / c)``; the softmax is computed in
-    `precision`. With `guard`, queries that see no key get 0 instead of NaN.
+    added. `softcap` c bounds the scores by ``c tanh(scores / c)``. Everything is computed in
+    float32 at least, the softmax in float64 if that is the `precision`. With `guard`, queries that
+    see no key get 0 instead of NaN.
 
     Raises:
         ShapeError: the numbers of heads do not fit.
     """
     dtype, whole = dtype_of(q), (*q.shape[:3], k.shape[2])
+    q, k, v = widened(q), widened(k), widened(v)
     grouped = q.shape[1] != k.shape[1]
     if grouped:
         kv, groups = _groups(q.shape[1], k.shape[1])
@@ -78,18 +81,15 @@ def attend(
         if dtype_of(mask) is bool_:
             masked = f.where(mask, masked, -math.inf)
         else:
-            masked = masked + f.cast(mask, dtype)
-    wide = masked if precision is None else f.cast(masked, precision)
+            masked = masked + f.cast(mask, dtype_of(masked))
+    wide = f.cast(masked, float64) if precision is float64 else masked
     weights = f.softmax(wide, wide.ndim - 1)
     if masks and guard:
         empty = All((wide.ndim - 1,), True)(f.equal(wide, -math.inf))
         weights = f.where(empty, 0, weights)
-    weights = f.cast(weights, dtype)
-    y = f.matmul(weights, v)
-    if not grouped:
-        return Attended(y, raw, capped, masked, weights)
-    stages = (f.reshape(x, whole) for x in (raw, capped, masked, weights))
-    return Attended(f.reshape(y, (*whole[:3], y.shape[-1])), *stages)
+    y = f.matmul(f.cast(weights, dtype_of(v)), v)
+    stages = (f.cast(f.reshape(x, whole), dtype) for x in (raw, capped, masked, weights))
+    return Attended(f.cast(f.reshape(y, (*whole[:3], y.shape[-1])), dtype), *stages)
 
 
 def _groups(heads: DimLike, kv: DimLike) -> tuple[int, int]:
@@ -170,11 +170,9 @@ def widened_mask(mask: Array, keys: DimLike) -> Array:
 # -- ONNX -----------------------------------------------------------------------------------------
 
 
-def default_scale(depth: DimLike) -> float:
+def default_scale(ctx: Import, depth: DimLike) -> float:
     """1 / sqrt(depth)."""
-    if not isinstance(depth, int) or depth == 0:
-        raise OnnxError(f"attention: expected a known number of features, got {depth}")
-    return 1 / math.sqrt(depth)
+    return 1 / math.sqrt(max(ctx.size(depth, "the number of features of a head"), 1))
 
 
 def _bound(size: int) -> int | None:
@@ -229,7 +227,7 @@ def _import_attention(
         k,
         v,
         masks,
-        scale=default_scale(q.shape[3]) if given is None else given,
+        scale=default_scale(ctx, q.shape[3]) if given is None else given,
         softcap=ctx.attr("softcap", 0.0),
         precision=BY_ONNX[precision] if precision else None,
     )
@@ -247,7 +245,7 @@ def _import_flex_attention(ctx: Import, q: Any, k: Any, v: Any) -> Any:
         kv, groups = _groups(q.shape[1], k.shape[1])
         k, v = (_repeated(x, kv, groups) for x in (k, v))
     scale = ctx.attr("scale")
-    scale = default_scale(q.shape[3]) if scale is None else scale
+    scale = default_scale(ctx, q.shape[3]) if scale is None else scale
     q, k = f.cast(q, wide), f.cast(k, wide)
     scores = _modified(ctx, "score_mod", f.matmul(q * f.like(q, scale), f.transpose(k)), whole)
     weights = _modified(ctx, "prob_mod", f.softmax(scores, 3), whole)
@@ -314,5 +312,5 @@ def _import_rotary(ctx: Import, x: Any, cos: Any, sin: Any, at: Any = None) -> A
         )
     batch, length, half = cos.shape
     shape = (batch, length, 1, half) if packed else (batch, 1, length, half)
-    tables = [f.reshape(v, shape) for v in (cos, sin)]
-    return f.reshape(rotated(x, *tables, bool(ctx.attr("interleaved", 0))), whole)
+    cos, sin = f.reshape(cos, shape), f.reshape(sin, shape)
+    return f.reshape(rotated(x, cos, sin, bool(ctx.attr("interleaved", 0))), whole)

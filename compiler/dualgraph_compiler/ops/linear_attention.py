@@ -77,7 +77,7 @@ def _import_linear_attention(
     state = f.zeros(slices[0], shape) if past is None else f.cast(past, float32)
     if state.shape != shape:
         raise OnnxError(f"LinearAttention: expected a past state {shape}, got {past.type}")
-    scale = ctx.attr("scale", 0.0) or default_scale(depth)
+    scale = ctx.attr("scale", 0.0) or default_scale(ctx, depth)
     step = _Step(decay is not None, beta is not None, scale)
     last, y = _over_time(step, state, slices)
     y = f.reshape(f.permute(y, (1, 0, 2, 3, 4)), (batch, length, heads * width))

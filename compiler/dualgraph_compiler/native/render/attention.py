@@ -203,7 +203,8 @@ class AttentionRoutine:
         masks = [
             f", mask{i} + (top + r) * {s(rs)} + k0" for i, (_, (rs, _)) in enumerate(self.masks)
         ]
-        row = f"{names[self.scores]} + r * {_KEYS}, k1 - k0, {literal(self._scale(), float32)}"
+        factors = ", ".join(literal(x, float32) for x in (self._scale(), self._cap()))
+        row = f"{names[self.scores]} + r * {_KEYS}, k1 - k0, {factors}"
         sums = f"{names[self.sums]} + r * {self.row}, {self.row}, k0 > 0"
         return [
             "for (i64 r = 0; r < bottom - top; r++)",
@@ -212,6 +213,9 @@ class AttentionRoutine:
 
     def _scale(self) -> float:
         return float(self.op.attributes()["scale"])
+
+    def _cap(self) -> float:
+        return float(self.op.attributes()["cap"])
 
     def _sums(self) -> list[str]:
         """Weights times values."""
@@ -258,7 +262,10 @@ class AttentionRoutine:
         first, exp = p.first("i32", w), p.math("exp_nonpositive", "f32", w)
         scalar_exp = p.math("exp_nonpositive", "f32", 1)
         kinds = self.op.attributes()["masks"]
-        name = "_".join(["weights", *kinds, v])
+        capped = ""
+        if self._cap():
+            capped = f"y = {p.math('tanh', 'f32', w)}(y) * {splat}(cap);"
+        name = "_".join(["weights", *(["capped"] if capped else []), *kinds, v])
         parameters = ""
         whole: list[str] = []
         some: list[str] = []
@@ -277,21 +284,21 @@ class AttentionRoutine:
                     chosen = f"__builtin_convertvector({mask}, {p.vector('i32', w)}) != 0"
                     lines.append(f"y = {sel}({chosen}, y, {splat}(-__builtin_inff()));")
         text = f"""
-// Scores x to weights e**(x * scale + mask - most), most being the largest so far, which grows and
-// then scales down the row's total and its sums of values.
-static void {name}(f32 *restrict x, i64 n, f32 scale, f32 *restrict most, f32 *restrict total,
-                   f32 *restrict sums, i64 width, int more{parameters}) {{
+// Scores x to weights e**(y + mask - most), where y is x * scale or cap * tanh(x * scale) and most
+// the largest so far, which grows and then scales down the row's total and its sums of values.
+static void {name}(f32 *restrict x, i64 n, f32 scale, f32 cap, f32 *restrict most,
+                   f32 *restrict total, f32 *restrict sums, i64 width, int more{parameters}) {{
   {v} top = {splat}(-__builtin_inff()), sum = {{0}};
   i64 j = 0;
   for (; j + {w} <= n; j += {w}) {{
     {v} y = {load}(x + j) * {splat}(scale);
-    {" ".join(whole)}
+    {capped}{" ".join(whole)}
     {store}(x + j, y);
     top = {largest}(top, y);
   }}
   if (j < n) {{
     {v} y = {load}(x + j) * {splat}(scale);
-    {" ".join(some)}
+    {capped}{" ".join(some)}
     y = {sel}({first}(n - j), y, {splat}(-__builtin_inff()));
     {store}(x + j, y);
     top = {largest}(top, y);
