@@ -86,6 +86,51 @@ def scatter_add(
 
 
 @np.errstate(all="ignore")
+def scatter_reduce(
+    xp: Any,
+    x: Array,
+    axis: int,
+    index: Array,
+    src: Any,
+    reduction: str,
+    *,
+    negative: bool = False,
+) -> Array:
+    """`scatter_add` with another fold of what is there and the sources: "mul", "max" or "min"."""
+    fold = {"mul": xp.multiply, "max": xp.maximum, "min": xp.minimum}[reduction]
+    out = widen(x).copy()
+    at = _positions(xp, x, axis, index, negative).reshape(-1)
+    values = xp.asarray(_source(src, index), out.dtype)
+    if at.size:
+        if is_numpy(xp):
+            fold.at(out.reshape(-1), at, values)
+        else:
+            _fold_runs(xp, out.reshape(-1), at, values, fold)
+    return narrow(out, x.dtype)
+
+
+def _fold_runs(xp: Any, out: Array, at: Array, values: Array, fold: Any) -> None:
+    """out[at] = fold(out[at], values), repeats included: CuPy has `at` for few folds and types.
+
+    Sorted by position, each run of equal ones is folded by doubling; its last element has all.
+    """
+    order = xp.argsort(at)
+    at, values = at[order], values[order]
+    reach = 1
+    while reach < at.size:
+        same = at[reach:] == at[:-reach]
+        folded = fold(values[reach:], values[:-reach])
+        values = xp.concatenate([values[:reach], xp.where(same, folded, values[reach:])])
+        reach *= 2
+    last = xp.concatenate([at[1:] != at[:-1], xp.ones(1, bool)])
+    # Elements that are not the last of their run go to a place past the end.
+    wide = xp.concatenate([out, out[:1]])
+    target = xp.where(last, at, out.size)
+    wide[target] = fold(wide[target], values)
+    out[...] = wide[:-1]
+
+
+@np.errstate(all="ignore")
 def put_add(xp: Any, shape: tuple[int, ...], key: Any, g: Array) -> Array:
     """Zeros of `shape` with g added at [key]: the transpose of x[key], for any NumPy key.
 

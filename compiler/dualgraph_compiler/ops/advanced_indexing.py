@@ -12,7 +12,7 @@ import numpy as np
 
 from ..dims import DimLike, product
 from ..dtypes import bfloat16, bool_, float32, int64
-from ..errors import DTypeError, OnnxError, ShapeError, TraceError
+from ..errors import DTypeError, ShapeError, TraceError
 from ..kernels import indexing as kernels
 from ..kernels.postponed import note
 from ..types import TensorType, type_of
@@ -28,8 +28,9 @@ from .base import (
     require_same_dtype,
     shape_text,
 )
+from .creation import Arange, DimValue
 from .derive import export_formula
-from .indexing import checked, require_index
+from .indexing import checked, require_index, scatter_with
 from .onnx_rules import Export, Import, from_onnx
 from .onnx_types import emit
 
@@ -222,24 +223,41 @@ def _inverse(perm: tuple[int, ...]) -> tuple[int, ...]:
 def _columns(index: Any) -> list[Any]:
     """The index tensors that ONNX keeps side by side in the last axis."""
     last = index.ndim - 1
+    index = f.cast(index, int64)
     return [f.select(index, last, i) for i in range(int(index.shape[-1]))]
 
 
 @from_onnx("GatherND")
 def _import_gather_nd(ctx: Import, x: Any, index: Any) -> Any:
-    if ctx.attr("batch_dims", 0):
-        raise OnnxError("GatherND: batch_dims other than 0 are not supported")
-    columns = _columns(index)
+    batch, columns = ctx.attr("batch_dims", 0), _columns(index)
+    # Leading dimensions that x and the index share are indexed by their own numbers.
+    picked = index.ndim - 1
+    for axis in range(batch):
+        numbers = ctx.graph.call(Arange(0, x.shape[axis], 1, int64), ())
+        shape = (x.shape[axis], *(1,) * (picked - 1 - axis))
+        columns.insert(axis, f.reshape(numbers, shape))
     return Index(tuple(range(len(columns))))(x, *columns)
 
 
 @from_onnx("ScatterND")
 def _import_scatter_nd(ctx: Import, x: Any, index: Any, values: Any) -> Any:
     reduction = ctx.attr("reduction", "none")
-    if reduction not in ("none", "add"):
-        raise OnnxError(f"ScatterND: reduction {reduction!r} is not supported")
     columns = _columns(index)
-    return IndexPut(tuple(range(len(columns))), reduction == "add")(x, values, *columns)
+    if reduction in ("none", "add"):
+        return IndexPut(tuple(range(len(columns))), reduction == "add")(x, values, *columns)
+    # As rows of a matrix, of which each index names one.
+    row: Any = None
+    for column, size in zip(columns, x.shape, strict=False):
+        length = ctx.graph.call(DimValue(size), ())
+        at = f.where(f.less(column, 0), column + length, column)
+        row = at if row is None else row * length + at
+    k = len(columns)
+    rows, width = product(x.shape[:k]), product(x.shape[k:])
+    count = product(index.shape[:-1])
+    at = f.expand(f.reshape(row, (count, 1)), (count, width))
+    table = f.reshape(x, (rows, width))
+    y = scatter_with(reduction, 0, table, at, f.reshape(values, (count, width)))
+    return f.reshape(y, x.shape)
 
 
 # -- masks ----------------------------------------------------------------------------------------

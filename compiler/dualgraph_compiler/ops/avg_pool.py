@@ -14,11 +14,11 @@ from ..kernels.sizes import conv_transpose_output_size
 from ..types import TensorType
 from . import f
 from .base import Array, Grad, op, shape_text
-from .conv import Pairs, known_padding
+from .conv import Conv, Pairs, known_padding
 from .derive import export_formula
 from .onnx_rules import Export, Import, from_onnx
 from .onnx_types import emit
-from .pool import Pooling, import_windows
+from .pool import Pooling, import_windows, window_count
 
 if TYPE_CHECKING:
     from ..graph import Value
@@ -167,10 +167,43 @@ class AvgPoolGrad(_AvgPool):
         return sums[0, 0]
 
 
+def window_sums(
+    x: Array,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: Pairs,
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> Array:
+    """The sum of each window of x [N, C, *S], which padding adds nothing to.
+
+    Shapes: -> [N, C, *P] as MaxPool's.
+    """
+    if all(d == 1 for d in dilation):
+        return AvgPool(kernel, stride, padding, ceil_mode, divisor=1)(x)
+    n, c, *sizes = x.shape
+    images = f.reshape(x, (n * c, 1, *sizes))
+    after = []  # with the windows that hang out
+    for size, k, s, (lo, hi), d in zip(sizes, kernel, stride, padding, dilation, strict=True):
+        reach = d * (k - 1) + 1
+        count = window_count(size, s, lo, hi, reach, ceil_mode)
+        after.append(maximum((count - 1) * s + reach - size - lo, hi))
+    pads = tuple((lo, hi) for (lo, _), hi in zip(padding, after, strict=True))
+    ones = f.full(x, (1, 1, *kernel), 1)
+    y = Conv(stride, pads, dilation)(images, ones)
+    return f.reshape(y, (n, c, *y.shape[2:]))
+
+
 @from_onnx("AveragePool")
 def _import_avg_pool(ctx: Import, x: Any) -> Any:
     kernel, stride, padding, dilation = import_windows(ctx, x)
-    if any(d != 1 for d in dilation):
-        raise OnnxError(f"AveragePool: dilations other than 1 are not supported, got {dilation}")
-    include = bool(ctx.attr("count_include_pad", 0))
-    return AvgPool(kernel, stride, padding, bool(ctx.attr("ceil_mode", 0)), include)(x)
+    include, ceil = bool(ctx.attr("count_include_pad", 0)), bool(ctx.attr("ceil_mode", 0))
+    if all(d == 1 for d in dilation):
+        return AvgPool(kernel, stride, padding, ceil, include)(x)
+    total = window_sums(x, kernel, stride, padding, dilation, ceil)
+    ones = f.full(x, (1, 1, *x.shape[2:]), 1)
+    inside = padding
+    if include:
+        ones = f.pad(ones, ((0, 0), (0, 0), *padding), 1)
+        inside = ((0, 0),) * len(padding)
+    return total / window_sums(ones, kernel, stride, inside, dilation, ceil)

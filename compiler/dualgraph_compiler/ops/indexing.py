@@ -10,14 +10,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..dims import DimLike, Shape
-from ..dtypes import int64
-from ..errors import DTypeError, IndexOutOfRange, OnnxError, ShapeError
+from ..dtypes import BOOL, COMPLEX, dtype_of, int64
+from ..errors import ArgumentError, DTypeError, IndexOutOfRange, OnnxError, ShapeError
 from ..kernels import indexing as kernels
 from ..types import TensorType
 from . import f
 from .base import REGISTRY, Array, Grad, Op, normalize_axis, op, require_same_dtype, shape_text
+from .creation import Arange, DimValue
 from .derive import export_formula
 from .onnx_rules import Export, Import, from_onnx
+from .onnx_types import emit
+from .quotient import Remainder
 
 if TYPE_CHECKING:
     from ..graph import Value
@@ -180,16 +183,97 @@ class Scatter(_Scattering):
         return ctx.emit("ScatterElements", x, index, src, axis=self.axis)
 
 
-@from_onnx("ScatterElements", "Scatter")
-def _import_scatter(ctx: Import, x: Any, index: Any, src: Any) -> Any:
-    axis = normalize_axis("ScatterElements", ctx.attr("axis", 0), x.ndim)
-    reduction = ctx.attr("reduction", "none")
-    index = f.cast(index, int64)
+@op
+class ScatterReduce(_Scattering):
+    """A copy of x with y[index[i][j]][j] folded with src[i][j] (for axis 0), in any order.
+
+    `reduction` is "mul", "max" or "min"; NaN wins the last two, and ties share the gradient evenly.
+    Shapes as Scatter's. Source: ONNX ScatterElements-18, torch.scatter_reduce.
+    """
+
+    axis: int
+    reduction: str
+
+    def infer(self, x: TensorType, index: TensorType, src: TensorType) -> TensorType:
+        if self.reduction not in ("mul", "max", "min"):
+            raise ArgumentError(f"scatter_reduce: unknown reduction {self.reduction!r}")
+        if x.dtype.category == BOOL or x.dtype.category == COMPLEX:
+            raise DTypeError(f"scatter_reduce: expected real numbers, got {x.dtype.name}")
+        return _Scattering.infer(self, x, index, src)
+
+    def eager(self, xp: Any, x: Array, index: Array, src: Array) -> Array:
+        return checked(
+            "scatter_reduce",
+            kernels.scatter_reduce,
+            xp,
+            xp.asarray(x),
+            self.axis,
+            index,
+            src,
+            self.reduction,
+            negative=True,
+        )
+
+    def vjp(self, g: Array, y: Array, x: Array, index: Array, src: Array) -> tuple[Grad, ...]:
+        pick = Gather(self.axis)
+        if self.reduction == "mul":
+            return (
+                lambda: g * self(f.full(x, tuple(x.shape), 1), index, src),
+                None,
+                lambda: self._factor_grad(g, y, x, index, src),
+            )
+        own, hits = f.equal(x, y), f.equal(src, pick(y, index))
+        own, hits = f.cast(own, dtype_of(x)), f.cast(hits, dtype_of(x))
+        share = g / ScatterAdd(self.axis)(own, index, hits)
+        return lambda: own * share, None, lambda: hits * pick(share, index)
+
+    def _factor_grad(self, g: Array, y: Array, x: Array, index: Array, src: Array) -> Array:
+        """The gradient of sources that are multiplied: g times the product of all others."""
+        pick = Gather(self.axis)
+        zero = f.equal(src, 0)
+        zeros = ScatterAdd(self.axis)(f.zeros_like(x), index, f.cast(zero, dtype_of(x)))
+        # Where a zero is the only one among the sources, the others' product is not zero.
+        alone = zero & f.equal(pick(zeros, index), 1)
+        others = self(x, index, f.where(alone, 1, src))
+        return f.where(alone, pick(g * others, index), pick(g * y, index) / f.where(zero, 1, src))
+
+    def to_onnx(self, ctx: Export, x: str, index: str, src: str) -> Any:
+        t = ctx.type(x)
+        if t.ndim == 0:
+            return emit(
+                ctx, t.dtype, {"mul": "Mul"}.get(self.reduction, self.reduction.title()), x, src
+            )
+        ctx.require_opset(16 if self.reduction == "mul" else 18, "scatter_reduce")
+        attributes: dict[str, Any] = {"axis": self.axis, "reduction": self.reduction}
+        return ctx.emit("ScatterElements", x, index, src, **attributes)
+
+
+def scatter_with(reduction: str, axis: int, x: Any, index: Any, src: Any) -> Any:
+    """The op that ONNX's `reduction` names, applied."""
     if reduction == "none":
         return Scatter(axis)(x, index, src)
     if reduction == "add":
         return ScatterAdd(axis)(x, index, src)
-    raise OnnxError(f"ScatterElements: reduction {reduction!r} is not supported")
+    return ScatterReduce(axis, reduction)(x, index, src)
+
+
+@from_onnx("ScatterElements", "Scatter")
+def _import_scatter(ctx: Import, x: Any, index: Any, src: Any) -> Any:
+    axis = normalize_axis("ScatterElements", ctx.attr("axis", 0), x.ndim)
+    return scatter_with(ctx.attr("reduction", "none"), axis, x, f.cast(index, int64), src)
+
+
+@from_onnx("TensorScatter")
+def _import_tensor_scatter(ctx: Import, cache: Any, update: Any, start: Any = None) -> Any:
+    axis = normalize_axis("TensorScatter", ctx.attr("axis", -2), cache.ndim)
+    steps, size = update.shape[axis], cache.shape[axis]
+    at = ctx.graph.call(Arange(0, steps, 1, int64), ())
+    at = f.reshape(at, (steps, *(1,) * (cache.ndim - 1 - axis)))
+    if start is not None:
+        at = at + f.reshape(f.cast(start, int64), (cache.shape[0], *(1,) * (cache.ndim - 1)))
+    if ctx.attr("mode", "linear") == "circular":
+        at = Remainder()(at, ctx.graph.call(DimValue(size), ()))
+    return Scatter(axis)(cache, f.expand(at, update.shape), update)
 
 
 # -- whole slices ---------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..dims import Dim, Shape, differ
-from ..dtypes import DType, bfloat16, dtype_of, float16, float32
-from ..errors import DTypeError, OnnxError, ShapeError
+from ..dtypes import BY_ONNX, DType, bfloat16, dtype_of, float16, float32
+from ..errors import DTypeError, ShapeError
 from ..kernels import norm as kernels
 from ..kernels.arrays import narrow, widen
 from ..types import TensorType
@@ -373,12 +373,17 @@ def _fits(p: Any, shape: Shape) -> Any:
 
 @from_onnx("LayerNormalization")
 def _import_layer_norm(ctx: Import, x: Any, scale: Any, bias: Any = None) -> Any:
-    if ctx.n_outputs > 1:
-        raise OnnxError("LayerNormalization: the outputs Mean and InvStdDev are not supported")
-    dims = _trailing(ctx, x)
+    dims, eps = _trailing(ctx, x), ctx.attr("epsilon", 1e-5)
     tail = x.shape[x.ndim - dims :]
     parameters = [_fits(p, tail) for p in (scale, bias) if p is not None]
-    return LayerNorm(dims, ctx.attr("epsilon", 1e-5))(x, *parameters)
+    y = LayerNorm(dims, eps)(x, *parameters)
+    if ctx.n_outputs == 1:
+        return y
+    axes = tuple(range(x.ndim - dims, x.ndim))
+    wide = f.cast(x, BY_ONNX[ctx.attr("stash_type", 1)])
+    mean = f.mean(wide, axes, True)
+    centred = wide - mean
+    return y, mean, inverse_std(f.mean(centred * centred, axes, True), eps)
 
 
 @from_onnx("RMSNormalization")

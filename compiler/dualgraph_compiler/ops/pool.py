@@ -7,11 +7,12 @@ to them, MaxPoolGather reads from them, and each is the other's gradient.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..dims import DimLike, Shape, minimum, product
 from ..dtypes import BOOL, COMPLEX, int64
-from ..errors import DTypeError, OnnxError, ShapeError
+from ..errors import DTypeError, ShapeError
 from ..kernels.pool import (
     gather_at_indices,
     max_pool,
@@ -26,6 +27,7 @@ from .creation import Arange, DimValue
 from .derive import export_formula
 from .onnx_rules import Export, Import, from_onnx
 from .onnx_types import carrier, emit
+from .quotient import Remainder, TruncDiv
 
 if TYPE_CHECKING:
     from ..graph import Value
@@ -301,14 +303,27 @@ def import_windows(ctx: Import, x: Any) -> tuple[Any, ...]:
 
 @from_onnx("MaxPool")
 def _import_max_pool(ctx: Import, x: Any) -> Any:
-    if ctx.attr("storage_order", 0):
-        raise OnnxError("MaxPool: column-major indices (storage_order=1) are not supported")
     geometry = (*import_windows(ctx, x), bool(ctx.attr("ceil_mode", 0)))
     if ctx.n_outputs == 1:
         return MaxPool(*geometry)(x)
     y, at = MaxPoolIndices(*geometry)(x)
     # ONNX counts from the start of the tensor.
     n, c, *sizes = x.shape
+    if ctx.attr("storage_order", 0):
+        at = _column_major(ctx, at, sizes)
     image = Arange(0, n * c, 1, int64)
     first = f.reshape(ctx.graph.call(image, ()), (n, c, *(1,) * len(sizes)))
     return y, at + first * ctx.graph.call(DimValue(product(tuple(sizes))), ())
+
+
+def _column_major(ctx: Import, at: Any, sizes: Sequence[DimLike]) -> Any:
+    """Row-major positions within an image of `sizes` as column-major ones."""
+    weight: DimLike = product(tuple(sizes))
+    found = None
+    for size in reversed(sizes):  # the last axis varies fastest in one, slowest in the other
+        weight = weight // size
+        length = ctx.graph.call(DimValue(size), ())
+        along = Remainder()(at, length) * ctx.graph.call(DimValue(weight), ())
+        found = along if found is None else found + along
+        at = TruncDiv()(at, length)
+    return found

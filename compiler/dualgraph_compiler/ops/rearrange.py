@@ -19,6 +19,7 @@ from .base import (
     require_same_dtype,
     shape_text,
 )
+from .creation import Arange
 from .movement import Movement
 from .onnx_rules import Export, Import, from_onnx
 from .onnx_types import emit
@@ -290,5 +291,11 @@ class Triu(_Triangle):
 
 @from_onnx("Trilu")
 def _import_trilu(ctx: Import, x: Any, k: Any = None) -> Any:
-    (diagonal,) = ctx.ints(k, "the diagonal of Trilu") if k is not None else (0,)
-    return (Triu if ctx.attr("upper", 1) else Tril)(diagonal)(x)
+    upper = bool(ctx.attr("upper", 1))
+    if k is None or ctx.array(k) is not None:
+        (diagonal,) = ctx.ints(k, "the diagonal of Trilu") if k is not None else (0,)
+        return (Triu if upper else Tril)(diagonal)(x)
+    rows, columns = (ctx.graph.call(Arange(0, n, 1, int64), ()) for n in x.shape[-2:])
+    place = columns - f.reshape(rows, (x.shape[-2], 1))  # the diagonal that each element is on
+    k = f.reshape(k, ())
+    return f.where(f.greater_equal(place, k) if upper else f.less_equal(place, k), x, 0)
