@@ -33,4 +33,8 @@ INTERPRETED: dict[str, set[tuple[str, str]]] = {
     "matmul_integer": _none("matmul_integer"),
     "quantize_linear": {("cast", _NARROW), ("float8_cast", _NARROW)},
     "rnn": _none("rnn"),
+    "non_max_suppression": _none("non_max_suppression"),
+    "positions": _none("positions"),
+    "range": _none("range"),
+    "unique": _none("unique"),
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 
 from dualgraph_compiler import dtypes as dt
-from dualgraph_compiler.errors import DTypeError, IndexOutOfRange
+from dualgraph_compiler.errors import ArgumentError, DTypeError, IndexOutOfRange
 from dualgraph_compiler.ops import advanced_indexing as ad
 from dualgraph_compiler.ops import embedding as em
 from dualgraph_compiler.ops import indexing as ix
@@ -107,6 +108,74 @@ def scatters(cls: Any, dtypes: Any, first: Any, second: Any) -> OpSamples:
             Refused(cls(0), (t("f32[3]"), t("i64[2]"), t("f32[3]")), match="index's shape"),
             Refused(cls(0), (t("f32[3]"), t("i64[2]"), t("f64[2]")), DTypeError, "one dtype"),
             Refused(cls(0), (t("f32[3]"), t("f32[2]"), t("f32[2]")), DTypeError, "int64"),
+        ],
+    )
+
+
+FOLDS = {"mul": np.multiply, "max": np.maximum, "min": np.minimum}
+
+
+def scatter_reduced(op: Any, x: Any, at: Any, src: Any) -> Any:
+    out = x.copy()
+    for k in np.ndindex(at.shape):
+        to = list(k)
+        if k:
+            to[op.axis] = at[k]
+        out[tuple(to)] = FOLDS[op.reduction](out[tuple(to)], src[k])
+    return out
+
+
+def scatter_reduce() -> OpSamples:
+    first, second = index(3, 2, 4), index(4, 3, 3)
+    zeros = np.array([[2.0, 0.0, 3.0], [0.0, 0.0, 4.0]])
+    once = ints([0, 0, 0])
+    samples = []
+    for how in FOLDS:
+        cls: Any = functools.partial(ix.ScatterReduce, reduction=how)
+        samples += [
+            Sample(cls(0), (f64(3, 4), first, f64(2, 4, seed=1)), how, grad=True),
+            Sample(cls(1), (f64(3, 4), second, f64(3, 3, seed=1)), grad=True),
+            Sample(cls(0), (f64(), np.array(0), f64(seed=1)), "0-d", grad=True),
+            Sample(cls(0), (rand(3, 2), index(3, 0, 2), rand(0, 2)), "nothing written"),
+            Sample(cls(0), (strided(rand(3, 4)), first, strided(rand(2, 4))), "not contiguous"),
+            Sample(
+                cls(0),
+                (np.array([1, np.nan, 2.0]), np.array([0, 1, 0]), rand(3, dtype=float)),
+                "NaN",
+                runtime="ONNX Runtime's extremes drop NaN",
+            ),
+            *(
+                Sample(
+                    cls(0),
+                    (rand(3, 4, dtype=d), first, rand(2, 4, dtype=d, seed=1)),
+                    runtime=adds(d) or f"ONNX Runtime folds no {d}",
+                )
+                for d in (*FLOATS, *INTS)
+            ),
+        ]
+    x = np.array([[5.0, 6.0, 7.0]])
+    grads = (np.array([[0.0, 0.0, 12.0]]), None, np.array([[0.0, 0.0, 28.0], [10.0, 0.0, 21.0]]))
+    by_zeros = Sample(
+        ix.ScatterReduce(0, "mul"),
+        (x, np.concatenate([once, once]), zeros),
+        "gradients where factors are zero",
+        expected_grads=grads,
+    )
+    tie = Sample(
+        ix.ScatterReduce(0, "max"),
+        (np.array([2.0, 5.0]), np.array([0, 0, 1]), np.array([2.0, 1.0, 3.0])),
+        "a tie",
+        expected_grads=(np.array([0.5, 1.0]), None, np.array([0.5, 0.0, 0.0])),
+    )
+    name: Any = functools.partial(ix.ScatterReduce, 0)
+    return OpSamples(
+        ix.ScatterReduce,
+        scatter_reduced,
+        [*samples, by_zeros, tie],
+        [
+            Refused(name("max"), (t("f32[3]"), t("i64[2]"), t("f32[3]")), match="index's shape"),
+            Refused(name("max"), (t("bool[3]"), t("i64[2]"), t("bool[2]")), DTypeError, "real"),
+            Refused(name("or"), (t("f32[3]"), t("i64[2]"), t("f32[2]")), ArgumentError, "unknown"),
         ],
     )
 
@@ -385,6 +454,7 @@ SAMPLES = [
     GATHER,
     scatters(ix.ScatterAdd, SUMMED, index(3, 2, 4), index(4, 3, 3)),
     scatters(ix.Scatter, MOVED, UNIQUE, UNIQUE_ROWS),
+    scatter_reduce(),
     INDEX_SELECT,
     INDEX_SELECT_GRAD,
     INDEX_ADD,

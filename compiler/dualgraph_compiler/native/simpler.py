@@ -59,7 +59,7 @@ def _added(x: Value, y: Value) -> Value:
     return y if _is_zero(x) else x + y
 
 
-@_rule("index_select_grad", "embedding_grad", "scatter_add", "prod_others")
+@_rule("index_select_grad", "embedding_grad", "scatter_add", "scatter_reduce", "prod_others")
 def _in_wide(op: Op, node: Node) -> Value | None:
     return _widened(op, *node.inputs) if _is_narrow(node.inputs[0]) else None
 

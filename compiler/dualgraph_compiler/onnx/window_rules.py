@@ -61,7 +61,7 @@ def _lp_normalization(ctx: Importer, x: Value) -> Value:
     axis = normalize_axis("LpNormalization", ctx.attr("axis", -1), x.ndim)
     norm = _power(f.sum(_power(f.abs(x), p), (axis,), True), 1 / p)
     # Zeros stay what they are.
-    return x / f.where(f.equal(norm, 0), 1, norm)
+    return x / f.where(f.equal(norm, 0), 1, norm)  # type: ignore[no-any-return]
 
 
 @from_onnx("LRN")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..dims import Dim, DimLike, Shape, maximum
 from ..dtypes import BY_ONNX, DType, bfloat16, float32, float64, int64
-from ..errors import ArgumentError, OnnxError, ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..types import TensorType
 from .base import Array, Kind, Op, op, shape_text
 from .onnx_rules import Export, Import, from_onnx
@@ -107,23 +107,6 @@ class Arange(Creation):
             start = ctx.dim(self.start) if isinstance(self.start, Dim) else None
             at = ctx.emit("Add", at, start or ctx.constant(self.start, wide))
         return ctx.emit("Cast", at, to=self.dtype) if self.dtype is not wide else at
-
-
-@from_onnx("Range")
-def _import_range(ctx: Import, start: Any, limit: Any, delta: Any) -> Any:
-    known = [ctx.array(v) for v in (start, limit, delta)]
-    if all(v is not None for v in known):
-        a, b, s = (np.asarray(v).reshape(()) for v in known)
-        count = max(math.ceil((b.item() - a.item()) / s.item()), 0) if s else 0
-        if not s or count > 2**24:
-            raise OnnxError(f"Range: {count} elements from {a} to {b} by {s}")
-        return ctx.constant((np.arange(count) * s + a).astype(a.dtype))
-    if start.dtype is not int64:  # symbolic bounds would have to be sizes
-        for v in (start, limit, delta):
-            ctx.array(v, f"the {start.dtype.name} operands of Range")
-    (first,), (last,) = (ctx.sizes(v, "the bounds of Range") for v in (start, limit))
-    (step,) = ctx.ints(delta, "the step of Range")
-    return ctx.graph.call(Arange(first, last, step, int64), ())
 
 
 @op

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..dtypes import dtype_of
 from ..types import TensorType, type_of
 from . import f
@@ -87,9 +89,11 @@ def _replay(wanted: Value, known: dict[Value, Array], beside: Array) -> Array:
 
 def _constant(data: Any, beside: Array) -> Array:
     """A constant of the formula as an operand beside `beside`."""
-    if data.ndim == 0 and dtype_of(data) is dtype_of(beside):
+    xp = array_module(beside)
+    # A number alone would not tell a GPU's ops where to compute.
+    if xp is np and data.ndim == 0 and dtype_of(data) is dtype_of(beside):
         return f.like(beside, data.item())
-    return array_module(beside).asarray(data)
+    return xp.asarray(data)
 
 
 class _Typed:

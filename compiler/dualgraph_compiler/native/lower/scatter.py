@@ -29,11 +29,12 @@ def _scattered(
     places: Callable[[list[Index]], list[Index]],
     value: Callable[[list[Index]], Expr],
     *,
-    add: bool,
+    fold: str,
 ) -> list[Stmt]:
     """Loops that write the elements `value` of `shape`, each at its place in the result.
 
-    `indexed` are the axes that an index chooses between places for: their order counts.
+    `indexed` are the axes that an index chooses between places for: their order counts. `fold` says
+    how an element and what is there become one; where it is empty, the element takes the place.
     """
     axes, at = counters(shape)
     if any(a.extent == 0 for a in axes):
@@ -51,8 +52,8 @@ def _scattered(
             (inside if across else lets).append(Let(name, t.value))
             target[i] = taken(Ref(name, int64), t.extent, t.counters)
     x = value(at)
-    if add:
-        x = call("or" if x.dtype is bool_ else "add", nest.load(target), x)
+    if fold:
+        x = _folded(fold, nest.load(target), x)
     inside.append(nest.store(target, x))
     serial = [axes[i] for i in indexed]
     if row is None:
@@ -63,6 +64,10 @@ def _scattered(
     columns = Loop(row, tuple(inside), lanes=True, within=True)
     stmts = over(serial, [*lets, columns], serial=True)
     return [Loop(row, tuple(stmts), block=_BLOCK)]
+
+
+def _folded(fold: str, a: Expr, b: Expr) -> Expr:
+    return call("or" if fold == "add" and a.dtype is bool_ else fold, a, b)
 
 
 def _zeros(nest: Nest) -> list[Stmt]:
@@ -96,10 +101,15 @@ def _add_slices(op: Any, node: Node, nest: Nest) -> list[Stmt]:
         return where(skipped, like(x, 0), x)
 
     indexed = range(axis, stop)
-    return [*_zeros(nest), *_scattered(nest, g.shape, indexed, places, value, add=True)]
+    return [*_zeros(nest), *_scattered(nest, g.shape, indexed, places, value, fold="add")]
 
 
-@rule("scatter", "scatter_add")
+def _fold_of(op: Any) -> str:
+    """What a scatter does where it writes."""
+    return {"scatter": "", "scatter_add": "add"}.get(op.name, getattr(op, "reduction", ""))
+
+
+@rule("scatter", "scatter_add", "scatter_reduce")
 def _scatter(op: Any, node: Node, nest: Nest) -> list[Stmt]:
     x, index, _ = node.inputs
     if x.ndim == 0:
@@ -110,16 +120,16 @@ def _scatter(op: Any, node: Node, nest: Nest) -> list[Stmt]:
         place = taken(checked(nest.read(1, at), size, f"{op.name}: index"), size)
         return [place if i == op.axis else c for i, c in enumerate(at)]
 
-    add = op.name == "scatter_add"
-    stmts = _scattered(nest, index.shape, [op.axis], places, lambda at: nest.read(2, at), add=add)
+    fold = _fold_of(op)
+    stmts = _scattered(nest, index.shape, [op.axis], places, lambda at: nest.read(2, at), fold=fold)
     return [*_copied(nest), *stmts]
 
 
 def _one(op: Any, nest: Nest) -> list[Stmt]:
     """Into a 0-d operand, whose only index is 0 or -1."""
     y = nest.read(2, ())
-    if op.name == "scatter_add":
-        y = call("or" if y.dtype is bool_ else "add", nest.read(0, ()), y)
+    if _fold_of(op):
+        y = _folded(_fold_of(op), nest.read(0, ()), y)
     index = checked(nest.read(1, ()), 1, f"{op.name}: index")
     return [nest.store((), where(test("eq", index, const(0, int64)), y, like(y, 0)))]
 
@@ -139,6 +149,6 @@ def _index_put(op: Any, node: Node, nest: Nest) -> list[Stmt]:
         range(lead, lead + rank),
         places,
         lambda at: nest.read(1, at),
-        add=op.accumulate,
+        fold="add" if op.accumulate else "",
     )
     return [*_copied(nest), *stmts]
