@@ -125,6 +125,36 @@ def test_random_convolutions(vector_bytes: int, seed: int) -> None:
         np.testing.assert_allclose(y, want, atol=1e-5 * max(1, np.abs(want).max(initial=0)))
 
 
+@pytest.mark.parametrize("vector_bytes", WIDTHS)
+def test_small_images_are_taken_together(vector_bytes: int) -> None:
+    """Their places are those of a few samples, of which the last task may have fewer."""
+    rng = np.random.default_rng(4)
+    graph, arrays, wanted, outputs = Graph(), [], [], []
+    cases = [  # image, weight, stride, padding, groups
+        ((7, 40, 2, 2), (20, 40, 3, 3), 1, 1, 1),
+        ((7, 16, 4, 5), (24, 16, 3, 3), 1, 1, 1),
+        ((9, 24, 7, 7), (48, 8, 3, 3), 2, 1, 3),
+        ((19, 16, 4, 4), (32, 16, 1, 1), 2, 0, 1),
+        ((5, 256, 4, 4), (8, 256, 3, 3), 1, 1, 1),
+    ]
+    for i, (image, weight, stride, padding, groups) in enumerate(cases):
+        for kind in range(2):
+            op = Conv((stride,) * 2, ((padding, padding),) * 2, (1, 1), groups)
+            x = rng.normal(size=image).astype(np.float32)
+            w = (rng.normal(size=weight) / np.sqrt(np.prod(weight[1:]))).astype(np.float32)
+            n = Dim(f"n{i}", min=0) if kind else image[0]
+            value = graph.add_input(TensorType(float32, (n, *image[1:])), f"x{i}_{kind}")
+            bias = graph.add_input(TensorType(float32, (n, weight[0], 1, 1)), f"bias{i}_{kind}")
+            shift = rng.normal(size=(image[0], weight[0], 1, 1)).astype(np.float32)
+            outputs.append(op(value, graph.constant(w)) + bias)
+            arrays += [x, shift]
+            wanted.append(reference(x, w, op) + shift)
+    graph.set_outputs(outputs)
+    found = compile_graph(graph, compiler(vector_bytes)).run(arrays)
+    for y, want in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(y, want, atol=1e-5 * np.abs(want).max())
+
+
 def test_blocks_of_channels_that_alias_in_caches() -> None:
     rng = np.random.default_rng(3)
     graph, arrays, wanted, outputs = Graph(), [], [], []

@@ -2,8 +2,9 @@
 
 The result's first spatial axis is cut into blocks of rows, the output channels into panels of two
 blocks of lanes. For each block of rows the part of the image that it reads is copied, with its
-border of zeros, to memory that stays in cache, unless there is no border. Then each panel of
-weights is gone over by tiles of a few places (`places`), whose sums go through a small buffer to
+border of zeros, to memory that stays in cache, unless there is no border. Of images with few places
+several are taken together, so that weights are read less often and tiles are whole. Then each panel
+of weights is gone over by tiles of a few places (`places`), whose sums go through a small buffer to
 the epilogue. Weights are packed as [group][panel][block][window][lane in][lane out].
 """
 
@@ -27,6 +28,7 @@ from .places import BLOCKS, tallest
 from .prelude import Prelude
 
 _IMAGE = 128 * 1024  # bytes of the image that should stay in L2
+_IMAGES = 256 * 1024  # bytes of small images that are taken together
 _WEIGHTS = 16 * 1024  # bytes of a panel of weights that should stay in L1
 _STRIP = 60  # places whose sums are kept at a time, at most
 _TASKS = 8  # so many there should be, if only so that threads have something to share
@@ -42,13 +44,15 @@ class DirectConv(BlockedRoutine):
     ) -> None:
         self.geometry = g = Geometry(step)
         dtype = g.x.dtype
-        self.copied = Buffer(dtype, g.copied, "a part of the image")
-        self.at = Buffer(int64, product((g.rows, *g.places[1:])), "where its places are")
+        self.copied = Buffer(dtype, g.together * g.copied, "a part of the image")
+        places = product((g.together, g.rows, *g.places[1:]))
+        self.at = Buffer(int64, places, "where its places are")
         sums = Buffer(dtype, BLOCKS * g.strip * g.lanes, "sums")
         weights = g.op.groups * g.out_blocks * g.lanes * g.taps * g.run
         own = [self.copied, self.at] if g.copies else [self.at]
         self._set_up(step, context, prelude, symbols, weights, sums, own)
-        tasks = g.x.shape[0] * g.op.groups * g.blocks_of_rows * g.parts
+        samples = (g.x.shape[0] + (g.together - 1)) // g.together
+        tasks = samples * g.op.groups * g.blocks_of_rows * g.parts
         steps = product(g.places) * g.op.groups * g.out_blocks * g.taps * g.run
         self.phases = self._with_packing(Phase("", tasks, g.x.shape[0] * steps * 200))
 
@@ -65,10 +69,10 @@ class DirectConv(BlockedRoutine):
   const i64 blocks = {s(g.blocks_of_rows)};
   for (i64 task = first; task < last; task++) {{
     const i64 whole = task / {parts}, part = task % {parts};
-    const i64 image = whole / blocks, i0 = image / {g.op.groups}, group = image % {g.op.groups};
+    const i64 image = whole / blocks, group = image % {g.op.groups};
     const i64 row = whole % blocks * {g.rows};
     const i64 left = {s(g.places[0])} - row, tall = left < {g.rows} ? left : {g.rows};
-    const i64 places = tall * {s(product(g.places[1:]))};
+    {self._samples_text()}
     {self._image_text()}
     const i64 end = part * {per_part} + {per_part};
     for (i64 panel = part * {per_part}; panel < end && panel < {panels}; panel++) {{
@@ -81,12 +85,41 @@ class DirectConv(BlockedRoutine):
 {self._strip_text()}
         for (i64 j = 0; j < wide; j++) {{
           const i64 i1 = i1_0 + j;
-          const i64 i2 = row * {s(product(g.places[1:]))} + p;
-          {self._epilogue_call(f"sums + j * {g.strip * g.lanes}")}
+          {self._finish_text()}
         }}
       }}
     }}
   }}"""
+
+    def _samples_text(self) -> str:
+        """Which samples a task computes, and how many places they have."""
+        g, s = self.geometry, self.sizes
+        each = f"tall * {s(product(g.places[1:]))}"
+        if g.together == 1:
+            return f"const i64 i0 = image / {g.op.groups}, places = {each};"
+        n = s(g.x.shape[0])
+        return "\n    ".join(
+            [
+                f"const i64 i0_0 = image / {g.op.groups} * {g.together};",
+                f"const i64 samples = {n} - i0_0 < {g.together} ? {n} - i0_0 : {g.together};",
+                f"const i64 each = {each}, places = samples * each;",
+            ]
+        )
+
+    def _finish_text(self) -> str:
+        """What is done with the sums of a strip, of each sample in it."""
+        g, s = self.geometry, self.sizes
+        if g.together == 1:
+            place = f"const i64 i2 = row * {s(product(g.places[1:]))} + p;\n          "
+            return place + self._epilogue_call(f"sums + j * {g.strip * g.lanes}")
+        call = self._epilogue_call(f"sums + j * {g.strip * g.lanes} + (q - p) * {g.lanes}")
+        return f"""\
+for (i64 q = p, next, end = p + rows; q < end; q = next) {{
+            const i64 i0 = i0_0 + q / each, i2 = q % each;
+            next = q - i2 + each < end ? q - i2 + each : end;
+            const i64 rows = next - q;
+            {call}
+          }}"""
 
     def _taps_text(self) -> str:
         """The table of taps: where each is from the place."""
@@ -110,7 +143,8 @@ class DirectConv(BlockedRoutine):
         g, s, names = self.geometry, self.sizes, self._names()
         x, steps = names[self.x], g.steps[1:]
         group = f"group * {s(g.in_blocks * g.memory_steps[0])}" if g.op.groups > 1 else "0"
-        image = f"{x} + i0 * {s(product(g.x.shape[1:]))} + {group}"
+        size, first = s(product(g.x.shape[1:])), "i0" if g.together == 1 else "i0_0"
+        image = f"{x} + {first} * {size} + {group}"
         lines = []
         if g.copies:
             lines.append(f"const f32 *const x = {names[self.copied]};")
@@ -120,12 +154,19 @@ class DirectConv(BlockedRoutine):
         lines.append("if (whole != held) {")
         lines.append("  held = whole;")
         if g.copies:
+            if g.together > 1:
+                lines.append("  for (i64 sample = 0; sample < samples; sample++)")
+                image += f" + sample * {size}"
             lines += ["  " + line for line in self._copy_text(image)]
         lines.append("  i64 *place = at;")
+        if g.together > 1:
+            lines.append("  for (i64 sample = 0; sample < samples; sample++)")
         for d in range(len(g.places)):
             n = "tall" if d == 0 else s(g.places[d])
             lines.append(f"  for (i64 p{d} = 0; p{d} < {n}; p{d}++)")
         terms = [f"p{d} * {s(g.op.stride[d] * step)}" for d, step in enumerate(steps)]
+        if g.together > 1:
+            terms.append(f"sample * {s(g.copied) if g.copies else size}")
         lines.append(f"    *place++ = {' + '.join(terms)};")
         lines.append("}")
         return "\n    ".join(lines)
@@ -143,7 +184,8 @@ class DirectConv(BlockedRoutine):
         function = copy_function(self.prelude, g.op.plain, g.in_lanes)
         args = [image, s(g.memory_steps[0]), str(g.in_blocks)]
         args += [v for size in sizes for v in size]
-        args += [s(g.steps[0]), names[self.copied]]
+        to = names[self.copied]
+        args += [s(g.steps[0]), to if g.together == 1 else f"{to} + sample * {s(g.copied)}"]
         return [f"{function}({', '.join(args)});"]
 
     def _strip_text(self) -> str:
@@ -234,6 +276,7 @@ class Geometry:
         self.taps, self.run = all_taps // last, last * self.in_lanes
         self.blocks_of_rows = (places[0] + (self.rows - 1)) // self.rows
         self.parts = self._parts()
+        self.together = self._together()
         self.strip = self._strip()
         self.unroll = next(u for u in (9, 8, 7, 6, 5, 4, 3, 2, 1) if self.run % u == 0)
 
@@ -261,9 +304,19 @@ class Geometry:
         parts = max(1, min(panels, _TASKS // max(1, tasks)))
         return blocks(panels, blocks(panels, parts))
 
+    def _together(self) -> int:
+        """How many samples a task takes together: several where they have few places."""
+        each = product(self.places)
+        size = self.copied if self.copies else product(self.x.shape[1:])
+        if not isinstance(each, int) or not isinstance(size, int) or self.blocks_of_rows != 1:
+            return 1
+        n = self.x.shape[0]
+        most = min(_STRIP // max(1, each), _IMAGES // (4 * max(1, size)))
+        return max(1, min(most, n) if isinstance(n, int) else most)
+
     def _strip(self) -> int:
         """Places in a strip: strips of about the same length, made of whole tiles."""
-        n = product((self.rows, *self.places[1:]))
+        n = product((self.together, self.rows, *self.places[1:]))
         if not isinstance(n, int):
             return _STRIP
         most = tallest(4 * self.lanes, min(BLOCKS, self.out_blocks))
@@ -276,6 +329,11 @@ class Geometry:
             return []
         rest = n // self.places[0]
         counts = {rest * rows for rows in (self.rows, self.places[0] % self.rows) if rows}
+        if self.together > 1:
+            samples, some = self.x.shape[0], list(range(1, self.together + 1))
+            if isinstance(samples, int):
+                some = [k for k in (self.together, samples % self.together) if k]
+            counts = {n * k for k in some}
         return sorted(
             {strip for n in counts for strip in (min(n, self.strip), n % self.strip) if strip}
         )
