@@ -1,6 +1,7 @@
-"""ONNX for models: export a module or function, load a file as a module."""
+"""ONNX for models: export a module, function or training step; load a file as a module."""
 
 from .export import export
 from .module import GraphModule, load
+from .training import TrainingStep, export_training_step
 
-__all__ = ["GraphModule", "export", "load"]
+__all__ = ["GraphModule", "TrainingStep", "export", "export_training_step", "load"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +149,131 @@ def test_a_size_that_is_a_function_of_a_dim() -> None:
             np.testing.assert_allclose(got, means(x).numpy(), rtol=1e-5, atol=1e-6)
     with pytest.raises(FeedError, match="frames"):
         ours.run(None, {"x": np.zeros(6, np.float32)})
+
+
+def test_axes_that_vary_are_named_as_in_pytorch() -> None:
+    model, x = small(), image()
+    proto = dg.onnx.export(
+        model,
+        x,
+        input_names=["picture"],
+        output_names=["scores"],
+        dynamic_axes={"picture": {0: "batch"}, "scores": {0: "batch"}},
+        opset_version=17,
+        export_params=True,
+        do_constant_folding=True,
+        verbose=False,
+    )
+    shapes = {"input": {0: "batch"}}
+    names = {"input_names": ["picture"], "output_names": ["scores"], "opset_version": 17}
+    again = dg.onnx.export(model, x, dynamic_shapes=shapes, **names)
+    assert proto.graph.input == again.graph.input
+    assert proto.graph.output == again.graph.output
+    assert proto.opset_import == again.opset_import
+    listed = dg.onnx.export(
+        lambda a, b: a.sum() + b, (dg.ones(2), dg.ones(2)), dynamic_axes={"b": [0]}
+    )
+    sizes = [i.type.tensor_type.shape.dim[0] for i in listed.graph.input]
+    assert [d.dim_param or d.dim_value for d in sizes] == [2, "b_dynamic_axes_1"]
+    with pytest.raises(ArgumentError, match="got both"):
+        dg.onnx.export(model, x, dynamic_axes={"input": [0]}, dynamic_shapes=shapes)
+
+
+def test_parameters_as_inputs() -> None:
+    model, x = small().eval(), image()
+    proto = dg.onnx.export(model, x, export_params=False)
+    names = [i.name for i in proto.graph.input]
+    assert names[0] == "input"
+    assert set(names[1:]) >= {n for n, _ in model.named_parameters()}
+    assert not {t.name for t in proto.graph.initializer} & set(names)
+    state = {k: v.numpy() for k, v in model.state_dict().items() if k in names}
+    (got,) = InferenceSession(proto).run(None, {"input": x.numpy(), **state})
+    np.testing.assert_allclose(got, model(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_constants_may_stay() -> None:
+    def f(x: dg.Tensor) -> dg.Tensor:
+        return x + dg.arange(3).sqrt()
+
+    folded, plain = (dg.onnx.export(f, dg.ones(3), do_constant_folding=on) for on in (True, False))
+    assert [n.op_type for n in folded.graph.node] == ["Add"]
+    assert "Sqrt" in [n.op_type for n in plain.graph.node]
+
+
+def test_what_is_written_is_compared_with_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dualgraph_compiler.ops.unary import Sqrt
+
+    monkeypatch.setattr(Sqrt, "to_onnx", lambda self, ctx, x: ctx.emit("Exp", x))
+    with pytest.raises(OnnxError, match="something else than the trace: output 'output' is up to"):
+        dg.onnx.export(lambda x: x.sqrt(), dg.ones(3))
+    dg.onnx.export(lambda x: x.sqrt(), dg.ones(3), verify=False)
+
+
+def test_what_the_checker_refuses_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dualgraph_compiler.ops.unary import Sqrt
+
+    monkeypatch.setattr(Sqrt, "to_onnx", lambda self, ctx, x: ctx.emit("Sqrt", x, x, x))
+    path = tmp_path / "m.onnx"
+    with pytest.raises(OnnxError, match="not valid"):
+        dg.onnx.export(lambda x: x.sqrt(), dg.ones(3), path)
+    assert not path.exists()
+
+
+def test_the_check_and_the_comparison_of_models_too_large_for_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dualgraph_compiler.onnx.save as save
+
+    monkeypatch.setattr(save, "MAX_PROTO_BYTES", 20_000)
+    model = nn.Linear(80, 80)
+    path = tmp_path / "m.onnx"
+    dg.onnx.export(model, dg.ones(1, 80), path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
+    (got,) = InferenceSession(path).run(None, {"input": np.ones((1, 80), np.float32)})
+    np.testing.assert_allclose(got, model(dg.ones(1, 80)).detach().numpy(), rtol=1e-5)
+
+
+BYTES = """
+import hashlib
+import dualgraph as dg
+from dualgraph import nn, optim
+import dualgraph.nn.functional as F
+
+dg.manual_seed(0)
+model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Dropout(0.5), nn.Linear(8, 3))
+optimizer = optim.Adam(model.parameters())
+
+def step(x, y):
+    loss = F.cross_entropy(model(x), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+x, y = dg.randn(5, 4), dg.tensor([0, 1, 2, 0, 1])
+models = [
+    dg.onnx.export(model, x, dynamic_shapes={"input": {0: "n"}}),
+    dg.onnx.export(model, x, optimized=True),
+    dg.onnx.export_training_step(step, (x, y)).model,
+]
+for m in models:
+    print(hashlib.sha256(m.SerializeToString(deterministic=True)).hexdigest())
+"""
+
+
+def test_the_bytes_do_not_depend_on_the_process() -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", BYTES],
+            env=environment | {"PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("1", "2")
+    ]
+    found = {process.communicate()[0] for process in running}
+    assert len(found) == 1
+    assert len(found.pop().split()) == 3

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..dims import DimLike, Shape, as_linear
-from ..dtypes import ALL, DType, as_dtype
+from ..dtypes import as_dtype
 from ..errors import OnnxError
 from ..graph import Graph, Node, Value
 from ..graph.nested import definitions
 from ..ops.onnx_rules import IMPORT_OPSET
 from ..types import TensorType
+from .export_functions import FUNCTIONS_SINCE_IR, FUSED, Functions
 from .export_sizes import SizeWriter
 from .naming import Names, location_text
+from .protos import Schema, attribute, schema_of, type_refused, value_info
 
 if TYPE_CHECKING:
     import onnx
+
+    from ..passes.group_pointwise import Kernel
 
 DEFAULT_OPSET = 21
 MIN_OPSET = 13  # from here on, axes of Squeeze, Unsqueeze and ReduceSum are operands
@@ -35,6 +38,9 @@ def export_graph(
     producer_version: str = "",
     metadata: Mapping[str, str] | None = None,
     doc: bool = True,
+    fed: Collection[str] = (),
+    defaults: bool = True,
+    functions: bool = False,
 ) -> onnx.ModelProto:
     """The ONNX model of a graph; the same graph gives the same bytes.
 
@@ -46,6 +52,10 @@ def export_graph(
         producer_name, producer_version: written into the model.
         metadata: the model's `metadata_props`.
         doc: whether nodes carry their source location as doc string.
+        fed: params, by name, that a run may feed: inputs of the model, after the graph's own.
+        defaults: whether what `fed` params hold now is used where a run does not feed them.
+        functions: write pointwise nodes that a fused kernel can compute as one call of a function
+            in the domain `FUSED`, which the model defines in standard operators.
 
     Raises:
         OnnxError: an op has no ONNX form, or none at this opset.
@@ -55,13 +65,18 @@ def export_graph(
     newest = min(IMPORT_OPSET, onnx.defs.onnx_opset_version())
     if not MIN_OPSET <= opset <= newest:
         raise OnnxError(f"expected an opset from {MIN_OPSET} to {newest}, got {opset}")
-    exporter = Exporter(graph, opset, doc)
+    outline = Functions(graph, opset) if functions else None
+    exporter = Exporter(graph, opset, doc, fed=fed, defaults=defaults, functions=outline)
     exporter.add_graph()
     opsets = [onnx.helper.make_opsetid(d, v) for d, v in sorted(exporter.domains.items())]
     model = onnx.helper.make_model(
         exporter.finish(name or graph.name),
         opset_imports=opsets,
-        ir_version=onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True),
+        ir_version=max(
+            onnx.helper.find_min_ir_version_for(opsets, ignore_unknown=True),
+            FUNCTIONS_SINCE_IR if functions else 0,
+        ),
+        functions=outline.protos if outline is not None else (),
         producer_name=producer_name,
         producer_version=producer_version,
     )
@@ -83,11 +98,16 @@ class Exporter:
         doc: bool = True,
         outer: Exporter | None = None,
         captured: Sequence[str] = (),
+        *,
+        fed: Collection[str] = (),
+        defaults: bool = True,
+        functions: Functions | None = None,
     ) -> None:
         self.graph = graph
         self.opset = opset
         self.domains: dict[str, int] = outer.domains if outer else {"": opset}
         self._doc = doc
+        self._functions = functions
         self._names: Names = outer._names if outer else Names()
         self._node_names: Names = outer._node_names if outer else Names()
         self._operands: dict[Value, str] = {}
@@ -107,6 +127,8 @@ class Exporter:
             self._define(value, name)
         self._outputs = [self._names.claim(n) for n in graph.output_names]
         self._params = {v: self._names.claim(v.name or "param") for v in graph.params}
+        self._fed = [v for v in graph.params if v.name in fed]
+        self._defaults = defaults
         self._own_names = self._claim_named_results()
 
     # -- the whole graph --------------------------------------------------------------------------
@@ -115,9 +137,19 @@ class Exporter:
         """Write every node."""
         for value, name in zip(self.graph.inputs, self._inputs):  # without the captured ones
             self._define(value, name)
+        for value in self._fed:
+            name = self._params[value]
+            self._define(value, self._initializer(name, value.data) if self._defaults else name)
         wanted = {v: n for v, n in zip(self.graph.outputs, self._outputs, strict=True) if v.node}
-        for node in self.graph.nodes:
-            self._add_node(node, wanted)
+        if self._functions is None:
+            for node in self.graph.nodes:
+                self._add_node(node, wanted)
+        else:
+            for unit in self._functions.units:
+                if isinstance(unit, Node):
+                    self._add_node(unit, wanted)
+                else:
+                    self._add_call(unit, wanted)
         self._node = None
         for value, name in zip(self.graph.outputs, self._outputs, strict=True):
             source = self._operand(value)
@@ -128,13 +160,14 @@ class Exporter:
         """The graph written so far."""
         from onnx import helper
 
-        inputs = zip(self._inputs, self.graph.inputs)  # without the captured ones
+        inputs = [*zip(self._inputs, self.graph.inputs)]  # without the captured ones
+        inputs += [(self._params[v], v) for v in self._fed]
         outputs = zip(self._outputs, self.graph.outputs, strict=True)
         return helper.make_graph(
             self._nodes,
             name,
-            [_value_info(n, v.type) for n, v in inputs],
-            [_value_info(n, v.type) for n, v in outputs],
+            [value_info(n, v.type) for n, v in inputs],
+            [value_info(n, v.type) for n, v in outputs],
             list(self._initializers.values()),
         )
 
@@ -160,6 +193,19 @@ class Exporter:
                 own.discard(result)
                 self._rename(result, wish, first)
                 result = wish
+            self._define(value, result)
+
+    def _add_call(self, kernel: Kernel, wanted: Mapping[Value, str]) -> None:
+        """Several nodes as one call of a function that computes them."""
+        assert self._functions is not None
+        operands, name = self._functions.define(kernel)
+        self._node = kernel.nodes[-1]
+        results = [
+            wanted.get(v) or self._own_names.get(v) or self._names.claim(self._node.op.name)
+            for v in kernel.outputs
+        ]
+        self._append(f"{FUSED}::{name}", tuple(map(self._operand, operands)), results, {})
+        for value, result in zip(kernel.outputs, results, strict=True):
             self._define(value, result)
 
     def _rename(self, old: str, new: str, first: int) -> None:
@@ -301,82 +347,18 @@ class Exporter:
             doc_string=location_text(loc) if self._doc and loc is not None else None,
             domain=domain or None,
         )
-        schema = None if domain else _schema(plain, self.opset)
+        schema = None if domain else schema_of(plain, self.opset)
         if schema is not None:
             self._check_types(schema, kept)
         for key, value in attributes.items():
             if value is not None:
-                node.attribute.append(_attribute(key, value, schema))
+                node.attribute.append(attribute(key, value, schema))
         self._nodes.append(node)
 
-    def _check_types(self, schema: _Schema, inputs: list[str]) -> None:
+    def _check_types(self, schema: Schema, inputs: list[str]) -> None:
         """Refuse an operand of an element type that the operator does not take."""
         for i, name in enumerate(inputs):
             known = self._types.get(name) if name else None  # empty: an absent optional one
             allowed = schema.inputs[min(i, len(schema.inputs) - 1)]
             if known is not None and known.dtype.onnx not in allowed:
-                raise OnnxError(_type_refused(schema, i, known.dtype))
-
-
-class _Schema:
-    """What the exporter needs of an operator's schema."""
-
-    def __init__(self, schema: Any) -> None:
-        names = {f"tensor({d.onnx_name})": d.onnx for d in ALL}
-        self.name: str = schema.name
-        self.version: int = schema.since_version
-        self.attributes: dict[str, int] = {k: a.type.value for k, a in schema.attributes.items()}
-        self.inputs = [frozenset(names[t] for t in i.types if t in names) for i in schema.inputs]
-
-
-@functools.cache
-def _schema(op_type: str, opset: int) -> _Schema:
-    from onnx import defs
-
-    try:
-        return _Schema(defs.get_schema(op_type, opset, ""))
-    except defs.SchemaError:
-        raise OnnxError(f"opset {opset} has no operator {op_type}") from None
-
-
-def _type_refused(schema: _Schema, position: int, dtype: DType) -> str:
-    """Why an operator does not take an operand, and from which opset on it would."""
-    from onnx import defs
-
-    text = f"ONNX {schema.name}-{schema.version} takes no {dtype.name} operand here"
-    for opset in range(schema.version + 1, defs.onnx_opset_version() + 1):
-        later = _schema(schema.name, opset)
-        if dtype.onnx in later.inputs[min(position, len(later.inputs) - 1)]:
-            return f"{text}; it needs opset {later.version} or newer"
-    return text
-
-
-def _attribute(key: str, value: Any, schema: _Schema | None) -> onnx.AttributeProto:
-    """An attribute of the type its operator declares."""
-    from onnx import AttributeProto, helper, numpy_helper
-
-    if isinstance(value, DType):
-        value = value.onnx
-    elif isinstance(value, np.ndarray):
-        value = numpy_helper.from_array(value)
-    if schema is None:
-        return helper.make_attribute(key, value)
-    if key not in schema.attributes:
-        raise OnnxError(f"{schema.name}-{schema.version} has no attribute {key!r}")
-    kind = schema.attributes[key]
-    if kind == AttributeProto.FLOAT:
-        value = float(value)
-    elif kind == AttributeProto.INT:
-        value = int(value)
-    elif kind == AttributeProto.FLOATS:
-        value = [float(v) for v in value]
-    elif kind == AttributeProto.INTS:
-        value = [int(v) for v in value]
-    return helper.make_attribute(key, value, attr_type=kind)
-
-
-def _value_info(name: str, t: TensorType) -> onnx.ValueInfoProto:
-    from onnx import helper
-
-    sizes = [d if isinstance(d, int) else str(d) for d in t.shape]
-    return helper.make_tensor_value_info(name, t.dtype.onnx, sizes)
+                raise OnnxError(type_refused(schema, i, known.dtype))

@@ -54,7 +54,7 @@ def prepare(file: ModelFile, has_rule: Callable[[str], bool]) -> onnx.ModelProto
         expandable = sorted(op for op in missing if has_definition(op, model))
         if not expandable:
             break
-        model = inline_definitions(_skeleton(model, file), expandable, all_nodes, file.source)
+        model = inline_definitions(skeleton(model, file), expandable, all_nodes, file.source)
     return model
 
 
@@ -149,7 +149,7 @@ def _reads_the_same(old: Any, new: Any, outputs: int) -> bool:
 def _convert(model: onnx.ModelProto, file: ModelFile) -> onnx.ModelProto:
     from onnx import version_converter
 
-    old = _skeleton(model, file)
+    old = skeleton(model, file)
     if opset_of(old) < FIRST_MODERN_OPSET:
         align_broadcasts(old, file.source)
     try:
@@ -175,7 +175,7 @@ def _inline_local(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
 # -- initializers --------------------------------------------------------------------------------
 
 
-def _skeleton(model: onnx.ModelProto, file: ModelFile) -> onnx.ModelProto:
+def skeleton(model: onnx.ModelProto, file: ModelFile) -> onnx.ModelProto:
     """A copy of `model` without large initializers and external data; all are listed as inputs."""
     from onnx import helper, numpy_helper
 

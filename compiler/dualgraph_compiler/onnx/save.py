@@ -38,7 +38,7 @@ def save_model(
     path = Path(path)
     if not path.parent.is_dir():
         raise OnnxError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if external_data or _weight_bytes(model) + _rest_bytes(model) > MAX_PROTO_BYTES:
+    if external_data or is_large(model):
         _save_with_data(model, path)
     else:
         with replacing(path) as file:
@@ -61,6 +61,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_large(model: onnx.ModelProto) -> bool:
+    """Whether a model is too large to be one protobuf message."""
+    return _weight_bytes(model) + _rest_bytes(model) > MAX_PROTO_BYTES
 
 
 def _weight_bytes(model: onnx.ModelProto) -> int:
