@@ -3,11 +3,13 @@
 Before opset 7, binary operators lined their second operand up at the first's axis `axis`, where
 today's rule lines up the last axes. The converter misplaces axes in the middle, so trailing axes of
 size 1 are put in here. Scan of opset 8 had a batch axis first; the converter drops it, so such a
-node becomes an operator of its own, which has its own import rule.
+node becomes an operator of its own, which has its own import rule. Operators that ONNX Runtime put
+into ONNX's domain before ONNX had them go to its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import OnnxError
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
 FIRST_MODERN_OPSET = 7
 FIRST_UNBATCHED_SCAN = 9
+FIRST_LAYER_NORMALIZATION = 17
 BATCHED_SCAN = "legacy::Scan"
+CONTRIBUTED = "com.microsoft"
+_STANDARD = ("", "ai.onnx")
 _BINARY = {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less"}
 
 
@@ -83,22 +88,41 @@ def _ranks(model: onnx.ModelProto) -> dict[str, int]:
     return known | {t.name: len(t.dims) for t in graph.initializer}
 
 
-def mark_batched_scans(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model`, of an opset below 9, in which Scan is `BATCHED_SCAN`."""
+def mark_operators(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of `model` in which operators that ONNX does not know as they are have other domains.
+
+    Below opset 9 Scan becomes `BATCHED_SCAN`; ONNX Runtime's own normalisations join its domain.
+    """
+    version = next((o.version for o in model.opset_import if o.domain in _STANDARD), 0)
+    domains = dict.fromkeys(["SimplifiedLayerNormalization"], CONTRIBUTED)
+    if version < FIRST_LAYER_NORMALIZATION:
+        domains["LayerNormalization"] = CONTRIBUTED
+    if version < FIRST_UNBATCHED_SCAN:
+        domains["Scan"] = BATCHED_SCAN.partition("::")[0]
+    if not _uses(model.graph, domains):
+        return model
     out: onnx.ModelProto = type(model).FromString(model.SerializeToString())
-    if _mark(out.graph):
-        out.opset_import.add(domain=BATCHED_SCAN.partition("::")[0], version=1)
-        return out
-    return model
+    found = _mark(out.graph, domains)
+    for domain in sorted(found - {o.domain for o in out.opset_import}):
+        out.opset_import.add(domain=domain, version=1)
+    return out
 
 
-def _mark(graph: onnx.GraphProto) -> bool:
-    found = False
+def _uses(graph: onnx.GraphProto, domains: Mapping[str, str]) -> bool:
+    return any(
+        (node.op_type in domains and node.domain in _STANDARD)
+        or any(_uses(a.g, domains) for a in node.attribute if a.HasField("g"))
+        for node in graph.node
+    )
+
+
+def _mark(graph: onnx.GraphProto, domains: Mapping[str, str]) -> set[str]:
+    found: set[str] = set()
     for node in graph.node:
-        if node.op_type == "Scan" and node.domain in ("", "ai.onnx"):
-            node.domain = BATCHED_SCAN.partition("::")[0]
-            found = True
+        if node.op_type in domains and node.domain in _STANDARD:
+            node.domain = domains[node.op_type]
+            found.add(node.domain)
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                found |= _mark(attribute.g)
+                found |= _mark(attribute.g, domains)
     return found

@@ -16,9 +16,8 @@ from ..ops.onnx_rules import IMPORT_OPSET
 from .definitions import has_definition, inline_definitions
 from .legacy import (
     FIRST_MODERN_OPSET,
-    FIRST_UNBATCHED_SCAN,
     align_broadcasts,
-    mark_batched_scans,
+    mark_operators,
 )
 from .load import ModelFile
 from .save import without_initializers
@@ -45,8 +44,7 @@ def prepare(file: ModelFile, has_rule: Callable[[str], bool]) -> onnx.ModelProto
             raise OnnxError(f"{file.source}: an operator's name is no text: {node.op_type!r}")
     if model.functions:
         model = _inline_local(model, file.source)
-    if opset_of(model) < FIRST_UNBATCHED_SCAN:
-        model = mark_batched_scans(model)
+    model = mark_operators(model)
     for _ in range(_MAX_ROUNDS):
         if _is_outdated(model):
             model = _convert(model, file)
