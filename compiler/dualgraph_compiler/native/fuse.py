@@ -341,20 +341,23 @@ class _Partitioner:
             return True
         if "library" not in kinds:
             return False
+        reversed_too = True
         for node in value.uses:
             if self.classes[node][0] == "library":
                 rule = library.RULES[type(node.op)]
                 operands = [i for i, v in enumerate(node.inputs) if v is value]
-                if not all(rule.takes_view(i) for i in operands):
+                if not all(rule.takes_view(node, i) for i in operands):
                     return True
-        return not self._is_strided(value)
+                reversed_too &= all(rule.takes_reversed(node, i) for i in operands)
+        return not self._is_strided(value, reversed_too)
 
-    def _is_strided(self, value: Value) -> bool:
+    def _is_strided(self, value: Value, reversed_too: bool) -> bool:
         """Whether a value can be read from memory as it is, under strides."""
+        movements = {"permute", "expand", "slice", "reshape", *(("flip",) if reversed_too else ())}
         v = value
         while v.node in self.virtual and v.node not in self.step_of:
             assert v.node is not None
-            if v.node.op.name not in ("permute", "expand", "slice", "reshape"):
+            if v.node.op.name not in movements:
                 return False
             v = v.node.inputs[0]
         axes = [Axis(i, d) for i, d in enumerate(value.shape)]

@@ -38,6 +38,31 @@ class View:
     at: Index
 
 
+@dataclass(frozen=True, slots=True)
+class Array:
+    """A whole operand as it lies: where it begins in `buffer`, and the step of each axis."""
+
+    buffer: Buffer
+    offset: int
+    shape: tuple[int, ...]
+    steps: tuple[int, ...]
+
+
+def array(value: Value, context: Context) -> Array:
+    """An operand of known sizes as a view."""
+    axes = [Axis(1000 + i, d) for i, d in enumerate(value.shape)]
+    expr = context.reading(value, [of_axis(a) if a.extent != 1 else Index() for a in axes])
+    if isinstance(expr, Const):  # a single number, read from memory here
+        expr = Load(context.buffer(value), Index(), (), value.dtype)
+    assert isinstance(expr, Load), f"{value!r} is not in memory"
+    steps = [expr.at.stride(a) for a in axes]
+    offset = expr.at.substitute({a: Index() for a in axes}).offset
+    assert isinstance(offset, int)
+    assert all(isinstance(step, int) for step in steps)
+    known = tuple(int(step) for step in steps if step is not None)
+    return Array(expr.buffer, offset, tuple(map(int, value.shape)), known)
+
+
 def strided(
     value: Value, batch: Sequence[Axis], context: Context
 ) -> tuple[View, tuple[DimLike, DimLike]]:

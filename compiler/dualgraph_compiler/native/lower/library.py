@@ -87,8 +87,12 @@ class LibraryRule(Protocol):
         """Why it does not take a node; None where it does."""
         ...
 
-    def takes_view(self, operand: int) -> bool:
+    def takes_view(self, node: Node, operand: int) -> bool:
         """Whether an operand may come as a strided view of memory, or must be contiguous."""
+        ...
+
+    def takes_reversed(self, node: Node, operand: int) -> bool:
+        """Whether the strides of such a view may be negative."""
         ...
 
     def routine(
@@ -117,8 +121,11 @@ class _Matmul:
             return f"matmul of {node.output.dtype.name} has no native form yet"
         return None
 
-    def takes_view(self, operand: int) -> bool:
+    def takes_view(self, node: Node, operand: int) -> bool:
         return True
+
+    def takes_reversed(self, node: Node, operand: int) -> bool:
+        return False
 
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
@@ -134,8 +141,11 @@ class _Attention:
     def why_not(self, node: Node) -> str | None:
         return None
 
-    def takes_view(self, operand: int) -> bool:
+    def takes_view(self, node: Node, operand: int) -> bool:
         return operand < 3  # masks are read along rows
+
+    def takes_reversed(self, node: Node, operand: int) -> bool:
+        return False
 
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
@@ -157,8 +167,11 @@ class _Conv:
             return "conv with a weight of symbolic size has no native form yet"
         return None
 
-    def takes_view(self, operand: int) -> bool:
+    def takes_view(self, node: Node, operand: int) -> bool:
         return operand == 0
+
+    def takes_reversed(self, node: Node, operand: int) -> bool:
+        return False
 
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
@@ -178,8 +191,11 @@ class _ConvWeightGradient:
             return "conv_weight_grad of a weight of symbolic size has no native form yet"
         return None
 
-    def takes_view(self, operand: int) -> bool:
+    def takes_view(self, node: Node, operand: int) -> bool:
         return True
+
+    def takes_reversed(self, node: Node, operand: int) -> bool:
+        return False
 
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
@@ -195,8 +211,11 @@ class _Blocked:
     def why_not(self, node: Node) -> str | None:
         return None
 
-    def takes_view(self, operand: int) -> bool:
-        return False
+    def takes_view(self, node: Node, operand: int) -> bool:
+        return operand == 1 and not node.op.is_depthwise  # type: ignore[attr-defined]
+
+    def takes_reversed(self, node: Node, operand: int) -> bool:
+        return self.takes_view(node, operand)
 
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]

@@ -24,7 +24,10 @@ class _MaxPoolIndices:
             return f"max_pool_indices of {dtype.name} has no native form yet"
         return None
 
-    def takes_view(self, operand: int) -> bool:
+    def takes_view(self, node: Node, operand: int) -> bool:
+        return False
+
+    def takes_reversed(self, node: Node, operand: int) -> bool:
         return False
 
     def routine(
@@ -41,7 +44,10 @@ class _MaxPoolGradient:
             return f"max_pool_grad of {node.output.dtype.name} has no native form yet"
         return None
 
-    def takes_view(self, operand: int) -> bool:
+    def takes_view(self, node: Node, operand: int) -> bool:
+        return False
+
+    def takes_reversed(self, node: Node, operand: int) -> bool:
         return False
 
     def routine(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 from ...dims import Shape, product
@@ -11,6 +12,7 @@ from ..index import Axis, Index, of_axis, unflatten
 from ..loops import Buffer
 from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue, _Nest
+from ..views import array
 from .kernel import KernelText
 from .places import cuts, places_function, tallest
 from .prelude import Prelude
@@ -43,7 +45,8 @@ class BlockedRoutine:
         self.lanes = prelude.vector_bytes // 4
         self.sizes = Sizes(symbols)
         x, w = step.nodes[0].inputs
-        self.x, self.w = context.buffer(x), context.buffer(w)
+        self.x, self.weights = context.buffer(x), array(w, context)
+        self.w = self.weights.buffer
         self.packed = Buffer(w.dtype, weights, f"{context.names[w]} packed")
         self.sums = sums
         self.epilogue = BlockedEpilogue(step, context, sums, x, self.lanes)
@@ -55,20 +58,29 @@ class BlockedRoutine:
         self.scratch: tuple[Buffer, ...] = () if fixed else (self.packed,)
         self.own: tuple[Buffer, ...] = (*own, sums)
         self.notes = self.epilogue.kernel.notes
-        self.packs: tuple[Pack, ...] = (self._pack_once(w),) if fixed else ()
+        self.packs: tuple[Pack, ...] = (self._pack_once(),) if fixed else ()
         self._driver()  # which finds out the sizes that the functions inside must be given
         self._body = self._driver()
 
-    def _pack_once(self, w: Value) -> Pack:
+    def _pack_once(self) -> Pack:
         call = self._pack_call("from", "0", str(self._panels()), "to")
-        shape = "_".join(map(str, (*w.shape, self.packed.size)))
-        name = f"{call.split('(')[0]}_{shape}"
+        shape = (*self.weights.shape, self.packed.size, self.weights.offset, *self.weights.steps)
+        name = f"{call.split('(')[0]}_{'_'.join(map(str, shape)).replace('-', 'm')}"
         text = f"static void {name}(const f32 *from, f32 *to) {{ {call} }}"
         return Pack(self.prelude.once(name, text), self.w, self.packed)
 
     def _with_packing(self, phase: Phase) -> tuple[Phase, ...]:
         packing = Phase("_pack", self._panels(), self.packed.size * WEIGHT_COST)
         return (packing, phase) if self.scratch else (phase,)
+
+    def _weight_args(self, w: str) -> str:
+        """The arguments for the weights at `w`: where they begin, steps of outputs and inputs, and
+        a table of the window's taps."""
+        out, in_, *steps = self.weights.steps
+        taps = itertools.product(*map(range, self.weights.shape[2:]))
+        at = (sum(i * step for i, step in zip(tap, steps, strict=True)) for tap in taps)
+        table = f"(const i64[]){{{', '.join(map(str, at))}}}"
+        return f"{w} + {self.weights.offset}, {out}, {in_}, {table}"
 
     def _panels(self) -> int:
         """How many panels of weights there are, which are packed one by one."""

@@ -214,7 +214,7 @@ for (i64 q = p, next, end = p + rows; q < end; q = next) {{
         ins = g.w.shape[1]
         window = g.taps * g.run // (g.in_blocks * g.in_lanes)
         args = f"{g.outs}, {ins}, {g.in_lanes}, {window}"
-        return f"{name}({w}, {first}, {last}, {args}, {to});"
+        return f"{name}({self._weight_args(w)}, {first}, {last}, {args}, {to});"
 
     def _panels(self) -> int:
         g = self.geometry
@@ -363,21 +363,28 @@ def _squeezed(
 def _pack_function(prelude: Prelude, lanes: int) -> str:
     """Weights [group][out][in][window] as [group][panel][block][window][lane in][lane out]."""
     name = f"pack_direct_{lanes}"
+    whole = " ".join(f"at[{j}] = x[{j} * out];" for j in range(BLOCKS * lanes))
     text = f"""
-static void {name}(const f32 *w, i64 first, i64 last, i64 outs, i64 ins, i64 lanes, i64 window,
-                   f32 *to) {{
+static void {name}(const f32 *w, i64 out, i64 in, const i64 *taps, i64 first, i64 last, i64 outs,
+                   i64 ins, i64 lanes, i64 window, f32 *to) {{
   const i64 blocks = (outs + {lanes - 1}) / {lanes}, panels = (blocks + {BLOCKS - 1}) / {BLOCKS};
   const i64 steps = (ins + lanes - 1) / lanes * lanes * window;
   for (i64 p = first; p < last; p++) {{
     const i64 o = p % panels * {BLOCKS * lanes}, left = blocks * {lanes} - o;
     const i64 wide = left < {BLOCKS * lanes} ? left : {BLOCKS * lanes};
-    const f32 *from = w + p / panels * outs * ins * window;
+    const f32 *from = w + (p / panels * outs + o) * out;
     f32 *at = to + (p / panels * blocks * {lanes} + o) * steps;
     for (i64 c = 0; c < ins; c += lanes)
       for (i64 k = 0; k < window; k++)
-        for (i64 i = c; i < c + lanes; i++)
-          for (i64 j = o; j < o + wide; j++)
-            *at++ = i < ins && j < outs ? from[(j * ins + i) * window + k] : 0;
+        for (i64 i = c; i < c + lanes; i++) {{
+          const f32 *const x = from + i * in + taps[k];
+          if (i < ins && o + {BLOCKS * lanes} <= outs) {{
+            {whole}
+            at += {BLOCKS * lanes};
+            continue;
+          }}
+          for (i64 j = 0; j < wide; j++) *at++ = i < ins && o + j < outs ? x[j * out] : 0;
+        }}
   }}
 }}"""
     return prelude.once(name, text)

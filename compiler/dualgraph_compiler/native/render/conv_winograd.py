@@ -171,7 +171,8 @@ class WinogradConv(BlockedRoutine):
 
     def _pack_call(self, w: str, first: str, last: str, to: str) -> str:
         name = _pack_function(self.prelude)
-        return f"{name}({w}, {first}, {last}, {self.outs}, {self.ins}, {to});"
+        weights = self._weight_args(w)
+        return f"{name}({weights}, {first}, {last}, {self.outs}, {self.ins}, {to});"
 
 
 # -- helpers in C ---------------------------------------------------------------------------------
@@ -252,7 +253,8 @@ def _pack_function(prelude: Prelude) -> str:
     lanes = prelude.vector_bytes // 4
     name = f"pack_winograd_{lanes}"
     text = f"""
-static void {name}(const f32 *w, i64 first, i64 last, i64 outs, i64 ins, f32 *to) {{
+static void {name}(const f32 *w, i64 out, i64 in, const i64 *taps, i64 first, i64 last, i64 outs,
+                   i64 ins, f32 *to) {{
   static const f64 g[6][3] = {{
     {{1.0 / 4, 0, 0}}, {{-1.0 / 6, -1.0 / 6, -1.0 / 6}}, {{-1.0 / 6, 1.0 / 6, -1.0 / 6}},
     {{1.0 / 24, 1.0 / 12, 1.0 / 6}}, {{1.0 / 24, -1.0 / 12, 1.0 / 6}}, {{0, 0, 1}}}};
@@ -264,12 +266,12 @@ static void {name}(const f32 *w, i64 first, i64 last, i64 outs, i64 ins, f32 *to
     f32 *at = to + o * 36 * channels;
     for (i64 c = 0; c < channels; c++)
       for (i64 j = 0; j < wide; j++) {{
-        const f32 *k = w + ((o + j) * ins + c) * 9;
         const int some = c < ins && o + j < outs;
-        f64 t[6][3];
+        f64 k[9], t[6][3];
+        for (int n = 0; n < 9; n++) k[n] = some ? w[(o + j) * out + c * in + taps[n]] : 0;
         for (int i = 0; i < 6; i++)
           for (int n = 0; n < 3; n++)
-            t[i][n] = some ? g[i][0] * k[n] + g[i][1] * k[3 + n] + g[i][2] * k[6 + n] : 0;
+            t[i][n] = g[i][0] * k[n] + g[i][1] * k[3 + n] + g[i][2] * k[6 + n];
         for (int i = 0; i < 6; i++)
           for (int n = 0; n < 6; n++)
             at[((i * 6 + n) * channels + c) * wide + j] =
