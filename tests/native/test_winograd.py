@@ -54,3 +54,27 @@ def test_error(vector_bytes: int, channels: Any, padding: Any, samples: int) -> 
     (got,) = compile_graph(graph, compiler(vector_bytes)).run([x])
     assert got.shape == want.shape
     assert np.abs(got - want).max() <= BOUND * np.abs(want).max()
+
+
+@pytest.mark.parametrize("vector_bytes", WIDTHS)
+def test_weights_that_change(vector_bytes: int) -> None:
+    """Many samples share weights that are spread at each call; so do those of a gradient."""
+    rng = np.random.default_rng(1)
+    op = Conv((1, 1), ((1, 1),) * 2, (1, 1))
+    x, g = rng.normal(size=(12, 16, 14, 13)), rng.normal(size=(12, 24, 14, 13))
+    w = rng.normal(size=(24, 16, 3, 3))
+    graph = Graph()
+    values = [graph.add_input(TensorType(float32, a.shape)) for a in (x, w, g)]
+    turned = f.permute(f.flip(values[1], (2, 3)), (1, 0, 2, 3))
+    graph.set_outputs([op(values[0], values[1]), op(values[2], turned)])
+    program = build(graph, Target(vector_bytes))
+    assert "winograd_gather" in program.text
+    assert not any("flip" in kernel for kernel in program.kernels)
+    x, w, g = (a.astype(np.float32) for a in (x, w, g))
+    around = np.ascontiguousarray(w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3))
+    for got, want in zip(
+        compile_graph(graph, compiler(vector_bytes)).run([x, w, g]),
+        (reference(x, w, op), reference(g, around, op)),
+        strict=True,
+    ):
+        assert np.abs(got - want).max() <= BOUND * np.abs(want).max()

@@ -29,6 +29,7 @@ _FEWEST = 16
 _LEAST_CHANNELS, _LEAST_SIZE = 16, 8  # below them the direct way is as fast
 _FEW = 9  # tiles; with fewer, weights are read for too little
 _SMALL = 64 * 64  # pairs of channels whose weights stay in cache
+_SHARED = 128  # tiles that pay for weights that are spread at each call
 
 
 def pays(step: Step) -> bool:
@@ -37,7 +38,7 @@ def pays(step: Step) -> bool:
     op = node.op
     assert isinstance(op, BlockedConv)
     x, w = node.inputs
-    if op.plain or op.groups > 1 or w.shape[2:] != (3, 3) or not w.is_constant:
+    if op.plain or op.groups > 1 or w.shape[2:] != (3, 3):
         return False
     if op.stride != (1, 1) or op.dilation != (1, 1):
         return False
@@ -46,8 +47,11 @@ def pays(step: Step) -> bool:
         return False
     outs, ins = map(int, w.shape[:2])
     tiles = product(tuple(blocks(int(p), 4) for p in node.output.shape[2:-1]))
-    pays = isinstance(tiles, int) and (tiles >= _FEW or outs * ins <= _SMALL)
-    return pays and min(outs, ins) >= _LEAST_CHANNELS
+    if not isinstance(tiles, int) or min(outs, ins) < _LEAST_CHANNELS:
+        return False
+    if not w.is_constant and not (isinstance(x.shape[0], int) and x.shape[0] * tiles >= _SHARED):
+        return False
+    return tiles >= _FEW or outs * ins <= _SMALL
 
 
 class WinogradConv(BlockedRoutine):
