@@ -10,8 +10,8 @@ Large constants of a body become operands, so that they are kept where all other
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..dims import symbols
@@ -139,7 +139,8 @@ class Body:
 
     `outputs`: for each the entry, and whether the body computes it there, where it is told to.
     `memory` and `own` are buffers of its own, `own` ones of each thread; `packed` are those among
-    them that are filled once for all steps. `literals` are entries that are single numbers.
+    them that are filled once for all steps. `step` is the entry of the number of the step, where it
+    is read. `literals` are entries that are single numbers.
     """
 
     graph: Graph
@@ -150,6 +151,7 @@ class Body:
     memory: list[Buffer]
     own: list[Buffer]
     packed: dict[Buffer, Pack]
+    step: int | None
     literals: list[tuple[int, Value]]
     make_lines: Callable[[], list[str]]
     _lines: list[str] | None = None
@@ -169,7 +171,6 @@ class ControlRoutine:
 
     checked = True
     phases: tuple[Phase, ...] = ()
-    packs: tuple[Pack, ...] = ()
     arguments: tuple[str, ...] = ()
 
     def __init__(
@@ -187,10 +188,21 @@ class ControlRoutine:
             tuple(Buffer(v.dtype, v.size, f"a carried value, {i}") for i in range(2))
             for v in node.outputs[:count]
         ]
-        kept = [b for body in bodies for b in body.memory]
+        self.packs = tuple(self._packed_at_load())
+        loaded = {p.packed for p in self.packs}
+        kept = [b for body in bodies for b in body.memory if b not in loaded]
         self.scratch: tuple[Buffer, ...] = (*kept, *(b for pair in self.carried for b in pair))
         self.own: tuple[Buffer, ...] = tuple(b for body in bodies for b in body.own)
         self.notes: tuple[str, ...] = (text,)
+
+    def _packed_at_load(self) -> Iterator[Pack]:
+        """What bodies pack of constants, which is packed once for all calls."""
+        for body in self.bodies:
+            sources = dict(zip(body.inputs[::-1], self.node.inputs[::-1], strict=False))
+            for pack in body.packed.values():
+                source = sources.get(body.number[pack.source])
+                if source is not None and source.is_constant:
+                    yield replace(pack, source=self.operands[self.node.inputs.index(source)])
 
     def text(self, name: str) -> str:
         return ""
@@ -284,7 +296,10 @@ class _Lines:
         self._fixed(body, 1)
         for k, b in enumerate(shared):
             self._set(body.inputs[skipped + k], self.outer(b), 1)
+        loaded = {p.packed for p in self.routine.packs}
         for packed, pack in body.packed.items():
+            if packed in loaded:
+                continue
             source = f"c[{body.number[pack.source]}]"
             self.line(1, f"{pack.function}({source}, c[{body.number[packed]}]);")
         for k, b in enumerate(carried):
@@ -293,6 +308,8 @@ class _Lines:
     def _step(self, body: Body, first: int, at: str, going: str = "") -> None:
         """One run of the body: its outputs from `first` on are carried, the rest are stacked."""
         carried = self.routine.carried
+        if body.step is not None:
+            self._set(body.step, "&step", 2)
         for k in range(len(carried)):
             self._set(body.inputs[first + k], f"now{k}", 2)
         places = [going] if first else []

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..dims import symbols
+from ..dtypes import int64
 from ..graph import Graph, Node, Value
 from ..graph.nested import definitions
 from ..graph.text import Namer, node_text
@@ -79,7 +80,8 @@ def _in_copy(graph: Graph, copy: Graph, donate: Mapping[Value, Value]) -> list[t
 class _Builder:
     """Builds a program; with `within`, the body of a node of that builder's graph.
 
-    `constant` are inputs that do not change while the program, or the loop around it, runs.
+    `constant` are inputs that do not change while the program, or the loop around it, runs; `step`
+    is where that loop's routine puts the number of its step.
     """
 
     def __init__(
@@ -90,8 +92,10 @@ class _Builder:
         donate: list[tuple[Value, Value]],
         within: _Builder | None = None,
         constant: frozenset[Value] = frozenset(),
+        step: Buffer | None = None,
     ) -> None:
         self.graph = graph
+        self.step = step
         self.parts = parts
         self.target = target
         self.constant = constant
@@ -220,7 +224,7 @@ class _Builder:
         if step.kind is StepKind.INTERPRETED:
             return None
         if step.kind is StepKind.LIBRARY:
-            context = Context(self.reading, self.buffer, self.names, self.constant)
+            context = Context(self.reading, self.buffer, self.names, self.constant, self.step)
             rule = library.RULES[type(step.nodes[0].op)]
             return rule.routine(step, context, self.prelude, self.symbols)
         if step.kind is StepKind.ROUTINE:
@@ -239,7 +243,8 @@ class _Builder:
         """A body of a node of control flow; what all steps of a loop share is constant there."""
         loops = op.op.name != "if" and op.shared > 0
         constant = frozenset(graph.inputs[-op.shared :] if loops else ())
-        inner = _Builder(graph, partition(graph), self.target, [], self, constant)
+        step = Buffer(int64, 1, "the number of the step") if loops else None
+        inner = _Builder(graph, partition(graph), self.target, [], self, constant, step)
         kernels, slots, number = inner.planned()
 
         def lines() -> list[str]:
@@ -261,6 +266,7 @@ class _Builder:
             memory=[b for i, b in arena.items() if not slots[i].own] + list(inner.packed),
             own=[b for i, b in arena.items() if slots[i].own],
             packed=inner.packed,
+            step=number.get(step) if step is not None else None,
             literals=[(number[inner.buffer(v)], v) for v in constants],
             make_lines=lines,
         )
@@ -330,6 +336,9 @@ class _Builder:
         for b, i, own in self.extra:
             number[b] = len(slots)
             slots.append(Slot(Home.ARENA, 0, b.dtype, (b.size,), i, i, own))
+        if self.step in last:
+            number[self.step] = len(slots)
+            slots.append(Slot(Home.INPUT, 0, self.step.dtype, (1,)))
         number.update({old: number[b] for old, b in self.merged.items()})
         for i, b in self.copies.items():
             number[b] = len(slots)

@@ -18,12 +18,14 @@ class Context:
     """What a routine is made from beside its step.
 
     `constant` are values that may be packed once, since they do not change while a loop runs.
+    `step` holds the number of that loop's step.
     """
 
     reading: Reading
     buffer: BufferOf
     names: Namer
     constant: frozenset[Value] = frozenset()
+    step: Buffer | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,11 +60,12 @@ class Gemm:
         self.b, self.b_steps = strided(b, self.batch, context)
         self.lead = self._join_rows(out.shape[:-1])
         self.fixed = self._is_fixed(self.b.buffer_value, context)
+        self.step = context.step if self.fixed and self._is_large() else None
         self.dots = self._dots()
         few = isinstance(self.m, int) and self.m <= _FEW
         self.in_place = self.dots is not None or (not self.fixed and few and self.b_steps[1] == 1)
         if self.dots is not None:
-            self.fixed = False
+            self.fixed, self.step = False, None
         self.row, self.column = Axis(len(self.batch), self.m), Axis(len(self.batch) + 1, self.n)
         self.turned = self._turns()
         if self.turned:
@@ -91,6 +92,14 @@ class Gemm:
             return False
         sizes = (self.k, self.n, *self.b_steps, self.b.at.offset)
         return b.is_constant or (b in context.constant and all(isinstance(d, int) for d in sizes))
+
+    def _is_large(self) -> bool:
+        """Whether B is too large for the second-level cache to hold it from one step to the next.
+
+        Half of it is still there where every other step goes over it backwards.
+        """
+        size = self.k * self.n
+        return isinstance(size, int) and 4 * size > _PANELS
 
     def _join_rows(self, lead: DimShape) -> DimShape:
         """Make one matrix of a batch that shares B, if A's rows are evenly spaced throughout.
@@ -187,7 +196,8 @@ class Gemm:
         )
         others = [x for x in self.epilogue.kernel.reads if x is not self.whole]
         packed = (self.packed,) if self.fixed else (self.b.buffer,)
-        self.reads = tuple(dict.fromkeys((self.a.buffer, *packed, *others)))
+        count = () if self.step is None else (self.step,)
+        self.reads = tuple(dict.fromkeys((self.a.buffer, *packed, *others, *count)))
         self.writes = self.epilogue.kernel.writes
         own = [] if self.fixed or not self._packs_columns() else [self.packed]
         own += [self.rows] if self.packs_rows else []
@@ -265,6 +275,12 @@ class Gemm:
             "  i64 packed = -1;  // the columns in panels at present",
             "  for (i64 task = first; task < last; task++) {",
         ]
+        if self.step is not None:
+            lines[-1:] = [
+                f"  const int back = *{self._names()[self.step]} % 2;",
+                "  for (i64 at = first; at < last; at++) {",
+                "    const i64 task = back ? first + last - 1 - at : at;",
+            ]
         if not self._packs_block():
             lines.remove("  i64 packed = -1;  // the columns in panels at present")
         inside = [
