@@ -61,8 +61,8 @@ def test_weights_that_change(vector_bytes: int) -> None:
     """Many samples share weights that are spread at each call; so do those of a gradient."""
     rng = np.random.default_rng(1)
     op = Conv((1, 1), ((1, 1),) * 2, (1, 1))
-    x, g = rng.normal(size=(12, 16, 14, 13)), rng.normal(size=(12, 24, 14, 13))
-    w = rng.normal(size=(24, 16, 3, 3))
+    x, g = rng.normal(size=(12, 32, 14, 13)), rng.normal(size=(12, 48, 14, 13))
+    w = rng.normal(size=(48, 32, 3, 3))
     graph = Graph()
     values = [graph.add_input(TensorType(float32, a.shape)) for a in (x, w, g)]
     turned = f.permute(f.flip(values[1], (2, 3)), (1, 0, 2, 3))
