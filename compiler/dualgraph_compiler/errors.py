@@ -99,7 +99,12 @@ class FeedError(DualGraphError, ValueError):
 
 
 class OnnxError(DualGraphError, ValueError):
-    """An ONNX model that cannot be read, written or supported."""
+    """An ONNX model that cannot be read, written or supported.
+
+    `node` is the position, among the model's nodes, of the one that could not be imported, if any.
+    """
+
+    node: int | None = None
 
 
 class NeedsValue(OnnxError):
@@ -113,7 +118,6 @@ class NeedsValue(OnnxError):
         sizes: whether sizes, and not elements, are what must be known.
         names: the model's names of the values that tell, nearest first; none where only values of
             a nested graph do.
-        node: the position of the node that asked among those of the model's own graph.
     """
 
     def __init__(
@@ -125,7 +129,6 @@ class NeedsValue(OnnxError):
         self.symbolic = symbolic
         self.sizes = sizes
         self.names: tuple[str, ...] | None = None
-        self.node: int | None = None
 
     def at(self, where: str, names: tuple[str, ...]) -> NeedsValue:
         """The same with a message that begins with `where`, and these `names`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,12 @@ def as_arrays(feed: Any, types: Types) -> list[np.ndarray[Any, Any]]:
     """
     if not isinstance(feed, Mapping):
         raise FeedError(f"expected a dict of inputs by name, got {type(feed).__name__}")
-    wrong = _wrong_names(feed, types)
+    wrong = wrong_names(feed, types)
     arrays = {}
     for name, t in types.items():
         try:
             if name in feed:
-                arrays[name] = _as_array(name, feed[name], t)
+                arrays[name] = as_array(name, feed[name], t)
         except FeedError as error:
             wrong.append(str(error))
     if wrong:
@@ -46,7 +46,8 @@ def explain_misfit(arrays: list[np.ndarray[Any, Any]], types: Types, error: Feed
     return FeedError("; ".join(wrong)) if len(wrong) > 1 else error
 
 
-def _wrong_names(feed: Mapping[str, Any], types: Types) -> list[str]:
+def wrong_names(feed: Mapping[str, Any], types: Collection[str]) -> list[str]:
+    """What is wrong with the names of a feed, if anything."""
     missing = [n for n in types if n not in feed]
     unknown = [n for n in feed if n not in types]
     wrong = [f"missing input {listed(missing)}"] if missing else []
@@ -81,7 +82,7 @@ def listed(names: Any) -> str:
     return ", ".join(map(repr, names)) or "none"
 
 
-def _as_array(name: str, value: Any, t: TensorType) -> np.ndarray[Any, Any]:
+def as_array(name: str, value: Any, t: TensorType) -> np.ndarray[Any, Any]:
     """A feed as an array: arrays as they are, anything else converted to the declared type."""
     if isinstance(value, OrtValue):
         value = held(value)

@@ -61,14 +61,14 @@ def describe(proto: onnx.ModelProto, graph: Graph) -> Model:
     return Model(
         inputs=_arguments(proto.graph.input, graph.inputs, names),
         outputs=_arguments(proto.graph.output, graph.outputs, graph.output_names),
-        meta=_metadata(proto),
+        meta=metadata(proto),
         types={v.name: v.type for v in graph.inputs},
         shared=[v.node is None for v in graph.outputs],
-        overridable=_overridable(proto),
+        overridable=overridable(proto),
     )
 
 
-def _overridable(proto: onnx.ModelProto) -> list[NodeArg]:
+def overridable(proto: onnx.ModelProto) -> list[NodeArg]:
     """Initializers that are inputs as well; before IR 4 all were, and none could be replaced."""
     if proto.ir_version < 4:
         return []
@@ -109,7 +109,8 @@ def type_name(dtype: DType) -> str:
     return f"tensor({dtype.onnx_name})"
 
 
-def _metadata(model: onnx.ModelProto) -> ModelMetadata:
+def metadata(model: onnx.ModelProto) -> ModelMetadata:
+    """What a model file says about itself."""
     return ModelMetadata(
         producer_name=model.producer_name,
         graph_name=model.graph.name,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph_compiler.errors import ArgumentError, DualGraphError, FeedError
+from dualgraph_compiler.errors import ArgumentError, DualGraphError, FeedError, OnnxError
 
 from .binding import IOBinding, bound, settle, write
 from .device import to_device
@@ -27,9 +27,11 @@ from .values import OrtValue, held
 
 if TYPE_CHECKING:
     from dualgraph_compiler.graph import Interpreter
+    from dualgraph_compiler.onnx import ModelFile
     from dualgraph_compiler.onnx.load import ModelSource
 
     from .native import Background, Executable
+    from .stepwise import Steps
 
 
 class InferenceSession:
@@ -67,6 +69,7 @@ class InferenceSession:
         identity = None if self._why else identify(path_or_bytes, self._options)
         self._compiled = None if identity is None else find(identity)
         self._interpreter: Interpreter | Timed | None = None
+        self._steps: Steps | None = None  # where the model is no single graph
         if self._compiled is not None:
             self._model = self._compiled.model
         else:
@@ -81,7 +84,11 @@ class InferenceSession:
 
         begin = time.perf_counter_ns()
         file = read(source, self._options)
-        graph = import_model(file, input_shapes=fixed_shapes(file, self._options))
+        try:
+            graph = import_model(file, input_shapes=fixed_shapes(file, self._options))
+        except OnnxError as error:
+            self._in_steps(file, error)
+            return
         self._model = describe(file.proto, graph)
         external = External(file)
         if self._model.overridable:  # which takes the model once more
@@ -106,6 +113,14 @@ class InferenceSession:
             return
         with self._device.active():
             self._interpreter = Interpreter(graph, self._device.xp)
+
+    def _in_steps(self, file: ModelFile, error: OnnxError) -> None:
+        """Have the model run in steps; raises `error` if that does not help."""
+        from .stepwise import Steps
+
+        execution = "interpreter" if self._why else self._options.execution
+        self._steps = Steps(file, error, self._options, self._device, execution)
+        self._model = self._steps.model
 
     def _why_interpreted(self) -> str:
         """Why no compiled form is wanted; empty if one is."""
@@ -143,6 +158,8 @@ class InferenceSession:
         Runs are interpreted where ``execution`` is "interpreter", and where there is no compiler or
         it failed; `report` says why.
         """
+        if self._steps is not None:
+            return False
         native = self._native
         if native is not None:
             native.wait(timeout)
@@ -154,7 +171,7 @@ class InferenceSession:
 
         Memory that a run in another thread is using goes back when that run has ended.
         """
-        runner = self._runner()
+        runner = self._runner() if self._steps is None else self._steps
         runner.trim()
 
     # -- looking ----------------------------------------------------------------------------------
@@ -212,6 +229,8 @@ class InferenceSession:
 
     def report(self) -> str:
         """How the model runs: which nodes form which kernel, which are interpreted, and why."""
+        if self._steps is not None:
+            return self._steps.report()
         self._runner()
         if self._compiled is not None:
             return self._compiled.executable.report()
@@ -344,6 +363,8 @@ class InferenceSession:
 
     def _run(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
         """Every output, the caller's alone, wherever the model runs."""
+        if self._steps is not None:
+            return self._steps.run(arrays)
         runner = self._runner()
         compiled = self._compiled
         try:
@@ -368,6 +389,8 @@ class InferenceSession:
         return [known[n] for n in names]
 
     def _feeds(self, feed: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
+        if self._steps is not None:
+            return self._steps.feeds(feed)
         ready = self._ready(feed)
         return as_arrays(feed, self._model.types) if ready is None else ready
 

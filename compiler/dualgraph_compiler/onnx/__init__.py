@@ -10,6 +10,8 @@
     subgraph     graphs that nodes hold, for the rules in `control_flow`
     symbolic     shape arithmetic carried out while importing; materialize makes nodes of
                  the rest; folding computes what else depends on constants only
+    stepwise     models that are no single graph, cut into steps
+    values       operators on sequences, optionals, strings and maps
 
 The `onnx` package is imported by the first call that needs it, not by this one.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -192,15 +192,41 @@ class Importer:
         for node in all_nodes(lifted):
             if node.op_type in _SETTINGS:
                 self._settings.update(node.input[1:])
-        for i, node in enumerate(lifted.node):
+        self._add_nodes(lifted.node, [o.name for o in original.output])
+
+    def add_part(
+        self,
+        nodes: Sequence[onnx.NodeProto],
+        operands: Mapping[str, TensorType | np.ndarray[Any, Any]],
+        initializers: Mapping[str, onnx.TensorProto],
+        results: Sequence[str],
+    ) -> None:
+        """Import some nodes of a model, as a graph of their own.
+
+        Args:
+            operands: what they read from others; types become inputs of the graph, arrays
+                constants.
+            initializers: those of the graph that the nodes belong to.
+            results: the names of the graph's outputs.
+        """
+        self._initializers.update(initializers)
+        for name, operand in operands.items():
+            if isinstance(operand, TensorType):
+                self._values[name] = self.graph.add_input(operand, name)
+            else:
+                self._values[name] = self.constant(operand)
+        self._add_nodes(nodes, results)
+
+    def _add_nodes(self, nodes: Iterable[onnx.NodeProto], results: Sequence[str]) -> None:
+        for i, node in enumerate(nodes):
             try:
                 self._add_node(node)
-            except NeedsValue as error:
+            except OnnxError as error:
                 error.node = i
                 raise
         self.graph.loc = None
-        names = [o.name for o in original.output]
-        self.graph.set_outputs([self._named(n, "the graph's outputs") for n in names], names)
+        outputs = [self._named(n, "the graph's outputs") for n in results]
+        self.graph.set_outputs(outputs, results)
         materialize(self.graph, self._pending)
         self.graph.drop_unused()
 
@@ -381,6 +407,8 @@ class Importer:
     def sizes(self, value: Value, what: str) -> tuple[DimLike, ...]:
         """The elements of a shape operand: ints or symbolic dims."""
         found = self.contents(value)
+        if found is None and self.array(value) is not None:  # too many for shape arithmetic, floats
+            return self.ints(value, what)
         if found is None:
             raise NeedsValue(value, what, symbolic=True)
         return tuple(v if isinstance(v, Dim) else int(v) for v in found.flat)

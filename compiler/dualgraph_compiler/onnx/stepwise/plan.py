@@ -1,0 +1,273 @@
+"""Cuts the nodes of a graph into steps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ...errors import NeedsValue, OnnxError
+from ..lift import operator_name
+from ..values import function_of
+from .kinds import STRING, makes_or_takes_values, result_kinds
+from .names import reads
+
+if TYPE_CHECKING:
+    import onnx
+
+_MAX_SETTING = 16  # elements: a graph may be made anew for each content of such an operand
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Nodes on tensors that become one graph, by position.
+
+    `reads` and `writes` are the names of its operands and results. The elements of those in
+    `known` are part of what the graph is made for; so are all sizes if it is `fixed`.
+    """
+
+    nodes: tuple[int, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    known: frozenset[str]
+    fixed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """One node on Python values, by position."""
+
+    node: int
+
+
+Step: TypeAlias = Segment | Single
+
+
+@dataclass(slots=True)
+class _Learned:
+    """What runs taught: by position of a node unless said otherwise."""
+
+    known: dict[int, set[str]] = field(default_factory=dict)  # names it must know to be imported
+    later: set[int] = field(default_factory=set)  # in a segment after the one that computes those
+    fixed: set[int] = field(default_factory=set)  # needs sizes that are numbers
+    single: set[int] = field(default_factory=set)  # is carried out on values
+    kinds: dict[str, bool] = field(default_factory=dict)  # by name: whether a tensor of numbers
+
+
+class Plan:
+    """The steps of one graph.
+
+    Args:
+        nodes: the graph's nodes, producers first.
+        given: the names that come from outside, and whether each is a tensor of numbers.
+        initializers: by name.
+        results: the names of the outputs.
+
+    `steps` is replaced, never changed, when the plan learns something.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[onnx.NodeProto],
+        given: Mapping[str, bool],
+        initializers: Mapping[str, onnx.TensorProto],
+        results: Sequence[str],
+    ) -> None:
+        self.nodes = list(nodes)
+        self.initializers = initializers
+        self.results = list(results)
+        self._given = dict(given)
+        self._reads = [reads(node) for node in self.nodes]
+        self._producer = {n: i for i, node in enumerate(self.nodes) for n in node.output if n}
+        self._values = [makes_or_takes_values(node) for node in self.nodes]
+        self._constant = self._constants()
+        self._learned = _Learned()
+        self.steps = self._cut()
+
+    # -- cutting ----------------------------------------------------------------------------------
+
+    def _constants(self) -> set[int]:
+        """Nodes on tensors that depend on initializers only; every segment has those it needs."""
+        found: set[int] = set()
+        for i, node in enumerate(self.nodes):
+            if self._values[i] or node.op_type.startswith(("Random", "Multinomial", "Bernoulli")):
+                continue
+            if all(self._is_constant(name, found) for name in self._reads[i]):
+                found.add(i)
+        return found
+
+    def _is_constant(self, name: str, constant: Collection[int]) -> bool:
+        if name in self.initializers:
+            return self.initializers[name].data_type != STRING
+        return self._producer.get(name, -1) in constant
+
+    def _cut(self) -> tuple[Step, ...]:
+        """As few steps as it takes: tensor nodes as early as their operands allow."""
+        single, stages = self._stages()
+        wanted = {*self.results}
+        for i in single:
+            wanted.update(self._reads[i])
+        parts: dict[int, list[int]] = {}
+        for i, stage in enumerate(stages):
+            if i not in self._constant or wanted.intersection(self.nodes[i].output):
+                parts.setdefault(stage, []).append(i)
+        inside = {stage: self._with_constants(part) for stage, part in parts.items()}
+        for stage in parts:
+            if stage % 2 == 0:
+                wanted.update(self._read_by(inside[stage]))
+        steps: list[Step] = []
+        for stage, part in sorted(parts.items()):
+            if stage % 2:
+                steps += [Single(i) for i in part]
+            elif (segment := self._segment(inside[stage], part, wanted)).writes:
+                steps.append(segment)
+        return tuple(steps)
+
+    def _stages(self) -> tuple[set[int], list[int]]:
+        """The nodes on values, and for each node its stage: even for tensors, odd for values."""
+        learned = self._learned
+        kinds = {**self._given, **learned.kinds}
+        for name, tensor in self.initializers.items():
+            kinds.setdefault(name, tensor.data_type != STRING)
+        single: set[int] = set()
+        stages: list[int] = []
+        for i, node in enumerate(self.nodes):
+            before = [(name, kinds.get(name, True)) for name in self._reads[i]]
+            alone = i in learned.single or self._values[i] or not all(k for _, k in before)
+            parity = int(alone)
+            stage = parity
+            for name, _ in before:
+                at = self._producer.get(name)
+                if at is not None and at not in self._constant:
+                    stage = max(stage, stages[at] + (stages[at] % 2 != parity))
+            if i in learned.later:
+                for name in learned.known[i]:
+                    at = self._producer.get(name)
+                    if at is not None:
+                        stage = max(stage, stages[at] + 2 - stages[at] % 2)
+            stages.append(stage)
+            found = [True] * len(node.output)
+            if alone:
+                single.add(i)
+                operands = [kinds.get(name, True) for name in node.input]
+                found = result_kinds(node, operands)
+            for name, kind in zip(node.output, found, strict=True):
+                kinds.setdefault(name, kind)
+        return single, stages
+
+    def _with_constants(self, part: Iterable[int]) -> list[int]:
+        """These nodes and the constant ones that they need, in order."""
+        kept = set(part)
+        todo = list(kept)
+        while todo:
+            for name in self._reads[todo.pop()]:
+                at = self._producer.get(name, -1)
+                if at in self._constant and at not in kept:
+                    kept.add(at)
+                    todo.append(at)
+        return sorted(kept)
+
+    def _read_by(self, nodes: Sequence[int]) -> dict[str, None]:
+        """What these nodes read that none of them makes."""
+        made = {name for i in nodes for name in self.nodes[i].output}
+        return {
+            name: None
+            for i in nodes
+            for name in self._reads[i]
+            if name not in made and name not in self.initializers
+        }
+
+    def _segment(self, nodes: list[int], own: list[int], wanted: Collection[str]) -> Segment:
+        outer = self._read_by(nodes)
+        known = {n for i in own for n in self._learned.known.get(i, ()) if n in outer}
+        written = [n for i in own for n in self.nodes[i].output if n and n in wanted]
+        return Segment(
+            tuple(nodes),
+            tuple(outer),
+            tuple(written),
+            frozenset(known),
+            not self._learned.fixed.isdisjoint(nodes),
+        )
+
+    # -- learning ---------------------------------------------------------------------------------
+
+    def learn_kind(self, name: str, tensor: bool) -> None:
+        """Cut again, knowing that a value is a tensor of numbers, or is not."""
+        if self._learned.kinds.get(name) is not tensor:
+            self._learned.kinds[name] = tensor
+            self.steps = self._cut()
+
+    def learn(self, segment: Segment, error: OnnxError, arrived: Mapping[str, Any]) -> None:
+        """Cut again after a segment could not be imported.
+
+        Args:
+            error: what the import met; `error.node` counts among the segment's nodes.
+            arrived: the segment's operands.
+
+        Raises:
+            OnnxError: `error`, where steps do not help.
+        """
+        if error.node is None:
+            raise error
+        if not self._note(segment, error, segment.nodes[error.node], arrived):
+            raise error
+        self.steps = self._cut()
+
+    def _note(
+        self, segment: Segment, error: OnnxError, at: int, arrived: Mapping[str, Any]
+    ) -> bool:
+        """Take down what an error says of the node at `at`; whether that is anything new."""
+        learned = self._learned
+        if not segment.fixed and not (isinstance(error, NeedsValue) and _tell(error)):
+            return _add(learned.fixed, at)
+        node = self.nodes[at]
+        if isinstance(error, NeedsValue) and error.names:
+            varying = {*segment.nodes} - self._constant
+            inside = {n for i in varying for n in self.nodes[i].output}
+            computed = not inside.isdisjoint(error.names)
+            origins = self._origins(segment, error.names)
+            known = learned.known.setdefault(at, set())
+            settings = all(_is_setting(arrived[n]) for n in origins)
+            if (settings or not computed) and not origins <= known:
+                known |= origins
+                return True
+            if computed and at not in learned.later:
+                known.update(error.names)
+                learned.later.add(at)
+                return True
+        if function_of(operator_name(node)) is not None:
+            return _add(learned.single, at)
+        return False
+
+    def _origins(self, segment: Segment, names: Iterable[str]) -> set[str]:
+        """The operands of a segment that values of it are computed from."""
+        inside = set(segment.nodes)
+        found: set[str] = set()
+        seen = set(names)
+        todo = list(seen)
+        while todo:
+            name = todo.pop()
+            at = self._producer.get(name, -1)
+            if at in inside:
+                new = [n for n in self._reads[at] if n not in seen]
+                seen.update(new)
+                todo += new
+            elif name in segment.reads:
+                found.add(name)
+        return found
+
+
+def _tell(error: NeedsValue) -> bool:
+    """Whether elements, of values outside of nested graphs, are what must be known."""
+    return bool(error.names) and not error.sizes
+
+
+def _add(positions: set[int], at: int) -> bool:
+    new = at not in positions
+    positions.add(at)
+    return new
+
+
+def _is_setting(array: Any) -> bool:
+    """Whether an operand looks like axes, sizes or a flag, rather than data."""
+    return bool(array.ndim <= 1 and array.size <= _MAX_SETTING)

@@ -1,0 +1,20 @@
+"""Operators on sequences, optionals, strings and maps: Python functions on Python values.
+
+registry      `on_values`, and what values are
+sequences     Sequence*, SplitToSequence, ConcatFromSequence, Optional*
+text, ngrams  operators on tensors of strings
+control_flow  If, Loop, Scan and SequenceMap over values
+reference     ONNX's own implementation of some, the last resort
+"""
+
+from . import control_flow, ngrams, sequences, text  # noqa: F401 - they register themselves
+from .reference import REFERENCE
+from .registry import FUNCTIONS, ValueContext, is_tensor, on_values, tensor_value
+
+
+def function_of(operator: str) -> object | None:
+    """What carries an operator out on values: a function, or ONNX's; None if nothing does."""
+    return FUNCTIONS.get(operator) or (operator if operator in REFERENCE else None)
+
+
+__all__ = ["FUNCTIONS", "ValueContext", "function_of", "is_tensor", "on_values", "tensor_value"]
