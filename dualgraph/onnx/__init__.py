@@ -2,6 +2,17 @@
 
 from .export import export
 from .module import GraphModule, load
+from .parts import Part, body, call, fresh_size
 from .training import TrainingStep, export_training_step
 
-__all__ = ["GraphModule", "TrainingStep", "export", "export_training_step", "load"]
+__all__ = [
+    "GraphModule",
+    "Part",
+    "TrainingStep",
+    "body",
+    "call",
+    "export",
+    "export_training_step",
+    "fresh_size",
+    "load",
+]

@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any
+import fnmatch
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dualgraph_compiler import graph as ir
-from dualgraph_compiler.dims import Dim
-from dualgraph_compiler.errors import FeedError
+from dualgraph_compiler.dims import Dim, as_linear
+from dualgraph_compiler.errors import ArgumentError, FeedError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.graph.nested import definitions
 from dualgraph_compiler.ops import Op
 from dualgraph_compiler.ops.batch_norm import BatchNorm
 
-from .. import nn
-from .._dispatch import apply_many, captures, make
+from .._dispatch import captures, make
 from .._tensor import Tensor
+from .code import INLINE, python_code
+from .parts import Part, fresh_size, run, tensor_at
+
+if TYPE_CHECKING:
+    from dualgraph_compiler.onnx.load import ModelSource
+
+# Which parameters train: all or none, some by name or pattern, or those a function picks.
+Trainable: TypeAlias = bool | str | Iterable[str] | Callable[[str, Tensor], bool]
 
 
-class GraphModule(nn.Module):
-    """A graph as a module: its floating-point params are parameters, the rest buffers.
+class GraphModule(Part):
+    """A graph as a module: its floating-point params are parameters, large constants buffers.
 
-    The running statistics of batch norm are buffers, too: an optimizer has no business with them.
+    A param named ``features.0.weight`` is ``self.features[0].weight``. The running statistics of
+    batch norm are buffers, too: an optimizer has no business with them.
 
     Called with one tensor for each graph input, it runs node by node through the same ops as any
-    eager code, so it differentiates, traces and exports like any module.
+    eager code, so it differentiates, traces and exports like any module. `code` is that as Python.
     """
 
     def __init__(self, graph: ir.Graph) -> None:
         super().__init__()
         self.graph = graph
-        self._attributes: dict[str, str] = {}  # param name in the graph -> attribute here
+        self._held: dict[Value, str] = {}  # what the graph owns, and its name here
         for v in graph.params:
-            attribute = v.name.replace(".", "_").replace("/", "_").replace(":", "_") or "param"
-            while hasattr(self, attribute):
-                attribute += "_"
-            self._attributes[v.name] = attribute
-            t = make(v.data.copy())  # the file's own bytes cannot be written to
-            if v.dtype.is_floating_point and not _is_statistic(v):
-                self.register_parameter(attribute, nn.Parameter(t))
-            else:
-                self.register_buffer(attribute, t)
+            is_parameter = v.dtype.is_floating_point and not _is_statistic(v)
+            # The file's own bytes cannot be written to.
+            self._held[v] = self.add(v.name, make(v.data.copy()), is_parameter=is_parameter)
+        large = [v for v in graph.constants if v.size > INLINE]
+        for i, v in enumerate(large):
+            t = make(v.data.copy())
+            self._held[v] = self.add(v.name or f"constants.c{i}", t, is_parameter=False)
         self._plan: list[tuple[Op, tuple[Value, ...], tuple[Value, ...]]] = [
             (n.op, n.inputs, n.outputs) for n in graph.nodes
         ]
@@ -61,29 +68,69 @@ class GraphModule(nn.Module):
                 f"got {len(inputs)}"
             )
         values: dict[Value, Any] = dict(zip(declared, inputs, strict=True))
-        for v in self.graph.params:
-            values[v] = getattr(self, self._attributes[v.name])
+        for v, name in self._held.items():
+            values[v] = tensor_at(self, name)
         for v in self.graph.constants:
-            values[v] = self._constant(v)
+            if v not in values:
+                values[v] = _constant(v)
         env = _bind(declared, inputs)
         for i, (op, operands, results) in enumerate(self._plan):
             defined = self._defined.get(i, ())
-            if defined and captures.current is not None:  # a new symbol at each call
-                count = len(captures.current.graph)
-                op = op.resolve({name: Dim(f"{name}_{count}") for name, _, _ in defined})
+            if defined:
+                op = op.resolve({name: fresh_size(name) for name, _, _ in defined})
             if i in self._symbolic:
                 op = op.resolve(env)
-            outs = apply_many(op, *(values[v] for v in operands)) if operands else (_create(op),)
+            outs = run(op, *(values[v] for v in operands))
             values.update(zip(results, outs, strict=True))
             for name, index, axis in defined:
                 env[name] = values[results[index]].shape[axis]
         outputs = tuple(values[v] for v in self.graph.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _constant(self, v: Value) -> Tensor:
-        if captures.current is not None:
-            return make(captures.current.graph.constant(v.data))
-        return make(v.data)
+    @property
+    def code(self) -> str:
+        """The module as Python source; see :meth:`to_python`."""
+        return self.to_python()
+
+    def to_python(self, name: str = "Net") -> str:
+        """Python source that defines this module as a class `name`, in this framework's functions.
+
+        An instance of it takes this module's ``state_dict``, and then computes the same.
+        """
+        return python_code(self.graph, self._held, name)
+
+    def train_only(self, which: Trainable) -> None:
+        """Let only these parameters require gradients.
+
+        Args:
+            which: True or False for all or none; names (of a parameter, or of a part for all in
+                it) or patterns such as ``"*.bias"``; or a function of name and parameter.
+
+        Raises:
+            ArgumentError: a name or pattern fits no parameter.
+        """
+        parameters = dict(self.named_parameters())
+        chosen = set(parameters)
+        if which is False:
+            chosen = set()
+        elif callable(which):
+            chosen = {n for n, p in parameters.items() if which(n, p)}
+        elif which is not True:
+            chosen = set()
+            for wish in [which] if isinstance(which, str) else which:
+                fits = {
+                    n
+                    for n in parameters
+                    if n == wish or n.startswith(f"{wish}.") or fnmatch.fnmatchcase(n, wish)
+                }
+                if not fits:
+                    listed = ", ".join(list(parameters)[:8])
+                    raise ArgumentError(
+                        f"trainable: no parameter is called {wish!r}; there are {listed}, ..."
+                    )
+                chosen |= fits
+        for n, p in parameters.items():
+            p.requires_grad_(n in chosen)
 
     def extra_repr(self) -> str:
         return f"{self.graph.name}, {len(self.graph)} nodes"
@@ -97,11 +144,10 @@ def _is_statistic(v: Value) -> bool:
     )
 
 
-def _create(op: Op) -> Tensor:
-    """The result of an op without operands."""
+def _constant(v: Value) -> Tensor:
     if captures.current is not None:
-        return make(captures.current.add(op, ()))
-    return make(op())
+        return make(captures.current.graph.constant(v.data))
+    return make(v.data)
 
 
 def _bind(declared: list[Value], inputs: tuple[Tensor, ...]) -> dict[str, Any]:
@@ -117,15 +163,27 @@ def _bind(declared: list[Value], inputs: tuple[Tensor, ...]) -> dict[str, Any]:
                     raise FeedError(f"input {v.name!r}: {d.name} is {known} elsewhere, {n} here")
             elif isinstance(d, int) and d != n:
                 raise FeedError(f"input {v.name!r}: expected {v.type}, got {t._type()}")
+    for v, t in zip(declared, inputs, strict=True):
+        for d, n in zip(v.shape, t.shape, strict=True):
+            if isinstance(d, Dim) and (linear := as_linear(d)) is not None:
+                symbol, factor, constant = linear  # of a size such as 2*frames + 1
+                env.setdefault(symbol.name, (n - constant) // factor)
     return env
 
 
-def load(path: str | os.PathLike[str] | bytes) -> GraphModule:
-    """The model in an ONNX file (or its bytes) as a module whose weights are parameters.
+def load(source: ModelSource, *, trainable: Trainable = True) -> GraphModule:
+    """The model in an ONNX file as a module whose weights are parameters.
+
+    Args:
+        source: a path, bytes, a binary file or a ModelProto.
+        trainable: which parameters require gradients; see :meth:`GraphModule.train_only`.
 
     Raises:
         OnnxError: the file is no readable ONNX model, or uses an operator that is not supported.
+        ArgumentError: `trainable` names what is not there.
     """
     from dualgraph_compiler.onnx import import_model
 
-    return GraphModule(import_model(path, weights="param"))
+    net = GraphModule(import_model(source, weights="param"))
+    net.train_only(trainable)
+    return net

@@ -94,8 +94,8 @@ def test_a_loaded_model_trains_and_exports_again(tmp_path: Path) -> None:
     x, target = image(8), dg.randint(0, 2, (8,))
     np.testing.assert_allclose(net(x).detach().numpy(), model(x).detach().numpy(), atol=1e-6)
     names = {n for n, _ in net.named_parameters()}
-    assert names == {"0_weight", "0_bias", "1_weight", "1_bias", "4_weight", "4_bias"}
-    assert {n for n, _ in net.named_buffers()} == {"1_running_mean", "1_running_var"}
+    assert names == {"0.weight", "0.bias", "1.weight", "1.bias", "4.weight", "4.bias"}
+    assert {n for n, _ in net.named_buffers()} == {"1.running_mean", "1.running_var"}
 
     opt = dg.optim.Adam(net.parameters(), lr=0.01)
     losses = []
