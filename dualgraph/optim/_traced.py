@@ -45,7 +45,7 @@ def traced_step(optimizer: Optimizer, capture: Capture) -> None:
     with capture.suspended():
         known = members(), rules()
     capture.guard(f"the parameters of {name}", members, known[0], steady)
-    capture.guard_methods(type(optimizer), "_rule", "number")
+    capture.guard_methods(type(optimizer), "_rule", "_rule_for", "number")
     capture.guard(f"the options of {name}", rules, known[1], steady)
     capture.effect(lambda: _mark(optimizer), lambda: _save_mark(optimizer), steady)
     kept = partial(_keeps_state, optimizer)
@@ -68,7 +68,7 @@ def _step(
 ) -> None:
     param, grad = pair
     with capture.suspended():
-        op = optimizer._rule(options)
+        op = optimizer._rule_for(optimizer._rule(options), param)
     group = optimizer.param_groups[index]
     slots = [
         capture.entry(

@@ -9,7 +9,19 @@ from dualgraph.optim.optimizer import Optimizer, ParamsT, check_nonnegative
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.ops.optimizer import AdamUpdate
 
-__all__ = ["Adam", "AdamW"]
+__all__ = ["Adam", "AdamW", "check_betas", "decay_rate"]
+
+
+def check_betas(betas: tuple[float, float]) -> None:
+    """Raise `ArgumentError` unless both decay rates are in [0, 1)."""
+    for index, beta in enumerate(betas):
+        if not 0.0 <= float(beta) < 1.0:
+            raise ArgumentError(f"Invalid beta parameter at index {index}: {beta}")
+
+
+def decay_rate(options: dict[str, Any], name: str) -> float:
+    """Option "lr", or "beta1" or "beta2" out of the option "betas"."""
+    return float(options["lr"] if name == "lr" else options["betas"][name == "beta2"])
 
 
 class Adam(Optimizer):
@@ -54,9 +66,7 @@ class Adam(Optimizer):
     ) -> None:
         check_nonnegative("learning rate", lr)
         check_nonnegative("epsilon value", eps)
-        for index, beta in enumerate(betas):
-            if not 0.0 <= float(beta) < 1.0:
-                raise ArgumentError(f"Invalid beta parameter at index {index}: {beta}")
+        check_betas(betas)
         check_nonnegative("weight_decay value", weight_decay)
         defaults = {
             "lr": lr,
@@ -84,7 +94,7 @@ class Adam(Optimizer):
 
     def number(self, options: dict[str, Any], name: str) -> float:
         """The learning rate, or a decay rate."""
-        return float(options["lr"] if name == "lr" else options["betas"][name == "beta2"])
+        return decay_rate(options, name)
 
 
 class AdamW(Adam):

@@ -11,7 +11,7 @@ import copy
 import itertools
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class Optimizer:
     """
 
     _opt_called: bool = False  # read by schedulers, which must come after the first step
+    _scalars: ClassVar[tuple[str, ...]] = ("step",)  # entries of the state that are 0-d float32
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -147,19 +148,23 @@ class Optimizer:
 
     def _step(self) -> None:
         for group in self.param_groups:
-            op = self._rule(group)
-            numbers = [self.number(group, name) for name in op.numbers]
+            rule = self._rule(group)
+            numbers = [self.number(group, name) for name in rule.numbers]
             for param in group["params"]:
                 grad = param.grad
                 if grad is None:
                     continue
                 param._concrete("Optimizer.step()")
-                self._update(op, numbers, param, grad)
+                self._update(self._rule_for(rule, param), numbers, param, grad)
                 param._bump_version()
 
     def _rule(self, options: dict[str, Any]) -> OptimizerUpdate:
         """The op of one parameter's step under these options."""
         raise NotImplementedError
+
+    def _rule_for(self, rule: OptimizerUpdate, param: Tensor) -> OptimizerUpdate:
+        """The op for one parameter, where its form depends on the parameter's shape."""
+        return rule
 
     def number(self, options: dict[str, Any], name: str) -> float:
         """Operand `name` of the op, of those that may change from step to step."""
@@ -254,7 +259,9 @@ class Optimizer:
             if param is None:
                 state[key] = copy.deepcopy(value)
             else:
-                state[param] = Entries((k, _adopt(k, v, param)) for k, v in value.items())
+                state[param] = Entries(
+                    (k, _adopt(v, param, k in self._scalars)) for k, v in value.items()
+                )
         for own, saved in zip(self.param_groups, saved_groups, strict=True):
             group = copy.deepcopy({k: v for k, v in saved.items() if k != "params"})
             group["params"] = own["params"]
@@ -298,9 +305,9 @@ def _zeros_like(param: Tensor) -> Tensor:
     return dg.zeros_like(param, requires_grad=False)
 
 
-def _adopt(name: str, value: Any, param: Tensor) -> Any:
+def _adopt(value: Any, param: Tensor, scalar: bool) -> Any:
     """Copy one entry of saved state so that it goes with `param`."""
-    if name == "step":
+    if scalar:
         # Old checkpoints of PyTorch count in plain numbers.
         return dg.tensor(float(value), dtype=dg.float32)
     if not isinstance(value, Tensor):

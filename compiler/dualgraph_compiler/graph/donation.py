@@ -69,7 +69,7 @@ class Donations:
 
     def _is_small(self, node: Node) -> bool:
         """Whether `node` steps a small parameter, all in place."""
-        if not isinstance(node.op, OptimizerUpdate):
+        if not isinstance(node.op, OptimizerUpdate) or not node.op.elementwise:
             return False
         size = node.inputs[0].size
         operands = (node.inputs[0], *node.inputs[2 : 1 + len(node.outputs)])
@@ -155,12 +155,12 @@ class Donations:
         n = 2 + len(op.state)
         sets = [[self._slots[v] for v in node.inputs[:n]] for node in nodes]
         results = [[self._slots[v] for v in node.outputs] for node in nodes]
-        counter = 2 + op.state.index("step") if "step" in op.state else None
+        counters = [2 + i for i, name in enumerate(op.state) if name in op.scalars]
         singles = [self._single(node, np) for node in nodes]
 
         def step(slots: list[Any]) -> None:
             arrays = [[slots[i] for i in operands] for operands in sets]
-            counts = {0.0} if counter is None else {float(a[counter]) for a in arrays}
+            counts = {tuple(float(a[i]) for i in counters) for a in arrays}
             if len(counts) > 1 or not all(x.flags.c_contiguous for a in arrays for x in a):
                 for single in singles:
                     single(slots)

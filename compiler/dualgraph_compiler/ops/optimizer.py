@@ -2,8 +2,8 @@
 
 Operands: the parameter, its gradient, the state tensors, then the numbers that may change from step
 to step, as 0-d float64 (`numbers` names them). Results: the new parameter and the new state. State
-named "step" is a 0-d float32 counter; all other state has the parameter's type. Options that stay
-are attributes. No update is differentiable.
+in `scalars`, such as the counter "step", is 0-d float32; all other state has the parameter's dtype.
+Options that stay are attributes. No update is differentiable.
 
 ``eager`` runs the same kernel on copies that the optimizers' own ``step`` runs in place
 (:mod:`..kernels.optimizers`), so that both give the same bits.
@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..dims import Shape
 from ..dtypes import dtype_of, float32, float64
 from ..errors import ArgumentError, DTypeError, GraphError, OnnxError, ShapeError
 from ..kernels import optimizers as kernels
@@ -34,6 +35,8 @@ class OptimizerUpdate(Op):
     __slots__ = ()
     kind = Kind.COMPOSITE
     numbers: ClassVar[tuple[str, ...]] = ("lr",)
+    scalars: ClassVar[tuple[str, ...]] = ("step",)
+    elementwise: ClassVar[bool] = True  # else a step needs the whole of a parameter
 
     @property
     def state(self) -> tuple[str, ...]:
@@ -52,23 +55,29 @@ class OptimizerUpdate(Op):
         param = require_float(self.name, inputs[0])
         n = 2 + len(self.state)
         for name, t in zip(("grad", *self.state), inputs[1:n], strict=True):
-            if name == "step":
+            if name in self.scalars:
                 _scalar(self.name, name, t, float32)
                 continue
             require_same_dtype(self.name, param, t)
-            if t.shape != param.shape:
+            shape = self.state_shape(name, param.shape)
+            if t.shape != shape:
+                whose = "the parameter's shape" if shape == param.shape else "shape"
                 raise ShapeError(
-                    f"{self.name}: expected {name} of the parameter's shape "
-                    f"{shape_text(param.shape)}, got {shape_text(t.shape)}"
+                    f"{self.name}: expected {name} of {whose} {shape_text(shape)}, "
+                    f"got {shape_text(t.shape)}"
                 )
         for name, t in zip(self.numbers, inputs[n:], strict=True):
             _scalar(self.name, name, t, float64)
         return (param, *inputs[2:n]) if self.state else param
 
+    def state_shape(self, name: str, shape: Shape) -> Shape:
+        """The shape of an entry of the state of a parameter of shape `shape`; the same mostly."""
+        return shape
+
     def on_host(self, n_inputs: int) -> tuple[Sequence[int], Sequence[int]]:
-        """The counters of steps, and numbers such as the learning rate."""
+        """The counters of steps and their like, and numbers such as the learning rate."""
         n = len(self.state)
-        counters = [i for i, name in enumerate(self.state) if name == "step"]
+        counters = [i for i, name in enumerate(self.state) if name in self.scalars]
         return [*(2 + i for i in counters), *range(2 + n, n_inputs)], [1 + i for i in counters]
 
     def eager(self, xp: Any, param: Array, grad: Array, *rest: Array) -> Any:
@@ -115,12 +124,12 @@ class OptimizerUpdate(Op):
         """The step of several small parameters at once, in place, with the bits of single steps.
 
         Each of `sets` is a parameter, its gradient and its state, all of one dtype and in rows;
-        their "step" counters have the same value.
+        their scalars have the same values.
         """
         names = ("", "", *self.state)
         joined = [
             xp.array(arrays[0])
-            if name == "step"
+            if name in self.scalars
             else xp.concatenate([a.reshape(-1) for a in arrays])
             for name, arrays in zip(names, zip(*sets, strict=True), strict=True)
         ]
@@ -134,7 +143,9 @@ class OptimizerUpdate(Op):
             stop = start + arrays[0].size
             for i, (name, array, new) in enumerate(zip(names, arrays, joined, strict=True)):
                 if i != 1:
-                    array[...] = new if name == "step" else new[start:stop].reshape(array.shape)
+                    array[...] = (
+                        new if name in self.scalars else new[start:stop].reshape(array.shape)
+                    )
             start = stop
 
     def decompose(self, param: Array, grad: Array, *rest: Array) -> Any:
@@ -145,13 +156,13 @@ class OptimizerUpdate(Op):
         wide = float32 if dtype.itemsize < 4 else dtype
         n = len(self.state)
         state = {
-            name: x if name == "step" else f.cast(x, wide)
+            name: x if name in self.scalars else f.cast(x, wide)
             for name, x in zip(self.state, rest[:n], strict=True)
         }
         numbers = dict(zip(self.numbers, rest[n:], strict=True))
         new = self._step(f.cast(param, wide), f.cast(grad, wide), state, numbers)
-        out = (f.cast(new, dtype), *(_fitting(k, v, dtype) for k, v in state.items()))
-        return out if n else out[0]
+        fitting = (v if k in self.scalars else f.cast(v, dtype) for k, v in state.items())
+        return (f.cast(new, dtype), *fitting) if n else f.cast(new, dtype)
 
     def to_onnx(self, ctx: Export, *inputs: str) -> Any:
         return export_formula(ctx, self, *inputs)
@@ -168,23 +179,20 @@ def _scalar(op: str, name: str, t: TensorType, dtype: Any) -> None:
         raise DTypeError(f"{op}: expected {name} to be a 0-d {dtype.name}, got {t}")
 
 
-def _fitting(name: str, value: Array, dtype: Any) -> Array:
-    return value if name == "step" else f.cast(value, dtype)
-
-
-def _direction(grad: Array, param: Array, weight_decay: float, maximize: bool) -> Array:
+def direction(grad: Array, param: Array, weight_decay: float, maximize: bool) -> Array:
+    """What a rule descends along: the gradient (`maximize`: negated) and the decay of weights."""
     if weight_decay != 0:
         decay = param * weight_decay
         return decay - grad if maximize else decay + grad
     return -grad if maximize else grad
 
 
-def _beside(x: Array, number: Array) -> Array:
+def beside(x: Array, number: Array) -> Array:
     """A 0-d float64 number as an operand beside `x`."""
     return f.cast(number, dtype_of(x))
 
 
-def _counted(state: dict[str, Array]) -> Array:
+def counted(state: dict[str, Array]) -> Array:
     """Count the step; its number as float64."""
     state["step"] = state["step"] + 1
     return f.cast(state["step"], float64)
@@ -235,14 +243,14 @@ class SgdUpdate(OptimizerUpdate):
     def _step(
         self, param: Array, grad: Array, state: dict[str, Array], numbers: dict[str, Array]
     ) -> Array:
-        grad = _direction(grad, param, self.weight_decay, self.maximize)
+        grad = direction(grad, param, self.weight_decay, self.maximize)
         if self.momentum:
-            momentum = _beside(param, numbers["momentum"])
+            momentum = beside(param, numbers["momentum"])
             moved = state["momentum_buffer"] * momentum + grad * (1 - self.dampening)
             buffer = f.where(f.equal(numbers["first"], 1.0), grad, moved)
             state["momentum_buffer"] = buffer
             grad = grad + buffer * momentum if self.nesterov else buffer
-        return param - grad * _beside(param, numbers["lr"])
+        return param - grad * beside(param, numbers["lr"])
 
 
 @op
@@ -293,23 +301,23 @@ class AdamUpdate(OptimizerUpdate):
         self, param: Array, grad: Array, state: dict[str, Array], numbers: dict[str, Array]
     ) -> Array:
         lr, beta1, beta2 = (numbers[k] for k in self.numbers)
-        count = _counted(state)
+        count = counted(state)
         decay = self.weight_decay
         if self.decoupled and decay != 0:
-            param = param * _beside(param, 1 - lr * decay)
+            param = param * beside(param, 1 - lr * decay)
             decay = 0.0
-        grad = _direction(grad, param, decay, self.maximize)
+        grad = direction(grad, param, decay, self.maximize)
         mean, mean_sq = state["exp_avg"], state["exp_avg_sq"]
-        mean = mean + (grad - mean) * _beside(param, 1 - beta1)
-        square = grad * grad * _beside(param, 1 - beta2)
-        mean_sq = mean_sq * _beside(param, beta2) + square
+        mean = mean + (grad - mean) * beside(param, 1 - beta1)
+        square = grad * grad * beside(param, 1 - beta2)
+        mean_sq = mean_sq * beside(param, beta2) + square
         state["exp_avg"], state["exp_avg_sq"] = mean, mean_sq
         if self.amsgrad:
             mean_sq = state["max_exp_avg_sq"] = Maximum()(state["max_exp_avg_sq"], mean_sq)
         correction1 = 1 - beta1**count
         correction2 = f.sqrt(1 - beta2**count)
-        scaled = mean / (f.sqrt(mean_sq) + _beside(param, correction2 * self.eps))
-        return param - scaled * _beside(param, lr * correction2 / correction1)
+        scaled = mean / (f.sqrt(mean_sq) + beside(param, correction2 * self.eps))
+        return param - scaled * beside(param, lr * correction2 / correction1)
 
 
 @op
@@ -359,8 +367,8 @@ class RmspropUpdate(OptimizerUpdate):
     def _step(
         self, param: Array, grad: Array, state: dict[str, Array], numbers: dict[str, Array]
     ) -> Array:
-        _counted(state)
-        grad = _direction(grad, param, self.weight_decay, self.maximize)
+        counted(state)
+        grad = direction(grad, param, self.weight_decay, self.maximize)
         mean_sq = state["square_avg"] * self.alpha + grad * grad * (1 - self.alpha)
         state["square_avg"] = mean_sq
         if self.centered:
@@ -369,9 +377,9 @@ class RmspropUpdate(OptimizerUpdate):
             mean_sq = mean_sq - mean * mean
         scaled = grad / (f.sqrt(mean_sq) + self.eps)
         if self.momentum:
-            momentum = _beside(param, numbers["momentum"])
+            momentum = beside(param, numbers["momentum"])
             scaled = state["momentum_buffer"] = state["momentum_buffer"] * momentum + scaled
-        return param - scaled * _beside(param, numbers["lr"])
+        return param - scaled * beside(param, numbers["lr"])
 
 
 @op
@@ -414,11 +422,11 @@ class AdagradUpdate(OptimizerUpdate):
     def _step(
         self, param: Array, grad: Array, state: dict[str, Array], numbers: dict[str, Array]
     ) -> Array:
-        count = _counted(state)
+        count = counted(state)
         lr = numbers["lr"] / ((count - 1) * self.lr_decay + 1)
-        grad = _direction(grad, param, self.weight_decay, self.maximize)
+        grad = direction(grad, param, self.weight_decay, self.maximize)
         total = state["sum"] = state["sum"] + grad * grad
-        return param - grad / (f.sqrt(total) + self.eps) * _beside(param, lr)
+        return param - grad / (f.sqrt(total) + self.eps) * beside(param, lr)
 
 
 @op
