@@ -33,6 +33,8 @@ from .render.types import SIZES, Sizes, memory
 from .schedule import Context, kernel_of
 from .target import Target
 
+_STREAMED = 8 * 1024 * 1024  # bytes of a result that is written past the caches
+
 # How the text reaches the runtime's threads. `run` shares tasks among them and returns when all are
 # done, with 0 or with a status that is not; it may as well do everything itself.
 TEAM = f"""\
@@ -95,6 +97,7 @@ class _Builder:
         step: Buffer | None = None,
     ) -> None:
         self.graph = graph
+        self.within = within
         self.step = step
         self.parts = parts
         self.target = target
@@ -237,7 +240,20 @@ class _Builder:
             bodies = [self._body(op, body) for body in op.held]
             return ControlRoutine(node, self.buffer, bodies, node_text(node, self.names))
         kernel = kernel_of(step, self.reading, self.buffer, self.names)
-        return TaskText(kernel, self.prelude, self.symbols)
+        return TaskText(kernel, self.prelude, self.symbols, self._streamed(step))
+
+    def _streamed(self, step: Step) -> frozenset[Buffer]:
+        """Results that no one reads here and that are too large to stay in a cache."""
+        if self.within:
+            return frozenset()
+        replaced = {v for v, _ in self.donate}
+        found: set[Buffer] = set()
+        for v in self.graph.outputs:
+            size = v.size * v.dtype.itemsize
+            alone = v.node in step.nodes and not v.uses and v not in replaced
+            if alone and isinstance(size, int) and size >= _STREAMED:
+                found.add(self.buffer(v))
+        return frozenset(found)
 
     def _body(self, op: Any, graph: Graph) -> Body:
         """A body of a node of control flow; what all steps of a loop share is constant there."""

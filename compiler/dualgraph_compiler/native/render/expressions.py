@@ -357,8 +357,8 @@ class Writer:
 
     # -- stores -----------------------------------------------------------------------------------
 
-    def store(self, base: str, at: Index, e: Expr) -> str:
-        """A statement that writes `e` to memory."""
+    def store(self, base: str, at: Index, e: Expr, *, streamed: bool = False) -> str:
+        """A statement that writes `e` to memory, past the caches if `streamed`."""
         dtype = e.dtype
         kind = memory(dtype)
         if self.lanes.count == 1 or not self.moves(at):
@@ -371,7 +371,9 @@ class Writer:
             if self.lanes.rest:
                 some = self.prelude.store_some(kind, lanes)
                 return f"{some}({place}, {text}, {self.lanes.rest});"
-            return f"{self.prelude.store(kind, lanes)}({place}, {text});"
+            whole = dtype.itemsize * lanes == self.prelude.vector_bytes
+            store = self.prelude.stream if streamed and whole else self.prelude.store
+            return f"{store(kind, lanes)}({place}, {text});"
         v = self.prelude.vector(kind, lanes)
         target = self.index(at, "l")
         loop = f"for (i64 l = 0; l < {self._limit()}; l++) {base}[{target}] = x_[l];"

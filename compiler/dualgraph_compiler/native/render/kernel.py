@@ -37,11 +37,15 @@ from .prelude import Prelude
 from .random import philox
 from .types import Sizes, literal, memory, register, register_bytes
 
+_LINE = 64  # bytes of a line of the caches
 _MAX_GROUP = 64  # lanes taken together at most; rows of scratch memory have as many places
 
 
 class KernelText:
     """Renders one kernel as a function that runs all of it; see `tasks` for one run in parts."""
+
+    streamed: frozenset[Buffer] = frozenset()  # what is written past the caches
+    _ahead: tuple[Loop, Load] | None = None  # a loop, and what it fetches for those after it
 
     def __init__(self, kernel: Kernel, prelude: Prelude, symbols: Mapping[str, int]) -> None:
         self.kernel = kernel
@@ -187,7 +191,8 @@ class KernelText:
         base = self.scope.buffers[id(s.buffer)]
         moves = Writer(self.scope, groups[0]).moves(s.at)
         for g in groups if moves else groups[:1]:
-            self._line(depth, Writer(self.scope, g).store(base, s.at, s.expr))
+            streamed = s.buffer in self.streamed
+            self._line(depth, Writer(self.scope, g).store(base, s.at, s.expr, streamed=streamed))
 
     def _blocks(self, s: Loop, groups: list[Lanes], depth: int) -> None:
         i, n = s.axis.number, self.sizes(s.axis.extent)
@@ -229,6 +234,8 @@ class KernelText:
             if left is not None and left < step:
                 continue
             self._line(depth, f"for (; {i} + {step} <= {n}; {i} += {step}) {{")
+            if self._ahead is not None and s is self._ahead[0]:
+                self._fetch(self._ahead[1], self._lane_groups(s.axis, 1, False)[0], step, depth + 1)
             self._block(
                 s.body, self._lane_groups(s.axis, count, count > 1 or groups > 1), depth + 1
             )
@@ -240,6 +247,13 @@ class KernelText:
             self._block(s.body, [tail], depth + 1)
             self._line(depth, "}")
         self._line(depth - 1, "}")
+
+    def _fetch(self, load: Load, lanes: Lanes, step: int, depth: int) -> None:
+        """Prefetch the lines of a step of a loop."""
+        base = self.scope.buffers[id(load.buffer)]
+        at = Writer(self.scope, lanes).index(load.at)
+        for offset in range(0, step, max(1, _LINE // load.dtype.itemsize)):
+            self._line(depth, f"__builtin_prefetch({base} + {at} + {offset});")
 
     def _lane_groups(self, axis: Axis, count: int, numbered: bool) -> list[Lanes]:
         w = self.lanes

@@ -117,6 +117,43 @@ static inline {v} load_{v}(const {type} *p) {{
         text = f"static inline void store_{v}({type} *p, {v} x) {{ memcpy(p, &x, sizeof x); }}"
         return self._add(f"store_{v}", text)
 
+    def stream(self, type: str, lanes: int) -> str:
+        """All lanes to memory past the caches, where the machine can and `p` is aligned."""
+        v = self.vector(type, lanes)
+        size = _BYTES[type] * lanes
+        feature, name = {
+            16: ("__SSE2__", "movntdq"),
+            32: ("__AVX__", "movntdq256"),
+            64: ("__AVX512F__", "movntdq512"),
+        }[size]
+        text = f"""
+static inline void stream_{v}({type} *p, {v} x) {{
+  typedef long long whole __attribute__((vector_size({size})));
+  if (((uintptr_t)p & {size - 1}) == 0) {{
+#if defined(__clang__)
+    __builtin_nontemporal_store((whole)x, (whole *)p);
+    return;
+#elif defined({feature})
+    __builtin_ia32_{name}((whole *)p, (whole)x);
+    return;
+#endif
+  }}
+  memcpy(p, &x, sizeof x);
+}}"""
+        return self._add(f"stream_{v}", text)
+
+    def streamed(self) -> str:
+        """Waits until what was streamed can be seen by other threads."""
+        text = """
+static inline void streamed(void) {
+#if defined(__SSE2__)
+  __builtin_ia32_sfence();
+#elif defined(__aarch64__)
+  __sync_synchronize();
+#endif
+}"""
+        return self._add("streamed", text)
+
     def store_some(self, type: str, lanes: int) -> str:
         """The first `n` lanes to memory."""
         v = self.vector(type, lanes)

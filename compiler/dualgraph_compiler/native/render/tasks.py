@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from ..loops import Kernel, Tasks
+from ..index import Axis, Index, of_axis
+from ..loops import Buffer, Kernel, Load, Loop, Tasks, expressions
 from ..lower.library import Pack, Phase
 from ..parallel import cost, split
 from .expressions import Lanes
 from .kernel import KernelText
 from .prelude import Prelude
 
+_SHORTEST, _LONGEST = 256, 32 * 1024  # bytes of rows that are worth fetching, and fit a cache
+_CACHED = 256 * 1024  # bytes that are in a cache anyway
+
+
+def _next_row(row: Axis, loop: Loop) -> Load | None:
+    """What the first pass over the next row reads from memory; None where that is not clear."""
+    n = loop.axis.extent
+    for e in expressions(loop.body):
+        if not isinstance(e, Load) or e.guards or not isinstance(n, int):
+            continue
+        size, total = n * e.dtype.itemsize, e.buffer.size
+        rows = e.at.stride(loop.axis) == 1 and e.at.stride(row) == n
+        cached = isinstance(total, int) and total * e.dtype.itemsize <= _CACHED
+        if rows and not cached and _SHORTEST <= size <= _LONGEST:
+            return replace(e, at=e.at.substitute({row: of_axis(row) + Index((), 1)}))
+    return None
+
 
 class TaskText(KernelText):
     """The routine of a fused kernel. See `lower.library.Routine`."""
 
-    def __init__(self, kernel: Kernel, prelude: Prelude, symbols: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        prelude: Prelude,
+        symbols: Mapping[str, int],
+        streamed: frozenset[Buffer] = frozenset(),
+    ) -> None:
+        self.streamed = streamed
         self.packs: tuple[Pack, ...] = ()
         self.phases: tuple[Phase, ...] = ()
         self._texts: list[list[str]] = []
@@ -44,6 +70,18 @@ class TaskText(KernelText):
                 self._tasks(last)
             else:
                 self._block(body, [Lanes()], 1)
+            if self.streamed:
+                self._line(1, f"{self.prelude.streamed()}();")
+
+    def _passes(self, s: Tasks) -> None:
+        """What is done for a task; its second pass over a row fetches the next row.
+
+        What one pass reads it reads as fast as memory gives it, while later ones compute.
+        """
+        passes = [b for b in s.body if isinstance(b, Loop) and b.lanes]
+        ahead = _next_row(s.counter, passes[0]) if len(passes) > 1 else None
+        self._ahead = (passes[1], ahead) if ahead is not None else None
+        self._block(s.body, [Lanes()], 2)
 
     def _tasks(self, s: Tasks) -> None:
         """A loop over a range of tasks, whose counters go on from task to task as in a nest."""
@@ -67,7 +105,7 @@ class TaskText(KernelText):
             self._line(2, f"const i64 {begin} = {s.counter} * {block};")
             rest = f"{begin} + {block} < {n} ? {begin} + {block} : {n}"
             self._line(2, f"const i64 {end} = {rest};")
-        self._block(s.body, [Lanes()], 2)
+        self._passes(s)
         if len(axes) > 1:
             step = f"{names[0]}++;"
             for name, count in zip(names[1:], counts[1:], strict=True):
