@@ -168,6 +168,7 @@ class Pick:
 class CustomNode:
     """A tape entry that is no op; a subclass computes the operands' gradients in `run`."""
 
+    __slots__ = ("__weakref__", "edges", "hooks", "seq")
     name = ""
     n_outputs = 1
 
@@ -224,6 +225,8 @@ regions = Regions()
 
 class Watchers:
     """How many threads have seers: while zero, recording looks no further."""
+
+    __slots__ = ("count",)
 
     def __init__(self) -> None:
         self.count = 0

@@ -16,7 +16,7 @@ from .places import Constants
 # Takes the arguments of a call; gives the tensors among them if it is a call like the one known.
 Accepts: TypeAlias = Callable[[Sequence[Any]], "list[Tensor] | None"]
 # Of these, one object has one key for ever.
-_KEYED_BY_VALUE = (int, float, bool, str, type(None))
+KEYED_BY_VALUE = (int, float, bool, str, type(None))
 
 
 def taken_apart(
@@ -75,7 +75,7 @@ def acceptance(args: Sequence[Any]) -> Accepts | None:
     ]
     tensors: list[str] = []
     for i, (name, x) in enumerate(zip(names, args, strict=True)):
-        if type(x) in _KEYED_BY_VALUE:
+        if type(x) in KEYED_BY_VALUE:
             lines.append(f"if {name} is not {constants.name(x)}: return None")
             continue
         if not isinstance(x, Tensor) or any(x is y for y in args[:i]):

@@ -12,6 +12,7 @@ from .arguments import Accepts, acceptance
 from .checks import Guards
 from .entry import Entry
 from .replay import Call
+from .shortcut import MOST, shortcut_of
 from .sizes import Pattern, Shapes, Sizes
 
 
@@ -33,12 +34,40 @@ class Cached:
     seconds: float = 0.0
     learned: bool = False
     accepts: Accepts | None = None
+    shortcut: Any = None
+    _shapes: Shapes | None = None
 
     def learn(self, args: Sequence[Any]) -> None:
         """Prepare `again` for calls like the one with these arguments, without keywords."""
         if not self.learned:
             self.learned = True
             self.accepts = acceptance(args) if self.pattern.is_fixed else None
+
+    def is_repeated(self, shapes: Shapes) -> bool:
+        """Whether calls with tensors of these shapes are worth a shortcut: the last one had them.
+
+        Where sizes may vary, a shortcut is good for one size only.
+        """
+        last, self._shapes = self._shapes, shapes
+        return last == shapes
+
+    @property
+    def calls(self) -> int:
+        """How many calls it has served, with the first."""
+        return self.hits + 1 + (0 if self.shortcut is None else int(self.shortcut.hits))
+
+    def shorten(self, args: Sequence[Any], shortcuts: tuple[Any, ...]) -> tuple[Any, ...]:
+        """`shortcuts`, with one for calls like the one that was just made with these arguments."""
+        before = self.shortcut
+        if before is not None and before in shortcuts and before.is_current():
+            return shortcuts
+        made = shortcut_of(self, args)
+        if made is None:
+            return shortcuts
+        if before is not None:
+            self.hits += before.hits
+        self.shortcut = made
+        return made, *[s for s in shortcuts if s is not before][: MOST - 1]
 
     def again(self, args: Sequence[Any]) -> Call | None:
         """A call begun, if it is one like those before, which is found out quickly."""

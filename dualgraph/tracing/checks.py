@@ -140,6 +140,15 @@ class Guards:
         self._of_tensors: Callable[[], bool] | None = None
         self._modules_at = self._tensors_at = -1
 
+    @property
+    def always(self) -> Callable[[], bool] | None:
+        """What must be asked at every call: whether it holds what may change without a note."""
+        return self._always
+
+    def are_at(self, modules: int, tensors: int) -> bool:
+        """Whether the rest holds as long as the counts of changes are these."""
+        return self._modules_at == modules and self._tensors_at == tensors
+
     def hold(self) -> bool:
         """Whether a call now would be traced the same."""
         always = self._always

@@ -36,6 +36,7 @@ from .places import MISSING, Method, is_module
 from .program import Mode
 from .replay import Call
 from .report import CompileReport, report_on
+from .shortcut import has_shortcuts
 from .sizes import Answers, Pattern, Position, Shapes, Sizes, assumed, dimensions
 from .trace import trace_call
 from .traced import Traced
@@ -93,8 +94,11 @@ def compile(
     return CompiledFunction(model, **options)
 
 
+@has_shortcuts
 class CompiledFunction:
     """What :func:`compile` returns; attributes not found here are the wrapped object's."""
+
+    __slots__ = ("__dict__", "__weakref__", "_shortcuts")
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
         functools.update_wrapper(self, function, updated=())
@@ -104,6 +108,7 @@ class CompiledFunction:
         self._form = CallForm()
         self._kinds: dict[Hashable, Kind] = {}
         self._last: Cached | None = None  # what fitted the last call
+        self._shortcuts: tuple[Any, ...] = ()
         self._warned: set[Any] = set()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -113,7 +118,7 @@ class CompiledFunction:
         if last is not None and not kwargs:
             again = last.again(args)
             if again is not None:
-                return self._run(last.entry, again, args, kwargs)  # type: ignore[arg-type]
+                return self._run(last, again, args, kwargs, repeated=True)
         if kwargs:
             ordered = self._form.ordered(target_of(self._function), args, kwargs)
             if ordered is None:
@@ -132,16 +137,24 @@ class CompiledFunction:
         if entry is None or call is True:
             return self._function(*args, **kwargs)
         assert isinstance(call, Call)
-        if not kwargs:
-            cached.learn(args)
-            self._last = cached
-        return self._run(entry, call, args, kwargs)
+        if kwargs:
+            return self._run(cached, call, args, kwargs)
+        cached.learn(args)
+        self._last = cached
+        return self._run(cached, call, args, kwargs, repeated=cached.is_repeated(shapes))
 
-    def _run(self, entry: Entry, call: Call, args: Any, kwargs: Any) -> Any:
+    def _run(
+        self, cached: Cached, call: Call, args: Any, kwargs: Any, *, repeated: bool = False
+    ) -> Any:
+        entry = cached.entry
+        assert entry is not None
         if entry.effects and entry.entangled(call):  # left to eager code
             call.roll_back()
             return self._function(*args, **kwargs)
-        return entry.run(call)
+        result = entry.run(call)
+        if repeated and entry.is_plain:
+            self._shortcuts = cached.shorten(args, self._shortcuts)
+        return result
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As a function in a class is: the method of `instance`."""

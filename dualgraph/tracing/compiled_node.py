@@ -81,10 +81,8 @@ class CompiledNode(CustomNode):
     them that the caller holds, and their counts then.
     """
 
+    __slots__ = ("_kept", "_plan", "n_outputs", "operands", "taped")
     name = "CompiledBackward"
-    operands: Operands | None = None
-    _plan: Plan | None = None
-    _kept: Sequence[Any] = ()
 
     def __init__(
         self,
@@ -98,10 +96,9 @@ class CompiledNode(CustomNode):
         super().__init__(edges)
         self.n_outputs = taped.n_outputs
         self.taped = taped
-        if operands is not None:
-            self.operands = operands
-            self._plan = plan
-            self._kept = kept
+        self.operands = operands
+        self._plan = plan
+        self._kept = kept
 
     def watch(self, outputs: Sequence[Tensor]) -> None:
         """Note the versions of those outputs that are kept for the backward."""

@@ -40,14 +40,14 @@ class Entry:
         self.traced = traced
         self.n_results = traced.n_results
         result = traced.result
-        self._count = len(traced.graph.outputs)
+        self.n_outputs = len(traced.graph.outputs)
         self._flat = type(result) is tuple and [
             x.index if isinstance(x, OutputIndex) and not x.number else None for x in result
         ] == [*range(traced.n_results)]
         self.effects = bool(traced.writes or traced.is_step)
         # Calls that do nothing but compute a tensor or a tuple of them, and no views.
         self._single = isinstance(result, OutputIndex) and not result.number and result.index == 0
-        self._plain = (self._flat or self._single) and not (
+        self.is_plain = (self._flat or self._single) and not (
             self.effects or traced.views or traced.changes or traced.checks or traced.sized
         )
         self._step = traced.is_step
@@ -158,7 +158,7 @@ class Entry:
 
         If the graph fails, or a check of it does, nothing is written and effects are undone.
         """
-        if self._plain:
+        if self.is_plain:
             found = self._run_plain(call)
             if found is not None:
                 return found
@@ -167,7 +167,7 @@ class Entry:
         arrays = [t._data for t in tensors]
         taped = self.taped
         plan = None if taped is None else taped.plan()
-        count = self._count
+        count = self.n_outputs
         try:
             if plan is not None:
                 program = plan.forward
@@ -214,12 +214,9 @@ class Entry:
 
     def _run_plain(self, call: Call) -> Any:
         """`run` in fewer steps, of a call that computes and no more; None if that cannot be."""
-        taped, count = self.taped, self._count
+        taped, count = self.taped, self.n_outputs
         plan = None if taped is None else taped.plan()
-        if plan is not None:
-            program = plan.forward
-        else:
-            program = self._unfrozen() if taped is not None else self._folded()
+        program = self._program()
         params = self._params(program, call) if program.params else ()
         outputs = program.tensors(call.arguments, params, count)
         if outputs is None:
@@ -232,6 +229,40 @@ class Entry:
         if self._single:
             return outputs[0]
         return outputs if len(outputs) == self.n_results else outputs[: self.n_results]
+
+    def program_of_shortcut(self) -> Program | None:
+        """What plain calls run; None where there are others, or state is looked up for them."""
+        if not self.is_plain or self._settled is None or not self._settled.holds():
+            return None
+        program = self._program()
+        reads = program.params
+        return program if all(isinstance(r, Tensor) for r in reads) else None
+
+    @property
+    def folded_state(self) -> Frozen | None:
+        """The state that what calls run was made for."""
+        return None if self.taped is not None else self._frozen
+
+    def finish_shortcut(self, arguments: Sequence[Tensor], outputs: Sequence[Any]) -> None:
+        """Put the outputs of a plain call on the tape."""
+        taped, count = self.taped, self.n_outputs
+        assert taped is not None
+        call = Call(arguments)
+        results = [*(t._data for t in outputs[:count]), *outputs[count:]]
+        self._put_on_tape(taped, taped.plan(), call, results, outputs)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the result is a tuple of tensors and not one tensor."""
+        return not self._single
+
+    def _program(self) -> Program:
+        """What calls without effects run."""
+        taped = self.taped
+        plan = None if taped is None else taped.plan()
+        if plan is not None:
+            return plan.forward
+        return self._unfrozen() if taped is not None else self._folded()
 
     def _put_on_tape(
         self,

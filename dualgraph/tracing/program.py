@@ -19,6 +19,7 @@ from dualgraph_compiler.ops.base import array_module
 from dualgraph_runtime.options import Execution, execution_of
 
 from .._tensor import Tensor
+from . import shortcut
 
 if TYPE_CHECKING:
     from dualgraph_runtime.native import Background, Executable
@@ -135,6 +136,11 @@ class Program:
             separate(results, self.shared, count, [*arrays, *params, *known], shown)
         return results
 
+    @property
+    def native(self) -> Native | None:
+        """The graph compiled, once it has run so."""
+        return self._native
+
     def tensors(self, arguments: Sequence[Tensor], params: Sequence[Any], count: int) -> Any:
         """`run_apart` for the arrays of tensors, the first `count` results as tensors.
 
@@ -214,7 +220,7 @@ class Native:
         given = [v.name for v in graph.params]
         self._chosen = None if used == given else [given.index(name) for name in used]
         self._donates = bool(executable.program.donated)
-        executable.use_tensors(Tensor)
+        shortcut.connect(executable.extension)
 
     @classmethod
     def of(cls, graph: Graph, donate: Sequence[tuple[int, Value]]) -> Native:
@@ -226,6 +232,17 @@ class Native:
         from dualgraph_runtime.native import compile_graph
 
         return cls(compile_graph(graph, donate=donate), graph)
+
+    def shortcut(self, params: Sequence[Any]) -> tuple[Any, Any, tuple[Any, ...]] | None:
+        """What calls like the last one go through: an extension, its frame, the frame's params.
+
+        None where it takes more than that.
+        """
+        frame, extension = self.executable.frame, self.executable.extension
+        if frame is None or extension is None or self._donates:
+            return None
+        chosen = params if self._chosen is None else [params[i] for i in self._chosen]
+        return extension, frame, tuple(chosen)
 
     def direct(self, arrays: Sequence[Any], params: Sequence[Any], donate: bool) -> Any:
         """The outputs of a call like the last one; None where it takes more than that."""

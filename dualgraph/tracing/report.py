@@ -107,7 +107,7 @@ def report_on(function: str, kinds: Sequence[Kind]) -> CompileReport:
     return CompileReport(
         function,
         tuple(_graph(kind, c) for kind, c in cached if c.entry is not None),
-        tuple(Fallback(c.fallback, c.hits + 1) for _, c in cached if c.entry is None),
+        tuple(Fallback(c.fallback, c.calls) for _, c in cached if c.entry is None),
         tuple(kind.summary() for kind in kinds if kind.full),
     )
 
@@ -123,7 +123,7 @@ def _graph(kind: Kind, cached: Cached) -> GraphReport:
     results = [f"{n}: {v.type}" for n, v in zip(graph.output_names, graph.outputs, strict=True)]
     return GraphReport(
         why=cached.why,
-        calls=cached.hits + 1,
+        calls=cached.calls,
         seconds=cached.seconds,
         nodes=_nodes(graph),
         inputs=tuple(f"{v.name}: {v.type}" for v in graph.inputs),

@@ -102,9 +102,8 @@ class InferenceSession:
             make = partial(compile_model, graph, self._model, identity, external, threads)
             self._native = Background(make, f"graph {graph.name!r}", after=1)
             exact = self._options.use_deterministic_compute
-            if self._options.execution == "auto" and not exact:
-                self._native.begin()
-            elif self._native.wait() is not None:
+            now = self._options.execution == "native" or exact
+            if now and self._native.wait() is not None:
                 self._runner()
                 return
         if self._profiler is not None:
@@ -377,6 +376,9 @@ class InferenceSession:
                     results = runner.run([to_device(a, self._device) for a in arrays])
         except FeedError as error:
             raise explain_misfit(list(arrays), self._model.types, error) from None
+        native = self._native
+        if native is not None:
+            native.begin()  # after the first answer, which it would have kept waiting
         return [_own(y, shared) for y, shared in zip(results, self._model.shared, strict=True)]
 
     def _positions(self, names: Sequence[str] | None) -> Sequence[int]:

@@ -217,7 +217,7 @@ def test_builds_stopped_by_the_end_of_a_process_say_nothing(tmp_path: Path) -> N
     """The program's build, the launcher's and the pool's."""
     slow = tmp_path / "cc"
     slow.write_text(
-        "#!/bin/sh\ncase \"$*\" in *-dM*) echo '#define X 1';; "
+        "#!/bin/sh\nPATH=/usr/bin:/bin\ncase \"$*\" in *-dM*) echo '#define X 1';; "
         f"*) touch {tmp_path}/begun; sleep 60;; esac\n"
     )
     slow.chmod(0o755)

@@ -12,7 +12,8 @@ import enum
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
+from operator import attrgetter
 from typing import Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
@@ -94,6 +95,26 @@ class Op:
     ufunc: ClassVar[str] = ""
     # Whether there is an `eager_into`; filled by `@op`.
     writes_into: ClassVar[bool] = False
+
+    # Gives the attributes' values; filled by `@op`.
+    _values: ClassVar[Any] = None
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self is other or self._values(self) == self._values(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._values(self)))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+    def __reduce__(self) -> Any:
+        return type(self), tuple(self.attributes().values())
 
     def on_host(self, n_inputs: int) -> tuple[Sequence[int], Sequence[int]]:
         """The operands and the results that are in host memory wherever the op computes."""
@@ -208,30 +229,58 @@ REGISTRY: dict[str, type[Op]] = {}
 
 @dataclass_transform(frozen_default=True)
 def op(cls: type[_T]) -> type[_T]:
-    """Make a class an op: a frozen, slotted dataclass, registered under its snake-case name."""
-    made: Any = dataclass(frozen=True, slots=True, repr=False)(cls)
+    """Make a class an op: a frozen, slotted dataclass, registered under its snake-case name.
+
+    What frozen dataclasses are given as generated code stands once in `Op`, or is generated when an
+    op is first built: there are hundreds of ops, and most programs use few.
+    """
+    made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
     made.__repr__ = made.__str__
+    made.__init__ = _init_at_first
     made.name = re.sub(
         r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__
     ).lower()
     if made.name in REGISTRY:
         raise GraphError(f"two ops are named {made.name!r}")
     REGISTRY[made.name] = made
-    if not fields(made):
+    names = [f.name for f in fields(made)]
+    if names:
+        made._values = attrgetter(*names)
+    else:
         # An op without attributes is a singleton: building one is free and `is` compares.
         instance = object.__new__(made)
         made.__new__ = lambda cls: instance
+        made._values = type
     made.writes_into = made.ufunc != "" or made.eager_into is not Op.eager_into
     if made.vjp is not Op.vjp:
-        _, _, y, *xs = inspect.signature(made.vjp).parameters.values()
+        code = inspect.unwrap(made.vjp).__code__
+        _, _, y, *named = code.co_varnames[: code.co_argcount]
+        rest = code.co_varnames[code.co_argcount + code.co_kwonlyargcount :][
+            : bool(code.co_flags & inspect.CO_VARARGS)
+        ]
+        saved = [not x.startswith("_") for x in (*named, *rest)]
         made.differentiable = True
-        made.saves_output = not y.name.startswith("_")
-        named = [p for p in xs if p.kind is not p.VAR_POSITIONAL]
-        made.saves_inputs = tuple(not p.name.startswith("_") for p in named)
-        made.saves_rest = any(p.kind is p.VAR_POSITIONAL and not p.name.startswith("_") for p in xs)
-        made.saves_all = all(not p.name.startswith("_") for p in xs)
-        made.saves_none = all(p.name.startswith("_") for p in xs)
+        made.saves_output = not y.startswith("_")
+        made.saves_inputs = tuple(saved[: len(named)])
+        made.saves_rest = any(saved[len(named) :])
+        made.saves_all = all(saved)
+        made.saves_none = not any(saved)
     return made  # type: ignore[no-any-return]
+
+
+def _init_at_first(self: Any, *args: Any, **kwargs: Any) -> None:
+    """What an op is built with first: generates the code that builds it from then on."""
+    cls = type(self)
+    space: dict[str, Any] = {}
+    given, lines = ["self"], ["pass"]
+    for i, f in enumerate(fields(cls)):
+        space[f"set{i}"] = getattr(cls, f.name).__set__
+        space[f"default{i}"] = f.default
+        given.append(f.name if f.default is MISSING else f"{f.name}=default{i}")
+        lines.append(f"set{i}(self, {f.name})")
+    exec(f"def __init__({', '.join(given)}):\n " + "\n ".join(lines), space)
+    cls.__init__ = space["__init__"]
+    cls.__init__(self, *args, **kwargs)
 
 
 def array_module(x: Any) -> Any:

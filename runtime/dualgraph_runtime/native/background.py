@@ -118,7 +118,7 @@ class Background(Generic[T]):
             self.why = str(error)
         except Exception as error:
             self.why = f"compiling failed: {error}"
-            if not _closing:
+            if not _closing.is_set():
                 _log.warning("%s: interpreted, since compiling failed: %s", self._what, error)
         finally:
             self._make = None  # and with it what it was made from
@@ -140,14 +140,16 @@ _held: set[Background[Any]] = set()
 _waiting: deque[weakref.ref[Background[Any]]] = deque()
 _lock = threading.Lock()
 _thread: threading.Thread | None = None
-_closing = False
+_closing = threading.Event()
+# A process that has its answer and ends should not have begun what it must then wait for.
+_BREATH = 0.02
 
 
 def _queue(work: weakref.ref[Background[Any]]) -> None:
     global _thread
     with _lock:
         _waiting.append(work)
-        if _thread is None and not _closing:
+        if _thread is None and not _closing.is_set():
             _thread = threading.Thread(target=_run, name="dualgraph-builder", daemon=True)
             _thread.start()
 
@@ -155,6 +157,7 @@ def _queue(work: weakref.ref[Background[Any]]) -> None:
 def _run() -> None:
     global _thread
     processes.lower_compilers()
+    _closing.wait(_BREATH)
     while True:
         with _lock:
             if not _waiting:
@@ -168,9 +171,8 @@ def _run() -> None:
 
 def _close() -> None:
     """At the end of the process: compilers are stopped, only what is held is still done."""
-    global _closing
+    _closing.set()
     with _lock:
-        _closing = True
         held = [ref for ref in _waiting if ref() in _held]
         _waiting.clear()
         _waiting.extend(held)

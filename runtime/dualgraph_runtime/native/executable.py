@@ -22,7 +22,7 @@ from dualgraph_compiler.native import Home, Interpreted, Program, Segment, Slot
 from ..binding import write
 from . import cache
 from .cpus import available_cpus
-from .launcher import being_built, frame_type, trim, use_tensors
+from .launcher import being_built, extension, frame_type, trim
 from .stored import Stored
 from .threads import default_threads, team
 from .toolchain import Compiler, find_compiler
@@ -141,10 +141,10 @@ class Executable:
         self.frame = None
         trim()
 
-    def use_tensors(self, cls: type) -> None:
-        """Let ``frame.tensors`` take and give tensors of a class: see `launcher.use_tensors`."""
-        if self._frame_type is not None:
-            use_tensors(self._compiler, cls)
+    @property
+    def extension(self) -> Any:
+        """The extension that `frame` is of, where there is one: see `launcher.extension`."""
+        return None if self._frame_type is None else extension(self._compiler)
 
     def report(self) -> str:
         """Which nodes are compiled into which kernels, which are interpreted, and why."""

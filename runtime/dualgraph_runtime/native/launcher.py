@@ -25,18 +25,13 @@ from .toolchain import Compiler
 
 _log = logging.getLogger("dualgraph")
 
+_FILES = ("frame.c", "tensors.c", "launcher.c")  # one text
+
 
 def frame_type(compiler: Compiler) -> Any:
-    """The extension's ``Frame`` type (see launcher.c), or None where it cannot be built."""
-    module = _module(compiler)
+    """The extension's ``Frame`` type (see frame.c), or None where it cannot be built."""
+    module = extension(compiler)
     return None if module is None else module.Frame
-
-
-def use_tensors(compiler: Compiler, cls: type) -> None:
-    """Let ``Frame.tensors`` take and give tensors of a class (launcher.c says what it needs)."""
-    module = _module(compiler)
-    if module is not None:
-        module.use_tensors(cls)
 
 
 def trim() -> None:
@@ -49,7 +44,8 @@ _modules: list[Any] = []
 
 
 @functools.lru_cache(maxsize=4)
-def _module(compiler: Compiler) -> Any:
+def extension(compiler: Compiler) -> Any:
+    """The extension, or None where it cannot be built. Its ``use`` is told of the front end."""
     if not _has_headers():
         return None
     key, build = _source(compiler)
@@ -94,7 +90,8 @@ def _has_headers() -> bool:
 
 def _source(compiler: Compiler) -> tuple[str, Callable[[Path], None]]:
     """The launcher's key in the cache, and what builds it."""
-    text = resources.files(__package__).joinpath("launcher.c").read_text(encoding="utf-8")
+    folder = resources.files(__package__)
+    text = "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in _FILES)
     extra = tuple(f"-I{path}" for path in (sysconfig.get_path("include"), np.get_include()))
     version = f"{sysconfig.get_config_var('SOABI')} numpy {np.__version__}"
     key = cache.key_of(text, *compiler.flags, compiler.identity, version, *extra)
