@@ -6,7 +6,7 @@ import ctypes
 import logging
 import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualgraph_compiler.arena import Lifetime, place
-from dualgraph_compiler.dims import Shape, evaluate, symbols
+from dualgraph_compiler.dims import Shape, evaluate, floordiv, product, symbols
 from dualgraph_compiler.errors import DeviceError
 from dualgraph_compiler.feeds import bind_shapes
 from dualgraph_compiler.native import Home, Interpreted, Program, Segment, Slot
@@ -23,6 +23,7 @@ from ..binding import write
 from . import cache
 from .cpus import available_cpus
 from .launcher import being_built, extension, frame_type, trim
+from .sizes import code_of, grown, told
 from .stored import Stored
 from .threads import default_threads, team
 from .toolchain import Compiler, find_compiler
@@ -84,6 +85,8 @@ class _Layout:
     dims: tuple[int, ...]
     outputs: list[tuple[int, ...]]
     ops: list[Any]  # of interpreted nodes: the op and its operands' shapes
+    env: dict[str, int]
+    room: dict[int, int]  # bytes of the arena's slots
     frame: Any = None
 
 
@@ -129,6 +132,11 @@ class Executable:
         self.frame: Any = None
         self._lock = threading.Lock()
         self._frame_type: Any = frame_type(compiler) if direct else None
+        # Where inputs tell every size, one frame serves all of them, as far as its memory goes.
+        self._told = None
+        if self._frame_type is not None and program.symbols and not program.assumptions:
+            self._told = told(self._types, program.symbols)
+        self._wide: _Layout | None = None
 
     def stored(self, about: Any) -> Stored:
         """Everything that another process needs to have this program again."""
@@ -138,6 +146,7 @@ class Executable:
         """Give the memory of intermediate values back; the next call asks for it anew."""
         with self._lock:
             self._layouts.clear()
+            self._wide = None
         self.frame = None
         trim()
 
@@ -214,6 +223,8 @@ class Executable:
                 return list(found)
             if found is not NotImplemented:
                 self._raise(found)
+            if self._told is not None:  # it is for other sizes, too
+                layout = self._make_layout(self._sizes(arrays))
         return self._run_steps(layout, arrays)
 
     def _run_steps(
@@ -351,6 +362,8 @@ class Executable:
         return env
 
     def _layout(self, arrays: Sequence[np.ndarray[Any, Any]]) -> _Layout:
+        if self._told is not None:
+            return self._wide_layout(self._sizes(arrays))
         key = tuple((a.dtype, a.shape) for a in arrays)
         layout = self._layouts.get(key)
         if layout is None:
@@ -361,25 +374,47 @@ class Executable:
                 self._layouts[key] = layout
         return layout
 
-    def _make_layout(self, env: dict[str, int]) -> _Layout:
+    def _wide_layout(self, env: dict[str, int]) -> _Layout:
+        """A layout whose frame has room for these sizes."""
+        found = self._wide
+        if found is None:
+            found = self._wide = self._make_layout(env, {})
+            return found
+        needed = self._needed(env)
+        if any(n > found.room[i] for i, n in needed.items()):
+            least = {i: max(n, found.room[i]) for i, n in needed.items()}
+            found = self._wide = self._make_layout(grown(env, found.env), least)
+        return found
+
+    def _needed(self, env: dict[str, int]) -> dict[int, int]:
+        """The bytes of the arena's slots."""
+        return {
+            i: _bytes(s, tuple(evaluate(d, env) for d in s.shape))
+            * (self.num_threads if s.own else 1)
+            for i, s in enumerate(self.program.slots)
+            if s.home is Home.ARENA
+        }
+
+    def _make_layout(self, env: dict[str, int], least: Mapping[int, int] | None = None) -> _Layout:
+        """A layout for these sizes; with a frame for varying ones that has `least` room at least,
+        or one for these alone."""
         program = self.program
         shapes = [tuple(evaluate(d, env) for d in s.shape) for s in program.slots]
-        arena = [i for i, s in enumerate(program.slots) if s.home is Home.ARENA]
-        lives = [
-            Lifetime(_bytes(s, shapes[i]) * (self.num_threads if s.own else 1), s.first, s.last)
-            for i in arena
-            for s in (program.slots[i],)
-        ]
+        room = {i: max(n, (least or {}).get(i, 0)) for i, n in self._needed(env).items()}
+        slots = [program.slots[i] for i in room]
+        lives = [Lifetime(n, s.first, s.last) for n, s in zip(room.values(), slots, strict=True)]
         offsets, total = place(lives)
         layout = _Layout(
             shapes=shapes,
-            offsets=dict(zip(arena, offsets, strict=True)),
+            offsets=dict(zip(room, offsets, strict=True)),
             arena_bytes=total,
             dims=tuple(env.get(name, 0) for name in program.symbols),
             outputs=[tuple(evaluate(d, env) for d in shape) for _, shape, _ in program.outputs],
             ops=[_resolved(s, env) for s in program.steps],
+            env=env,
+            room=room,
         )
-        if self._frame_type is not None:
+        if self._frame_type is not None and (self._told is None) == (least is None):
             layout.frame = self._make_frame(layout)
         return layout
 
@@ -419,7 +454,27 @@ class Executable:
             donated,
             total > _SHORT,
             self._team,
+            self._varying(layout),
         )
+
+    def _varying(self, layout: _Layout) -> Any:
+        """How the sizes of a frame vary, for the launcher; None where they do not."""
+        if self._told is None:
+            return None
+        program = self.program
+        numbers = {name: i for i, name in enumerate(program.symbols)}
+        shapes = [t.shape for _, t in self._types] + [shape for _, shape, _ in program.outputs]
+        dims = [d for shape in shapes for d in shape]
+        varying = [i for i, d in enumerate(dims) if not isinstance(d, int)]
+        code = [n for i in varying for n in code_of(dims[i], numbers)]
+        for i in layout.offsets:
+            slot = program.slots[i]
+            size = product(slot.shape) * slot.dtype.itemsize
+            if slot.own:
+                size = floordiv(size + 63, 64) * (64 * self.num_threads)
+            code += code_of(size, numbers)
+        sizes = tuple(n for found in self._told for n in found)
+        return sizes, tuple(varying), tuple(layout.room.values()), tuple(code)
 
 
 def _native_order(array: Any) -> np.ndarray[Any, Any]:

@@ -1,6 +1,7 @@
 // Calls compiled programs on NumPy arrays: one generic type, no glue per program.
 //
-// A Frame is a program made ready for inputs of fixed shapes. Calling it with arrays checks them,
+// A Frame is a program made ready for inputs of fixed shapes, or of shapes with sizes that vary as
+// far as its memory for intermediate values goes. Calling it with arrays checks them,
 // allocates the outputs, runs the program, and returns a tuple of the outputs; or NotImplemented
 // where an array is not what the frame is for, or the program's status where that is not zero.
 // Some outputs are not allocated: they are inputs, which the program overwrites. Such an input must
@@ -29,8 +30,7 @@ enum { HUGE_PAGE = 1 << 21 };
 typedef struct {
   PyArray_Descr *dtype;
   int ndim, slot, is_written;
-  npy_intp bytes;
-  npy_intp shape[NPY_MAXDIMS];
+  Py_ssize_t at;  // its shape, in the shapes of a call
 } Operand;
 
 // Memory that one call has for its intermediate values.
@@ -39,12 +39,20 @@ typedef struct {
   size_t bytes;
 } Block;
 
-// What one call works on: the table of buffers, and where its arena was when that was filled.
+// What one call works on: the table of buffers, and where its arena was when that was filled; where
+// sizes vary, the sizes that `shapes` are for, too.
 typedef struct Context {
   struct Context *next;
   char *arena;
+  int64_t *sizes;
+  npy_intp *shapes;
+  int is_sized;
   void *table[];
 } Context;
+
+// Expressions in sizes: numbers of this many words in all, or operations on what is on the stack.
+enum { END, NUMBER, SIZE, ADD, MULTIPLY, DIVIDE, LARGER };
+enum { DEEPEST = 32 };
 
 typedef int (*Entry)(void *const *, const int64_t *, const void *);
 
@@ -57,6 +65,12 @@ typedef struct {
   int64_t *arena_slots; // pairs: slot, offset
   int64_t *fixed_slots; // pairs: slot, address
   int64_t *dims;
+  npy_intp *shapes;     // of all operands, one behind the other
+  Py_ssize_t n_shapes, n_sizes, n_varying;
+  int64_t *sizes;       // where each size is found: input, axis, the least and the most it may be
+  int64_t *varying;     // places in `shapes`
+  int64_t *room;        // bytes of each block of the arena
+  int64_t *code;        // expressions for what varies, then for the bytes of each block
   const void *team;     // the threads that it may use, see pool.c; NULL for none
   int64_t *donated;     // for each output the input that it is, or -1
   int64_t *written;     // inputs that the program overwrites
@@ -123,8 +137,17 @@ static Context *take_context(Frame *f) {
     f->idle--;
     return c;
   }
-  c = calloc(1, sizeof(Context) + (size_t)f->n_slots * sizeof(void *));
+  size_t table = sizeof(Context) + (size_t)f->n_slots * sizeof(void *);
+  size_t sizes = f->n_sizes ? (size_t)(f->n_sizes + f->n_shapes) * sizeof(int64_t) : 0;
+  c = calloc(1, table + sizes);
   if (!c) return NULL;
+  c->sizes = f->dims;
+  c->shapes = f->shapes;
+  if (f->n_sizes) {
+    c->sizes = (int64_t *)((char *)c + table);
+    c->shapes = (npy_intp *)(c->sizes + f->n_sizes);
+    memcpy(c->shapes, f->shapes, (size_t)f->n_shapes * sizeof(npy_intp));
+  }
   for (Py_ssize_t i = 0; i < f->n_fixed; i++)
     c->table[f->fixed_slots[2 * i]] = (void *)(intptr_t)f->fixed_slots[2 * i + 1];
   return c;
@@ -140,18 +163,20 @@ static void give_back(Frame *f, Context *c) {
   f->idle++;
 }
 
+static inline npy_intp bytes_of(PyObject *array) { return PyArray_NBYTES((PyArrayObject *)array); }
+
 // Whether what the program overwrites shares no memory with another input. Only inputs that are
 // not where they were at the last call are looked at.
 static int are_apart(Frame *f, PyObject *const *args) {
   for (Py_ssize_t i = 0; i < f->n_inputs; i++) {
     const char *at = PyArray_DATA((PyArrayObject *)args[i]);
-    if (f->seen[i] == at) continue;
+    if (f->seen[i] == at && !f->n_sizes) continue;
     const Operand *o = &f->operands[i];
     Py_ssize_t n = o->is_written ? f->n_inputs : f->n_written;
     for (Py_ssize_t k = 0; k < n; k++) {
       Py_ssize_t j = o->is_written ? k : (Py_ssize_t)f->written[k];
       const char *other = PyArray_DATA((PyArrayObject *)args[j]);
-      if (j != i && at < other + f->operands[j].bytes && other < at + o->bytes) {
+      if (j != i && at < other + bytes_of(args[j]) && other < at + bytes_of(args[i])) {
         memset(f->seen, 0, sizeof(char *) * (size_t)f->n_inputs);
         return 0;
       }
@@ -162,49 +187,107 @@ static int are_apart(Frame *f, PyObject *const *args) {
   return 1;
 }
 
-static int fits(PyObject *object, const Operand *o) {
+static int fits(PyObject *object, const Operand *o, const Context *c) {
   if (!PyArray_CheckExact(object)) return 0;
   PyArrayObject *a = (PyArrayObject *)object;
   if (PyArray_DESCR(a)->type_num != o->dtype->type_num || PyArray_NDIM(a) != o->ndim) return 0;
   if (!PyArray_IS_C_CONTIGUOUS(a) || !PyArray_ISBEHAVED_RO(a)) return 0;
   if (o->is_written && !PyArray_ISWRITEABLE(a)) return 0;
-  const npy_intp *shape = PyArray_DIMS(a);
+  const npy_intp *shape = PyArray_DIMS(a), *wanted = c->shapes + o->at;
   for (int i = 0; i < o->ndim; i++)
-    if (shape[i] != o->shape[i]) return 0;
+    if (shape[i] != wanted[i]) return 0;
+  return 1;
+}
+
+// -- sizes that vary -------------------------------------------------------------------------------
+
+// The value of the expression at `*code`, which moves behind it; 0 where it has none.
+static int value_of(const int64_t **code, const int64_t *sizes, int64_t *value) {
+  int64_t stack[DEEPEST];
+  int n = 0;
+  for (const int64_t *c = *code;; c++) {
+    if (*c == END) {
+      *code = c + 1;
+      *value = stack[0];
+      return 1;
+    }
+    if (*c == NUMBER || *c == SIZE) {
+      stack[n++] = *c == NUMBER ? c[1] : sizes[c[1]];
+      c++;
+      continue;
+    }
+    int64_t a = stack[n - 2], b = stack[n - 1], y = 0;
+    if (*c == ADD && __builtin_add_overflow(a, b, &y)) return 0;
+    if (*c == MULTIPLY && __builtin_mul_overflow(a, b, &y)) return 0;
+    if (*c == LARGER) y = a > b ? a : b;
+    if (*c == DIVIDE) {
+      if (b == 0 || (b == -1 && a == INT64_MIN)) return 0;
+      y = a / b - (a % b != 0 && (a < 0) != (b < 0));
+    }
+    stack[--n - 1] = y;
+  }
+}
+
+// The shapes for these inputs; 0 where they are not what the frame is for, or it has no room.
+static int take_sizes(const Frame *f, Context *c, PyObject *const *args) {
+  int same = c->is_sized;
+  for (Py_ssize_t i = 0; i < f->n_sizes; i++) {
+    const int64_t *at = f->sizes + 4 * i;
+    PyObject *array = args[at[0]];
+    if (!PyArray_CheckExact(array) || PyArray_NDIM((PyArrayObject *)array) <= at[1]) return 0;
+    int64_t size = PyArray_DIM((PyArrayObject *)array, (int)at[1]);
+    if (size < at[2] || size > at[3]) return 0;
+    same = same && c->sizes[i] == size;
+    c->sizes[i] = size;
+  }
+  if (same) return 1;
+  c->is_sized = 0;
+  const int64_t *code = f->code;
+  int64_t value;
+  for (Py_ssize_t i = 0; i < f->n_varying; i++) {
+    if (!value_of(&code, c->sizes, &value) || value < 0) return 0;
+    c->shapes[f->varying[i]] = (npy_intp)value;
+  }
+  for (Py_ssize_t i = 0; i < f->n_arena; i++)
+    if (!value_of(&code, c->sizes, &value) || value < 0 || value > f->room[i]) return 0;
+  c->is_sized = 1;
   return 1;
 }
 
 // Whether an array that the caller has brought can be written to while the inputs are read.
-static int takes_output(Frame *f, PyObject *const *args, Py_ssize_t i) {
+static int takes_output(Frame *f, const Context *c, PyObject *const *args, Py_ssize_t i) {
   Py_ssize_t at = f->n_inputs + i;
   PyObject *given = args[at];
   if (given == Py_None) return 1;
-  if (f->donated[i] >= 0 || !fits(given, &f->operands[at])) return 0;
+  if (f->donated[i] >= 0 || !fits(given, &f->operands[at], c)) return 0;
   if (!PyArray_ISWRITEABLE((PyArrayObject *)given)) return 0;
-  const char *from = PyArray_DATA((PyArrayObject *)given), *to = from + f->operands[at].bytes;
+  const char *from = PyArray_DATA((PyArrayObject *)given), *to = from + bytes_of(given);
   for (Py_ssize_t j = 0; j < at; j++) {
     if (args[j] == Py_None) continue;
     const char *other = PyArray_DATA((PyArrayObject *)args[j]);
-    if (from < other + f->operands[j].bytes && other < to) return 0;
+    if (from < other + bytes_of(args[j]) && other < to) return 0;
   }
   return 1;
 }
 
 // Whether an array was returned once, has stayed as it was, and is nobody's any longer.
-static int is_free(PyObject *y, const Operand *o) {
-  return Py_REFCNT(y) == 1 && fits(y, o) && PyArray_ISWRITEABLE((PyArrayObject *)y) &&
+static int is_free(PyObject *y, const Operand *o, const Context *c) {
+  return Py_REFCNT(y) == 1 && fits(y, o, c) && PyArray_ISWRITEABLE((PyArrayObject *)y) &&
          PyArray_CHKFLAGS((PyArrayObject *)y, NPY_ARRAY_OWNDATA) &&
          !((PyArrayObject_fields *)y)->weakreflist;
 }
 
 // An array for an output, a new reference: one that was returned before, or a new one.
-static PyObject *take_output(Frame *f, Py_ssize_t i) {
+static PyObject *take_output(Frame *f, const Context *c, Py_ssize_t i) {
   const Operand *o = &f->operands[f->n_inputs + i];
   PyObject **kept = &f->kept[KEPT * i];
-  for (int k = 0; k < KEPT; k++)
-    if (kept[k] && is_free(kept[k], o)) return Py_NewRef(kept[k]);
+  for (int k = 0; k < KEPT; k++) {
+    if (!kept[k]) continue;
+    if (is_free(kept[k], o, c)) return Py_NewRef(kept[k]);
+    if (f->n_sizes && Py_REFCNT(kept[k]) == 1) Py_CLEAR(kept[k]);  // sizes change: nobody's use
+  }
   Py_INCREF(o->dtype);
-  PyObject *y = PyArray_NewFromDescr(&PyArray_Type, o->dtype, o->ndim, (npy_intp *)o->shape, NULL,
+  PyObject *y = PyArray_NewFromDescr(&PyArray_Type, o->dtype, o->ndim, c->shapes + o->at, NULL,
                                      NULL, 0, NULL);
   if (!y) return NULL;
   PyObject *oldest = kept[0];
@@ -225,7 +308,7 @@ static PyObject *prepare_outputs(Frame *f, Context *c, PyObject *const *args, in
     else if (given && args[f->n_inputs + i] != Py_None)
       y = Py_NewRef(args[f->n_inputs + i]);
     else
-      y = take_output(f, i);
+      y = take_output(f, c, i);
     if (!y) {
       Py_DECREF(outputs);
       return NULL;
@@ -242,13 +325,15 @@ static PyObject *frame_call(PyObject *self, PyObject *const *args, size_t flags,
   Py_ssize_t n = PyVectorcall_NARGS(flags);
   int given = n == f->n_inputs + f->n_outputs && f->n_outputs;
   if ((n != f->n_inputs && !given) || names) Py_RETURN_NOTIMPLEMENTED;
-  for (Py_ssize_t i = 0; i < f->n_inputs; i++)
-    if (!fits(args[i], &f->operands[i])) Py_RETURN_NOTIMPLEMENTED;
-  for (Py_ssize_t i = 0; given && i < f->n_outputs; i++)
-    if (!takes_output(f, args, i)) Py_RETURN_NOTIMPLEMENTED;
-  if (f->n_written && !are_apart(f, args)) Py_RETURN_NOTIMPLEMENTED;
   Context *c = take_context(f);
   if (!c) return PyErr_NoMemory();
+  int ok = !f->n_sizes || take_sizes(f, c, args);
+  for (Py_ssize_t i = 0; ok && i < f->n_inputs; i++) ok = fits(args[i], &f->operands[i], c);
+  for (Py_ssize_t i = 0; ok && given && i < f->n_outputs; i++) ok = takes_output(f, c, args, i);
+  if (!ok || (f->n_written && !are_apart(f, args))) {
+    give_back(f, c);
+    Py_RETURN_NOTIMPLEMENTED;
+  }
   PyObject *outputs = prepare_outputs(f, c, args, given);
   if (!outputs) {
     give_back(f, c);
@@ -272,10 +357,10 @@ static PyObject *frame_call(PyObject *self, PyObject *const *args, size_t flags,
   int status;
   if (f->releases_gil) {
     Py_BEGIN_ALLOW_THREADS
-    status = f->entry(c->table, f->dims, f->team);
+    status = f->entry(c->table, c->sizes, f->team);
     Py_END_ALLOW_THREADS
   } else {
-    status = f->entry(c->table, f->dims, f->team);
+    status = f->entry(c->table, c->sizes, f->team);
   }
   if (block.memory) give_block_back(block);
   give_back(f, c);
@@ -295,22 +380,25 @@ static PyObject *frame_trim(PyObject *self, PyObject *unused) {
 
 // -- making ----------------------------------------------------------------------------------------
 
-// One (dtype, shape, slot).
-static int read_operand(PyObject *spec, Operand *o) {
+// One (dtype, shape, slot), the shape to be kept in `shapes`, of which `*n` are there.
+static int read_operand(PyObject *spec, Operand *o, npy_intp **shapes, Py_ssize_t *n) {
   PyObject *shape;
   if (!PyArg_ParseTuple(spec, "O&O!i", PyArray_DescrConverter, &o->dtype, &PyTuple_Type, &shape,
                         &o->slot))
     return -1;
   o->ndim = (int)PyTuple_GET_SIZE(shape);
-  o->bytes = PyDataType_ELSIZE(o->dtype);
+  o->at = *n;
+  npy_intp *more = realloc(*shapes, (size_t)(*n + o->ndim + 1) * sizeof(npy_intp));
+  if (!more) return PyErr_NoMemory(), -1;
+  *shapes = more;
+  *n += o->ndim;
   if (o->ndim > NPY_MAXDIMS) {
     PyErr_SetString(PyExc_ValueError, "too many dimensions");
     return -1;
   }
   for (int i = 0; i < o->ndim; i++) {
-    o->shape[i] = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, i));
-    if (o->shape[i] == -1 && PyErr_Occurred()) return -1;
-    o->bytes *= o->shape[i];
+    more[o->at + i] = PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, i));
+    if (more[o->at + i] == -1 && PyErr_Occurred()) return -1;
   }
   return 0;
 }
@@ -353,21 +441,63 @@ static int read_donations(Frame *f) {
   return 0;
 }
 
+// Whether the code is `n` expressions, each of which leaves one number on the stack.
+static int is_code(const int64_t *code, Py_ssize_t length, Py_ssize_t n, Py_ssize_t n_sizes) {
+  Py_ssize_t depth = 0, found = 0;
+  for (Py_ssize_t i = 0; i < length; i++) {
+    if (code[i] == NUMBER || code[i] == SIZE) {
+      if (++i == length || depth == DEEPEST) return 0;
+      if (code[i - 1] == SIZE && (code[i] < 0 || code[i] >= n_sizes)) return 0;
+      depth++;
+    } else if (code[i] == END) {
+      if (depth != 1) return 0;
+      depth = 0;
+      found++;
+    } else if (code[i] < END || code[i] > LARGER || --depth < 1) {
+      return 0;
+    }
+  }
+  return depth == 0 && found == n;
+}
+
+// (sizes, varying, room, code): how sizes vary. Sizes are input, axis, least and most, one behind
+// the other; for the rest see Frame.
+static int read_sizes(Frame *f, PyObject *spec) {
+  PyObject *parts[4];
+  if (!PyArg_ParseTuple(spec, "O!O!O!O!", &PyTuple_Type, &parts[0], &PyTuple_Type, &parts[1],
+                        &PyTuple_Type, &parts[2], &PyTuple_Type, &parts[3]))
+    return -1;
+  if (!(f->sizes = read_numbers(parts[0])) || !(f->varying = read_numbers(parts[1])) ||
+      !(f->room = read_numbers(parts[2])) || !(f->code = read_numbers(parts[3])))
+    return -1;
+  f->n_sizes = PyTuple_GET_SIZE(parts[0]) / 4;
+  f->n_varying = PyTuple_GET_SIZE(parts[1]);
+  int ok = PyTuple_GET_SIZE(parts[2]) == f->n_arena && PyTuple_GET_SIZE(parts[0]) % 4 == 0;
+  for (Py_ssize_t i = 0; i < f->n_sizes; i++)
+    ok = ok && f->sizes[4 * i] >= 0 && f->sizes[4 * i] < f->n_inputs && f->sizes[4 * i + 1] >= 0;
+  for (Py_ssize_t i = 0; i < f->n_varying; i++)
+    ok = ok && f->varying[i] >= 0 && f->varying[i] < f->n_shapes;
+  if (ok && is_code(f->code, PyTuple_GET_SIZE(parts[3]), f->n_varying + f->n_arena, f->n_sizes))
+    return 0;
+  PyErr_SetString(PyExc_ValueError, "no description of sizes");
+  return -1;
+}
+
 // Frame(entry, inputs, outputs, n_slots, arena, arena_bytes, fixed, dims, donated, releases_gil,
-//       team)
+//       team, sizes), the last None where no size varies
 static PyObject *frame_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
   long long entry, team;
-  PyObject *inputs, *outputs, *arena, *fixed, *dims, *donated;
+  PyObject *inputs, *outputs, *arena, *fixed, *dims, *donated, *sizes;
   Py_ssize_t n_slots, arena_bytes;
   int releases_gil;
   if (keywords && PyDict_GET_SIZE(keywords)) {
     PyErr_SetString(PyExc_TypeError, "Frame takes no keywords");
     return NULL;
   }
-  if (!PyArg_ParseTuple(args, "LO!O!nO!nO!O!O!pL", &entry, &PyTuple_Type, &inputs, &PyTuple_Type,
+  if (!PyArg_ParseTuple(args, "LO!O!nO!nO!O!O!pLO", &entry, &PyTuple_Type, &inputs, &PyTuple_Type,
                         &outputs, &n_slots, &PyTuple_Type, &arena, &arena_bytes, &PyTuple_Type,
                         &fixed, &PyTuple_Type, &dims, &PyTuple_Type, &donated, &releases_gil,
-                        &team))
+                        &team, &sizes))
     return NULL;
   Frame *f = (Frame *)type->tp_alloc(type, 0);
   if (!f) return NULL;
@@ -394,7 +524,7 @@ static PyObject *frame_new(PyTypeObject *type, PyObject *args, PyObject *keyword
   }
   for (Py_ssize_t i = 0; i < n_in + n_out; i++) {
     PyObject *spec = i < n_in ? PyTuple_GET_ITEM(inputs, i) : PyTuple_GET_ITEM(outputs, i - n_in);
-    if (read_operand(spec, &f->operands[i])) {
+    if (read_operand(spec, &f->operands[i], &f->shapes, &f->n_shapes)) {
       f->n_inputs = i + 1;  // what has been read so far is let go again
       Py_DECREF(f);
       return NULL;
@@ -402,7 +532,7 @@ static PyObject *frame_new(PyTypeObject *type, PyObject *args, PyObject *keyword
   }
   f->n_inputs = n_in;
   f->n_outputs = n_out;
-  if (read_donations(f)) {
+  if (read_donations(f) || (sizes != Py_None && read_sizes(f, sizes))) {
     Py_DECREF(f);
     return NULL;
   }
@@ -423,6 +553,11 @@ static void frame_dealloc(PyObject *self) {
   free(f->arena_slots);
   free(f->fixed_slots);
   free(f->dims);
+  free(f->shapes);
+  free(f->sizes);
+  free(f->varying);
+  free(f->room);
+  free(f->code);
   free(f->donated);
   free(f->written);
   free(f->seen);
