@@ -32,3 +32,10 @@ def _sort(node: Node, context: Context, prelude: Prelude, symbols: Mapping[str, 
     from ..render.sort import Sort
 
     return Sort(node, context, prelude, symbols)
+
+
+@_rule("tree_ensemble")
+def _trees(node: Node, context: Context, prelude: Prelude, symbols: Mapping[str, int]) -> Routine:
+    from ..render.trees import Trees
+
+    return Trees(node, context, prelude, symbols)
