@@ -41,7 +41,7 @@ class Trees:
         self.words = node.inputs[1].shape[1]
         self.inputs = [context.buffer(v) for v in node.inputs]
         self.reads: tuple[Buffer, ...] = tuple(dict.fromkeys(self.inputs))
-        self.writes = (context.buffer(node.output),)
+        self.writes: tuple[Buffer, ...] = (context.buffer(node.output),)
         self.own: tuple[Buffer, ...] = (Buffer(float64, _ROWS * op.targets, "sums over trees"),)
         self.notes: tuple[str, ...] = (node_text(node, context.names),)
         self.tasks = (self.rows + (_ROWS - 1)) // _ROWS

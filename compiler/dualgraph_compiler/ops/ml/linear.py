@@ -50,8 +50,10 @@ def _classifier(ctx: Import, x: Any) -> Any:
         chosen = f.greater(scores, 0)
         if transform == "LOGISTIC":
             both = f.concat([f.sigmoid(-scores), f.sigmoid(scores)], 1)
+        elif transform == "PROBIT":
+            both = transformed(scores, transform)
         else:
-            both = transformed(f.concat([-scores, scores], 1), transform)
+            both = f.concat([f.like(scores, 1) - scores, scores], 1)
     else:
         classes = np.array([0, classes[0]])
         chosen, both = f.greater(scores, 0), transformed(scores, transform)

@@ -53,7 +53,7 @@ def _normalize(ctx: Import, x: Any) -> Any:
     x, norm = f.cast(x, float32), ctx.attr("norm", "MAX")
     axis = (x.ndim - 1,)
     if norm == "MAX":
-        size = f.max(x, axis, True)
+        size = f.max(f.abs(x), axis, True)
     elif norm == "L1":
         size = f.sum(f.abs(x), axis, True)
     elif norm == "L2":

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from ... import graph as _graph  # which imports ops in turn: for use in functions only
 from ...dtypes import float32
 from ...errors import OnnxError
+from ...types import TensorType
 from .. import f
 from ..onnx_rules import Import, from_onnx
+from ..scan import Scan
 from .post import best, labels, rows, transformed
 
 
@@ -101,10 +104,48 @@ def _two_classes(
 
 
 def _probabilities(ctx: Import, duels: Any, k: int) -> Any:
-    """Those of the classes, from those of pairs (Wu, Lin and Weng 2004, as in libsvm)."""
+    """Those of the classes [N, K], from those of pairs.
+
+    They minimise the sum over pairs of ``(r_ji p_i - r_ij p_j)^2`` (Wu, Lin and Weng 2004), found
+    by the steps that libsvm takes, for each row until they are small enough.
+    """
     a, b = _floats(ctx, "prob_a"), _floats(ctx, "prob_b")
     pair = f.sigmoid(-(duels * ctx.constant(a) + ctx.constant(b)))
     pair = f.clip(pair, 1e-7, 1 - 1e-7)
-    if k == 2:
-        return f.concat([pair, f.like(pair, 1) - pair], 1)
-    raise OnnxError("SVMClassifier: probabilities of more than two classes")
+    pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
+    first, second = (np.zeros((len(pairs), k * k), np.float32) for _ in range(2))
+    for p, (i, j) in enumerate(pairs):
+        first[p, i * k + j] = second[p, j * k + i] = 1
+    rows_ = duels.shape[0]
+    flat = f.matmul(pair, ctx.constant(first))
+    flat = flat + f.matmul(f.like(pair, 1) - pair, ctx.constant(second))
+    r = f.reshape(flat, (rows_, k, k))
+    own = ctx.constant(np.eye(k, dtype=np.float32))
+    squares = f.reshape(f.sum(r * r, (1,)), (rows_, 1, k))
+    q = own * squares - r * f.transpose(r)
+    body = _graph.Graph("step")
+    before = body.add_input(TensorType(float32, (rows_, k)))
+    after = _coupled(body, before, body.add_input(q.type), k)
+    body.set_outputs([after])
+    start = f.full(duels, (rows_, k), 1 / k)
+    return Scan(body, 1, 0, max(100, k))(start, q)
+
+
+def _coupled(body: Any, p: Any, q: Any, k: int) -> Any:
+    """Probabilities after a step, or as they are where they are good enough."""
+    rows_ = p.shape[0]
+    slopes = f.reshape(f.matmul(q, f.reshape(p, (rows_, k, 1))), (rows_, k))
+    total = f.sum(p * slopes, (1,), True)
+    done = f.less(f.max(f.abs(slopes - total), (1,), True), 0.005 / k)
+    one, new = f.like(p, 1), p
+    for t in range(k):
+        row = f.select(q, 1, t)
+        diagonal, slope = (f.slice_axis(v, 1, t, t + 1) for v in (row, slopes))
+        change = (total - slope) / diagonal
+        grown = one + change
+        unit = body.constant(np.eye(k, dtype=np.float32)[t : t + 1])
+        new = (new + change * unit) / grown
+        total = total + change * (change * diagonal + f.like(p, 2) * slope)
+        total = total / (grown * grown)
+        slopes = (slopes + change * row) / grown
+    return f.where(done, p, new)
