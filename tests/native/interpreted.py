@@ -24,13 +24,11 @@ INTERPRETED: dict[str, set[tuple[str, str]]] = {
     "conv_input_grad": _none("conv_input_grad"),
     "conv_transpose": _none("conv_transpose"),
     "float8_cast": {("float8_cast", _NARROW)},
-    "conv_integer": _none("conv_integer"),
     "dequantize_linear": {("cast", _NARROW)},
     "gru": _none("gru"),
     "linear": _of("matmul", "float64"),  # a large one
     "lstm": _none("lstm"),
     "matmul": _of("matmul", "float64"),
-    "matmul_integer": _none("matmul_integer"),
     "quantize_linear": {("cast", _NARROW), ("float8_cast", _NARROW)},
     "rnn": _none("rnn"),
     "non_max_suppression": _none("non_max_suppression"),

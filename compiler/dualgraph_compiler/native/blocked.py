@@ -9,12 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..dims import DimLike, Shape
+from ..dtypes import int16, int32
 from ..kernels.conv import conv_forward
 from ..ops import f
 from ..ops.base import Array, Kind, Op
 from ..ops.conv import Conv, Pairs
 from ..types import TensorType
+from .words import halves
 
 
 def blocks(channels: int, lanes: int) -> int:
@@ -48,7 +52,8 @@ class BlockedConv(Op):
     """Conv whose result is blocked, by `lanes`, and whose image is, too, unless `plain`.
 
     Shapes: x [N, C/B, *S, B] or plain [N, C, *S], w [O, C/groups, *K] -> [N, O/B, *P, B], with
-    `channels` = C. The weight is never blocked here: routines pack it as they like.
+    `channels` = C. The weight is never blocked here: routines pack it as they like. Of int16, w is
+    in words (see `words`) and the sums are int32; x may then be in smaller blocks than the result.
     """
 
     stride: tuple[int, ...]
@@ -75,14 +80,20 @@ class BlockedConv(Op):
         return shape[2:] if self.plain else shape[2:-1]
 
     def infer(self, x: TensorType, w: TensorType) -> TensorType:
-        plain = x.with_shape((x.shape[0], self.channels, *self.sizes(x.shape)))
-        n, channels, *places = self.conv().infer(plain, w).shape
+        n, sizes = x.shape[0], self.sizes(x.shape)
+        places = self.conv().output(sizes, w.shape[2:])
+        channels = w.shape[0]
         assert isinstance(channels, int)
-        return x.with_shape((n, blocks(channels, self.lanes), *places, self.lanes))
+        dtype = int32 if x.dtype is int16 else x.dtype
+        return TensorType(dtype, (n, blocks(channels, self.lanes), *places, self.lanes))
 
     def eager(self, xp: Any, x: Array, w: Array) -> Array:
         image = x if self.plain else unblock(x, self.channels)
+        if x.dtype == int16.np:
+            image, w = image.astype(np.float64), halves(xp, w, 1).astype(np.float64)
+            w = w[:, : self.channels // self.groups]
         y = conv_forward(xp, image, w, *self.conv().geometry())
+        y = y.astype(np.int32) if x.dtype == int16.np else y
         return block(y, self.lanes)
 
 

@@ -27,11 +27,14 @@ from ..ops.base import Kind
 from ..types import is_static
 from .blocked import BlockedConv, BlockedPool, block, unblock
 from .render.sliding import WIDEST
+from .words import centred, image_and_weight, words
+
+_CONVOLUTIONS = ("conv", "conv_integer")
 
 
 def choose_layouts(graph: Graph, lanes: int) -> None:
     """Rewrite convolutions, and what stands between them, to blocked images."""
-    if any(node.op.name == "conv" for node in graph.nodes):
+    if any(node.op.name in _CONVOLUTIONS for node in graph.nodes):
         _Layouts(graph, lanes).run()
 
 
@@ -74,6 +77,8 @@ class _Layouts:
         op: Any = node.op
         if node.output.dtype is float32 and op.name == "conv":
             return self._conv(node)
+        if op.name == "conv_integer":
+            return self._conv_integer(node)
         if not any(v in self.twins for v in node.inputs):
             return None
         if op.kind is Kind.POINTWISE:
@@ -108,6 +113,27 @@ class _Layouts:
             op.stride, op.padding, op.dilation, op.groups, x.shape[1], self.lanes, plain
         )
         return made(twin, w)  # type: ignore[no-any-return]
+
+    def _conv_integer(self, node: Node) -> Value | None:
+        """Of int16, whose words are pairs of channels."""
+        op: Any = node.op
+        x, w = node.inputs[:2]
+        channels, lanes = x.shape[1], self.lanes
+        if not is_static(w.shape) or not 3 <= x.ndim <= 5 or not isinstance(channels, int):
+            return None
+        outs, ins, *window = map(_known, w.shape)
+        if 0 in (outs, ins, *window) or lanes % 2:
+            return None
+        if op.groups > 1 and (ins % lanes or outs // op.groups % lanes):
+            return None
+        wide, weight = image_and_weight(op, *node.inputs)
+        twin = self.twins.get(x)
+        if twin is not None:
+            wide = centred(twin, node.inputs[2])
+        else:
+            wide = block(wide, min(lanes, 4) if channels <= 4 else lanes)
+        made = BlockedConv(op.stride, op.padding, op.dilation, op.groups, channels, lanes, False)
+        return made(wide, words(weight, 1))  # type: ignore[no-any-return]
 
     def _max_pool(self, node: Node) -> Value | None:
         op: Any = node.op
@@ -212,7 +238,7 @@ class _Layouts:
         return op(*operands)  # type: ignore[no-any-return]
 
     def _feeds_conv(self, value: Value) -> bool:
-        return any(n.op.name == "conv" for n in value.uses)
+        return any(n.op.name in _CONVOLUTIONS for n in value.uses)
 
     def _reduction(self, node: Node) -> Value | None:
         (x,) = node.inputs

@@ -24,6 +24,7 @@ from .simpler import simpler
 from .softmax import cheaper
 from .target import Target
 from .windows import global_maximum, pooled
+from .words import integer_product, plain_integer_conv
 
 
 def prepare(graph: Graph, target: Target) -> Graph:
@@ -34,6 +35,10 @@ def prepare(graph: Graph, target: Target) -> Graph:
         if node.op.name == "conv" and len(node.inputs) == 3:
             with out.inserting_before(node):
                 work.replace(node, (_conv_and_bias(node),))
+        with out.inserting_before(node):
+            integers = integer_product(node)
+        if integers is not None:
+            work.replace(node, (integers,))
         whole = attention(out, node)
         if whole is not None:
             work.replace(node, (whole,))
@@ -72,7 +77,8 @@ def prepare(graph: Graph, target: Target) -> Graph:
             with out.inserting_before(node):
                 work.replace(node, (vector_norm(node.op, node.inputs[0]),))
         with out.inserting_before(node):
-            made = simpler(node)
+            made = plain_integer_conv(node)
+            made = simpler(node) if made is None else made
             made = sum_of_products(node) if made is None else made
         if made is not None:
             work.replace(node, made if isinstance(made, list) else (made,))

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ...dims import DimLike
-from ...dtypes import float32, float64
+from ...dtypes import float32, float64, int16
 from ...graph import Node
 from ...ops.base import REGISTRY, Op
 from ..attention import Attention
 from ..blocked import BlockedConv, BlockedPool
 from ..loops import Buffer
+from ..words import WordMatmul
 
 if TYPE_CHECKING:
     from ..fuse import Step
@@ -135,6 +136,16 @@ class _Matmul:
         return Gemm(step, context, prelude, symbols)
 
 
+class _WordMatmul(_Matmul):
+    """Matrix products of int16 summed in int32, the rows of A as they lie."""
+
+    def why_not(self, node: Node) -> str | None:
+        return None
+
+    def takes_view(self, operand: int) -> bool:
+        return operand == 1
+
+
 class _Attention:
     """Attention of float32."""
 
@@ -227,12 +238,14 @@ class _Blocked:
         op = step.nodes[0].op
         if isinstance(op, BlockedPool) or op.is_depthwise:  # type: ignore[attr-defined]
             return Sliding(step, context, prelude, symbols)
-        kind = WinogradConv if pays(step) else DirectConv
+        words = step.nodes[0].inputs[0].dtype is int16
+        kind = WinogradConv if not words and pays(step) else DirectConv
         return kind(step, context, prelude, symbols)
 
 
 RULES[BlockedConv] = RULES[BlockedPool] = _Blocked()
 RULES[REGISTRY["matmul"]] = _Matmul()
+RULES[WordMatmul] = _WordMatmul()
 RULES[Attention] = _Attention()
 RULES[REGISTRY["conv_weight_grad"]] = _ConvWeightGradient()
 RULES[REGISTRY["conv"]] = _Conv()

@@ -66,7 +66,8 @@ class BlockedRoutine:
         call = self._pack_call("from", "0", str(self._panels()), "to")
         shape = (*self.weights.shape, self.packed.size, self.weights.offset, *self.weights.steps)
         name = f"{call.split('(')[0]}_{'_'.join(map(str, shape)).replace('-', 'm')}"
-        text = f"static void {name}(const f32 *from, f32 *to) {{ {call} }}"
+        t = memory(self.packed.dtype)
+        text = f"static void {name}(const {t} *from, {t} *to) {{ {call} }}"
         return Pack(self.prelude.once(name, text), self.w, self.packed)
 
     def _with_packing(self, phase: Phase) -> tuple[Phase, ...]:
@@ -144,7 +145,8 @@ class BlockedRoutine:
         lines.append(f"  high = ({total} - q + tiles - 1) / tiles;  // tiles of about a height")
         lines.append("  switch (high) {")
         for high in heights:
-            name = places_function(self.prelude, high, wide, unroll)
+            t = memory(self.sums.dtype)
+            name = places_function(self.prelude, high, wide, unroll, t)
             lines.append(f"    case {high}: {name}({args}); break;")
         return [*lines, "  }", "}"]
 
@@ -174,13 +176,13 @@ class BlockedEpilogue(Epilogue):
         return _Nest(coords, [self._rows], [self._lanes], self._lanes)
 
 
-def copy_function(prelude: Prelude, plain: bool, lanes: int) -> str:
+def copy_function(prelude: Prelude, plain: bool, lanes: int, t: str = "f32") -> str:
     """Copies a box of a blocked image, or of a plain one whose channels become a block.
 
     Along each spatial axis the box begins at `start`, which may lie outside of the image as its end
     may, and has `count` elements; what is outside is 0.
     """
-    name = f"copy_{'plain' if plain else 'box'}_{lanes}"
+    name = f"copy_{'plain' if plain else 'box'}_{lanes}_{t}"
     line = (
         f"""\
         for (i64 i = 0; i < inside; i++)
@@ -191,14 +193,14 @@ def copy_function(prelude: Prelude, plain: bool, lanes: int) -> str:
     step = 1 if plain else lanes
     text = f"""
 static void {name}(
-    const f32 *x, i64 channel, i64 blocks, i64 size0, i64 start0, i64 count0,
-    i64 size1, i64 start1, i64 count1, i64 size2, i64 start2, i64 count2, i64 step, f32 *to) {{
+    const {t} *x, i64 channel, i64 blocks, i64 size0, i64 start0, i64 count0,
+    i64 size1, i64 start1, i64 count1, i64 size2, i64 start2, i64 count2, i64 step, {t} *to) {{
   const i64 before = start2 < 0 ? (-start2 < count2 ? -start2 : count2) : 0;
   const i64 from = start2 < 0 ? 0 : start2;
   const i64 room = size2 - from < count2 - before ? size2 - from : count2 - before;
   const i64 inside = room > 0 ? room : 0, after = count2 - before - inside;
   for (i64 b = 0; b < blocks; b++, x += channel, to += step) {{
-    f32 *at = to;
+    {t} *at = to;
     for (i64 i0 = start0; i0 < start0 + count0; i0++)
       for (i64 i1 = start1; i1 < start1 + count1; i1++) {{
         if (i0 < 0 || i0 >= size0 || i1 < 0 || i1 >= size1) {{
@@ -206,7 +208,7 @@ static void {name}(
           at += count2 * {lanes};
           continue;
         }}
-        const f32 *row = x + ((i0 * size1 + i1) * size2 + from) * {step};
+        const {t} *row = x + ((i0 * size1 + i1) * size2 + from) * {step};
         memset(at, 0, (size_t)before * {lanes * 4});
         at += before * {lanes};
 {line}

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...dims import DimLike, Shape, product
-from ...dtypes import int64
+from ...dtypes import int16, int32, int64
 from ...graph import Value
 from ..blocked import BlockedConv, blocks
 from ..fuse import Step
@@ -26,6 +26,7 @@ from ..schedule import Context
 from .conv_blocked import BlockedRoutine, copy_function
 from .places import BLOCKS, tallest
 from .prelude import Prelude
+from .types import memory
 
 _IMAGE = 128 * 1024  # bytes of the image that should stay in L2
 _IMAGES = 256 * 1024  # bytes of small images that are taken together
@@ -43,7 +44,8 @@ class DirectConv(BlockedRoutine):
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
     ) -> None:
         self.geometry = g = Geometry(step)
-        dtype = g.x.dtype
+        dtype = int32 if g.words else g.x.dtype
+        self.type = memory(dtype)
         self.copied = Buffer(dtype, g.together * g.copied, "a part of the image")
         places = product((g.together, g.rows, *g.places[1:]))
         self.at = Buffer(int64, places, "where its places are")
@@ -63,7 +65,7 @@ class DirectConv(BlockedRoutine):
         steps = g.taps * g.run  # of a panel
         return f"""\
 {self._taps_text()}
-  f32 *const sums = {names[self.sums]};
+  {self.type} *const sums = {names[self.sums]};
   i64 *const at = {names[self.at]};
   i64 held = -1;
   const i64 blocks = {s(g.blocks_of_rows)};
@@ -79,7 +81,7 @@ class DirectConv(BlockedRoutine):
       const i64 o = panel * {BLOCKS};
       const i64 wide = {g.out_blocks} - o < {BLOCKS} ? 1 : {BLOCKS};
       const i64 i1_0 = group * {g.out_blocks} + o;  // the first of its blocks
-      const f32 *const w = {names[self.packed]} + i1_0 * {steps * g.lanes};
+      const {self.type} *const w = {names[self.packed]} + i1_0 * {steps * g.lanes};
       for (i64 p = 0; p < places; p += {g.strip}) {{
         const i64 rows = places - p < {g.strip} ? places - p : {g.strip};
 {self._strip_text()}
@@ -143,14 +145,16 @@ for (i64 q = p, next, end = p + rows; q < end; q = next) {{
         g, s, names = self.geometry, self.sizes, self._names()
         x, steps = names[self.x], g.steps[1:]
         group = f"group * {s(g.in_blocks * g.memory_steps[0])}" if g.op.groups > 1 else "0"
-        size, first = s(product(g.x.shape[1:])), "i0" if g.together == 1 else "i0_0"
-        image = f"{x} + {first} * {size} + {group}"
+        sample = product(g.x.shape[1:])
+        if g.words:
+            x, sample = f"(const i32 *){x}", product((*g.x.shape[1:-1], int(g.x.shape[-1]) // 2))
+        image = f"{x} + {'i0' if g.together == 1 else 'i0_0'} * {s(sample)} + {group}"
         lines = []
         if g.copies:
-            lines.append(f"const f32 *const x = {names[self.copied]};")
+            lines.append(f"const {self.type} *const x = {names[self.copied]};")
         else:
             origin = f"row * {s(g.op.stride[0] * g.memory_steps[1])}"
-            lines.append(f"const f32 *const x = {image} + {origin};")
+            lines.append(f"const {self.type} *const x = {image} + {origin};")
         lines.append("if (whole != held) {")
         lines.append("  held = whole;")
         if g.copies:
@@ -181,7 +185,7 @@ for (i64 q = p, next, end = p + rows; q < end; q = next) {{
         for d in range(1, rank):
             sizes.append((s(g.image[d]), s(-g.op.padding[d][0]), s(g.copy_sizes[d])))
         sizes = [("1", "0", "1")] * (3 - rank) + sizes
-        function = copy_function(self.prelude, g.op.plain, g.in_lanes)
+        function = copy_function(self.prelude, g.op.plain, g.in_lanes, self.type)
         args = [image, s(g.memory_steps[0]), str(g.in_blocks)]
         args += [v for size in sizes for v in size]
         to = names[self.copied]
@@ -210,7 +214,7 @@ for (i64 q = p, next, end = p + rows; q < end; q = next) {{
 
     def _pack_call(self, w: str, first: str, last: str, to: str) -> str:
         g = self.geometry
-        name = _pack_function(self.prelude, g.lanes)
+        name = _pack_function(self.prelude, g.lanes, self.type)
         ins = g.w.shape[1]
         window = g.taps * g.run // (g.in_blocks * g.in_lanes)
         args = f"{g.outs}, {ins}, {g.in_lanes}, {window}"
@@ -236,6 +240,7 @@ class Geometry:
         self.x: Value = node.inputs[0]
         self.w: Value = node.inputs[1]
         self.op, self.lanes = op, op.lanes
+        self.words = self.x.dtype is int16  # two channels make an element
         image, places = op.sizes(self.x.shape), node.output.shape[2:-1]
         assert all(isinstance(k, int) for k in self.w.shape)
         window = tuple(map(int, self.w.shape[2:]))
@@ -249,8 +254,8 @@ class Geometry:
         self.image, self.window, self.places = image, window, places
         self.outs: int = self.w.shape[0] // op.groups  # type: ignore[assignment]
         self.out_blocks = blocks(self.outs, self.lanes)
-        self.in_blocks = 1 if op.plain else blocks(int(self.w.shape[1]), self.lanes)
-        self.in_lanes = op.channels if op.plain else self.lanes
+        self.in_lanes = op.channels if op.plain else int(self.x.shape[-1]) // (1 + self.words)
+        self.in_blocks = 1 if op.plain else blocks(int(self.w.shape[1]), self.in_lanes)
         self.reach = [(k - 1) * d + 1 for k, d in zip(self.window, op.dilation, strict=True)]
         self.copy_sizes: list[DimLike] = [
             (p - 1) * s + r for p, s, r in zip(places, op.stride, self.reach, strict=True)
@@ -360,24 +365,24 @@ def _squeezed(
 # -- helpers in C ---------------------------------------------------------------------------------
 
 
-def _pack_function(prelude: Prelude, lanes: int) -> str:
+def _pack_function(prelude: Prelude, lanes: int, t: str) -> str:
     """Weights [group][out][in][window] as [group][panel][block][window][lane in][lane out]."""
-    name = f"pack_direct_{lanes}"
+    name = f"pack_direct_{lanes}_{t}"
     whole = " ".join(f"at[{j}] = x[{j} * out];" for j in range(BLOCKS * lanes))
     text = f"""
-static void {name}(const f32 *w, i64 out, i64 in, const i64 *taps, i64 first, i64 last, i64 outs,
-                   i64 ins, i64 lanes, i64 window, f32 *to) {{
+static void {name}(const {t} *w, i64 out, i64 in, const i64 *taps, i64 first, i64 last, i64 outs,
+                   i64 ins, i64 lanes, i64 window, {t} *to) {{
   const i64 blocks = (outs + {lanes - 1}) / {lanes}, panels = (blocks + {BLOCKS - 1}) / {BLOCKS};
   const i64 steps = (ins + lanes - 1) / lanes * lanes * window;
   for (i64 p = first; p < last; p++) {{
     const i64 o = p % panels * {BLOCKS * lanes}, left = blocks * {lanes} - o;
     const i64 wide = left < {BLOCKS * lanes} ? left : {BLOCKS * lanes};
-    const f32 *from = w + (p / panels * outs + o) * out;
-    f32 *at = to + (p / panels * blocks * {lanes} + o) * steps;
+    const {t} *from = w + (p / panels * outs + o) * out;
+    {t} *at = to + (p / panels * blocks * {lanes} + o) * steps;
     for (i64 c = 0; c < ins; c += lanes)
       for (i64 k = 0; k < window; k++)
         for (i64 i = c; i < c + lanes; i++) {{
-          const f32 *const x = from + i * in + taps[k];
+          const {t} *const x = from + i * in + taps[k];
           if (i < ins && o + {BLOCKS * lanes} <= outs) {{
             {whole}
             at += {BLOCKS * lanes};

@@ -21,6 +21,7 @@ from dataclasses import replace
 
 from ...dims import DimLike, product
 from ...dims import Shape as DimShape
+from ...dtypes import float32, int16, int32
 from ...graph import Value
 from ..fuse import Step
 from ..index import Axis, Index, flatten, of_axis, unflatten
@@ -59,6 +60,10 @@ class Gemm:
         self.a, self.a_steps = strided(a, self.batch, context)
         self.b, self.b_steps = strided(b, self.batch, context)
         self.lead = self._join_rows(out.shape[:-1])
+        self.words = a.dtype is int16  # two numbers of a row of A make an element
+        self.type = "i32" if self.words else "f32"
+        if self.words:
+            self.k, self.a_steps = b.shape[-2], (self.a_steps[0] // 2, 1)
         self.fixed = self._is_fixed(self.b.buffer_value, context)
         self.step = context.step if self.fixed and self._is_large() else None
         self.dots = self._dots()
@@ -147,14 +152,14 @@ class Gemm:
 
     def _tile_shape(self) -> Shape:
         """A tile is wider than usual where a row or two of B as it lies are all it has to read."""
-        usual = product_shape(self.n, self.prelude.vector_bytes)
+        usual = product_shape(self.n, self.prelude.vector_bytes, self.type)
         if not self.in_place or self.m not in (1, 2) or not isinstance(self.n, int):
             return usual
         rows = 1 if self.m == 1 else 2
         vectors = 8 // rows
         while vectors > usual.vectors and vectors * usual.lanes > self.n:
             vectors //= 2
-        return Shape(rows, vectors, usual.lanes)
+        return Shape(rows, vectors, usual.lanes, self.type)
 
     def _plan_blocks(self) -> None:
         """How far blocks reach in each direction."""
@@ -176,18 +181,17 @@ class Gemm:
             self.block_rows = min(self.block_rows, max(1, self.m))
 
     def _make_buffers(self, name: str) -> None:
-        from ...dtypes import float32
-
+        dtype = int32 if self.words else float32
         width = self.shape.width
         panels = _round_up(self.n, width)
         own = self.block_columns if not self.in_place else width
         columns = panels if self.fixed else own
-        self.packed = Buffer(float32, self.k * columns, f"{name} in panels")
-        self.rows = Buffer(float32, self.block_rows * self.depth, "rows of A side by side")
-        self.sums = Buffer(float32, self.block_rows * self.block_columns, "a block of sums")
+        self.packed = Buffer(dtype, self.k * columns, f"{name} in panels")
+        self.rows = Buffer(dtype, self.block_rows * self.depth, "rows of A side by side")
+        self.sums = Buffer(dtype, self.block_rows * self.block_columns, "a block of sums")
         self.whole = self.sums  # what the epilogue reads
         if self.turned:
-            self.whole = Buffer(float32, self.sums.size, "a block of sums, turned round")
+            self.whole = Buffer(dtype, self.sums.size, "a block of sums, turned round")
 
     def _make_epilogue(self, step: Step, context: Context, symbols: Mapping[str, int]) -> None:
         self.epilogue = _Block(step, context, self)
@@ -297,9 +301,11 @@ class Gemm:
         if self.batch:
             inside.pop()
         names = self._names()
-        inside.append(f"const f32 *a = {names[self.a.buffer]} + {self._at(self.a.at)};")
+        a = f"{names[self.a.buffer]} + {self._at(self.a.at)}"
+        a = f"(const i32 *)({a})" if self.words else a
+        inside.append(f"const {self.type} *a = {a};")
         if not self.fixed:
-            inside.append(f"const f32 *b = {names[self.b.buffer]} + {self._at(self.b.at)};")
+            inside.append(f"const {self.type} *b = {names[self.b.buffer]} + {self._at(self.b.at)};")
         inside += self._packing()
         inside.append(f"for (i64 k0 = 0, k1 = -1; k1 < {k}; k0 = k1) {{")
         inside.append(f"  k1 = k0 + {self.depth} < {k} ? k0 + {self.depth} : {k};")
@@ -354,7 +360,7 @@ class Gemm:
             lines += ["  " + x for x in cuts]
             lines += ["  switch (rows) {"]
             for h in all_heights:
-                call = f"{row_packer(self.prelude, h)}({from_}, {to})"
+                call = f"{row_packer(self.prelude, h, self.type)}({from_}, {to})"
                 lines.append(f"    case {h}: {call}; break;")
             lines += ["  }", "}"]
             a = f"{names[self.rows]} + (m - top) * (k1 - k0), 1, rows"
@@ -372,7 +378,7 @@ class Gemm:
             panel = f"whole ? b + p + k0 * {brs} : {names[self.packed]} + k0 * {w}"
         else:
             panel, bs = f"b + p + k0 * {brs}", brs
-        lines.append(f"  const f32 *panel = {panel};")
+        lines.append(f"  const {self.type} *panel = {panel};")
         ld = self._target(lines)
         lines.append("  for (i64 m = top, rows; m < bottom; m += rows) {")
         lines += ["    " + x for x in cuts]
@@ -392,7 +398,7 @@ class Gemm:
         ld = self._target(lines)
 
         def call(m: str, p: str, rows: int, columns: int) -> str:
-            function = dots_function(self.prelude, rows, columns)
+            function = dots_function(self.prelude, rows, columns, self.type)
             a, b = f"a + {m} * {ars} + k0, {ars}", f"b + {p} * {bcs} + k0, {bcs}"
             return (
                 f"{function}({a}, {b}, k1 - k0, c + ({m} - top) * {ld} + {p} - left, {ld}, more);"
@@ -426,16 +432,16 @@ class Gemm:
         """Where a panel's tiles go: to the block of sums, or in place; gives a row's size."""
         names, w = self._names(), self.shape.width
         if not self.direct:
-            lines.append(f"  f32 *const c = {names[self.sums]} + (p - left);")
+            lines.append(f"  {self.type} *const c = {names[self.sums]} + (p - left);")
             return str(self.block_columns)
         row = index_text(self.out_at, self.sizes, {self.row: "top"})
         place = f"{names[self.out]} + {row} + p"
         n = self.sizes(self.n)
         if not self._has_edge():
-            lines.append(f"  f32 *const c = {place};")
+            lines.append(f"  {self.type} *const c = {place};")
             return n
         lines.append(f"  const i64 ld = right - p < {w} ? {w} : {n};")
-        lines.append(f"  f32 *const c = right - p < {w} ? {names[self.sums]} : {place};")
+        lines.append(f"  {self.type} *const c = right - p < {w} ? {names[self.sums]} : {place};")
         return "ld"
 
     def _finish(self) -> list[str]:
@@ -471,7 +477,7 @@ class Gemm:
         name = f"{packer}_{s(self.k)}x{s(self.n)}_{s(brs)}_{s(bcs)}_{s(self.b.at.offset)}"
         call = f"{packer}(from + {s(self.b.at.offset)}, {s(brs)}, {s(bcs)}, "
         call += f"{s(self.k)}, {s(self.n)}, to)"
-        text = f"static void {name}(const f32 *from, f32 *to) {{ {call}; }}"
+        text = f"static void {name}(const {self.type} *from, {self.type} *to) {{ {call}; }}"
         return Pack(self.prelude.once(name, text), self.b.buffer, self.packed)
 
 

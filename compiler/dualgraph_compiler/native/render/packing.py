@@ -8,15 +8,15 @@ from .tile import Shape
 
 def column_packer(prelude: Prelude, shape: Shape) -> str:
     """The function that puts B in panels: to[panel][k][column], zeros behind the last column."""
-    width, lanes = shape.width, shape.lanes
-    v = prelude.vector("f32", lanes)
-    load, store = prelude.load("f32", lanes), prelude.store("f32", lanes)
+    width, lanes, t = shape.width, shape.lanes, shape.type
+    v = prelude.vector(t, lanes)
+    load, store = prelude.load(t, lanes), prelude.store(t, lanes)
     turned = "\n".join(f"      x[{u}] = {load}(b + (j + {u}) * cs + i);" for u in range(lanes))
     put = "\n".join(f"      {store}(panel + (i + {u}) * {width}, x[{u}]);" for u in range(lanes))
     name = f"pack_columns_{shape.vectors}{v}"
     text = f"""
 // Element (i, j) of B is at i * rs + j * cs.
-static void {name}(const f32 *b, i64 rs, i64 cs, i64 k, i64 n, f32 *to) {{
+static void {name}(const {t} *b, i64 rs, i64 cs, i64 k, i64 n, {t} *to) {{
   const i64 whole = n / {width} * {width};
   if (whole < n) memset(to + whole * k, 0, (size_t)k * {width * 4});
   if (cs == 1) {{
@@ -29,13 +29,13 @@ static void {name}(const f32 *b, i64 rs, i64 cs, i64 k, i64 n, f32 *to) {{
   }}
   const i64 square = rs == 1 ? k / {lanes} * {lanes} : 0;  // rows that are turned round in squares
   for (i64 j = 0; j < n; j += {lanes}) {{
-    f32 *const panel = to + j / {width} * {width} * k + j % {width};
+    {t} *const panel = to + j / {width} * {width} * k + j % {width};
     const i64 columns = n - j < {lanes} ? n - j : {lanes};
     i64 i = 0;
     for (; i < square && columns == {lanes}; i += {lanes}) {{
       {v} x[{lanes}];
 {turned}
-      {prelude.transpose("f32", lanes)}(x);
+      {prelude.transpose(t, lanes)}(x);
 {put}
     }}
     for (; i < k; i++)
@@ -45,12 +45,12 @@ static void {name}(const f32 *b, i64 rs, i64 cs, i64 k, i64 n, f32 *to) {{
     return prelude.once(name, text)
 
 
-def row_packer(prelude: Prelude, rows: int) -> str:
+def row_packer(prelude: Prelude, rows: int, t: str = "f32") -> str:
     """The function that puts `rows` rows of A side by side: to[k][row]."""
-    name = f"pack_rows_{rows}"
+    name = f"pack_rows_{rows}_{t}"
     text = f"""
 // Element (i, s) of A is at i * rs + s * cs.
-static void {name}(const f32 *a, i64 rs, i64 cs, i64 k, f32 *to) {{
+static void {name}(const {t} *a, i64 rs, i64 cs, i64 k, {t} *to) {{
   if (rs == 1) {{
     for (i64 s = 0; s < k; s++) memcpy(to + s * {rows}, a + s * cs, {rows * 4});
     return;

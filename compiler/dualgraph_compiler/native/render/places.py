@@ -29,23 +29,23 @@ def cuts(places: int, most: int) -> list[int]:
     return found
 
 
-def places_function(prelude: Prelude, places: int, blocks: int, unroll: int) -> str:
+def places_function(prelude: Prelude, places: int, blocks: int, unroll: int, t: str = "f32") -> str:
     """The function for a tile of `places` by `blocks`; `run` must be a multiple of `unroll`.
 
     ``sums[block][place][lane] += x[at[place] + taps[t] + s] * w[t][s][block][lane]`` over the
     taps t and s in [0, run); where `more` is 0 sums begin from zero. `step` is that of a block.
     """
     lanes = prelude.vector_bytes // 4
-    v = prelude.vector("f32", lanes)
-    load, store = prelude.load("f32", lanes), prelude.store("f32", lanes)
-    splat, fma = prelude.splat("f32", lanes), prelude.fused_multiply_add(lanes)
+    v = prelude.vector(t, lanes)
+    load, store = prelude.load(t, lanes), prelude.store(t, lanes)
+    splat, fma = prelude.splat(t, lanes), prelude.multiply_add(t, lanes)
     name = f"places{places}x{blocks}_{unroll}_{v}"
     sums = [(i, j) for i in range(places) for j in range(blocks)]
     lines = [f"static __attribute__((noinline)) void {name}("]
-    lines.append("    const f32 *restrict x, const i64 *restrict at, const i64 *restrict taps,")
-    lines.append("    i64 count, i64 run, const f32 *restrict w, i64 more, f32 *restrict sums,")
+    lines.append(f"    const {t} *restrict x, const i64 *restrict at, const i64 *restrict taps,")
+    lines.append(f"    i64 count, i64 run, const {t} *restrict w, i64 more, {t} *restrict sums,")
     lines.append("    i64 step) {")
-    lines += [f"  const f32 *x{i} = x + at[{i}];" for i in range(places)]
+    lines += [f"  const {t} *x{i} = x + at[{i}];" for i in range(places)]
     lines += [f"  {v} c{i}_{j} = {{0}};" for i, j in sums]
     lines.append("  if (more) {")
     for i, j in sums:

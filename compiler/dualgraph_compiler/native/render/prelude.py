@@ -377,6 +377,51 @@ static inline {v} first_{v}(i64 n) {{
             f"static inline {v} fma_{v}({v} a, {v} b, {v} c) {{{_either(fused, plain)}}}",
         )
 
+    def multiply_add(self, type: str, lanes: int) -> str:
+        """a*b + c on float32, or on words: the products of their two int16 each, added to int32."""
+        if type == "f32":
+            return self.fused_multiply_add(lanes)
+        v = self.vector("i32", lanes)
+        plain = "return c + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);"
+        if lanes == 1:
+            plain = "return c + (i16)a * (i16)b + (a >> 16) * (b >> 16);"
+            return self._add(
+                f"dot_{v}", f"static inline i32 dot_{v}({v} a, {v} b, {v} c) {{ {plain} }}"
+            )
+        pairs = self.vector("i16", 2 * lanes)
+        machines = {
+            4: [
+                ("__SSE2__", f"return c + ({v})__builtin_ia32_pmaddwd128(({pairs})a, ({pairs})b);")
+            ],
+            8: [
+                (
+                    "(defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))) "
+                    "&& !defined(__clang__)",
+                    "return __builtin_ia32_vpdpwssd_v8si(c, a, b);",
+                ),
+                ("__AVX2__", f"return c + ({v})__builtin_ia32_pmaddwd256(({pairs})a, ({pairs})b);"),
+            ],
+            16: [
+                (
+                    "defined(__AVX512VNNI__) && !defined(__clang__)",
+                    "return __builtin_ia32_vpdpwssd_v16si(c, a, b);",
+                ),
+                (
+                    "defined(__AVX512BW__) && defined(__clang__)",
+                    f"return c + ({v})__builtin_ia32_pmaddwd512(({pairs})a, ({pairs})b);",
+                ),
+                (
+                    "__AVX512BW__",
+                    f"return c + ({v})__builtin_ia32_pmaddwd512_mask(({pairs})a, ({pairs})b, "
+                    f"({v}){{0}}, (short)-1);",
+                ),
+            ],
+        }.get(lanes, [])
+        return self._add(
+            f"dot_{v}",
+            f"static inline {v} dot_{v}({v} a, {v} b, {v} c) {{{_first_of(machines, plain)}}}",
+        )
+
     def _reinterpretations(self, v: str, i: str, lanes: int) -> None:
         if lanes == 1:
             bits = "union { f32 f; i32 i; } u; "
@@ -423,6 +468,17 @@ static inline {v} {name}({x} a) {{
   return y;
 }}"""
         return self._add(name, text)
+
+
+def _first_of(machines: list[tuple[str, str]], plain: str) -> str:
+    """The first of several texts whose condition on the machine holds, else `plain`."""
+    lines = []
+    for i, (condition, text) in enumerate(machines):
+        test = condition if "defined" in condition else f"defined({condition})"
+        lines += [f"#{'elif' if i else 'if'} {test}", f"  {text}"]
+    if not machines:
+        return f" {plain} "
+    return "\n".join(["", *lines, "#else", f"  {plain}", "#endif", ""])
 
 
 def _either(fast: tuple[str, str] | None, plain: str) -> str:

@@ -19,11 +19,15 @@ _TALLEST = {16: {1: 12, 2: 6}, 32: {1: 24, 2: 12, 3: 9, 4: 6}}
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A tile of a matrix product: at most so many rows, by so many vectors of so many lanes."""
+    """A tile of a matrix product: at most so many rows, by so many vectors of so many lanes.
+
+    `type` is that of an element, "f32", or "i32" for words of two int16.
+    """
 
     rows: int
     vectors: int
     lanes: int
+    type: str = "f32"
 
     @property
     def width(self) -> int:
@@ -31,7 +35,7 @@ class Shape:
         return self.vectors * self.lanes
 
 
-def product_shape(columns: DimLike, vector_bytes: int) -> Shape:
+def product_shape(columns: DimLike, vector_bytes: int, type: str = "f32") -> Shape:
     """The tile for products of so many columns: the widest of those that waste the fewest."""
     tallest = _TALLEST[32 if vector_bytes == 64 else 16]
     lanes = vector_bytes // 4
@@ -41,7 +45,7 @@ def product_shape(columns: DimLike, vector_bytes: int) -> Shape:
         best = min(widths, key=lambda v: -(-n // (v * lanes)) * (v + 0.1))
     else:
         best = widths[0]
-    return Shape(tallest[best], best, lanes)
+    return Shape(tallest[best], best, lanes, type)
 
 
 def heights(rows: DimLike, block: int, tallest: int) -> list[int]:
@@ -63,22 +67,24 @@ def product_tile(prelude: Prelude, rows: int, shape: Shape, unit: bool) -> str:
     Element (i, s) of A is at ``i * rs + s * cs``, where `unit` says that cs is 1; row s of B begins
     at ``s * bs``; row i of C at ``i * ld``, and `more` says that C holds sums already.
     """
-    w, vectors = shape.lanes, shape.vectors
-    v = prelude.vector("f32", w)
-    load, store = prelude.load("f32", w), prelude.store("f32", w)
-    splat, fma = prelude.splat("f32", w), prelude.fused_multiply_add(w)
+    w, vectors, t = shape.lanes, shape.vectors, shape.type
+    v = prelude.vector(t, w)
+    load, store = prelude.load(t, w), prelude.store(t, w)
+    splat, fma = prelude.splat(t, w), prelude.multiply_add(t, w)
     hold = prelude.hold()
     # Few rows are few sums: steps of k keep sums of their own, so that none waits.
     steps = max(1, 8 // (rows * vectors))
     name = f"product{rows}_{vectors}{v}" + ("_unit" if unit else "")
     lines = [f"static __attribute__((noinline)) void {name}("]
-    lines.append("    const f32 *restrict a, i64 rs, i64 cs, const f32 *restrict b, i64 bs, i64 k,")
-    lines.append("    f32 *restrict c, i64 ld, int more) {")
+    lines.append(
+        f"    const {t} *restrict a, i64 rs, i64 cs, const {t} *restrict b, i64 bs, i64 k,"
+    )
+    lines.append(f"    {t} *restrict c, i64 ld, int more) {{")
     for u in range(steps):
         for i in range(rows):
             row = ", ".join(f"c{u}_{i}_{j} = {{0}}" for j in range(vectors))
             lines.append(f"  {v} {row};")
-    lines += [f"  const f32 *a{i} = a + {i} * rs;" for i in range(rows)]
+    lines += [f"  const {t} *a{i} = a + {i} * rs;" for i in range(rows)]
     lines.append("  i64 s = 0;")
 
     def step(u: int) -> list[str]:
@@ -116,22 +122,22 @@ def product_tile(prelude: Prelude, rows: int, shape: Shape, unit: bool) -> str:
     return prelude.once(name, "\n".join(lines))
 
 
-def dots_function(prelude: Prelude, rows: int, columns: int) -> str:
+def dots_function(prelude: Prelude, rows: int, columns: int, t: str = "f32") -> str:
     """The function of a tile of dot products, for operands that are contiguous along k.
 
     Row i of A begins at ``i * rs``, column j of B at ``j * cs``; C and `more` as for a product's
     tile.
     """
     w = prelude.vector_bytes // 4
-    v = prelude.vector("f32", w)
-    load, some = prelude.load("f32", w), prelude.load_some("f32", w)
-    fma, total = prelude.fused_multiply_add(w), prelude.fold_lanes("sum", "f32", w)
+    v = prelude.vector(t, w)
+    load, some = prelude.load(t, w), prelude.load_some(t, w)
+    fma, total = prelude.multiply_add(t, w), prelude.fold_lanes("sum", t, w)
     name = f"dots{rows}x{columns}_{v}"
     cells = [(i, j) for i in range(rows) for j in range(columns)]
     steps = max(1, 8 // len(cells))
     lines = [f"static __attribute__((noinline)) void {name}("]
-    lines.append("    const f32 *restrict a, i64 rs, const f32 *restrict b, i64 cs, i64 k,")
-    lines.append("    f32 *restrict c, i64 ld, int more) {")
+    lines.append(f"    const {t} *restrict a, i64 rs, const {t} *restrict b, i64 cs, i64 k,")
+    lines.append(f"    {t} *restrict c, i64 ld, int more) {{")
     lines += [f"  {v} c{u}_{i}_{j} = {{0}};" for u in range(steps) for i, j in cells]
     lines.append("  i64 s = 0;")
 
