@@ -11,6 +11,7 @@ from .dce import RemoveDeadCode
 from .decompose import Decompose
 from .fold_batch_norm import FoldBatchNorm
 from .fold_constants import FoldConstants
+from .integer_products import IntegerProducts
 from .manager import Pass, PassManager, PassRecord
 from .rematerialize import Rematerialize
 from .simplify import Simplify
@@ -19,6 +20,7 @@ __all__ = [
     "Decompose",
     "FoldBatchNorm",
     "FoldConstants",
+    "IntegerProducts",
     "MergeCommon",
     "Pass",
     "PassManager",

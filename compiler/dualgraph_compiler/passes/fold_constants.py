@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import GraphError
 from ..graph import Graph, Node
 from ..ops.base import Kind
+from ..ops.quantize import DequantizeLinear
 from ..types import TensorType, is_static, type_of
 
 
@@ -18,7 +19,7 @@ class FoldConstants:
     """Evaluates pure nodes whose operands are all constants, through the ops' eager kernels.
 
     A result larger than its operands is kept only up to `limit` bytes, so that a graph never grows
-    out of proportion; from a movement op, which would only repeat elements, up to `repeat_limit`.
+    out of proportion, but for weights that are dequantised; from a movement op, which would only repeat elements, up to `repeat_limit`.
     """
 
     limit: int = 1 << 16
@@ -40,6 +41,8 @@ class FoldConstants:
             return False
         if node.op.symbols() or not all(is_static(v.shape) for v in node.outputs):
             return False
+        if isinstance(node.op, DequantizeLinear):
+            return True  # which would else be done again in every run
         made = sum(_nbytes(v.type) for v in node.outputs)
         read = sum(_nbytes(v.type) for v in node.inputs)
         limit = self.repeat_limit if node.op.kind is Kind.MOVEMENT else self.limit
