@@ -77,7 +77,7 @@ def prepare(graph: Graph, target: Target) -> Graph:
             with out.inserting_before(node):
                 work.replace(node, (vector_norm(node.op, node.inputs[0]),))
         with out.inserting_before(node):
-            made = plain_integer_conv(node)
+            made: Value | list[Value] | None = plain_integer_conv(node)
             made = simpler(node) if made is None else made
             made = sum_of_products(node) if made is None else made
         if made is not None:

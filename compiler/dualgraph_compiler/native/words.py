@@ -105,7 +105,9 @@ def _matmul(a: Value, b: Value, za: Value, zb: Value) -> Value:
 def image_and_weight(op: ConvInteger, x: Value, w: Value, zx: Value, zw: Value) -> Any:
     """The centred operands of a convolution."""
     if zw.ndim:
-        zw = f.reshape(zw, (*zw.shape, *(1,) * (w.ndim - 1)))
+        shape = (*zw.shape, *(1,) * (w.ndim - 1))
+        known = zw.is_constant
+        zw = zw.graph.constant(zw.data.reshape(shape)) if known else f.reshape(zw, shape)
     return centred(x, zx), centred(w, zw)
 
 
@@ -130,7 +132,7 @@ def plain_integer_conv(node: Node) -> Value | None:
 
 def in_float(op: Any, x: Value, w: Value) -> Value | None:
     """A convolution in float32, where its sums are exact; else None."""
-    if not is_static(w.shape) or product(w.shape[1:]) > _EXACT:  # type: ignore[operator]
+    if not is_static(w.shape) or product(w.shape[1:]) > _EXACT:
         return None
     y = Conv(*op.geometry())(f.cast(x, float32), f.cast(w, float32))
     return f.cast(y, int32)  # type: ignore[no-any-return]

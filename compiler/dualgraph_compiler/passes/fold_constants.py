@@ -19,7 +19,8 @@ class FoldConstants:
     """Evaluates pure nodes whose operands are all constants, through the ops' eager kernels.
 
     A result larger than its operands is kept only up to `limit` bytes, so that a graph never grows
-    out of proportion, but for weights that are dequantised; from a movement op, which would only repeat elements, up to `repeat_limit`.
+    out of proportion, but for weights that are dequantised; from a movement op, which would only
+    repeat elements, up to `repeat_limit`.
     """
 
     limit: int = 1 << 16

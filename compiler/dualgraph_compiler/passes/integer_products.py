@@ -73,7 +73,7 @@ def _integer(node: Node) -> Value | None:
     bias = node.inputs[2]
     if isinstance(node.op, Conv):
         bias = f.reshape(bias, (*bias.shape, *(1,) * (made.ndim - 2)))
-    return made + bias  # type: ignore[no-any-return]
+    return made + bias
 
 
 def _quantized(v: Value) -> Quantized | None:
@@ -86,7 +86,10 @@ def _quantized(v: Value) -> Quantized | None:
         if inner is None:
             return None
         axis = node.op.axes.index(inner.axis) if inner.scale.ndim else 0
-        return Quantized(f.permute(inner.data, node.op.axes), inner.scale, inner.zero, axis)
+        axes, data = node.op.axes, inner.data
+        known = data.is_constant  # and stays so
+        data = v.graph.constant(data.data.transpose(axes)) if known else f.permute(data, axes)
+        return Quantized(data, inner.scale, inner.zero, axis)
     if not isinstance(node.op, DequantizeLinear) or node.op.block:
         return None
     data, scale, *zero = node.inputs
@@ -109,7 +112,7 @@ def _conv(op: Conv, x: Quantized, w: Quantized) -> Value | None:
 
 
 def _matmul(x: Quantized, w: Quantized, columns: int) -> Value | None:
-    """x w, where `columns` is the axis of w that its columns lie along: 0 of a layer's weight."""
+    """X w, where `columns` is the axis of w that its columns lie along: 0 of a layer's weight."""
     if x.data.ndim < 2 or w.data.ndim != 2 or _is_deep(x.data.shape[-1]):
         return None
     scale, zero = w.each(w.scale, columns), w.each(w.zero, columns)

@@ -142,7 +142,7 @@ class _WordMatmul(_Matmul):
     def why_not(self, node: Node) -> str | None:
         return None
 
-    def takes_view(self, operand: int) -> bool:
+    def takes_view(self, node: Node, operand: int) -> bool:
         return operand == 1
 
 

@@ -138,6 +138,7 @@ class BlockedRoutine:
     ) -> list[str]:
         """Tiles of about the same height over `total` places, which are any of `known`; `args`
         are those of `places_function`, for the tile that begins at q."""
+        t = memory(self.sums.dtype)
         most = tallest(self.prelude.vector_bytes, wide)
         heights = sorted({h for n in known for h in cuts(n, most)}) or range(1, most + 1)
         lines = [f"for (i64 q = 0, high; q < {total}; q += high) {{"]
@@ -145,7 +146,6 @@ class BlockedRoutine:
         lines.append(f"  high = ({total} - q + tiles - 1) / tiles;  // tiles of about a height")
         lines.append("  switch (high) {")
         for high in heights:
-            t = memory(self.sums.dtype)
             name = places_function(self.prelude, high, wide, unroll, t)
             lines.append(f"    case {high}: {name}({args}); break;")
         return [*lines, "  }", "}"]

@@ -145,10 +145,9 @@ for (i64 q = p, next, end = p + rows; q < end; q = next) {{
         g, s, names = self.geometry, self.sizes, self._names()
         x, steps = names[self.x], g.steps[1:]
         group = f"group * {s(g.in_blocks * g.memory_steps[0])}" if g.op.groups > 1 else "0"
-        sample = product(g.x.shape[1:])
-        if g.words:
-            x, sample = f"(const i32 *){x}", product((*g.x.shape[1:-1], int(g.x.shape[-1]) // 2))
-        image = f"{x} + {'i0' if g.together == 1 else 'i0_0'} * {s(sample)} + {group}"
+        x = f"(const i32 *){x}" if g.words else x
+        size = s(g.sample)
+        image = f"{x} + {'i0' if g.together == 1 else 'i0_0'} * {size} + {group}"
         lines = []
         if g.copies:
             lines.append(f"const {self.type} *const x = {names[self.copied]};")
@@ -241,6 +240,8 @@ class Geometry:
         self.w: Value = node.inputs[1]
         self.op, self.lanes = op, op.lanes
         self.words = self.x.dtype is int16  # two channels make an element
+        *rest, last = self.x.shape[1:]
+        self.sample = product((*rest, last // 2 if self.words else last))
         image, places = op.sizes(self.x.shape), node.output.shape[2:-1]
         assert all(isinstance(k, int) for k in self.w.shape)
         window = tuple(map(int, self.w.shape[2:]))
@@ -312,7 +313,7 @@ class Geometry:
     def _together(self) -> int:
         """How many samples a task takes together: several where they have few places."""
         each = product(self.places)
-        size = self.copied if self.copies else product(self.x.shape[1:])
+        size = self.copied if self.copies else self.sample
         if not isinstance(each, int) or not isinstance(size, int) or self.blocks_of_rows != 1:
             return 1
         n = self.x.shape[0]

@@ -389,38 +389,33 @@ static inline {v} first_{v}(i64 n) {{
                 f"dot_{v}", f"static inline i32 dot_{v}({v} a, {v} b, {v} c) {{ {plain} }}"
             )
         pairs = self.vector("i16", 2 * lanes)
-        machines = {
-            4: [
-                ("__SSE2__", f"return c + ({v})__builtin_ia32_pmaddwd128(({pairs})a, ({pairs})b);")
-            ],
+        vnni = "defined(__AVX512VNNI__) && !defined(__clang__)"
+        short = "(defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__)))"
+        masked = f"__builtin_ia32_pmaddwd512_mask(A, B, ({v}){{0}}, (short)-1)"
+        # The machine, and the sum there; a compiler that knows the addition puts it off, and runs
+        # out of registers.
+        sums = {
+            4: [("defined(__SSE2__)", "__builtin_ia32_pmaddwd128(A, B)")],
             8: [
-                (
-                    "(defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))) "
-                    "&& !defined(__clang__)",
-                    "return __builtin_ia32_vpdpwssd_v8si(c, a, b);",
-                ),
-                ("__AVX2__", f"return c + ({v})__builtin_ia32_pmaddwd256(({pairs})a, ({pairs})b);"),
+                (f"{short} && !defined(__clang__)", "__builtin_ia32_vpdpwssd_v8si(c, a, b)"),
+                ("defined(__AVX2__)", "__builtin_ia32_pmaddwd256(A, B)"),
             ],
             16: [
-                (
-                    "defined(__AVX512VNNI__) && !defined(__clang__)",
-                    "return __builtin_ia32_vpdpwssd_v16si(c, a, b);",
-                ),
-                (
-                    "defined(__AVX512BW__) && defined(__clang__)",
-                    f"return c + ({v})__builtin_ia32_pmaddwd512(({pairs})a, ({pairs})b);",
-                ),
-                (
-                    "__AVX512BW__",
-                    f"return c + ({v})__builtin_ia32_pmaddwd512_mask(({pairs})a, ({pairs})b, "
-                    f"({v}){{0}}, (short)-1);",
-                ),
+                (vnni, "__builtin_ia32_vpdpwssd_v16si(c, a, b)"),
+                ("defined(__AVX512BW__) && !defined(__clang__)", masked),
+                ("defined(__AVX512BW__)", "__builtin_ia32_pmaddwd512(A, B)"),
             ],
         }.get(lanes, [])
-        return self._add(
-            f"dot_{v}",
-            f"static inline {v} dot_{v}({v} a, {v} b, {v} c) {{{_first_of(machines, plain)}}}",
-        )
+        lines = []
+        for i, (machine, call) in enumerate(sums):
+            call = call.replace("A", f"({pairs})a").replace("B", f"({pairs})b")
+            total = f"({v}){call}" if "(c, a, b)" in call else f"c + ({v}){call}"
+            lines += [f"#{'elif' if i else 'if'} {machine}", f"  c = {total};"]
+            lines += [f"  {self.hold()}(c);", "  return c;"]
+        lines += ["#else", f"  {plain}", "#endif"] if lines else [f"  {plain}"]
+        body = "\n".join(lines)
+        text = f"static inline {v} dot_{v}({v} a, {v} b, {v} c) {{\n{body}\n}}"
+        return self._add(f"dot_{v}", text)
 
     def _reinterpretations(self, v: str, i: str, lanes: int) -> None:
         if lanes == 1:
@@ -468,17 +463,6 @@ static inline {v} {name}({x} a) {{
   return y;
 }}"""
         return self._add(name, text)
-
-
-def _first_of(machines: list[tuple[str, str]], plain: str) -> str:
-    """The first of several texts whose condition on the machine holds, else `plain`."""
-    lines = []
-    for i, (condition, text) in enumerate(machines):
-        test = condition if "defined" in condition else f"defined({condition})"
-        lines += [f"#{'elif' if i else 'if'} {test}", f"  {text}"]
-    if not machines:
-        return f" {plain} "
-    return "\n".join(["", *lines, "#else", f"  {plain}", "#endif", ""])
 
 
 def _either(fast: tuple[str, str] | None, plain: str) -> str:
