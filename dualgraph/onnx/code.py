@@ -33,6 +33,7 @@ class _Printer:
         self.held = held
         self._taken = set(_RESERVED)
         self.names: dict[Value, str] = {}
+        self._is_narrow = False  # whether the node being written computes in float32 at most
         self._sizes: dict[str, str] = {}  # symbol -> the local variable that holds it
         for v in graph.inputs:
             self.names[v] = self._name(v.name or "x")
@@ -127,6 +128,8 @@ class _Printer:
     # -- expressions ------------------------------------------------------------------------------
 
     def _expression(self, node: Node) -> str:
+        floats = [v.dtype for v in node.inputs if v.dtype.is_differentiable]
+        self._is_narrow = all(d.itemsize <= 4 for d in floats)
         form = FORMS.get(node.op.name)
         found = None if form is None else form(self, node)
         return found if found is not None else self._call(node)
@@ -168,7 +171,10 @@ class _Printer:
             return f"dg.{x.name}"
         if isinstance(x, tuple):
             return f"({', '.join(map(self.value, x))}{',' if len(x) == 1 else ''})"
-        if isinstance(x, float | complex) and not isinstance(x, bool):
+        if isinstance(x, float):
+            short = np.float32(x)  # as files hold it; beside float32 that is no other number
+            return number(np.asarray(short if self._is_narrow and short == x else x))
+        if isinstance(x, complex):
             return number(np.asarray(x))
         return repr(x)
 

@@ -16,6 +16,7 @@ from .._tensor import Tensor
 from ..tracing import tree
 from ..tracing.binding import bind
 from ..tracing.trace import trace
+from .module import GraphModule
 from .verify import check_model, refuse_random, verify_model
 
 
@@ -47,8 +48,10 @@ def export(
         f: the path to write; None only returns the model. An existing file is replaced at once or
             not at all.
         kwargs: example keyword arguments.
-        input_names, output_names: names in the file; default the parameters' names and ``output``.
-        dynamic_shapes: dimensions that may vary, as for ``dg.trace``: ``{"x": {0: "batch"}}``.
+        input_names, output_names: names in the file; default the parameters' names and ``output``,
+            or those that a loaded module had in its file.
+        dynamic_shapes: dimensions that may vary, as for ``dg.trace``: ``{"x": {0: "batch"}}``;
+            default none, or those of a loaded module's file.
         dynamic_axes: the same by the names of inputs, as in PyTorch: ``{"input": {0: "batch"}}`` or
             ``{"input": [0]}``. Those of outputs follow from the inputs'.
         opset_version: the version of ai.onnx, 13 to 28; default 21.
@@ -79,6 +82,10 @@ def export(
         if dynamic_shapes is not None:
             raise ArgumentError("expected dynamic_shapes or dynamic_axes, got both")
         dynamic_shapes = _by_parameter(model, args, kwargs, input_names, dynamic_axes)
+    if isinstance(model, GraphModule):
+        input_names = input_names or model.input_names
+        output_names = output_names or model.output_names
+        dynamic_shapes = model.dynamic_shapes if dynamic_shapes is None else dynamic_shapes
     with evaluating(model):
         graph = trace(model, *args, dynamic_shapes=dynamic_shapes, **kwargs)
     refuse_random(graph)

@@ -88,6 +88,24 @@ class GraphModule(Part):
         return outputs[0] if len(outputs) == 1 else outputs
 
     @property
+    def input_names(self) -> list[str]:
+        """The names of the graph's inputs, in the order that the module takes them."""
+        return [v.name for v in self.graph.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of what the module gives."""
+        return list(self.graph.output_names)
+
+    @property
+    def dynamic_shapes(self) -> list[dict[int, Dim]]:
+        """The sizes that may vary, by axis, for each input: as ``dg.trace`` takes them."""
+        return [
+            {axis: d for axis, d in enumerate(v.shape) if isinstance(d, Dim)}
+            for v in self.graph.inputs
+        ]
+
+    @property
     def code(self) -> str:
         """The module as Python source; see :meth:`to_python`."""
         return self.to_python()

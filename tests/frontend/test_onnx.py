@@ -107,7 +107,9 @@ def test_a_loaded_model_trains_and_exports_again(tmp_path: Path) -> None:
         losses.append(loss.item())
     assert losses[-1] < losses[0]
 
-    again = dg.onnx.export(net, (x,), input_names=["input"])
+    again = dg.onnx.export(net, (x,))
+    assert again.graph.input == onnx.load(path).graph.input  # names and sizes
+    assert again.graph.output == onnx.load(path).graph.output
     onnx.checker.check_model(again, full_check=True)
     (got,) = InferenceSession(again).run(None, {"input": x.numpy()})
     np.testing.assert_allclose(got, net(x).detach().numpy(), rtol=1e-5, atol=1e-5)

@@ -224,11 +224,11 @@ def fine_tune(net: GraphModule, step_of: Callable[..., Any], args: Any, steps: i
 
 def check_exported(net: GraphModule, x: dg.Tensor) -> None:
     """The fine-tuned model as a file gives the eager answer everywhere."""
-    proto = dg.onnx.export(net, x, input_names=["x"])
+    proto = dg.onnx.export(net, x)
     with dg.no_grad():
         wanted = net(x)
     wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-    feeds = {"x": x.numpy()}
+    feeds = {net.input_names[0]: x.numpy()}
     for found in (InferenceSession(proto).run(None, feeds), run_onnxruntime(proto, feeds)):
         for a, b in zip(found, wanted, strict=True):
             np.testing.assert_allclose(a, b.numpy(), rtol=1e-3, atol=1e-4)
