@@ -101,10 +101,12 @@ class FeedError(DualGraphError, ValueError):
 class OnnxError(DualGraphError, ValueError):
     """An ONNX model that cannot be read, written or supported.
 
-    `node` is the position, among the model's nodes, of the one that could not be imported, if any.
+    `node` is the position, among the model's nodes, of the one that could not be imported, if any,
+    and `operator` the name of its operator.
     """
 
     node: int | None = None
+    operator: str = ""
 
 
 class NeedsValue(OnnxError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from onnx.backend.test.case.test_case import TestCase
 
 REAL_MODELS = Path(
     os.environ.get("DUALGRAPH_REAL_MODELS")
@@ -24,6 +27,16 @@ def real_model(name: str) -> Path:
     if not path.is_file():
         pytest.skip(f"needs {name}; set DUALGRAPH_REAL_MODELS to the folder that has it")
     return path
+
+
+@functools.cache
+def suite(kind: str) -> list[TestCase]:
+    """The cases of ONNX's test suite of a kind ("node", "simple", "real", ...)."""
+    with warnings.catch_warnings():  # its own computations overflow and the like
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.loader import load_model_tests
+
+        return load_model_tests(kind=kind)
 
 
 def run_onnxruntime(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from onnx import numpy_helper
 from dualgraph_compiler.errors import OnnxError
 from dualgraph_compiler.graph import interpret, verify
 from dualgraph_compiler.onnx import export_graph, import_model
-from tests.onnx.helpers import run_onnxruntime
+from tests.onnx.helpers import run_onnxruntime, suite
 
 # Results that rest on the order of roundings in half precision.
 TOLERANCE = {2: 2e-2, 4: 1e-4, 8: 1e-4}
@@ -33,13 +32,8 @@ class Case:
 @functools.cache
 def cases() -> list[Case]:
     """Every case whose inputs and outputs are tensors of numbers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from onnx.backend.test.loader import load_model_tests
-
-        found = load_model_tests(kind="node")
     every = []
-    for case in found:
+    for case in suite("node"):
         inputs, outputs = case.data_sets[0]
         if all(
             isinstance(t, onnx.TensorProto | np.ndarray | np.generic) for t in (*inputs, *outputs)

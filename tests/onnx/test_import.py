@@ -378,3 +378,43 @@ def test_a_sparse_tensor_of_nothing() -> None:
     model.graph.sparse_initializer.add()
     with pytest.raises(OnnxError, match="sparse tensor .* is malformed"):
         import_model(model)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_slopes_of_old_prelu_are_one_a_channel(count: int) -> None:
+    slope = np.linspace(0.1, 0.5, count, dtype=np.float32)
+    model = make_model(
+        [node("PRelu", ["x", "s"], ["y"])],
+        {"x": [2, 3, 4]},
+        ["y"],
+        opset=6,
+        initializers={"s": slope},
+    )
+    (y,) = interpret(import_model(model), [X])
+    np.testing.assert_allclose(y, np.where(X < 0, slope[:, None] * X, X))
+
+
+def test_a_gradient_node() -> None:
+    """d(x * w + x) / dx and / dw, and of what does not depend on it."""
+    model = make_model(
+        [
+            node("Mul", ["x", "w"], ["p"]),
+            node("Add", ["p", "x"], ["y"]),
+            node(
+                "Gradient",
+                ["x", "w", "z"],
+                ["dx", "dw", "dz"],
+                domain="ai.onnx.preview.training",
+                xs=["x", "w", "z"],
+                y="y",
+            ),
+        ],
+        {"x": [4], "w": [4], "z": [4]},
+        ["dx", "dw", "dz"],
+        domains=["ai.onnx.preview.training"],
+    )
+    x, w, z = (np.arange(4, dtype=np.float32) + i for i in range(3))
+    dx, dw, dz = interpret(import_model(model), [x, w, z])
+    np.testing.assert_array_equal(dx, w + 1)
+    np.testing.assert_array_equal(dw, x)
+    np.testing.assert_array_equal(dz, np.zeros(4, np.float32))

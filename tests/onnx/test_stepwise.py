@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 
 import dualgraph_runtime as rt
 from dualgraph_compiler.errors import FeedError, OnnxError
-from tests.onnx.helpers import make_model, run_onnxruntime
+from dualgraph_runtime.backend import DualGraphBackend
+from tests.onnx.helpers import make_model, run_onnxruntime, suite
 
 node = helper.make_node
 INT, STRING = TensorProto.INT64, TensorProto.STRING
@@ -398,3 +399,11 @@ def test_an_image_is_decoded_by_the_reference() -> None:
     np.testing.assert_array_equal(y, pixels)
     assert shape.tolist() == [4, 5, 3]
     assert "'y' (ImageDecoder): by onnx.reference" in s.report()
+
+
+def test_what_the_runner_cannot_compare() -> None:
+    """ONNX's test runner takes no sequence with a 0-d element, which this case gives."""
+    (case,) = [c for c in suite("node") if c.name == "test_loop16_seq_none"]
+    inputs, (expected,) = case.data_sets[0]
+    (found,) = DualGraphBackend.run_model(case.model, inputs)
+    compare(found, expected)

@@ -2,6 +2,7 @@
 
     naming       unique names, symbolic sizes, source locations in doc strings
     export       graph -> model; export_sizes writes symbolic sizes as nodes
+    gradient     gradients that a model asks for
     sparse       sparse tensors of a model as dense ones
     save, load   models on disk; load trusts nothing it reads, least of all paths of `external` data
     lift         brings old models to the opset that import rules are written for; legacy helps

@@ -17,7 +17,7 @@ from ..graph import Graph, Value
 from ..ops.base import REGISTRY, Op
 from ..ops.onnx_rules import RULES, Rule
 from ..types import TensorType, is_static
-from . import control_flow, resize, rules, window_rules  # noqa: F401 - they register themselves
+from . import control_flow, gradient, resize, rules, window_rules  # noqa: F401 - they register themselves
 from .folding import Folder
 from .lift import all_nodes, operator_name, operators, prepare
 from .load import ModelFile, ModelSource, element_type_name, load_model
@@ -222,7 +222,7 @@ class Importer:
             try:
                 self._add_node(node)
             except OnnxError as error:
-                error.node = i
+                error.node, error.operator = i, operator_name(node)
                 raise
         self.graph.loc = None
         outputs = [self._named(n, "the graph's outputs") for n in results]
@@ -327,6 +327,14 @@ class Importer:
         if self._weights != "param" or tensor.name in self._settings:
             return False
         return len(tensor.dims) > 0 and BY_ONNX[tensor.data_type].is_floating_point
+
+    def named(self, name: str) -> Value:
+        """The value that a node defined before, or an input or initializer, has this name.
+
+        Raises:
+            OnnxError: there is none.
+        """
+        return self._named(name, "it")
 
     def fresh_size(self, stem: str) -> Dim:
         """A size that only a run tells."""

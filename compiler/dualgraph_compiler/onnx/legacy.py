@@ -1,10 +1,11 @@
 """What ONNX's own version converter gets wrong, put right before it runs.
 
 Before opset 7, binary operators lined their second operand up at the first's axis `axis`, where
-today's rule lines up the last axes. The converter misplaces axes in the middle, so trailing axes of
-size 1 are put in here. Scan of opset 8 had a batch axis first; the converter drops it, so such a
-node becomes an operator of its own, which has its own import rule. Operators that ONNX Runtime put
-into ONNX's domain before ONNX had them go to its own.
+today's rule lines up the last axes; slopes of PRelu were one for each channel, axis 1. The
+converter misplaces axes in the middle, so trailing axes of size 1 are put in here. Scan of opset 8
+had a batch axis first; the converter drops it, so such a node becomes an operator of its own, which
+has its own import rule. Operators that ONNX Runtime put into ONNX's domain before ONNX had them go
+to its own.
 """
 
 from __future__ import annotations
@@ -36,13 +37,12 @@ def align_broadcasts(model: onnx.ModelProto, source: str) -> None:
     Raises:
         OnnxError: the rank of an operand is not known.
     """
-    stated = [n for n in model.graph.node if n.op_type in _BINARY and _axis(n) is not None]
-    if not stated:
+    if all(_axis(n) is None for n in model.graph.node):
         return
     ranks = _ranks(model)
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        axis = _axis(node) if node.op_type in _BINARY else None
+        axis = _axis(node)
         if axis is not None:
             a, b = (ranks.get(name) for name in node.input)
             if a is None or b is None:
@@ -53,7 +53,8 @@ def align_broadcasts(model: onnx.ModelProto, source: str) -> None:
             missing = a - (axis % a if a else 0) - b
             if missing > 0:
                 nodes.append(_unsqueeze(node, range(b, b + missing)))
-            del node.attribute[[x.name for x in node.attribute].index("axis")]
+            if node.op_type in _BINARY:
+                del node.attribute[[x.name for x in node.attribute].index("axis")]
         nodes.append(node)
     kept = [type(n).FromString(n.SerializeToString()) for n in nodes]
     del model.graph.node[:]
@@ -61,6 +62,11 @@ def align_broadcasts(model: onnx.ModelProto, source: str) -> None:
 
 
 def _axis(node: onnx.NodeProto) -> int | None:
+    """The axis that a second operand is lined up at, if that is stated."""
+    if node.op_type == "PRelu":
+        return 1
+    if node.op_type not in _BINARY:
+        return None
     attributes = {a.name: a.i for a in node.attribute}
     return attributes.get("axis") if attributes.get("broadcast") else None
 

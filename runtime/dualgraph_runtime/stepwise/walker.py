@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from dualgraph_compiler.onnx import ModelFile
 
 _MAX_GRAPHS = 64  # kept per model: types, sizes and contents come from callers
+# Their functions are for operands that are no tensors of numbers, not for what rules refuse.
+_ON_STRINGS = ("Identity", "Constant", "Cast", "CastLike")
 
 
 class _CutAgain(Exception):
@@ -84,7 +86,8 @@ class Steps:
         self._plan = Plan(lifted.graph.node, kinds, initializers, [o.name for o in graph.output])
         shaped = all(info.type.tensor_type.HasField("shape") for info in infos)
         alone = any(isinstance(step, Single) for step in self._plan.steps)
-        if not (isinstance(error, NeedsValue) or alone or not shaped):
+        instead = function_of(error.operator) is not None and error.operator not in _ON_STRINGS
+        if not (isinstance(error, NeedsValue) or alone or instead or not shaped):
             raise error
         fixed = fixed_shapes(file, options)
         self._inputs = Inputs(infos, fixed, file.source)

@@ -89,10 +89,10 @@ class Plan:
     def _constants(self) -> set[int]:
         """Nodes on tensors that depend on initializers only; every segment has those it needs."""
         found: set[int] = set()
-        for i, node in enumerate(self.nodes):
-            if self._values[i] or node.op_type.startswith(("Random", "Multinomial", "Bernoulli")):
-                continue
-            if all(self._is_constant(name, found) for name in self._reads[i]):
+        for i in range(len(self.nodes)):
+            if not self._values[i] and all(
+                self._is_constant(name, found) for name in self._reads[i]
+            ):
                 found.add(i)
         return found
 

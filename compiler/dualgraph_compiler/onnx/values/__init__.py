@@ -3,11 +3,12 @@
 registry      `on_values`, and what values are
 sequences     Sequence*, SplitToSequence, ConcatFromSequence, Optional*
 text, ngrams  operators on tensors of strings
+random        draws, which differ from run to run
 control_flow  If, Loop, Scan and SequenceMap over values
 reference     ONNX's own implementation of some, the last resort
 """
 
-from . import control_flow, ngrams, sequences, text  # noqa: F401 - they register themselves
+from . import control_flow, ngrams, random, sequences, text  # noqa: F401 - they register themselves
 from .reference import REFERENCE
 from .registry import FUNCTIONS, ValueContext, is_tensor, on_values, tensor_value
 
