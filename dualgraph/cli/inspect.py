@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from rich.table import Table
 from dualgraph.cli.files import require_writable, writing
 from dualgraph.cli.text import byte_size, literal, printable
 from dualgraph_compiler.dims import evaluate, symbols
+from dualgraph_compiler.errors import OnnxError
 from dualgraph_compiler.graph import Graph, Node, Value
 
 
@@ -28,9 +30,15 @@ def command(model: str, graph: bool, optimized: bool, kernels: bool, html: str |
 
     require_writable("--html", html)
     file = load_model(model)
-    original = import_model(file)
-    shown = optimize(original) if optimized else original
     console = Console()
+    try:
+        original = import_model(file)
+    except OnnxError as error:
+        if optimized or kernels or html is not None:  # which are of a graph
+            raise
+        _print_steps(console, file, error)
+        return
+    shown = optimize(original) if optimized else original
     _print_summary(console, file.proto, shown, optimized)
     if graph:
         text = "\n".join(map(printable, str(shown).splitlines()))
@@ -53,31 +61,63 @@ def command(model: str, graph: bool, optimized: bool, kernels: bool, html: str |
         console.print(literal(f"wrote {html}"), soft_wrap=True)
 
 
-def _print_summary(console: Console, proto: Any, graph: Graph, optimized: bool) -> None:
+def _print_steps(console: Console, file: Any, error: OnnxError) -> None:
+    """What a model is that is no single graph, and the way each node takes; or raise `error`."""
+    from dualgraph_runtime import CPU, SessionOptions
+    from dualgraph_runtime.stepwise import Steps
+
+    steps = Steps(file, error, SessionOptions(), CPU, "interpreter")
+    rows = [
+        *_origin(file.proto),
+        *(("input", f"{a.name}: {a.type} {a.shape}") for a in steps.model.inputs),
+        *(("output", f"{a.name}: {a.type} {a.shape}") for a in steps.model.outputs),
+        ("operators", _operators(file.proto)),
+    ]
+    _print_table(console, rows)
+    console.print()
+    text = "\n".join(map(printable, steps.report().splitlines()))
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _origin(proto: Any) -> list[tuple[str, str]]:
     opsets = ", ".join(f"{o.domain or 'ai.onnx'} {o.version}" for o in proto.opset_import)
     producer = f"{proto.producer_name} {proto.producer_version}".strip() or "unknown"
+    return [
+        ("model", proto.graph.name or "graph"),
+        ("producer", producer),
+        ("opset", f"{opsets} (IR version {proto.ir_version})"),
+    ]
+
+
+def _operators(proto: Any) -> str:
     counts = Counter(
         f"{n.domain}::{n.op_type}" if n.domain else n.op_type for n in proto.graph.node
     )
     ops = ", ".join(f"{n} x {op}" if n > 1 else op for op, n in counts.most_common())
+    return f"{sum(counts.values())}: {ops}"
+
+
+def _print_summary(console: Console, proto: Any, graph: Graph, optimized: bool) -> None:
     weights = [v for v in [*graph.params, *graph.constants] if v.ndim]
     elements = sum(int(v.data.size) for v in weights)
     size = sum(int(v.data.nbytes) for v in weights)
     after = " after optimisation" if optimized else ""
     rows = [
-        ("model", graph.name),
-        ("producer", producer),
-        ("opset", f"{opsets} (IR version {proto.ir_version})"),
+        *_origin(proto),
         *(("input", f"{v.name}: {v.type}") for v in graph.inputs),
         *(
             ("output", f"{name}: {v.type}")
             for v, name in zip(graph.outputs, graph.output_names, strict=True)
         ),
-        ("operators", f"{sum(counts.values())}: {ops}"),
+        ("operators", _operators(proto)),
         ("graph", f"{len(graph)} nodes{after}"),
         ("parameters", f"{elements:,} in {len(weights)} tensors, {byte_size(size)}"),
         ("memory", _memory(graph, size)),
     ]
+    _print_table(console, rows)
+
+
+def _print_table(console: Console, rows: Iterable[tuple[str, str]]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

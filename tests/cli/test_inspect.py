@@ -8,6 +8,7 @@ import onnx
 from dualgraph.cli.inspect import peak_bytes
 from dualgraph_compiler.graph import parse_graph
 from tests.cli.conftest import Invoke, fails_with_one_line
+from tests.onnx.helpers import make_model
 
 
 def test_summary(dualgraph: Invoke, scale: Path) -> None:
@@ -22,6 +23,28 @@ def test_summary(dualgraph: Invoke, scale: Path) -> None:
     assert "3 in 1 tensors, 12 B" in rows["parameters"]
     assert "with batch = 1" in rows["memory"]
     assert "= mul(%x, " in result.stdout
+
+
+def test_a_model_in_steps(dualgraph: Invoke, tmp_path: Path) -> None:
+    node = onnx.helper.make_node
+    model = make_model(
+        [
+            node("SplitToSequence", ["x"], ["parts"]),
+            node("SequenceAt", ["parts", "at"], ["part"]),
+            node("Neg", ["part"], ["y"]),
+        ],
+        {"x": ["n", 3], "at": []},
+        ["y"],
+        dtypes={"at": onnx.TensorProto.INT64},
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(model, path)
+    result = dualgraph("inspect", path)
+    assert result.exit_code == 0
+    assert "x: tensor(float) ['n', 3]" in result.stdout
+    assert "'part' (SequenceAt): on Python values" in result.stdout
+    assert "graph of 1 nodes (Neg): made when it runs" in result.stdout
+    fails_with_one_line(dualgraph("inspect", path, "--kernels"), "SequenceAt")
 
 
 def test_optimized_graph_and_page(dualgraph: Invoke, scale: Path, tmp_path: Path) -> None:

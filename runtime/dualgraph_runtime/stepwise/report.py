@@ -30,7 +30,7 @@ def _steps(plan: Plan, bodies: Bodies, graphs: Graphs, indent: str) -> Iterator[
         if isinstance(step, Segment):
             nodes = [plan.nodes[i] for i in step.nodes]
             made = Counter(g.way for (of, at, _), g in graphs if of == id(plan) and at == step)
-            ways = ", ".join(f"{n} {way}" for way, n in made.items()) or "none so far"
+            ways = ", ".join(f"{n} {way}" for way, n in made.items()) or "made when it runs"
             known = f"; made for the contents of {', '.join(sorted(step.known))}" * bool(step.known)
             yield f"{indent}graph of {len(nodes)} nodes ({_operators(nodes)}): {ways}{known}"
             continue

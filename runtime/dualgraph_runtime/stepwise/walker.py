@@ -140,6 +140,8 @@ class Steps:
                         self._run_single(plan, step, values)
                     else:
                         self._run_segment(plan, step, values, known)
+                    for name in step.dead:
+                        values.pop(name, None)
             except _CutAgain:
                 continue
             return [self._value(plan, name, values) for name in plan.results]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...errors import NeedsValue, OnnxError
@@ -23,7 +23,8 @@ class Segment:
     """Nodes on tensors that become one graph, by position.
 
     `reads` and `writes` are the names of its operands and results. The elements of those in
-    `known` are part of what the graph is made for; so are all sizes if it is `fixed`.
+    `known` are part of what the graph is made for; so are all sizes if it is `fixed`. No later step
+    reads those in `dead`.
     """
 
     nodes: tuple[int, ...]
@@ -31,13 +32,15 @@ class Segment:
     writes: tuple[str, ...]
     known: frozenset[str]
     fixed: bool
+    dead: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """One node on Python values, by position."""
+    """One node on Python values, by position; `dead` is what no later step reads."""
 
     node: int
+    dead: tuple[str, ...] = field(default=(), compare=False)
 
 
 Step: TypeAlias = Segment | Single
@@ -104,13 +107,14 @@ class Plan:
     def _cut(self) -> tuple[Step, ...]:
         """As few steps as it takes: tensor nodes as early as their operands allow."""
         single, stages = self._stages()
+        live = self._live()
         wanted = {*self.results}
-        for i in single:
+        for i in single & live:
             wanted.update(self._reads[i])
         parts: dict[int, list[int]] = {}
-        for i, stage in enumerate(stages):
+        for i in sorted(live):
             if i not in self._constant or wanted.intersection(self.nodes[i].output):
-                parts.setdefault(stage, []).append(i)
+                parts.setdefault(stages[i], []).append(i)
         inside = {stage: self._with_constants(part) for stage, part in parts.items()}
         for stage in parts:
             if stage % 2 == 0:
@@ -121,7 +125,22 @@ class Plan:
                 steps += [Single(i) for i in part]
             elif (segment := self._segment(inside[stage], part, wanted)).writes:
                 steps.append(segment)
-        return tuple(steps)
+        return self._with_last_reads(steps)
+
+    def _with_last_reads(self, steps: Sequence[Step]) -> tuple[Step, ...]:
+        """The steps, each with the values that none after it reads."""
+        last: dict[str, int] = {}
+        for k, step in enumerate(steps):
+            if isinstance(step, Segment):
+                names = (*step.reads, *step.writes)
+            else:
+                names = (*self._reads[step.node], *self.nodes[step.node].output)
+            last.update(dict.fromkeys(names, k))
+        dead: list[list[str]] = [[] for _ in steps]
+        for name, k in last.items():
+            if name not in self.results:
+                dead[k].append(name)
+        return tuple(replace(s, dead=tuple(d)) for s, d in zip(steps, dead, strict=True))
 
     def _stages(self) -> tuple[set[int], list[int]]:
         """The nodes on values, and for each node its stage: even for tensors, odd for values."""
@@ -154,6 +173,16 @@ class Plan:
             for name, kind in zip(node.output, found, strict=True):
                 kinds.setdefault(name, kind)
         return single, stages
+
+    def _live(self) -> set[int]:
+        """The nodes that a result depends on."""
+        wanted = {*self.results}
+        found: set[int] = set()
+        for i in reversed(range(len(self.nodes))):
+            if not wanted.isdisjoint(self.nodes[i].output):
+                found.add(i)
+                wanted.update(self._reads[i])
+        return found
 
     def _with_constants(self, part: Iterable[int]) -> list[int]:
         """These nodes and the constant ones that they need, in order."""
@@ -207,6 +236,8 @@ class Plan:
         Raises:
             OnnxError: `error`, where steps do not help.
         """
+        if segment not in self.steps:  # somebody else has learned it
+            return
         if error.node is None:
             raise error
         if not self._note(segment, error, segment.nodes[error.node], arrived):
