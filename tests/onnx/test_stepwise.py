@@ -113,6 +113,33 @@ def test_graphs_that_are_kept_are_bounded() -> None:
     assert len(s._steps._graphs) == 64  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("execution", ["interpreter", "native"])
+def test_sizes_that_differ_often_become_symbols(execution: Any) -> None:
+    """After some graphs for one shape each, one serves all shapes."""
+    model = make_model(
+        [
+            node("Expand", ["x", "shape"], ["e"]),
+            node("Add", ["e", "one"], ["p"]),
+            node("TopK", ["p", "k"], ["y", "at"]),
+        ],
+        {"x": ["n"], "shape": [2], "k": [1]},
+        ["y", "at"],
+        dtypes={"shape": INT, "k": INT, "at": INT},
+        initializers={"one": np.ones(1, np.float32)},
+    )
+    s = session(model, execution)
+    graphs = s._steps._graphs  # type: ignore[union-attr]
+    for n in range(3, 9):
+        feeds = {"x": floats(n), "shape": np.array([n + 2, n]), "k": np.array([n - 1])}
+        agrees(s, model, feeds)
+    before = len(graphs)
+    for n in range(9, 20):
+        feeds = {"x": floats(n), "shape": np.array([2 * n, 1]), "k": np.array([n - 2])}
+        agrees(s, model, feeds)
+    assert len(graphs) <= before + 2
+    assert "sizes from k, shape" in s.report()
+
+
 def test_a_shape_computed_from_data() -> None:
     """The backbone and what reads the computed shape are graphs of their own."""
     model = make_model(

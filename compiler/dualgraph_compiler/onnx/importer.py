@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -148,6 +148,14 @@ def _walk(values: Sequence[Value], stop: Collection[Value]) -> Iterator[Value]:
             queue.extend(new)
 
 
+@dataclass(frozen=True, slots=True)
+class GivenSizes:
+    """The elements of an operand, ints and symbolic sizes, and their type."""
+
+    elements: Contents
+    dtype: DType
+
+
 # -- the importer --------------------------------------------------------------------------------
 
 
@@ -197,7 +205,7 @@ class Importer:
     def add_part(
         self,
         nodes: Sequence[onnx.NodeProto],
-        operands: Mapping[str, TensorType | np.ndarray[Any, Any]],
+        operands: Mapping[str, TensorType | GivenSizes | np.ndarray[Any, Any]],
         initializers: Mapping[str, onnx.TensorProto],
         results: Sequence[str],
     ) -> None:
@@ -213,6 +221,8 @@ class Importer:
         for name, operand in operands.items():
             if isinstance(operand, TensorType):
                 self._values[name] = self.graph.add_input(operand, name)
+            elif isinstance(operand, GivenSizes):
+                self._values[name] = self.size_value(operand.elements, operand.dtype)
             else:
                 self._values[name] = self.constant(operand)
         self._add_nodes(nodes, results)

@@ -32,7 +32,8 @@ def _steps(plan: Plan, bodies: Bodies, graphs: Graphs, indent: str) -> Iterator[
             made = Counter(g.way for (of, at, _), g in graphs if of == id(plan) and at == step)
             ways = ", ".join(f"{n} {way}" for way, n in made.items()) or "made when it runs"
             known = f"; made for the contents of {', '.join(sorted(step.known))}" * bool(step.known)
-            yield f"{indent}graph of {len(nodes)} nodes ({_operators(nodes)}): {ways}{known}"
+            sized = f"; sizes from {', '.join(sorted(step.sized))}" * bool(step.sized)
+            yield f"{indent}graph of {len(nodes)} nodes ({_operators(nodes)}): {ways}{known}{sized}"
             continue
         node = plan.nodes[step.node]
         name = node.name or (*node.output, "?")[0]

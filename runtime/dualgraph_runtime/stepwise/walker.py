@@ -14,6 +14,7 @@ from dualgraph_compiler.graph import interpret
 from dualgraph_compiler.onnx.importer import rule_for
 from dualgraph_compiler.onnx.lift import operator_name, operators, prepare
 from dualgraph_compiler.onnx.stepwise import (
+    Arrival,
     Plan,
     Segment,
     Single,
@@ -31,6 +32,7 @@ from dualgraph_compiler.onnx.values import (
     tensor_value,
 )
 from dualgraph_compiler.onnx.values.reference import run_reference
+from dualgraph_compiler.types import TensorType
 
 from ..device import Device
 from ..model import Model, metadata, overridable
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 
     from dualgraph_compiler.onnx import ModelFile
 
+_MANY = 4  # graphs of a segment that differ in contents, before it gets one for all
 _MAX_GRAPHS = 64  # kept per model: types, sizes and contents come from callers
 # Their functions are for operands that are no tensors of numbers, not for what rules refuse.
 _ON_STRINGS = ("Identity", "Constant", "Cast", "CastLike")
@@ -167,9 +170,11 @@ class Steps:
                 with self._lock:
                     plan.learn_kind(name, False)
                 raise _CutAgain
-        prepared = self._prepared(plan, segment, operands, sizes)
-        fed = [v for name, v in operands.items() if name not in segment.known]
-        for name, y, known in zip(segment.writes, prepared.run(fed), prepared.sizes, strict=True):
+        given = arrival(segment, list(operands.values()), [sizes.get(n) for n in operands])
+        prepared = self._prepared(plan, segment, operands, given)
+        fed = [v for n, v in operands.items() if isinstance(given.operands[n], TensorType)]
+        results = prepared.run([*fed, *given.sizes])
+        for name, y, known in zip(segment.writes, results, prepared.sizes, strict=True):
             values[name] = y
             sizes[name] = known
 
@@ -178,16 +183,18 @@ class Steps:
         plan: Plan,
         segment: Segment,
         operands: Mapping[str, Any],
-        sizes: Mapping[str, Sizes | None],
+        given: Arrival,
     ) -> Prepared:
         """The graph of a segment for these operands, made if it is not among those kept."""
-        given = arrival(segment, list(operands.values()), [sizes.get(n) for n in operands])
         key = (id(plan), segment, given.key)
         with self._lock:
             found = self._graphs.get(key)
             if found is not None:
                 self._graphs.move_to_end(key)
                 return found
+            others = sum((p, s) == (id(plan), segment) for p, s, _ in self._graphs)
+            if segment.known and others >= _MANY and plan.generalise(segment):
+                raise _CutAgain
         try:
             graph = import_segment(self._file, plan, segment, given)
         except OnnxError as error:

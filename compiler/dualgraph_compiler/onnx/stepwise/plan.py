@@ -23,14 +23,15 @@ class Segment:
     """Nodes on tensors that become one graph, by position.
 
     `reads` and `writes` are the names of its operands and results. The elements of those in
-    `known` are part of what the graph is made for; so are all sizes if it is `fixed`. No later step
-    reads those in `dead`.
+    `known` are part of what the graph is made for; so are all sizes if it is `fixed`. Those in
+    `sized` come as symbolic sizes. No later step reads those in `dead`.
     """
 
     nodes: tuple[int, ...]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     known: frozenset[str]
+    sized: frozenset[str]
     fixed: bool
     dead: tuple[str, ...] = field(default=(), compare=False)
 
@@ -51,6 +52,8 @@ class _Learned:
     """What runs taught: by position of a node unless said otherwise."""
 
     known: dict[int, set[str]] = field(default_factory=dict)  # names it must know to be imported
+    exact: set[int] = field(default_factory=set)  # symbolic sizes will not do for those
+    general: set[int] = field(default_factory=set)  # gets those as symbolic sizes if they will do
     later: set[int] = field(default_factory=set)  # in a segment after the one that computes those
     fixed: set[int] = field(default_factory=set)  # needs sizes that are numbers
     single: set[int] = field(default_factory=set)  # is carried out on values
@@ -208,14 +211,18 @@ class Plan:
 
     def _segment(self, nodes: list[int], own: list[int], wanted: Collection[str]) -> Segment:
         outer = self._read_by(nodes)
-        known = {n for i in own for n in self._learned.known.get(i, ()) if n in outer}
+        learned = self._learned
+        known = {n for i in own for n in learned.known.get(i, ()) if n in outer}
+        exact = [i for i in own if i in learned.exact or i not in learned.general]
+        sized = known.difference(*(learned.known.get(i, ()) for i in exact))
         written = [n for i in own for n in self.nodes[i].output if n and n in wanted]
         return Segment(
             tuple(nodes),
             tuple(outer),
             tuple(written),
-            frozenset(known),
-            not self._learned.fixed.isdisjoint(nodes),
+            frozenset(known - sized),
+            frozenset(sized),
+            not sized and not learned.fixed.isdisjoint(nodes),
         )
 
     # -- learning ---------------------------------------------------------------------------------
@@ -225,6 +232,16 @@ class Plan:
         if self._learned.kinds.get(name) is not tensor:
             self._learned.kinds[name] = tensor
             self.steps = self._cut()
+
+    def generalise(self, segment: Segment) -> bool:
+        """Cut again, with symbolic sizes for elements that differ often; whether that is new."""
+        learned = self._learned
+        asking = {i for i in segment.nodes if i in learned.known}
+        new = asking - learned.exact - learned.general
+        if new and segment in self.steps:
+            learned.general |= new
+            self.steps = self._cut()
+        return bool(new)
 
     def learn(self, segment: Segment, error: OnnxError, arrived: Mapping[str, Any]) -> None:
         """Cut again after a segment could not be imported.
@@ -249,6 +266,9 @@ class Plan:
     ) -> bool:
         """Take down what an error says of the node at `at`; whether that is anything new."""
         learned = self._learned
+        if segment.sized:
+            learned.exact.update(i for i in segment.nodes if i in learned.known)
+            return True
         if not segment.fixed and not (isinstance(error, NeedsValue) and _tell(error)):
             return _add(learned.fixed, at)
         node = self.nodes[at]
@@ -258,6 +278,8 @@ class Plan:
             computed = not inside.isdisjoint(error.names)
             origins = self._origins(segment, error.names)
             known = learned.known.setdefault(at, set())
+            if not error.symbolic:
+                learned.exact.add(at)
             settings = all(_is_setting(arrived[n]) for n in origins)
             if (settings or not computed) and not origins <= known:
                 known |= origins

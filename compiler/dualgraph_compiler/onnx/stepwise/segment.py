@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ...dims import Dim, DimLike
-from ...dtypes import DType, as_dtype
+from ...dtypes import DType, as_dtype, bool_
 from ...errors import OnnxError
 from ...graph import Graph
 from ...types import TensorType
-from ..importer import Importer
+from ..importer import GivenSizes, Importer
 from .plan import Plan, Segment
 
 if TYPE_CHECKING:
@@ -24,16 +24,20 @@ if TYPE_CHECKING:
 # Of each dimension of a value: its size where every run has the same, else None.
 Sizes: TypeAlias = Sequence[int | None]
 
+_LARGE = 1 << 31  # an element from here on is no size, but stands for "to the end" and the like
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """What a graph is made for: `key` tells whether another arrival may use the same graph.
 
-    `operands` are the types of its inputs and the arrays that it has as constants, by name.
+    `operands` are the types of its inputs and what it has as constants, by name. The last inputs
+    are arrays without elements, `sizes`, whose second sizes are those that no other input has.
     """
 
     key: tuple[Any, ...]
-    operands: dict[str, TensorType | np.ndarray[Any, Any]]
+    operands: dict[str, TensorType | GivenSizes | np.ndarray[Any, Any]]
+    sizes: list[np.ndarray[Any, Any]]
 
 
 def arrival(
@@ -50,10 +54,20 @@ def arrival(
         sizes: what is known of their sizes; None for nothing.
     """
     key: list[Any] = []
-    operands: dict[str, TensorType | np.ndarray[Any, Any]] = {}
-    symbols: dict[int, int] = {}
+    operands: dict[str, TensorType | GivenSizes | np.ndarray[Any, Any]] = {}
+    symbols: dict[int, Dim] = {}
+    contents: set[Dim] = set()
+    bound: set[Dim] = set()
     for name, value, known in zip(segment.reads, values, sizes, strict=True):
-        if name in segment.known:
+        if name in segment.sized and value.dtype.kind in "iu":
+            found = [_symbol(symbols, n) if 2 <= n < _LARGE else n for n in value.ravel().tolist()]
+            contents.update(d for d in found if isinstance(d, Dim))
+            elements = np.empty(len(found), dtype=object)
+            elements[:] = found
+            operands[name] = GivenSizes(elements.reshape(value.shape), _dtype(name, value))
+            key.append((value.dtype, value.shape, *map(str, found)))
+            continue
+        if name in segment.known or name in segment.sized:
             operands[name] = value
             key.append((value.dtype, value.shape, value.tobytes()))
             continue
@@ -65,12 +79,19 @@ def arrival(
                 dims.append(n)
                 kept.append(n)
             else:
-                number = symbols.setdefault(n, len(symbols))
-                dims.append(Dim(f"given{number}", min=2))
-                kept.append(f"given{number}")
+                dims.append(_symbol(symbols, n))
+                kept.append(str(dims[-1]))
         key.append(tuple(kept))
         operands[name] = TensorType(_dtype(name, value), tuple(dims))
-    return Arrival(tuple(key), operands)
+        bound.update(d for d in dims if isinstance(d, Dim))
+    free = {d: n for n, d in symbols.items() if d in contents - bound}
+    operands.update((f"size {d}", TensorType(bool_, (0, d))) for d in free)
+    return Arrival(tuple(key), operands, [np.empty((0, n), bool) for n in free.values()])
+
+
+def _symbol(symbols: dict[int, Dim], size: int) -> Dim:
+    """The symbol of a size, the same wherever it occurs."""
+    return symbols.setdefault(size, Dim(f"given{len(symbols)}", min=2))
 
 
 def _dtype(name: str, value: np.ndarray[Any, Any]) -> DType:
