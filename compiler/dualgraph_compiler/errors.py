@@ -18,7 +18,9 @@
     |  |- NeedsValue                    an operand of a model whose elements must be known first
     |  |- NoSuchModel(FileNotFoundError)   there is no such file
     |  `- NotAnOnnxFile                 bytes that are no ONNX model, or not all of one
-    |- RunStopped                       a run that its RunOptions told to stop
+    |- RunError                         an operation that fails on the numbers it met in a run
+    |  |- OutOfMemory(MemoryError)      a run that needs more memory than there is
+    |  `- RunStopped                    a run that was told to stop
     `- SerializationError(ValueError)   a checkpoint that cannot be read or written
 
 A message states what was expected, what came, and (where a graph node is involved) the user's own
@@ -148,9 +150,23 @@ class NotAnOnnxFile(OnnxError):
     """Bytes that are no ONNX model: damaged, truncated, or something else."""
 
 
-class RunStopped(DualGraphError):
+class RunError(DualGraphError):
+    """An operation that fails on the numbers it met in a run."""
+
+
+class OutOfMemory(RunError, MemoryError):
+    """A run that needs more memory than there is."""
+
+
+class RunStopped(RunError):
     """A run of a session that was told to stop."""
 
 
 class SerializationError(DualGraphError, ValueError):
     """A checkpoint that cannot be read or written."""
+
+
+def as_run_error(error: Exception) -> RunError:
+    """What a kernel raised, as an error of ours: for callers that take models from anybody."""
+    text = ", ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", ())])
+    return OutOfMemory(text) if isinstance(error, MemoryError) else RunError(text)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dualgraph_compiler.dims import DimLike
 
+from .memory import usable_memory
 from .options import GraphOptimizationLevel, SessionOptions
 
 if TYPE_CHECKING:
@@ -72,13 +73,20 @@ def _as_declared(name: str, axis: int, dim: Any) -> DimLike | str:
 
 
 def optimized(graph: Graph, options: SessionOptions) -> Graph:
-    """The graph as the options want it to run, which is written where they say so."""
+    """The graph as the options want it to run, which is written where they say so.
+
+    Raises:
+        OutOfMemory: a run would need more memory than there is.
+    """
+    from dualgraph_compiler.graph.footprint import require_fits
+
     level = options.graph_optimization_level
     if level > GraphOptimizationLevel.ORT_DISABLE_ALL:
         from dualgraph_compiler.compile import optimize
 
         exact = level == GraphOptimizationLevel.ORT_ENABLE_BASIC
         graph = optimize(graph, numerics="strict" if exact else "standard")
+    require_fits(list(graph.nodes), graph.outputs, {}, usable_memory())
     if options.optimized_model_filepath:
         from dualgraph_compiler.onnx import export_graph, save_model
 

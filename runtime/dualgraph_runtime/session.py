@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph_compiler.errors import ArgumentError, DualGraphError, FeedError, OnnxError
+from dualgraph_compiler.errors import (
+    ArgumentError,
+    DualGraphError,
+    FeedError,
+    OnnxError,
+    as_run_error,
+)
 
 from .binding import IOBinding, bound, settle, write
 from .device import to_device
 from .feeding import as_arrays, explain_misfit, listed
+from .memory import usable_memory
 from .model import ModelMetadata, NodeArg, describe
 from .options import GraphOptimizationLevel, RunOptions, SessionOptions, stop_if_told
 from .overriding import Overriding
@@ -73,7 +80,13 @@ class InferenceSession:
         if self._compiled is not None:
             self._model = self._compiled.model
         else:
-            self._prepare(path_or_bytes, identity)
+            try:
+                self._prepare(path_or_bytes, identity)
+            except DualGraphError:
+                raise
+            except Exception as error:  # files come from anybody
+                what = str(error) or type(error).__name__
+                raise OnnxError(f"the model cannot be made ready: {what}") from error
         self._expected = [(name, t.dtype.np) for name, t in self._model.types.items()]
         self._overriding = Overriding(self._source, self._options, self._model.overridable)
 
@@ -111,7 +124,8 @@ class InferenceSession:
             self._profiler.event("Session", "session_initialization", begin)
             return
         with self._device.active():
-            self._interpreter = Interpreter(graph, self._device.xp)
+            limit = usable_memory() if self._device.type == "cpu" else None
+            self._interpreter = Interpreter(graph, self._device.xp, max_bytes=limit)
 
     def _in_steps(self, file: ModelFile, error: OnnxError) -> None:
         """Have the model run in steps; raises `error` if that does not help."""
@@ -257,17 +271,15 @@ class InferenceSession:
 
         Raises:
             FeedError: names, element types, ranks or sizes that do not fit; the message tells all.
-            RunStopped: the options said so.
+            RunError: an operation fails on the numbers it meets, needs more memory than there is,
+                or was stopped.
         """
         if run_options is not None:
             stop_if_told(run_options)
         compiled = self._compiled
         arrays = self._ready(input_feed) if compiled is not None else None
         if compiled is not None and arrays is not None:
-            try:
-                results = compiled.executable.run(arrays)
-            except FeedError as error:
-                raise explain_misfit(arrays, self._model.types, error) from None
+            results = self._execute(compiled.executable, arrays)
         else:
             other = self._overriding.session(input_feed) if self._model.overridable else None
             if other is not None:
@@ -363,23 +375,34 @@ class InferenceSession:
     def _run(self, arrays: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
         """Every output, the caller's alone, wherever the model runs."""
         if self._steps is not None:
-            return self._steps.run(arrays)
+            return self._execute(self._steps, arrays)
         runner = self._runner()
         compiled = self._compiled
-        try:
-            if compiled is not None and runner is compiled.executable:
-                return runner.run(arrays)
-            if self._device.type == "cpu":
-                results = runner.run(arrays)
-            else:
-                with self._device.active():
-                    results = runner.run([to_device(a, self._device) for a in arrays])
-        except FeedError as error:
-            raise explain_misfit(list(arrays), self._model.types, error) from None
+        if compiled is not None and runner is compiled.executable:
+            return self._execute(runner, arrays)
+        if self._device.type == "cpu":
+            results = self._execute(runner, arrays)
+        else:
+            with self._device.active():
+                results = self._execute(runner, [to_device(a, self._device) for a in arrays])
         native = self._native
         if native is not None:
             native.begin()  # after the first answer, which it would have kept waiting
         return [_own(y, shared) for y, shared in zip(results, self._model.shared, strict=True)]
+
+    def _execute(self, runner: Any, arrays: Sequence[Any]) -> list[Any]:
+        """Run, and raise nothing but errors of ours: files and feeds come from anybody."""
+        try:
+            results: list[Any] = runner.run(arrays)
+            return results
+        except FeedError as error:
+            if self._steps is not None:
+                raise
+            raise explain_misfit(list(arrays), self._model.types, error) from None
+        except DualGraphError:
+            raise
+        except Exception as error:
+            raise as_run_error(error) from error
 
     def _positions(self, names: Sequence[str] | None) -> Sequence[int]:
         if not names:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..dims import symbols
-from ..errors import DeviceError
+from ..errors import DeviceError, DualGraphError
 from ..feeds import bind_shapes
 from ..memory.inplace import plan_in_place
 from ..ops.base import Op
@@ -18,6 +18,7 @@ from .assumptions import check_assumptions
 from .calls import Call, Wiring, call, run_calls
 from .core import Graph, Value
 from .donation import Donations
+from .footprint import require_fits
 from .nested import definitions
 from .planned import Arena, Planner, layout_of
 
@@ -38,12 +39,20 @@ class Interpreter:
         xp: NumPy or CuPy.
         donate: pairs (i, v): output `i` is the new value of the input or param `v`, and may be
             computed in its memory if a run allows it.
+        max_bytes: refuse runs that need more memory for values than this; None for no limit.
     """
 
     def __init__(
-        self, graph: Graph, xp: Any = np, *, donate: Iterable[tuple[int, Value]] = ()
+        self,
+        graph: Graph,
+        xp: Any = np,
+        *,
+        donate: Iterable[tuple[int, Value]] = (),
+        max_bytes: int | None = None,
     ) -> None:
         self.xp = xp
+        self._max_bytes = max_bytes
+        self._results = list(graph.outputs)
         self.inputs = [(v.name, v.type) for v in graph.inputs]
         self._assumptions = list(graph.assumptions)
         self._static = [(v.dtype.np, v.shape) for v in graph.inputs]
@@ -106,6 +115,7 @@ class Interpreter:
         Raises:
             FeedError: an input has another rank, size or dtype than declared.
             DeviceError: an operand is not where the graph runs.
+            OutOfMemory: the values need more than `max_bytes`.
         """
         env = self._bind(inputs)
         slots: list[Any] = [None] * self._size
@@ -142,9 +152,30 @@ class Interpreter:
             for i in self._copied:  # the caller may write into what it gets
                 results[i] = results[i].copy()
             return results
+        except Exception as error:
+            if not isinstance(error, DualGraphError):
+                self._locate(error, ops, [*inputs, *self._stored] if params is None else None)
+            raise
         finally:
             if arena is not None:
                 self.planner.give_back(arena)  # type: ignore[union-attr]
+
+    def _locate(self, error: Exception, ops: list[Op], values: list[Any] | None) -> None:
+        """Note with what a kernel raised which node it was, found by running once more."""
+        if values is None or self.xp is not np or self._defining:
+            return
+        slots = [*values, *[None] * (self._size - len(values)), np, np]
+        for n, op in enumerate(ops[: self._body]):
+            operands, result, count, _ = self._wiring[n]
+            try:
+                with np.errstate(all="ignore"):
+                    out = op.eager(np, *[slots[i] for i in operands])
+            except Exception:
+                node = self._in_place.order[n]
+                where = f" at {node.loc.file}:{node.loc.line}" if node.loc is not None else ""
+                error.add_note(f"in node {node.outputs[0].name or op.name!r} ({op.name}){where}")
+                return
+            slots[result : result + count] = (out,) if count == 1 else out
 
     def _run_planned(
         self, key: Any, ops: list[Op], calls: list[Call], slots: list[Any]
@@ -181,6 +212,8 @@ class Interpreter:
             operands, result, count, dead = self._wiring[n]
             if n in self._late:
                 op = op.resolve(env)
+                if self._max_bytes is not None:
+                    require_fits(self._in_place.order[n : n + 1], (), env, self._max_bytes)
             out = op.eager(xp, *[slots[i] for i in operands])
             slots[result : result + count] = (out,) if count == 1 else out
             for name, slot, axis in self._defining.get(n, ()):
@@ -219,6 +252,8 @@ class Interpreter:
 
     def _resolve(self, key: Any, env: dict[str, int]) -> Resolved:
         """The ops with symbolic attributes replaced by their values for these sizes."""
+        if self._max_bytes is not None:
+            require_fits(self._in_place.order, self._results, env, self._max_bytes)
         ops = list(self._ops)
         for i in self._symbolic_ops:
             ops[i] = ops[i].resolve(env)

@@ -57,7 +57,7 @@ def inline_definitions(
             _define(model, partial)
             model = inliner.inline_local_functions(model, convert_version=True)
         return inliner.inline_selected_functions(model, ids, inline_schema_functions=True)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # the inliner has exceptions of its own
         raise OnnxError(
             f"{source}: the definitions of {', '.join(names)} cannot be inlined: {error}"
         ) from error

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..dims import Dim, DimLike, Shape
 from ..dtypes import BY_ONNX, DType, as_dtype, bool_, int64
-from ..errors import NeedsValue, OnnxError, ShapeError, UndecidedSize
+from ..errors import DualGraphError, NeedsValue, OnnxError, ShapeError, UndecidedSize
 from ..graph import Graph, Value
 from ..ops.base import REGISTRY, Op
 from ..ops.onnx_rules import RULES, Rule
@@ -60,11 +60,17 @@ def import_model(
     if weights not in ("constant", "param"):
         raise OnnxError(f"expected weights='constant' or 'param', got {weights!r}")
     file = load_model(source)
-    model = prepare(file, lambda op: rule_for(op) is not None)
-    _require_rules(file, model)
-    importer = Importer(file, Graph(name or file.proto.graph.name or "graph"), weights)
-    importer.add_graph(model.graph, dict(input_shapes or {}))
-    return importer.graph
+    try:
+        model = prepare(file, lambda op: rule_for(op) is not None)
+        _require_rules(file, model)
+        importer = Importer(file, Graph(name or file.proto.graph.name or "graph"), weights)
+        importer.add_graph(model.graph, dict(input_shapes or {}))
+        return importer.graph
+    except DualGraphError:
+        raise
+    except Exception as error:  # a malformed model can fail in as many ways as there are
+        what = str(error) or type(error).__name__
+        raise OnnxError(f"{file.source} cannot be imported: {what}") from error
 
 
 def rule_for(op_type: str) -> Rule | None:
@@ -110,22 +116,6 @@ def _apply_declared(cls: type[Op], ctx: Importer, *operands: Value | None) -> An
     while operands and operands[-1] is None:
         operands = operands[:-1]
     return ctx.graph.call(cls(**given), operands)
-
-
-def _check_counts(node: onnx.NodeProto, what: str) -> None:
-    """Refuse a node with more or fewer operands or results than its operator has."""
-    from onnx import defs
-
-    if node.domain not in ("", "ai.onnx"):
-        return
-    schema = defs.get_schema(node.op_type)
-    for kind, found, low, high in (
-        ("operands", len(node.input), schema.min_input, schema.max_input),
-        ("results", len(node.output), schema.min_output, schema.max_output),
-    ):
-        if not low <= found <= high:
-            expected = low if low == high else f"{low} to {high}"
-            raise OnnxError(f"{what} ({node.op_type}): expected {expected} {kind}, got {found}")
 
 
 def _is_undecided(error: ShapeError) -> bool:
@@ -276,16 +266,17 @@ class Importer:
         while outputs and not outputs[-1]:
             outputs.pop()
         self.n_outputs = len(outputs)
-        _check_counts(node, what)
-        results: Any = self._evaluate(op_type, operands)
-        if results is None:
-            rule = rule_for(op_type)
-            assert rule is not None
-            try:
+        rule = rule_for(op_type)
+        assert rule is not None
+        try:
+            results: Any = self._evaluate(op_type, operands)
+            if results is None:
                 results = rule(self, *operands)
-            except Exception as error:  # malformed nodes fail in many ways
-                raise self._located(error, f"{what} ({op_type}): ", node) from error
+        except Exception as error:  # malformed nodes fail in many ways
+            raise self._located(error, f"{what} ({op_type}): ", node) from error
         results = results if isinstance(results, tuple | list) else (results,)
+        while results and results[-1] is None:
+            results = results[:-1]
         if len(results) < len(outputs):
             raise OnnxError(
                 f"{what} ({op_type}): its output {outputs[len(results)]!r} is not supported"

@@ -21,6 +21,7 @@ from .legacy import (
 )
 from .load import ModelFile
 from .save import without_initializers
+from .wellformed import check_model
 
 if TYPE_CHECKING:
     import onnx
@@ -39,9 +40,7 @@ def prepare(file: ModelFile, has_rule: Callable[[str], bool]) -> onnx.ModelProto
     `file` may be missing from the result, which lists them as inputs instead.
     """
     model = file.proto
-    for node in all_nodes(model.graph):
-        if isinstance(node.op_type, bytes) or isinstance(node.domain, bytes):  # not UTF-8
-            raise OnnxError(f"{file.source}: an operator's name is no text: {node.op_type!r}")
+    check_model(file)
     if model.functions:
         model = _inline_local(model, file.source)
     model = mark_operators(model)
@@ -152,7 +151,7 @@ def _convert(model: onnx.ModelProto, file: ModelFile) -> onnx.ModelProto:
         align_broadcasts(old, file.source)
     try:
         return version_converter.convert_version(old, _target())
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except Exception as error:  # the converter has exceptions of its own
         raise OnnxError(
             f"{file.source}: cannot be brought from opset {opset_of(model)} to {_target()}: {error}"
         ) from error
@@ -166,7 +165,7 @@ def _inline_local(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
 
     try:
         return inliner.inline_local_functions(model, convert_version=True)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # the inliner has exceptions of its own
         raise OnnxError(f"{source}: its functions cannot be inlined: {error}") from error
 
 
@@ -175,7 +174,7 @@ def _inline_local(model: onnx.ModelProto, source: str) -> onnx.ModelProto:
 
 def skeleton(model: onnx.ModelProto, file: ModelFile) -> onnx.ModelProto:
     """A copy of `model` without large initializers and external data; all are listed as inputs."""
-    from onnx import helper, numpy_helper
+    from onnx import TensorProto, helper, numpy_helper
 
     out = without_initializers(model)
     declared = {i.name for i in out.graph.input}
@@ -186,7 +185,7 @@ def skeleton(model: onnx.ModelProto, file: ModelFile) -> onnx.ModelProto:
             )
         if math.prod(tensor.dims) >= _LARGE:
             continue
-        if file.is_stored_elsewhere(tensor):
+        if tensor.data_location == TensorProto.EXTERNAL or file.is_replaced(tensor):
             array = file.initializer(tensor)
             out.graph.initializer.append(numpy_helper.from_array(array, tensor.name))
         else:

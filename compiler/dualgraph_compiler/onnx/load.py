@@ -64,10 +64,9 @@ class ModelFile:
                 )
         self._given.update(arrays)
 
-    def is_stored_elsewhere(self, initializer: onnx.TensorProto) -> bool:
-        """Whether the data of an initializer is not in the model itself."""
-        external = initializer.data_location == initializer.EXTERNAL
-        return initializer.name in self._given or bool(external)
+    def is_replaced(self, initializer: onnx.TensorProto) -> bool:
+        """Whether an initializer has other contents than the model says."""
+        return initializer.name in self._given
 
     def initializer(self, tensor: onnx.TensorProto) -> np.ndarray[Any, Any]:
         """`array` of an initializer of the model's graph, whose contents may have been replaced."""

@@ -112,6 +112,8 @@ def _axes(
     along = [normalize_axis("Resize", a, x.ndim) for a in ctx.attr("axes", tuple(range(x.ndim)))]
     factors = ctx.array(scales, "the scales of Resize") if scales is not None else None
     if factors is not None and factors.size:
+        if not all(0 < s < math.inf for s in map(float, factors)):
+            raise OnnxError(f"expected positive scales, got {factors.tolist()}")
         return [
             (a, Axis(_known(ctx, x, a), math.floor(_known(ctx, x, a) * s), s))
             for a, s in zip(along, map(float, factors), strict=True)

@@ -150,9 +150,12 @@ def without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _copy_field(message: object, name: str, value: object) -> None:
-    """Copy one field of a protobuf message: repeated fields merge, scalars are set."""
+    """Copy one field of a protobuf message: repeated fields merge, scalars are set.
+
+    A description that is not UTF-8 can be read, but not written: it is left out.
+    """
     merge = getattr(getattr(message, name), "MergeFrom", None)
     if merge is not None:
         merge(value)
-    else:
+    elif not isinstance(value, bytes):
         setattr(message, name, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ..dims import Dim, DimLike, Shape, bounds, product
-from ..errors import ShapeError
+from ..errors import IndexOutOfRange, ShapeError
 from ..kernels.broadcast import broadcast_to
 from ..types import TensorType
 from . import f
@@ -193,6 +193,8 @@ def _filled(ctx: Import, x: Any, size: DimLike) -> Any:
 @from_onnx("Flatten")
 def _import_flatten(ctx: Import, x: Any) -> Any:
     axis = ctx.attr("axis", 1)
+    if not -x.ndim <= axis <= x.ndim:
+        raise IndexOutOfRange(f"Flatten: axis {axis} is not within {-x.ndim} and {x.ndim}")
     axis = axis + x.ndim if axis < 0 else axis
     return f.reshape(x, (product(x.shape[:axis]), product(x.shape[axis:])))
 

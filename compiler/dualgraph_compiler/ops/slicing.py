@@ -8,7 +8,7 @@ import numpy as np
 
 from ..dims import DimLike, Shape, maximum, minimum
 from ..dtypes import int64
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..types import TensorType
 from . import f
 from .base import REGISTRY, Array, Grad, normalize_axis, op, shape_text
@@ -250,11 +250,16 @@ def _from_front(bound: DimLike, size: DimLike) -> DimLike:
     return bound
 
 
+_MAX_PARTS = 1 << 16
+
+
 @from_onnx("Split")
 def _import_split(ctx: Import, x: Any, split: Any = None) -> tuple[Any, ...]:
     axis = normalize_axis("Split", ctx.attr("axis", 0), x.ndim)
     if split is None:
-        count = ctx.attr("num_outputs") or ctx.n_outputs
+        count = ctx.attr("num_outputs", ctx.n_outputs)
+        if not ctx.n_outputs <= count <= max(ctx.n_outputs, _MAX_PARTS):
+            raise ArgumentError(f"Split: num_outputs is {count}, with {ctx.n_outputs} results")
         chunk = -(-x.shape[axis] // count)
         sizes: tuple[DimLike, ...] = (chunk,) * (count - 1)
         sizes = (*sizes, x.shape[axis] - chunk * (count - 1))

@@ -15,11 +15,12 @@ import numpy as np
 
 from dualgraph_compiler.arena import Lifetime, place
 from dualgraph_compiler.dims import Shape, evaluate, floordiv, product, symbols
-from dualgraph_compiler.errors import DeviceError
+from dualgraph_compiler.errors import DeviceError, OutOfMemory
 from dualgraph_compiler.feeds import bind_shapes
 from dualgraph_compiler.native import Home, Interpreted, Program, Segment, Slot
 
 from ..binding import write
+from ..memory import usable_memory
 from . import cache
 from .cpus import available_cpus
 from .launcher import being_built, extension, frame_type, trim
@@ -282,6 +283,7 @@ class Executable:
                 slot = program.slots[i]
                 shape = tuple(evaluate(d, env) for d in slot.shape)
                 copies = self.num_threads if slot.own else 1
+                _require_fits(_bytes(slot, shape) * copies, ())
                 flat = np.empty(_bytes(slot, shape) * copies, np.uint8).view(slot.dtype.np)
                 buffers[i] = flat if slot.own else flat.reshape(shape)
                 waiting.remove(i)
@@ -404,6 +406,9 @@ class Executable:
         slots = [program.slots[i] for i in room]
         lives = [Lifetime(n, s.first, s.last) for n, s in zip(room.values(), slots, strict=True)]
         offsets, total = place(lives)
+        if not least:  # sizes met, not sizes that there is to be room for
+            results = [_bytes(program.slots[i], shapes[i]) for i, _, _ in program.outputs]
+            _require_fits(total, results)
         layout = _Layout(
             shapes=shapes,
             offsets=dict(zip(room, offsets, strict=True)),
@@ -530,14 +535,27 @@ def _bytes(slot: Slot, shape: tuple[int, ...]) -> int:
     return -(-size // 64) * 64 if slot.own else size
 
 
+def _require_fits(memory: int, results: Iterable[int]) -> None:
+    """Raise OutOfMemory if the memory for intermediate values and results is more than there is."""
+    needed = memory + sum(results)
+    if needed > usable_memory():
+        raise OutOfMemory(
+            f"the run needs {needed:,} bytes, more than the {usable_memory():,} that there are"
+        )
+
+
 def _interpret(
     step: Interpreted, op: tuple[Any, list[tuple[int, ...]]], buffers: list[Any]
 ) -> None:
     """Run a node through its op's eager kernel."""
     kernel, shapes = op
     arrays = [buffers[i].reshape(s) for (i, _), s in zip(step.operands, shapes, strict=True)]
-    with np.errstate(all="ignore"):
-        found = kernel.eager(np, *arrays)
+    try:
+        with np.errstate(all="ignore"):
+            found = kernel.eager(np, *arrays)
+    except Exception as error:
+        error.add_note(f"in a node {kernel.name}")
+        raise
     results = found if isinstance(found, tuple | list) else (found,)
     for slot, y in zip(step.results, results, strict=True):
         y = np.asarray(y)
