@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+from ...dims import DimLike
 from ...dtypes import DType, bool_
-from ..index import Axis, Index
+from ..index import Atom, Axis, Index, Part
 from ..loops import Call, Checked, Const, Expr, Guard, Holds, Load, Position, Ref
 from .convert import convert, from_narrow, narrow_name, rounded
 from .integers import CHECKED, integer_function
@@ -35,6 +36,7 @@ class Lanes:
 
     `offset` is that of the group from the counter; `rest` is the variable with the number of lanes
     that exist, "" where all do. `single` is the variable with the one lane that is computed.
+    `aligned`: the counter is a multiple of `count`.
     """
 
     count: int = 1
@@ -43,6 +45,7 @@ class Lanes:
     rest: str = ""
     suffix: str = ""
     single: str = ""
+    aligned: bool = False
 
 
 @dataclass
@@ -83,7 +86,50 @@ class Writer:
         return isinstance(e, Holds) and any(self.moves(g.index) for g in e.guards)
 
     def moves(self, index: Index) -> bool:
-        return any(a == self.lanes.axis or a.number == LANE_AXIS for a in index.axes())
+        """Whether lanes have different places."""
+        if not any(a == self.lanes.axis or a.number == LANE_AXIS for a in index.axes()):
+            return False
+        steps = [self._atom_step(atom) for atom, _ in index.terms]
+        return any(s is None or s for s in steps)
+
+    def _atom_step(self, atom: Atom) -> int | None:
+        """How far a part of an index moves from lane to lane; None where that differs.
+
+        A quotient stays as it is, and a remainder moves on, where groups of lanes begin at
+        multiples of their number and the divisor is one.
+        """
+        counters = Index(((atom, 1),)).axes()
+        if not any(a == self.lanes.axis or a.number == LANE_AXIS for a in counters):
+            return 0
+        if isinstance(atom, Axis):
+            return 1
+        if isinstance(atom, Part) and self._divides(atom.size) and self._is_aligned(atom.index):
+            return int(atom.is_rest)
+        return None
+
+    def _divides(self, size: DimLike | None) -> bool:
+        """Whether a size is a multiple of the number of lanes."""
+        return size is None or (isinstance(size, int) and size % self.lanes.count == 0)
+
+    def _is_aligned(self, index: Index) -> bool:
+        """Whether an index is a multiple of the number of lanes, and goes on by 1 from there."""
+        if not self.lanes.aligned or not self._divides(index.offset):
+            return False
+        moving = 0
+        for atom, c in index.terms:
+            step = self._atom_step(atom)
+            if step == 1 and c == 1 and LANE_AXIS not in {a.number for a in index.axes()}:
+                moving += 1
+            elif step != 0 or not self._divides(c):
+                return False
+        return moving == 1
+
+    def _is_uniform(self, guard: Guard) -> bool:
+        """Whether a condition holds in all lanes of a group or in none."""
+        if not self.moves(guard.index):
+            return True
+        bounds = self._divides(guard.low) and self._divides(guard.high)
+        return bounds and self._is_aligned(guard.index)
 
     # -- types ------------------------------------------------------------------------------------
 
@@ -179,16 +225,13 @@ class Writer:
 
     def step(self, index: Index) -> int | str | None:
         """How far a lane moves in memory: a number, C text, or None where it is irregular."""
-        total = 0
-        for a in index.axes():
-            if a == self.lanes.axis or a.number == LANE_AXIS:
-                found = index.stride(a)
-                if found is None:
-                    return None
-                if not isinstance(found, int):
-                    return self.scope.sizes(found)
-                total += found
-        return total
+        total: DimLike = 0
+        for atom, c in index.terms:
+            step = self._atom_step(atom)
+            if step is None:
+                return None
+            total = total + c * step
+        return total if isinstance(total, int) else self.scope.sizes(total)
 
     def condition(self, guards: tuple[Guard, ...], lane: str = "") -> str:
         """Guards as a C condition on scalars."""
@@ -209,16 +252,17 @@ class Writer:
             text = f"{base}[{self.index(e.at)}]"
             text = self._loaded(text, e.dtype, 1)
             return f"({self.condition(e.guards)} ? {text} : 0)" if e.guards else text
-        uniform = not any(self.moves(g.index) for g in e.guards)
+        uniform = all(map(self._is_uniform, e.guards))
+        if uniform and e.guards:  # one test for all lanes
+            held = self._load(replace(e, guards=()), lanes)
+            zero = self.spread("0", e.dtype)
+            return f"({self.condition(e.guards)} ? {held} : {zero})"
         if self.step(e.at) == 1 and uniform:
             place = f"{base} + {self.index(e.at)}"
             if self.lanes.rest:
                 text = f"{self.prelude.load_some(kind, lanes)}({place}, {self.lanes.rest})"
             else:
                 text = f"{self.prelude.load(kind, lanes)}({place})"
-            if e.guards:
-                zero = f"({self.prelude.vector(kind, lanes)}){{0}}"
-                text = f"({self.condition(e.guards)} ? {text} : {zero})"
             return self._loaded(text, e.dtype, lanes)
         return self._loaded(self._gathered(e, kind, base, lanes), e.dtype, lanes)
 

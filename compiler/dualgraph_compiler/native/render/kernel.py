@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from ...dims import DimLike
 from ...dtypes import DType, bool_, int64, uint64
-from ..index import Axis, Index
+from ..index import Index
 from ..loops import (
     Assign,
     Buffer,
@@ -61,6 +62,7 @@ class KernelText:
         self.lanes = self._lane_count()
         self.scope.mask_bytes = max(1, self._widest())
         self._vector_sums: dict[str, int] = {}  # accumulators with lanes: how many groups
+        self._block_of: dict[int, DimLike] = {}  # of loops within blocks: steps of a block
         self._lines: list[str] = []
         self._render()
 
@@ -196,6 +198,7 @@ class KernelText:
 
     def _blocks(self, s: Loop, groups: list[Lanes], depth: int) -> None:
         i, n = s.axis.number, self.sizes(s.axis.extent)
+        self._block_of[i] = s.block
         self._line(depth, f"for (i64 j{i} = 0; j{i} < {n}; j{i} += {s.block}) {{")
         end = f"j{i} + {s.block} < {n} ? j{i} + {s.block} : {n}"
         self._line(depth + 1, f"const i64 e{i} = {end};")
@@ -222,7 +225,7 @@ class KernelText:
         if known == w and not s.within:  # a loop of one step
             self._line(depth, "{")
             self._line(depth + 1, f"const i64 {i} = 0;")
-            self._block(s.body, self._lane_groups(s.axis, 1, groups > 1), depth + 1)
+            self._block(s.body, self._lane_groups(s, 1, groups > 1), depth + 1)
             self._line(depth, "}")
             return
         self._line(depth, "{")
@@ -235,15 +238,14 @@ class KernelText:
                 continue
             self._line(depth, f"for (; {i} + {step} <= {n}; {i} += {step}) {{")
             if self._ahead is not None and s is self._ahead[0]:
-                self._fetch(self._ahead[1], self._lane_groups(s.axis, 1, False)[0], step, depth + 1)
-            self._block(
-                s.body, self._lane_groups(s.axis, count, count > 1 or groups > 1), depth + 1
-            )
+                self._fetch(self._ahead[1], self._lane_groups(s, 1, False)[0], step, depth + 1)
+            self._block(s.body, self._lane_groups(s, count, count > 1 or groups > 1), depth + 1)
             self._line(depth, "}")
         if known is None or known % w:
             self._line(depth, f"if ({i} < {n}) {{")
             self._line(depth + 1, f"const i64 rest = {n} - {i};")
-            tail = Lanes(w, s.axis, 0, "rest", "_0" if groups > 1 else "")
+            suffix = "_0" if groups > 1 else ""
+            tail = Lanes(w, s.axis, 0, "rest", suffix, aligned=self._is_aligned(s))
             self._block(s.body, [tail], depth + 1)
             self._line(depth, "}")
         self._line(depth - 1, "}")
@@ -255,9 +257,17 @@ class KernelText:
         for offset in range(0, step, max(1, _LINE // load.dtype.itemsize)):
             self._line(depth, f"__builtin_prefetch({base} + {at} + {offset});")
 
-    def _lane_groups(self, axis: Axis, count: int, numbered: bool) -> list[Lanes]:
-        w = self.lanes
-        return [Lanes(w, axis, u * w, "", f"_{u}" if numbered else "") for u in range(count)]
+    def _lane_groups(self, s: Loop, count: int, numbered: bool) -> list[Lanes]:
+        w, aligned = self.lanes, self._is_aligned(s)
+        return [
+            Lanes(w, s.axis, u * w, "", f"_{u}" if numbered else "", aligned=aligned)
+            for u in range(count)
+        ]
+
+    def _is_aligned(self, s: Loop) -> bool:
+        """Whether vectors of a loop begin at multiples of their lanes."""
+        block = self._block_of.get(s.axis.number) if s.within else 0
+        return isinstance(block, int) and block % self.lanes == 0
 
     # -- folds ------------------------------------------------------------------------------------
 

@@ -102,6 +102,7 @@ class TaskText(KernelText):
         if s.block != 0:
             number, n, block = s.axes[-1].number, self.sizes(s.axes[-1].extent), self.sizes(s.block)
             begin, end = f"j{number}", f"e{number}"
+            self._block_of[number] = s.block
             self._line(2, f"const i64 {begin} = {s.counter} * {block};")
             rest = f"{begin} + {block} < {n} ? {begin} + {block} : {n}"
             self._line(2, f"const i64 {end} = {rest};")
