@@ -24,6 +24,7 @@ _COMMANDS = {
     "demo": "train, trace, optimise, export and run a digit classifier, start to end",
     "env": "versions and hardware, for bug reports",
     "inspect": "what is in an ONNX file",
+    "quantize": "write an ONNX file in 8 bits, with a report of what that costs",
     "run": "run an ONNX file once, on your arrays or random ones",
 }
 

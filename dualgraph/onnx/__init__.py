@@ -1,5 +1,7 @@
 """ONNX for models: export a module, function or training step; load a file as a module."""
 
+from dualgraph_runtime.quantization import quantize
+
 from .export import export
 from .module import GraphModule, load
 from .parts import Part, body, call, fresh_size
@@ -15,4 +17,5 @@ __all__ = [
     "export_training_step",
     "fresh_size",
     "load",
+    "quantize",
 ]

@@ -19,6 +19,7 @@ _NARROW = "narrow dtypes have no native form yet"
 
 
 INTERPRETED: dict[str, set[tuple[str, str]]] = {
+    "bit_cast": _none("bit_cast"),
     "cast": {("cast", _NARROW)},
     "conv": _of("conv", "float64"),  # of the parts of complex numbers
     "conv_input_grad": _none("conv_input_grad"),

@@ -156,6 +156,37 @@ DEQUANTIZE = OpSamples(
 )
 
 
+def _dynamic(_op: Any, x: np.ndarray) -> Any:
+    x = x.astype(np.float32)
+    low, high = np.float32(min(x.min(), 0)), np.float32(max(x.max(), 0))
+    scale = ((high - low) or np.float32(1)) / np.float32(255)
+    zero = np.clip(np.rint(-low / scale), 0, 255)
+    return np.clip(np.rint(x / scale) + zero, 0, 255), scale, zero
+
+
+DYNAMIC = OpSamples(
+    qz.DynamicQuantizeLinear,
+    _dynamic,
+    [
+        Sample(qz.DynamicQuantizeLinear(), (rand(3, 5),)),
+        Sample(qz.DynamicQuantizeLinear(), (rand(4, low=1, high=3),), what="above 0"),
+        Sample(qz.DynamicQuantizeLinear(), (rand(4, low=-3, high=-1),), what="below 0"),
+        Sample(qz.DynamicQuantizeLinear(), (strided(rand(3, 4)),), what="not contiguous"),
+        Sample(qz.DynamicQuantizeLinear(), (rand(),), what="0-d"),
+        Sample(
+            qz.DynamicQuantizeLinear(),
+            (np.zeros(3, np.float32),),
+            what="nothing but 0",
+            runtime="its scale is 1 there",
+        ),
+    ],
+    [
+        Refused(qz.DynamicQuantizeLinear(), (t("f64[2]"),), DTypeError, "float32"),
+        Refused(qz.DynamicQuantizeLinear(), (t("f32[0]"),), ShapeError, "elements"),
+    ],
+)
+
+
 # -- products -------------------------------------------------------------------------------------
 
 
@@ -328,4 +359,4 @@ CONV = OpSamples(
     ],
 )
 
-SAMPLES = [QUANTIZE, DEQUANTIZE, MATMUL, CONV]
+SAMPLES = [QUANTIZE, DEQUANTIZE, DYNAMIC, MATMUL, CONV]

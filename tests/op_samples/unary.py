@@ -228,6 +228,27 @@ FLOAT8_CAST = OpSamples(
 )
 
 
+BIT_CAST = OpSamples(
+    cv.BitCast,
+    lambda op, x: np.frombuffer(x.tobytes(), op.dtype.np).reshape(x.shape),
+    [
+        Sample(cv.BitCast(b), (x.astype(a.np),))
+        for x in (np.array([[1, -2, 3]]), np.array([1, 0, 2, 1])[::2], np.array(1))
+        for a, b in (
+            (dt.float32, dt.int32),
+            (dt.int32, dt.float32),
+            (dt.int8, dt.uint8),
+            (dt.float16, dt.int16),
+            (dt.int64, dt.float64),
+            (dt.bool_, dt.uint8),
+        )
+    ],
+    [Refused(cv.BitCast(dt.int16), (t("f32[2]"),), DTypeError, "of 32 bits")],
+    widen=False,
+    onnx="needs a newer opset than the default (see the official suite)",
+)
+
+
 CAST = OpSamples(
     cv.Cast,
     _cast,
@@ -283,4 +304,13 @@ COMPLEX_PARTS = [
     ),
 ]
 
-SAMPLES = [*ROOTS, *TRIGONOMETRY, *ROUNDING, CAST, FLOAT8_CAST, STOP_GRADIENT, *COMPLEX_PARTS]
+SAMPLES = [
+    *ROOTS,
+    *TRIGONOMETRY,
+    *ROUNDING,
+    CAST,
+    FLOAT8_CAST,
+    BIT_CAST,
+    STOP_GRADIENT,
+    *COMPLEX_PARTS,
+]

@@ -158,6 +158,40 @@ def _cast_by_onnx(ctx: Import, x: Any, dtype: DType) -> Any:
 
 
 @op
+class BitCast(Op):
+    """The bits of x taken for those of a number of `dtype`, of the same width.
+
+    Source: ONNX BitCast-26; PyTorch Tensor.view(dtype).
+    """
+
+    dtype: DType
+    kind: ClassVar[Kind] = Kind.POINTWISE
+
+    def infer(self, x: TensorType) -> TensorType:
+        if x.dtype.bits != self.dtype.bits:
+            raise DTypeError(
+                f"bit_cast: expected a dtype of {x.dtype.bits} bits for {x.dtype.name}, got "
+                f"{self.dtype.name}"
+            )
+        return x.with_dtype(self.dtype)
+
+    def eager(self, xp: Any, x: Array) -> Array:
+        return xp.asarray(x).view(self.dtype.np).copy()
+
+    def to_onnx(self, ctx: Export, x: str) -> str:
+        ctx.require_opset(26, self.name)
+        return ctx.emit("BitCast", x, to=self.dtype)  # type: ignore[no-any-return]
+
+
+@from_onnx("BitCast")
+def _import_bit_cast(ctx: Import, x: Any) -> Any:
+    code = ctx.attr("to")
+    if code not in BY_ONNX:
+        raise OnnxError(f"BitCast to ONNX element type {code} is not supported")
+    return BitCast(BY_ONNX[code])(x)
+
+
+@op
 class StopGradient(Pointwise):
     """x itself, through which no gradient flows. Source: jax.lax.stop_gradient; ONNX Identity-1."""
 

@@ -19,11 +19,12 @@ from ..kernels.conv import conv_forward
 from ..kernels.narrow import convert, saturated
 from ..types import TensorType
 from . import f
-from .base import Array, Kind, Op, broadcast_shapes, normalize_axis, op, shape_text
+from .base import Array, Kind, Onnx, Op, broadcast_shapes, normalize_axis, op, shape_text
 from .conv import Convolution, Pairs, check_bias, indivisible, onnx_attributes
 from .convert import FLOAT8, Float8Cast
 from .extremum import Maximum, Minimum
 from .onnx_rules import Export
+from .reduction import Max, Min
 from .unary import Round
 
 
@@ -216,6 +217,37 @@ class DequantizeLinear(Quantization):
             ctx.require_opset(23, f"dequantize_linear to {self.dtype.name}")
             attributes["output_dtype"] = self.dtype
         return ctx.emit("DequantizeLinear", x, scale, *zero, **attributes)  # type: ignore[no-any-return]
+
+
+@op
+class DynamicQuantizeLinear(Op):
+    """x as uint8 over the range of its own elements and 0, the scale and the zero point.
+
+    Shapes: x any, float32, not empty -> x's, [], []. Source: ONNX DynamicQuantizeLinear-11.
+    """
+
+    kind: ClassVar[Kind] = Kind.COMPOSITE
+    n_outputs: ClassVar[int] = 3
+    onnx: ClassVar[Onnx | None] = Onnx("DynamicQuantizeLinear", 11)
+
+    def infer(self, x: TensorType) -> tuple[TensorType, ...]:
+        if x.dtype is not float32:
+            raise DTypeError(f"dynamic_quantize_linear: expected float32, got {x.dtype.name}")
+        if x.size == 0:
+            raise ShapeError("dynamic_quantize_linear: expected elements to find the range of")
+        return x.with_dtype(uint8), TensorType(float32, ()), TensorType(uint8, ())
+
+    def eager(self, xp: Any, x: Array) -> tuple[Array, ...]:
+        results = self.decompose(xp.asarray(x))
+        return tuple(xp.asarray(v) for v in results)
+
+    def decompose(self, x: Array) -> tuple[Array, ...]:
+        axes, nothing = tuple(range(x.ndim)), f.like(x, 0)
+        low = Minimum()(Min(axes)(x), nothing)
+        span = Maximum()(Max(axes)(x), nothing) - low
+        scale = f.where(f.equal(span, nothing), 1.0, span) / f.like(x, 255)
+        zero = f.cast(Round()(f.clip(-low / scale, 0, 255)), uint8)
+        return QuantizeLinear(uint8)(x, scale, zero), scale, zero
 
 
 # -- products ------------------------------------------------------------------------------------

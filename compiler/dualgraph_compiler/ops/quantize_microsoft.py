@@ -21,8 +21,8 @@ from .avg_pool import AvgPool
 from .bitwise import BitwiseAnd, ShiftRight
 from .conv import import_padding
 from .onnx_rules import Import, from_onnx
-from .quantize import DequantizeLinear, QuantizeLinear
-from .quantize_onnx import columns, dynamic, integer_product, requantized, rows
+from .quantize import DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear
+from .quantize_onnx import columns, integer_product, requantized, rows
 
 
 def _real(ctx: Import, x: Any, scale: Any, zero: Any) -> Any:
@@ -152,7 +152,7 @@ def _integer_to_float(
 
 @from_onnx("com.microsoft::DynamicQuantizeMatMul")
 def _dynamic_matmul(ctx: Import, a: Any, b: Any, sb: Any, zb: Any = None, bias: Any = None) -> Any:
-    quantized, scale, zero = dynamic(a)
+    quantized, scale, zero = DynamicQuantizeLinear()(a)
     total = f.cast(integer_product(ctx, quantized, b, zero, zb), float32)
     y = total * (scale * columns(sb))
     return y if bias is None else y + bias

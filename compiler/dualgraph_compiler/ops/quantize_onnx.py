@@ -13,7 +13,6 @@ from .conv import import_padding
 from .extremum import Maximum, Minimum
 from .onnx_rules import Import, from_onnx
 from .quantize import ConvInteger, DequantizeLinear, MatmulInteger, QuantizeLinear, ends
-from .reduction import Min
 from .unary import Round
 
 
@@ -64,23 +63,6 @@ def _import_dequantize(ctx: Import, x: Any, scale: Any, zero: Any = None) -> Any
     op = DequantizeLinear(dtype, *_granularity(ctx, x, scale))
     scale = _as_scalar(ctx, scale)
     return op(x, scale) if zero is None else op(x, scale, _as_scalar(ctx, zero))
-
-
-def dynamic(x: Any) -> tuple[Any, Any, Any]:
-    """X as uint8 over the range of its own elements and 0: the numbers, scale and zero."""
-    axes = tuple(range(x.ndim))
-    nothing = f.like(x, 0)
-    low = Minimum()(Min(axes)(x), nothing)
-    high = Maximum()(f.max(x, axes), nothing)
-    span = high - low
-    scale = f.where(f.equal(span, nothing), 1.0, span) / f.like(x, 255)
-    zero = f.cast(Round()(f.clip(-low / scale, 0, 255)), uint8)
-    return QuantizeLinear(uint8)(x, scale, zero), scale, zero
-
-
-@from_onnx("DynamicQuantizeLinear")
-def _import_dynamic(ctx: Import, x: Any) -> Any:
-    return dynamic(x)
 
 
 # -- integer products -----------------------------------------------------------------------------
