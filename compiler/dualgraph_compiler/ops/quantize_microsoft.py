@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..dims import product
-from ..dtypes import float32, int32, uint8
+from ..dtypes import DType, dtype_of, float32, int32, uint8
 from ..errors import OnnxError
 from . import f
 from .activation import LeakyRelu
@@ -174,20 +174,41 @@ def _matmul_bits(
         raise OnnxError(f"MatMulNBits: {bits} bits are not supported")
     if groups is not None:
         raise OnnxError("MatMulNBits: g_idx is not supported")
+    operands = [b, scales] if zeros is None else [b, scales, zeros]
+    known = [ctx.array(v) for v in operands]
+    if all(v is not None for v in known):  # dequantised now, and not in every run
+        weight = ctx.constant(_weight(*known, n=n, k=k, bits=bits, block=block, dtype=a.dtype))
+    else:
+        weight = _weight(*operands, n=n, k=k, bits=bits, block=block, dtype=a.dtype)
+    y = f.matmul(a, weight)
+    return y if bias is None else y + bias
+
+
+def _weight(
+    b: Any,
+    scales: Any,
+    zeros: Any = None,
+    *,
+    n: int,
+    k: int,
+    bits: int,
+    block: int,
+    dtype: DType,
+) -> Any:
+    """The weight [K, N] of a MatMulNBits, of arrays or graph values."""
     count = -(-k // block)
-    weight = f.cast(_unpacked(f.reshape(b, (n, count, block * bits // 8)), bits), a.dtype)
-    scale = f.reshape(f.cast(scales, a.dtype), (n, count, 1))
+    weight = f.cast(_unpacked(f.reshape(b, (n, count, block * bits // 8)), bits), dtype)
+    scale = f.reshape(f.cast(scales, dtype), (n, count, 1))
     if zeros is None:
         zero = f.like(weight, 2 ** (bits - 1))
-    elif zeros.dtype is uint8:
+    elif dtype_of(zeros) is uint8:
         packed = f.reshape(zeros, (n, -(-count * bits // 8)))
         zero = f.slice_axis(_unpacked(packed, bits), 1, 0, count)
-        zero = f.reshape(f.cast(zero, a.dtype), (n, count, 1))
+        zero = f.reshape(f.cast(zero, dtype), (n, count, 1))
     else:
-        zero = f.reshape(f.cast(zeros, a.dtype), (n, count, 1))
+        zero = f.reshape(f.cast(zeros, dtype), (n, count, 1))
     weight = f.reshape((weight - zero) * scale, (n, count * block))
-    y = f.matmul(a, f.transpose(f.slice_axis(weight, 1, 0, k)))
-    return y if bias is None else y + bias
+    return f.transpose(f.slice_axis(weight, 1, 0, k))
 
 
 def _unpacked(x: Any, bits: int) -> Any:
