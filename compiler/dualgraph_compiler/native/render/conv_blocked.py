@@ -139,7 +139,7 @@ class BlockedRoutine:
         """Tiles of about the same height over `total` places, which are any of `known`; `args`
         are those of `places_function`, for the tile that begins at q."""
         t = memory(self.sums.dtype)
-        most = tallest(self.prelude.vector_bytes, wide)
+        most = tallest(self.prelude.vector_bytes, wide, t)
         heights = sorted({h for n in known for h in cuts(n, most)}) or range(1, most + 1)
         lines = [f"for (i64 q = 0, high; q < {total}; q += high) {{"]
         lines.append(f"  const i64 tiles = ({total} - q + {most - 1}) / {most};")

@@ -325,7 +325,7 @@ class Geometry:
         n = product((self.together, self.rows, *self.places[1:]))
         if not isinstance(n, int):
             return _STRIP
-        most = tallest(4 * self.lanes, min(BLOCKS, self.out_blocks))
+        most = tallest(4 * self.lanes, min(BLOCKS, self.out_blocks), "i32" if self.words else "f32")
         return blocks(blocks(max(1, n), blocks(max(1, n), _STRIP)), most) * most
 
     def strips(self) -> list[int]:

@@ -11,9 +11,11 @@ from .prelude import Prelude
 BLOCKS = 2  # blocks of channels that are computed together, where there are as many
 
 
-def tallest(vector_bytes: int, blocks: int) -> int:
+def tallest(vector_bytes: int, blocks: int, t: str = "f32") -> int:
     """Places that fit the registers beside the weights and a broadcast: 16 registers, 32 from
-    AVX-512 on."""
+    AVX-512 on. Words need one more, for products that are not added yet."""
+    if t == "i32" and vector_bytes != 64:
+        return 5 if blocks == 2 else 9
     if vector_bytes == 64:
         return 12 if blocks == 2 else 14
     return 6 if blocks == 2 else 10
@@ -55,7 +57,11 @@ def places_function(prelude: Prelude, places: int, blocks: int, unroll: int, t: 
     lines.append(f"    for (i64 s = taps[t], end = s + run; s < end; s += {unroll}) {{")
     for u in range(unroll):
         for j in range(blocks):
-            lines.append(f"      const {v} w{u}_{j} = {load}(w + {(u * blocks + j) * lanes});")
+            lines.append(f"      {v} w{u}_{j} = {load}(w + {(u * blocks + j) * lanes});")
+            if (
+                t == "i32" and prelude.vector_bytes != 64
+            ):  # a compiler would read it anew for each place
+                lines.append(f"      {prelude.hold()}(w{u}_{j});")
         for i in range(places):
             lines.append(f"      const {v} y{u}_{i} = {splat}(x{i}[s + {u}]);")
             for j in range(blocks):
