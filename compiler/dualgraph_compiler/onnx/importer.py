@@ -17,7 +17,7 @@ from ..graph import Graph, Value
 from ..ops.base import REGISTRY, Op
 from ..ops.onnx_rules import RULES, Rule
 from ..types import TensorType, is_static
-from . import control_flow, gradient, resize, rules, window_rules  # noqa: F401 - they register themselves
+from . import control_flow, resize, rules, window_rules  # noqa: F401 - they register themselves
 from .folding import Folder
 from .lift import all_nodes, operator_name, operators, prepare
 from .load import ModelFile, ModelSource, element_type_name, load_model

@@ -53,6 +53,7 @@ from . import (
     sequence,
     slicing,
     sorting,
+    training_onnx,
     trigonometry,
     unary,
 )
@@ -116,6 +117,7 @@ __all__ = [
     "sequence",
     "slicing",
     "sorting",
+    "training_onnx",
     "trigonometry",
     "unary",
 ]

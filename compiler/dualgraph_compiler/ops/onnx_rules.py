@@ -92,6 +92,9 @@ class Import(Protocol):
     def constant(self, array: Any) -> Any:
         """A constant Value."""
 
+    def named(self, name: str) -> Any:
+        """The value of a name of the model; OnnxError where nothing before defines it."""
+
     def nested(self, body: Any, operands: Sequence[Any]) -> list[Any]:
         """The results of a graph that is an attribute, given the values of its inputs."""
 
