@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OnnxError
 from ..ops.onnx_rules import IMPORT_OPSET
 from .definitions import has_definition, inline_definitions
+from .labels import number_labels
 from .legacy import (
     FIRST_MODERN_OPSET,
     align_broadcasts,
     mark_operators,
 )
 from .load import ModelFile
+from .nchwc import state_blocks
 from .save import without_initializers
 from .wellformed import check_model
 
@@ -43,7 +45,7 @@ def prepare(file: ModelFile, has_rule: Callable[[str], bool]) -> onnx.ModelProto
     check_model(file)
     if model.functions:
         model = _inline_local(model, file.source)
-    model = mark_operators(model)
+    model = state_blocks(number_labels(mark_operators(model)))
     for _ in range(_MAX_ROUNDS):
         if _is_outdated(model):
             model = _convert(model, file)

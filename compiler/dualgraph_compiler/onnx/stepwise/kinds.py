@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import onnx
 
 STRING = 8  # TensorProto.STRING
+_ENCODERS = ("LabelEncoder", "OneHotEncoder", "CategoryMapper")  # of ai.onnx.ml
 
 
 def is_tensor_type(type_proto: onnx.TypeProto) -> bool:
@@ -39,6 +40,8 @@ def makes_or_takes_values(node: onnx.NodeProto) -> bool:
         return True
     if node.op_type == "Cast":
         return any(a.name == "to" and a.i == STRING for a in node.attribute)
+    if node.op_type in _ENCODERS:
+        return any(a.strings or a.t.data_type == STRING for a in node.attribute)
     if node.op_type == "Constant":
         return any(
             a.name.startswith("value_string") or (a.name == "value" and a.t.data_type == STRING)
@@ -72,6 +75,14 @@ def result_kinds(node: onnx.NodeProto, operands: Sequence[bool]) -> list[bool]:
 def _result_kind(node: onnx.NodeProto, position: int, operands: Sequence[bool]) -> bool:
     if node.op_type == "Cast":
         return not makes_or_takes_values(node)
+    if node.op_type == "LabelEncoder":
+        made = [a for a in node.attribute if a.name in ("values_strings", "values_tensor")]
+        names = any(a.strings or a.t.data_type == STRING for a in made)
+        return not names and not (
+            any(a.name == "classes_strings" for a in node.attribute) and all(operands)
+        )
+    if node.op_type == "CategoryMapper":
+        return not all(operands)
     schema = _schema(node.op_type, "" if node.domain == "ai.onnx" else node.domain)
     if schema is None or not schema.outputs:
         return True

@@ -5,10 +5,18 @@ sequences     Sequence*, SplitToSequence, ConcatFromSequence, Optional*
 text, ngrams  operators on tensors of strings
 random        draws, which differ from run to run
 control_flow  If, Loop, Scan and SequenceMap over values
+machine_learning  ai.onnx.ml where strings or maps come in
 reference     ONNX's own implementation of some, the last resort
 """
 
-from . import control_flow, ngrams, random, sequences, text  # noqa: F401 - they register themselves
+from . import (  # noqa: F401 - they register themselves
+    control_flow,
+    machine_learning,
+    ngrams,
+    random,
+    sequences,
+    text,
+)
 from .reference import REFERENCE
 from .registry import FUNCTIONS, ValueContext, is_tensor, on_values, tensor_value
 

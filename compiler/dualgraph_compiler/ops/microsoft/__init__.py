@@ -3,6 +3,6 @@
 Source: ONNX Runtime's contributed operators, whose CPU kernels say what is not documented.
 """
 
-from . import attention, fused, group_query, norm
+from . import attention, fused, group_query, nchwc, norm
 
-__all__ = ["attention", "fused", "group_query", "norm"]
+__all__ = ["attention", "fused", "group_query", "nchwc", "norm"]

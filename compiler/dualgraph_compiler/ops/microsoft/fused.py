@@ -32,7 +32,7 @@ _ACTIVATIONS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
 }
 
 
-def _activated(x: Any, name: str | None, parameters: Sequence[float]) -> Any:
+def activated(x: Any, name: str | None, parameters: Sequence[float]) -> Any:
     """The activation `name` of x; defaults stand for parameters that are missing at the end."""
     if not name:
         return x
@@ -47,14 +47,14 @@ def _activated(x: Any, name: str | None, parameters: Sequence[float]) -> Any:
 def _fused_conv(ctx: Import, x: Any, w: Any, b: Any = None, z: Any = None) -> Any:
     y = RULES["Conv"](ctx, x, w, b)
     y = y if z is None else y + z
-    return _activated(y, ctx.attr("activation"), ctx.attr("activation_params", ()))
+    return activated(y, ctx.attr("activation"), ctx.attr("activation_params", ()))
 
 
 @from_onnx("com.microsoft::FusedGemm")
 def _fused_gemm(ctx: Import, a: Any, b: Any, c: Any = None) -> Any:
     given = (ctx.attr(f"activation_{k}") for k in ("alpha", "beta", "gamma"))
     parameters = [v for v in given if v is not None]
-    return _activated(RULES["Gemm"](ctx, a, b, c), ctx.attr("activation"), parameters)
+    return activated(RULES["Gemm"](ctx, a, b, c), ctx.attr("activation"), parameters)
 
 
 def _turned(x: Any, batch: bool, last: bool) -> Any:
