@@ -204,3 +204,17 @@ graph g(%q: f32[2, l, 8], %k: f32[2, s, 8], %v: f32[2, s, 8], %m: bool[l, s]):
         scores = cap * np.tanh(q.astype(np.float64) @ k.transpose(0, 2, 1) / cap)
         e = np.where(keep, np.exp(scores), 0)
         close(run.run([q, k, v, keep])[0], e / e.sum(-1, keepdims=True) @ v)
+
+
+def test_blocks_of_keys_that_nothing_sees() -> None:
+    """Passed by, the first of them too: queries see keys near themselves only."""
+    graph = parse_graph(
+        MASKED.format(dtype="bool", shape="l, s", masked="where(%m, %3, %none)", rest=OUT)
+    )
+    run = compile_graph(graph)
+    for length, s, near in ((300, 300, 5), (200, 700, 40), (60, 500, 0)):
+        q, k, v = rand(2, length, 8, seed=1), rand(2, s, 8, seed=2), rand(2, s, 8, seed=3)
+        at = np.arange(length)[:, None] + (s - length)
+        keep = abs(at - np.arange(s)) <= near
+        want = reference(q, k, v, 1 / 3, np.where(keep, 0, -math.inf))
+        close(run.run([q, k, v, keep])[0], want)

@@ -29,6 +29,16 @@ _KEYS = 128  # keys of a block: the scores take 24 KB
 _FEW = 4  # queries that do not pay for turning the keys round
 
 
+_ANY_SEEN = """
+// Whether a block of a mask has a true element.
+static int any_seen(const u8 *mask, i64 stride, i64 rows, i64 n) {
+  u8 seen = 0;
+  for (i64 r = 0; r < rows && !seen; r++)
+    for (i64 j = 0; j < n; j++) seen |= mask[r * stride + j];
+  return seen;
+}"""
+
+
 class AttentionRoutine:
     """The routine of an attention and its epilogue. See `lower.library.Routine`."""
 
@@ -131,9 +141,12 @@ class AttentionRoutine:
         lines.append(f"  f32 most[{_ROWS}], total[{_ROWS}];")
         lines.append(f"  for (i64 r = 0; r < {_ROWS}; r++) most[r] = -__builtin_inff();")
         lines.append("  memset(total, 0, sizeof total);")
+        lines.append("  int more = 0;  // whether a block of keys came before")
         lines.append(f"  for (i64 k0 = 0, k1; k0 < {keys}; k0 = k1) {{")
         lines.append(f"    k1 = k0 + {_KEYS} < {keys} ? k0 + {_KEYS} : {keys};")
+        lines += ["    " + x for x in self._skipped()]
         lines += ["    " + x for x in (*self._products(), *self._weights(), *self._sums())]
+        lines.append("    more = 1;")
         lines.append("  }")
         lines += ["  " + x for x in self._quotients()]
         lines.append(f"  {self._epilogue_call()}")
@@ -156,6 +169,20 @@ class AttentionRoutine:
             call = f"{other}(v, {vrs}, {vcs}, {keys}, {s(self.width)}, {to});"
             lines.append(f"if (packed != head) {call}")
         lines.append("packed = head;")
+        return lines
+
+    def _skipped(self) -> list[str]:
+        """Passes by a block of keys that no query of the block sees, as in causal attention."""
+        s, lines = self.sizes, []
+        for i, (kind, (_, (rows, _))) in enumerate(
+            zip(self.op.attributes()["masks"], self.masks, strict=True)
+        ):
+            if kind != "where":
+                continue
+            function = self.prelude.once("any_seen", _ANY_SEEN)
+            count = "1" if rows == 0 else "bottom - top"
+            start = f"mask{i} + top * {s(rows)} + k0"
+            lines.append(f"if (!{function}({start}, {s(rows)}, {count}, k1 - k0)) continue;")
         return lines
 
     def _products(self) -> list[str]:
@@ -205,7 +232,7 @@ class AttentionRoutine:
         ]
         factors = ", ".join(literal(x, float32) for x in (self._scale(), self._cap()))
         row = f"{names[self.scores]} + r * {_KEYS}, k1 - k0, {factors}"
-        sums = f"{names[self.sums]} + r * {self.row}, {self.row}, k0 > 0"
+        sums = f"{names[self.sums]} + r * {self.row}, {self.row}, more"
         return [
             "for (i64 r = 0; r < bottom - top; r++)",
             f"  {function}({row}, most + r, total + r, {sums}{''.join(masks)});",
@@ -225,7 +252,7 @@ class AttentionRoutine:
         if self.packs_values:
             b = f"{names[self.values]} + p * {keys} + k0 * {w}, {w}"
         a = f"{names[self.scores]} + (m - top) * {_KEYS}, {_KEYS}, 1"
-        to = f"{names[self.sums]} + (m - top) * {self.row} + p, {self.row}, k0 > 0"
+        to = f"{names[self.sums]} + (m - top) * {self.row} + p, {self.row}, more"
         lines = [f"for (i64 p = 0; p < {width}; p += {w}) {{"]
         lines += self._tiles(f"{a}, {b}, k1 - k0, {to}", self.v_shape, True)
         return [*lines, "}"]
@@ -237,8 +264,8 @@ class AttentionRoutine:
         if self.op.attributes()["zero_empty"]:
             inverse = f"total[r] == 0 ? 0 : {inverse}"
         return [
-            f"if ({keys} == 0) memset({sums}, 0, {_ROWS * row * 4});",
-            "else for (i64 r = 0; r < bottom - top; r++) {",
+            f"if (!more) memset({sums}, 0, {_ROWS * row * 4});",
+            f"if ({keys} > 0) for (i64 r = 0; r < bottom - top; r++) {{",
             f"  const f32 inverse = {inverse};",
             f"  for (i64 j = 0; j < {row}; j++) {sums}[r * {row} + j] *= inverse;",
             "}",
