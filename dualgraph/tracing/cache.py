@@ -12,7 +12,7 @@ from .arguments import Accepts, acceptance
 from .checks import Guards
 from .entry import Entry
 from .replay import Call
-from .shortcut import MOST, shortcut_of
+from .shortcut import MOST, is_current, shortcut_of
 from .sizes import Pattern, Shapes, Sizes
 
 
@@ -48,6 +48,8 @@ class Cached:
 
         Where sizes may vary, a shortcut is good for one size only.
         """
+        if self.pattern.is_free:  # but there the frame is good for all of them
+            return True
         last, self._shapes = self._shapes, shapes
         return last == shapes
 
@@ -59,7 +61,7 @@ class Cached:
     def shorten(self, args: Sequence[Any], shortcuts: tuple[Any, ...]) -> tuple[Any, ...]:
         """`shortcuts`, with one for calls like the one that was just made with these arguments."""
         before = self.shortcut
-        if before is not None and before in shortcuts and before.is_current():
+        if before is not None and before in shortcuts and is_current(before):
             return shortcuts
         made = shortcut_of(self, args)
         if made is None:

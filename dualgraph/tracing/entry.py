@@ -26,7 +26,7 @@ from . import tree
 from .compiled_node import CompiledNode, Operands, producer, resolved
 from .derivative import Now, Plan, Taped
 from .failure import CaptureFailure
-from .outputs import Fill, OutputIndex
+from .outputs import Fill, OutputIndex, described
 from .program import Mode, Program
 from .replay import Call, Slot
 from .settled import Settled
@@ -47,7 +47,9 @@ class Entry:
         self.effects = bool(traced.writes or traced.is_step)
         # Calls that do nothing but compute a tensor or a tuple of them, and no views.
         self._single = isinstance(result, OutputIndex) and not result.number and result.index == 0
-        self.is_plain = (self._flat or self._single) and not (
+        # Numbers of outputs in the result's place, unless it is one of them or a tuple of all.
+        self.nested = None if self._flat or self._single else described(result)
+        self.is_plain = (self._flat or self._single or self.nested is not None) and not (
             self.effects or traced.views or traced.changes or traced.checks or traced.sized
         )
         self._step = traced.is_step
@@ -228,6 +230,8 @@ class Entry:
             self._put_on_tape(taped, plan, call, results, outputs)
         if self._single:
             return outputs[0]
+        if not self._flat:
+            return tree.map_leaves(Fill(outputs, {}), self.traced.result)
         return outputs if len(outputs) == self.n_results else outputs[: self.n_results]
 
     def program_of_shortcut(self) -> Program | None:

@@ -72,6 +72,30 @@ class Fill:
         return copy.copy(leaf.what) if cls is Fresh else leaf
 
 
+def described(result: Any) -> Any:
+    """A traced result with the outputs' numbers in their place; None where it holds anything else.
+
+    That is, anything but lists, tuples, dicts with names, and constants that are no integers.
+    """
+    try:
+        return _described(result)
+    except TypeError:
+        return None
+
+
+def _described(x: Any) -> Any:
+    cls = type(x)
+    if cls is OutputIndex and not x.number:
+        return x.index
+    if cls is list or cls is tuple:
+        return cls(_described(item) for item in x)
+    if cls is dict and all(type(key) is str for key in x):
+        return {key: _described(item) for key, item in x.items()}
+    if cls not in (bool, float, str, type(None)):
+        raise TypeError(cls)
+    return x
+
+
 class Results:
     """Declares outputs for the tensors in results and in changes of Python data.
 

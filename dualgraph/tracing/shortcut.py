@@ -51,13 +51,22 @@ def connect(extension: Any) -> None:
         cls.__call__ = extension.Caller(cls, "_shortcuts")  # type: ignore[method-assign]
 
 
+def is_current(shortcut: Any) -> bool:
+    """Whether a shortcut is as good as a new one: nothing was noted, its frame has room enough."""
+    return shortcut.is_current() and shortcut.keeps.executable.frame is shortcut.frame
+
+
 def shortcut_of(cached: Cached, args: Sequence[Any]) -> Any:
     """A shortcut for calls like one with these arguments, which was just made the general way.
 
     None where there can be none, or none yet.
     """
-    entry, guards = cached.entry, cached.guards
-    if entry is None or not all(isinstance(x, Tensor) or type(x) in KEYED_BY_VALUE for x in args):
+    entry, guards, pattern = cached.entry, cached.guards, cached.pattern
+    if entry is None or not (pattern.is_fixed or pattern.is_free):
+        return None
+    try:
+        arguments = _like(tuple(args), set())[1]
+    except TypeError:
         return None
     program = entry.program_of_shortcut()
     native = None if program is None else program.native
@@ -81,7 +90,7 @@ def shortcut_of(cached: Cached, args: Sequence[Any]) -> Any:
     return extension.Shortcut(
         frame,
         native,
-        tuple(map(_like, args)),
+        arguments,
         params,
         tuple(known),
         local.grad,
@@ -92,13 +101,27 @@ def shortcut_of(cached: Cached, args: Sequence[Any]) -> Any:
         entry.n_outputs,
         entry.n_results,
         not entry.is_flat,
+        entry.nested,
     )
 
 
-def _like(x: Any) -> tuple[Any, Any]:
-    """What an argument must be: that very object, or a tensor of this class and producer."""
-    if not isinstance(x, Tensor):
+def _like(x: Any, met: set[int]) -> tuple[Any, Any]:
+    """What an argument must be: that very object, a tensor of this class and producer, or such in a
+    list or tuple. Those in `met` have occurred before.
+
+    Raises:
+        TypeError: the launcher does not know such arguments.
+    """
+    cls = type(x)
+    if cls in KEYED_BY_VALUE:
         return None, x
+    if id(x) in met and not (cls is tuple and not x):  # the empty tuple is one object
+        raise TypeError("an object that occurs twice")
+    met.add(id(x))
+    if cls is list or cls is tuple:
+        return cls, tuple(_like(item, met) for item in x)
+    if not isinstance(x, Tensor):
+        raise TypeError(cls)
     fn = x._fn if x._base is None else current_fn(x)
     return type(x), 0 if fn is None else 1 if type(fn) is Leaf else 2
 

@@ -216,6 +216,11 @@ class Pattern:
     assumptions: tuple[Assumption, ...] = ()
     composed: tuple[tuple[Position, Dim], ...] = ()
 
+    @property
+    def is_free(self) -> bool:
+        """Whether sizes vary, and nothing is known of them but which ones are equal."""
+        return not (self.is_fixed or self.answers or self.assumptions or self.composed)
+
     @staticmethod
     def of(
         graph: Graph, answers: Iterable[Answer], assumptions: Iterable[Assumption] = ()

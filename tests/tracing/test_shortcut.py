@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import dualgraph as dg
+import dualgraph.nn.functional as F
 from dualgraph import nn
+from dualgraph.tracing.arguments import taken_apart
 from dualgraph_compiler.errors import AutogradError
 from dualgraph_runtime.native import find_compiler
 from dualgraph_runtime.native.launcher import extension
@@ -44,6 +46,19 @@ def is_answered(fast: Any, *args: Any) -> bool:
     before = shortcut_hits(fast)
     fast(*args)
     return shortcut_hits(fast) == before + 1
+
+
+@pytest.fixture
+def general(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by an item with each call that goes the general way."""
+    calls: list[int] = []
+
+    def counted(*args: Any) -> Any:
+        calls.append(1)
+        return taken_apart(*args)
+
+    monkeypatch.setattr("dualgraph.tracing.compiled.taken_apart", counted)
+    return calls
 
 
 def test_results_are_tensors_of_their_own() -> None:
@@ -307,3 +322,55 @@ def test_methods_and_keywords() -> None:
     with pytest.raises(TypeError):
         fast(dg.ones(2), dg.ones(2))
     assert Scaled().scale(dg.ones(1)).tolist() == [3.0]
+
+
+def decode(x: dg.Tensor, past: list[tuple[dg.Tensor, dg.Tensor]]) -> Any:
+    """A step that appends to what it is given."""
+    new = [(dg.cat([a, x]), dg.cat([b, x * 2])) for a, b in past]
+    return {"sum": sum(a.sum() + b.sum() for a, b in new), "past": new, "done": None}
+
+
+def test_nested_arguments_and_results_of_growing_sizes(general: list[int]) -> None:
+    fast = dg.compile(decode, execution="native")
+    x = dg.tensor([[1.0, 2.0]])
+    runs: list[Any] = [[(dg.zeros(1, 2), dg.ones(1, 2)) for _ in range(2)] for _ in range(2)]
+    for _ in range(40):
+        found = [f(x, past) for f, past in zip((decode, fast), runs, strict=True)]
+        assert [list(f) for f in found] == [["sum", "past", "done"]] * 2
+        assert found[0]["sum"].item() == found[1]["sum"].item()
+        runs = [f["past"] for f in found]
+    assert len(general) < 20
+    assert type(runs[1]) is list
+    assert type(runs[1][0]) is tuple
+    for a, b in zip(*([t for pair in run for t in pair] for run in runs), strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_other_structures_are_noticed() -> None:
+    a, b = dg.tensor([1.0]), dg.tensor([2.0])
+    fast = compiled(lambda xs: sum(xs), [a, b])
+    assert is_answered(fast, [b, a])
+    for other in ((a, b), [a], [a, b, a], [a, a], [a, 3.0]):
+        before = shortcut_hits(fast)
+        assert fast(other).tolist() == sum(other).tolist()
+        assert shortcut_hits(fast) == before
+        fast(other)
+    items = [a, b]
+    pairs = compiled(lambda x, y: (x[0] + y[1], x[1] * y[0]), items, [a + 1, b + 1])
+    assert not is_answered(pairs, items, items)
+
+
+def test_sizes_that_code_asked_about_are_looked_at() -> None:
+    fast = dg.compile(lambda x: x * 2 if x.shape[0] > 4 else x * 3, execution="native")
+    for n in (3, 2, 7, 6, 3, 8, 1, 9, 4, 5):
+        for _ in range(2):
+            assert fast(dg.ones(n)).tolist() == [2.0 if n > 4 else 3.0] * n
+
+
+def test_more_room_is_used_when_it_is_there(general: list[int]) -> None:
+    fast = dg.compile(lambda x: F.softmax(x.cumsum(0), dim=0) @ x.T, execution="native")
+    for n in range(1, 120):
+        x = dg.ones(n, 3)
+        assert fast(x).shape == (n, n)
+    assert len(general) < 40
+    assert is_answered(fast, dg.ones(20, 3))

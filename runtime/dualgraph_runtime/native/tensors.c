@@ -148,11 +148,13 @@ static int thread_fits(PyObject *grad) {
 
 enum { NOT_TAPED, LEAF, COMPUTED };  // what has produced a tensor
 
-// What an argument must be: this very object, or a tensor of this class, produced so.
+// What an argument, or an item of one, must be: this very object; a tensor of this class, produced
+// so; or a list or tuple of so many items, which come next.
 typedef struct {
   PyObject *value;
   PyTypeObject *type;
   int producer;
+  Py_ssize_t n_items;  // -1: it is no list or tuple
 } Argument;
 
 // What must be found at some place still.
@@ -164,11 +166,11 @@ typedef struct {
 typedef struct {
   PyObject_HEAD
   PyObject *spec;  // the constructor's arguments; what follows, but for the last, is borrowed
-  PyObject *frame, *grad, *always, *after, *make_node, *indices;
+  PyObject *frame, *keeps, *grad, *always, *after, *make_node, *indices, *result;
   PyObject **params;
   Argument *arguments;
   Known *known;
-  Py_ssize_t n_arguments, n_tensors, n_params, n_known, count, n_results;
+  Py_ssize_t n_arguments, n_nodes, n_tensors, n_lists, n_params, n_known, count, n_results;
   int is_single;
   long long hits;
   PyObject *entries;  // of the tape, made for the last results: a node and its picks
@@ -191,20 +193,36 @@ static int producer_of(PyObject *t) {
   return fn == Py_None ? NOT_TAPED : Py_TYPE(fn) == front.leaf ? LEAF : COMPUTED;
 }
 
-// The tensors among the arguments, borrowed; 0 where one is not what it was.
-static int take_tensors(const Shortcut *s, PyObject *const *args, PyObject **tensors) {
-  Py_ssize_t n = 0;
-  for (Py_ssize_t i = 0; i < s->n_arguments; i++) {
-    const Argument *a = &s->arguments[i];
-    if (!a->type) {
-      if (args[i] != a->value) return 0;
-      continue;
-    }
-    if (Py_TYPE(args[i]) != a->type || producer_of(args[i]) != a->producer) return 0;
-    for (Py_ssize_t k = 0; k < n; k++)
-      if (tensors[k] == args[i]) return 0;
-    tensors[n++] = args[i];
+// What a call's arguments hold: tensors, whose references it has, and lists, which are borrowed.
+typedef struct {
+  PyObject **tensors, **lists;
+  Py_ssize_t n_tensors, n_lists;
+} Taken;
+
+static int is_among(PyObject *x, PyObject *const *items, Py_ssize_t n) {
+  for (Py_ssize_t i = 0; i < n; i++)
+    if (items[i] == x) return 1;
+  return 0;
+}
+
+// Take what is described at `*a`, which moves behind it; 0 where something is not what it was, or
+// occurs twice.
+static int take(const Argument **a, PyObject *x, Taken *found) {
+  const Argument *is = (*a)++;
+  if (!is->type) return x == is->value;
+  if (Py_TYPE(x) != is->type) return 0;
+  if (is->n_items < 0) {
+    if (producer_of(x) != is->producer || is_among(x, found->tensors, found->n_tensors)) return 0;
+    found->tensors[found->n_tensors++] = Py_NewRef(x);
+    return 1;
   }
+  if (Py_SIZE(x) != is->n_items) return 0;
+  if (is->type == &PyList_Type) {
+    if (is_among(x, found->lists, found->n_lists)) return 0;
+    found->lists[found->n_lists++] = x;
+  }
+  for (Py_ssize_t i = 0; i < is->n_items; i++)
+    if (!take(a, PySequence_Fast_ITEMS(x)[i], found)) return 0;
   return 1;
 }
 
@@ -310,21 +328,76 @@ static int finish(Shortcut *s, PyObject *const *tensors, PyObject *outputs) {
   return done ? 0 : -1;
 }
 
+// The result that is described: numbers of outputs in lists, tuples and dicts, and what is constant.
+static PyObject *built(PyObject *result, PyObject *outputs) {
+  if (PyLong_CheckExact(result))
+    return Py_NewRef(PyTuple_GET_ITEM(outputs, PyLong_AsSsize_t(result)));
+  if (PyDict_CheckExact(result)) {
+    PyObject *made = PyDict_New(), *key, *value;
+    for (Py_ssize_t at = 0; made && PyDict_Next(result, &at, &key, &value);) {
+      PyObject *item = built(value, outputs);
+      if (!item || PyDict_SetItem(made, key, item)) Py_CLEAR(made);
+      Py_XDECREF(item);
+    }
+    return made;
+  }
+  int is_list = PyList_CheckExact(result);
+  if (!is_list && !PyTuple_CheckExact(result)) return Py_NewRef(result);
+  Py_ssize_t n = Py_SIZE(result);
+  PyObject *made = is_list ? PyList_New(n) : PyTuple_New(n);
+  for (Py_ssize_t i = 0; made && i < n; i++) {
+    PyObject *item = built(PySequence_Fast_ITEMS(result)[i], outputs);
+    if (!item)
+      Py_CLEAR(made);
+    else
+      PySequence_Fast_ITEMS(made)[i] = item;
+  }
+  return made;
+}
+
+// Whether every number in the description of a result is that of an output.
+static int describes(PyObject *result, Py_ssize_t n) {
+  if (PyLong_CheckExact(result)) {
+    Py_ssize_t index = PyLong_AsSsize_t(result);
+    return index >= 0 && index < n;
+  }
+  if (PyDict_CheckExact(result)) {
+    PyObject *key, *value;
+    for (Py_ssize_t at = 0; PyDict_Next(result, &at, &key, &value);)
+      if (!describes(value, n)) return 0;
+  } else if (PyList_CheckExact(result) || PyTuple_CheckExact(result)) {
+    for (Py_ssize_t i = 0; i < Py_SIZE(result); i++)
+      if (!describes(PySequence_Fast_ITEMS(result)[i], n)) return 0;
+  }
+  return 1;
+}
+
 static PyObject *run_shortcut(Shortcut *s, PyObject *const *args) {
-  PyObject *few[32], **tensors = few;
-  if (s->n_tensors > 32 && !(tensors = malloc(sizeof(PyObject *) * (size_t)s->n_tensors)))
-    return PyErr_NoMemory();
-  PyObject *outputs = NULL;
-  if (take_tensors(s, args, tensors))
-    outputs = call_frame(s->frame, tensors, s->n_tensors, s->params, s->n_params, s->count);
+  PyObject *few[32];
+  Taken found = {few, NULL, 0, 0};
+  size_t n = (size_t)(s->n_tensors + s->n_lists);
+  if (n > 32 && !(found.tensors = malloc(sizeof(PyObject *) * n))) return PyErr_NoMemory();
+  found.lists = found.tensors + s->n_tensors;
+  PyObject *outputs = Py_NotImplemented;
+  const Argument *a = s->arguments;
+  int fits = 1;
+  for (Py_ssize_t i = 0; fits && i < s->n_arguments; i++) fits = take(&a, args[i], &found);
+  if (fits)
+    outputs = call_frame(s->frame, found.tensors, s->n_tensors, s->params, s->n_params, s->count);
   else
-    outputs = Py_NewRef(Py_NotImplemented);
+    Py_INCREF(outputs);
   if (outputs && outputs != Py_NotImplemented) {
     s->hits++;
-    if (finish(s, tensors, outputs)) Py_CLEAR(outputs);
+    if (finish(s, found.tensors, outputs)) Py_CLEAR(outputs);
   }
-  if (tensors != few) free(tensors);
+  for (Py_ssize_t i = 0; i < found.n_tensors; i++) Py_DECREF(found.tensors[i]);
+  if (found.tensors != few) free(found.tensors);
   if (!outputs || outputs == Py_NotImplemented) return outputs;
+  if (s->result) {
+    PyObject *made = built(s->result, outputs);
+    Py_DECREF(outputs);
+    return made;
+  }
   if (!s->is_single && s->n_results == PyTuple_GET_SIZE(outputs)) return outputs;
   PyObject *result = s->is_single ? Py_NewRef(PyTuple_GET_ITEM(outputs, 0))
                                   : PyTuple_GetSlice(outputs, 0, s->n_results);
@@ -346,17 +419,28 @@ static PyObject *try_shortcut(Shortcut *s, PyObject *const *args, Py_ssize_t n) 
 
 // -- making shortcuts ------------------------------------------------------------------------------
 
-// (None, an object) or (class, kind of producer) for each argument.
+// (None, an object), (class, kind of producer), or (list or tuple, tuple of such) for each.
 static int read_arguments(Shortcut *s, PyObject *specs) {
-  s->n_arguments = PyTuple_GET_SIZE(specs);
-  s->arguments = calloc((size_t)s->n_arguments + 1, sizeof(Argument));
-  if (!s->arguments) return PyErr_NoMemory(), -1;
-  for (Py_ssize_t i = 0; i < s->n_arguments; i++) {
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(specs); i++) {
     PyObject *type, *value;
     if (!PyArg_ParseTuple(PyTuple_GET_ITEM(specs, i), "OO", &type, &value)) return -1;
-    Argument *a = &s->arguments[i];
-    a->value = value;
+    Argument *more = realloc(s->arguments, (size_t)(s->n_nodes + 1) * sizeof(Argument));
+    if (!more) return PyErr_NoMemory(), -1;
+    s->arguments = more;
+    Argument *a = &more[s->n_nodes++];
+    *a = (Argument){value, NULL, 0, -1};
     if (type == Py_None) continue;
+    if (type == (PyObject *)&PyList_Type || type == (PyObject *)&PyTuple_Type) {
+      if (!PyTuple_CheckExact(value)) {
+        PyErr_SetString(PyExc_TypeError, "expected the items of a list or tuple");
+        return -1;
+      }
+      a->type = (PyTypeObject *)type;
+      a->n_items = PyTuple_GET_SIZE(value);
+      s->n_lists += a->type == &PyList_Type;
+      if (read_arguments(s, value)) return -1;
+      continue;
+    }
     if (!PyType_Check(type) || !PyType_IsSubtype((PyTypeObject *)type, front.tensor)) {
       PyErr_SetString(PyExc_TypeError, "expected a class of tensors");
       return -1;
@@ -386,19 +470,20 @@ static int read_known(Shortcut *s, PyObject *specs) {
 static PyObject *or_null(PyObject *x) { return x == Py_None ? NULL : x; }
 
 // Shortcut(frame, keeps, arguments, params, known, grad, always, after, make_node, indices, count,
-//          n_results, is_single)
+//          n_results, is_single, result), the last None where it is one output or the tuple of them
 static PyObject *shortcut_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
   PyObject *frame, *keeps, *arguments, *params, *known, *grad, *always, *after, *make_node, *indices;
+  PyObject *result;
   Py_ssize_t count, n_results;
   int is_single;
   if (!front.tensor || (keywords && PyDict_GET_SIZE(keywords))) {
     PyErr_SetString(PyExc_TypeError, "the front end is not known, or there are keywords");
     return NULL;
   }
-  if (!PyArg_ParseTuple(args, "OOO!O!O!O!OOOO!nnp", &frame, &keeps, &PyTuple_Type, &arguments,
+  if (!PyArg_ParseTuple(args, "OOO!O!O!O!OOOO!nnpO", &frame, &keeps, &PyTuple_Type, &arguments,
                         &PyTuple_Type, &params, &PyTuple_Type, &known, &PyBool_Type, &grad, &always,
                         &after, &make_node, &PyTuple_Type, &indices, &count, &n_results,
-                        &is_single))
+                        &is_single, &result))
     return NULL;
   if (Py_TYPE(frame)->tp_dealloc != frame_dealloc) {
     PyErr_SetString(PyExc_TypeError, "expected a Frame");
@@ -406,6 +491,7 @@ static PyObject *shortcut_new(PyTypeObject *type, PyObject *args, PyObject *keyw
   }
   Py_ssize_t n_outputs = ((Frame *)frame)->n_outputs;
   int fits = count >= 0 && count <= n_outputs && n_results >= is_single && n_results <= count;
+  fits = fits && describes(result, count);
   for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(indices); i++) {
     Py_ssize_t index = PyLong_AsSsize_t(PyTuple_GET_ITEM(indices, i));
     fits = fits && index >= 0 && index < count;
@@ -418,6 +504,7 @@ static PyObject *shortcut_new(PyTypeObject *type, PyObject *args, PyObject *keyw
   if (!s) return NULL;
   s->spec = Py_NewRef(args);
   s->frame = frame;
+  s->keeps = keeps;
   s->grad = grad;
   s->always = or_null(always);
   s->after = or_null(after);
@@ -428,6 +515,8 @@ static PyObject *shortcut_new(PyTypeObject *type, PyObject *args, PyObject *keyw
   s->count = count;
   s->n_results = n_results;
   s->is_single = is_single;
+  s->result = or_null(result);
+  s->n_arguments = PyTuple_GET_SIZE(arguments);
   if (read_arguments(s, arguments) || read_known(s, known)) {
     Py_DECREF(s);
     return NULL;
@@ -447,6 +536,7 @@ static int shortcut_clear(PyObject *self) {
   Shortcut *s = (Shortcut *)self;
   s->n_arguments = -1;  // it fits no call any longer
   s->n_known = 0;
+  s->frame = s->keeps = NULL;
   Py_CLEAR(s->entries);
   Py_CLEAR(s->spec);
   return 0;
@@ -478,6 +568,8 @@ static PyMethodDef shortcut_methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyMemberDef shortcut_members[] = {
+    {"frame", T_OBJECT_EX, offsetof(Shortcut, frame), READONLY, "The frame that it calls."},
+    {"keeps", T_OBJECT_EX, offsetof(Shortcut, keeps), READONLY, "What that is the frame of."},
     {"hits", T_LONGLONG, offsetof(Shortcut, hits), READONLY, "How many calls it has answered."},
     {NULL, 0, 0, 0, NULL}};
 
