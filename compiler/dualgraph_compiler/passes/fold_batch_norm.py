@@ -114,36 +114,41 @@ def _fold(graph: Graph, affine: Affine) -> Value | None:
         return None
     if isinstance(node.op, Linear) and affine.x.ndim != 2:
         return None  # its channels are the last axis, and the map's are axis 1
-    old_w = _float64(weight)
+    old_w = _host(weight)
     old_b = _float64(bias[0]) if bias else np.zeros_like(affine.shift)
     if isinstance(node.op, ConvTranspose):
         # [C_in, C_out / groups, *kernel]: group g of the inputs makes block g of the channels.
         groups = node.op.groups
         grouped = old_w.reshape(groups, -1, *old_w.shape[1:])
         factor = affine.scale.reshape(groups, 1, -1, *(1,) * (old_w.ndim - 2))
-        new_w = (grouped * factor).reshape(old_w.shape)
     else:
-        new_w = old_w * affine.scale.reshape(-1, *(1,) * (old_w.ndim - 1))
+        grouped, factor = old_w, affine.scale.reshape(-1, *(1,) * (old_w.ndim - 1))
     new_b = old_b * affine.scale + affine.shift
     if bias:
         name = bias[0].name
     else:
         name = weight.name.replace("weight", "bias") if "weight" in weight.name else ""
     if not (affine.scale == 1).all():
-        weight = _constant(graph, new_w, weight, weight.name)
+        new_w = np.empty_like(grouped)
+        # Multiplied as float64, piece by piece: such copies of all weights would take far longer.
+        np.multiply(grouped, factor, out=new_w, dtype=np.float64, casting="unsafe")
+        weight = _constant(graph, new_w.reshape(old_w.shape), weight, weight.name)
     bias = [_constant(graph, new_b, weight, name)]
     return node.op(x, weight, *bias)  # type: ignore[no-any-return]
 
 
 def _constant(graph: Graph, data: Vector, like: Value, name: str) -> Value:
-    return graph.constant(data.astype(like.dtype.np), f"{name}_folded" if name else "")
+    return graph.constant(data.astype(like.dtype.np, copy=False), f"{name}_folded" if name else "")
 
 
 def _is_known(value: Value) -> bool:
     return value.is_constant and value.data is not None
 
 
-def _float64(value: Value) -> Vector:
+def _host(value: Value) -> Any:
     data = value.data
-    host = data.get() if hasattr(data, "get") else data  # CuPy's arrays live on the device
-    return np.asarray(host).astype(np.float64)
+    return np.asarray(data.get() if hasattr(data, "get") else data)  # CuPy's lie on the device
+
+
+def _float64(value: Value) -> Vector:
+    return _host(value).astype(np.float64)  # type: ignore[no-any-return]
