@@ -1,7 +1,7 @@
 """What a compiled call costs before its graph runs: microseconds from the call to the interpreter.
 
 ``python -m benchmarks.call_overhead``: the smallest call, an MLP, ResNet-18, and a whole training
-step with Adam; each beside the time of the whole call.
+step with Adam; each beside the time of the whole call, interpreted and native.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import dualgraph.nn.functional as F
 from dualgraph import nn, optim
 from dualgraph.tracing.program import Program
 from dualgraph_models.resnet import resnet18
+from dualgraph_runtime.options import Execution
 
 
 class Reached(Exception):
@@ -42,28 +43,30 @@ def before_the_program(call: Callable[[], Any], repeat: int = 2000) -> float:
     return best * 1e6
 
 
-def whole(call: Callable[[], Any]) -> float:
-    """The best of five: microseconds of one call."""
+def whole(call: Callable[[], Any], count: int = 20) -> float:
+    """The best of ten blocks of calls: microseconds of one."""
     best = float("inf")
-    for _ in range(5):
+    for _ in range(10):
         start = time.perf_counter()
-        call()
+        for _ in range(count):
+            call()
         best = min(best, time.perf_counter() - start)
-    return best * 1e6
+    return best / count * 1e6
 
 
-def cases() -> dict[str, Callable[[], Any]]:
-    """Calls to measure, warmed up by the first call."""
-    add = dg.compile(lambda x, y: x + y)
+def cases(execution: Execution) -> dict[str, Callable[[], Any]]:
+    """Calls to measure, which run so."""
+    add = dg.compile(lambda x, y: x + y, execution=execution)
     a, b = dg.ones(3, 4), dg.ones(3, 4)
     mlp = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)).eval()
-    small, x = dg.compile(mlp), dg.randn(8, 64)
-    resnet, image = dg.compile(resnet18().eval()), dg.randn(1, 3, 32, 32)
+    small, x = dg.compile(mlp, execution=execution), dg.randn(8, 64)
+    resnet = dg.compile(resnet18().eval(), execution=execution)
+    image = dg.randn(1, 3, 32, 32)
     model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     opt = optim.Adam(model.parameters())
     y = dg.randint(0, 10, (8,))
 
-    @dg.compile
+    @dg.compile(execution=execution)
     def step(x: Any, y: Any) -> Any:
         opt.zero_grad()
         loss = F.cross_entropy(model(x), y)
@@ -88,11 +91,14 @@ def cases() -> dict[str, Callable[[], Any]]:
 
 def main() -> None:
     """Print a table."""
-    print(f"{'':24}{'before the graph':>18}{'whole call':>14}")
-    for name, call in cases().items():
-        for _ in range(3):
+    print(f"{'':24}{'before the graph':>18}{'interpreted':>14}{'native':>14}")
+    native = cases("native")
+    for name, call in cases("interpreter").items():
+        for _ in range(4):
             call()
-        print(f"{name:24}{before_the_program(call):15.1f} us{whole(call):11.1f} us")
+            native[name]()
+        times = [before_the_program(call), whole(call), whole(native[name])]
+        print(f"{name:24}{times[0]:15.1f} us{times[1]:11.1f} us{times[2]:11.1f} us")
 
 
 if __name__ == "__main__":
