@@ -28,6 +28,12 @@ def session(model: onnx.ModelProto, execution: Any = "interpreter") -> rt.Infere
     return made
 
 
+def native() -> rt.SessionOptions:
+    options = rt.SessionOptions()
+    options.execution = "native"
+    return options
+
+
 def agrees(s: rt.InferenceSession, model: onnx.ModelProto, feeds: Mapping[str, Any]) -> None:
     """The session gives what ONNX Runtime does."""
     expected = run_onnxruntime(model, feeds)
@@ -172,6 +178,49 @@ def test_a_shape_computed_from_data() -> None:
     first, second = s._steps._plan.steps  # type: ignore[union-attr]
     assert len(first.nodes) == 6
     assert len(second.nodes) == 3
+
+
+def test_a_detector() -> None:
+    """Boxes and scores, NonMaxSuppression, then what it selects, shaped by computed sizes."""
+    model = make_model(
+        [
+            node("Conv", ["image", "w"], ["map"], pads=[1, 1, 1, 1]),
+            node("Sigmoid", ["map"], ["heat"]),
+            node("Shape", ["image"], ["shape"]),
+            node("Gather", ["shape", "zero"], ["batch"]),
+            node("Concat", ["batch", "rows"], ["flat"], axis=0),
+            node("Reshape", ["heat", "flat"], ["cells"]),
+            node("Transpose", ["cells"], ["by_cell"], perm=[0, 2, 1]),
+            node("Split", ["by_cell", "parts"], ["boxes", "score"], axis=2),
+            node("Transpose", ["score"], ["scores"], perm=[0, 2, 1]),
+            node("NonMaxSuppression", ["boxes", "scores", "most", "iou", "least"], ["selected"]),
+            node("Shape", ["selected"], ["found"]),
+            node("Gather", ["found", "zero"], ["count"]),
+            node("Gather", ["selected", "two"], ["at"], axis=1),
+            node("Gather", ["boxes", "first"], ["all"], axis=0),
+            node("Gather", ["all", "at"], ["best"], axis=0),
+            node("Concat", ["count", "four"], ["wanted"], axis=0),
+            node("Reshape", ["best", "wanted"], ["y"]),
+        ],
+        {"image": ["n", 3, "h", "w_"]},
+        ["selected", "y"],
+        dtypes={"selected": INT},
+        initializers={
+            "w": np.random.default_rng(1).standard_normal((5, 3, 3, 3)).astype(np.float32),
+            "zero": np.array([0]),
+            "first": np.array(0),
+            "two": np.array(2),
+            "four": np.array([4]),
+            "rows": np.array([5, -1]),
+            "parts": np.array([4, 1]),
+            "most": np.array([20]),
+            "iou": np.array([0.5], np.float32),
+            "least": np.array([0.6], np.float32),
+        },
+    )
+    for s in (rt.InferenceSession(model), rt.InferenceSession(model, native())):
+        for n, h, w in [(1, 6, 5), (1, 8, 8), (1, 3, 3), (1, 6, 5)]:
+            agrees(s, model, {"image": floats(n, 3, h, w)})
 
 
 def test_a_scale_that_depends_on_data() -> None:
