@@ -78,6 +78,20 @@ class Steps:
     ) -> None:
         self._file, self._options, self._device = file, options, device
         self._execution: Execution = execution
+        try:
+            self._set_up(error)
+        except OnnxError:
+            raise
+        except Exception as cause:  # malformed models fail in many ways
+            raise error from cause
+        self._graphs: OrderedDict[Any, Prepared] = OrderedDict()
+        self._bodies: dict[tuple[int, int, str], Plan] = {}
+        self._lock = threading.Lock()
+        self._why = error
+
+    def _set_up(self, error: OnnxError) -> None:
+        """Cut the model into steps; raises `error` if they do not help."""
+        file, options = self._file, self._options
         lifted = prepare(file, lambda op: rule_for(op) is not None or function_of(op) is not None)
         unknown = any(rule_for(op) is None and function_of(op) is None for op in operators(lifted))
         if unknown or options.optimized_model_filepath:  # which is for a single graph
@@ -102,10 +116,6 @@ class Steps:
             shared=[],
             overridable=overridable(file.proto),
         )
-        self._graphs: OrderedDict[Any, Prepared] = OrderedDict()
-        self._bodies: dict[tuple[int, int, str], Plan] = {}
-        self._lock = threading.Lock()
-        self._why = error
 
     def feeds(self, feed: Mapping[str, Any]) -> list[Any]:
         """The values of a feed, in the order of the inputs.

@@ -68,7 +68,7 @@ def result_kinds(node: onnx.NodeProto, operands: Sequence[bool]) -> list[bool]:
             return [False] * len(node.output)
         return (declared + [True] * len(node.output))[: len(node.output)]
     if node.op_type == "Constant":
-        return [False]
+        return [False] * len(node.output)
     return [_result_kind(node, k, operands) for k in range(len(node.output))]
 
 
