@@ -281,6 +281,14 @@ def test_malformed_models_are_refused_on_loading() -> None:
         rt.InferenceSession(model)
 
 
+def test_a_cycle_is_refused() -> None:
+    nodes = [node("SequenceAt", ["s", "b"], ["a"]), node("Size", ["a"], ["b"])]
+    model = make_model(nodes, {"x": [1]}, ["b"])
+    model.graph.node.insert(0, node("SequenceConstruct", ["x"], ["s"]))
+    with pytest.raises(OnnxError, match="'b' is read but nothing before defines it"):
+        rt.InferenceSession(model)
+
+
 def test_runs_from_several_threads() -> None:
     model = shaped()
     s = session(model)

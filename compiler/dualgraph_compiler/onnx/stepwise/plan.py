@@ -70,6 +70,9 @@ class Plan:
         results: the names of the outputs.
 
     `steps` is replaced, never changed, when the plan learns something.
+
+    Raises:
+        OnnxError: a node reads what it or a later one defines.
     """
 
     def __init__(
@@ -85,6 +88,10 @@ class Plan:
         self._given = dict(given)
         self._reads = [reads(node) for node in self.nodes]
         self._producer = {n: i for i, node in enumerate(self.nodes) for n in node.output if n}
+        for i, names in enumerate(self._reads):
+            late = next((n for n in names if self._producer.get(n, -1) >= i), None)
+            if late is not None:
+                raise OnnxError(f"{late!r} is read but nothing before defines it")
         self._values = [makes_or_takes_values(node) for node in self.nodes]
         self._constant = self._constants()
         self._learned = _Learned()
