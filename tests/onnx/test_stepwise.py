@@ -116,7 +116,31 @@ def test_graphs_that_are_kept_are_bounded() -> None:
     for n in range(1, 80):
         feeds = {"x": floats(n, 6), "shape": np.array([6, n]), "axes": np.array([0])}
         assert s.run(None, feeds)[0].shape == (n,)
-    assert len(s._steps._graphs) == 64  # type: ignore[union-attr]
+    assert len(s._steps._graphs) == 65  # type: ignore[union-attr]
+
+
+def test_every_step_keeps_a_graph() -> None:
+    """Slices by what is computed of the slice before, one after the other."""
+    nodes, x = [], "x"
+    for i in range(70):
+        nodes += [
+            node("ReduceMax", [x], [f"top{i}"]),
+            node("Cast", [f"top{i}"], [f"end{i}"], to=INT),
+            node("Mul", [x, "w"], [f"x{i}"]),
+            node("Slice", [f"x{i}", "start", f"end{i}"], [f"s{i}"]),
+        ]
+        x = f"s{i}"
+    weights = {"start": np.array([0]), "w": np.ones(1, np.float32)}
+    model = make_model(nodes, {"x": ["n"]}, [x], initializers=weights)
+    s = session(model)
+    graphs = s._steps._graphs  # type: ignore[union-attr]
+    for n in (40, 41):
+        (y,) = s.run(None, {"x": np.full(n, 30, np.float32)})
+        np.testing.assert_array_equal(y, np.full(30, 30, np.float32))
+    made = list(graphs.values())
+    assert len(made) == 71
+    s.run(None, {"x": np.full(42, 30, np.float32)})
+    assert list(graphs.values()) == made
 
 
 @pytest.mark.parametrize("execution", ["interpreter", "native"])

@@ -163,6 +163,7 @@ class Importer:
         self._weights = weights
         self._values: dict[str, Value] = {}
         self._initializers: dict[str, onnx.TensorProto] = {}
+        self._arrays: dict[str, np.ndarray[Any, Any]] | None = None
         self._settings: set[str] = set()  # initializers that are constants in any case
         self._pending: dict[Value, Contents] = {}  # size values that have no node yet
         self._attributes: dict[str, onnx.AttributeProto] = {}
@@ -198,6 +199,7 @@ class Importer:
         operands: Mapping[str, TensorType | GivenSizes | np.ndarray[Any, Any]],
         initializers: Mapping[str, onnx.TensorProto],
         results: Sequence[str],
+        arrays: dict[str, np.ndarray[Any, Any]] | None = None,
     ) -> None:
         """Import some nodes of a model, as a graph of their own.
 
@@ -206,7 +208,9 @@ class Importer:
                 constants.
             initializers: those of the graph that the nodes belong to.
             results: the names of the graph's outputs.
+            arrays: those of initializers, by name, for several graphs to share; filled here.
         """
+        self._arrays = arrays
         self._initializers.update(initializers)
         for name, operand in operands.items():
             if isinstance(operand, TensorType):
@@ -318,7 +322,12 @@ class Importer:
         return value
 
     def _weight(self, tensor: onnx.TensorProto) -> Value:
-        array = self._file.initializer(tensor)
+        if self._arrays is None:
+            array = self._file.initializer(tensor)
+        elif (found := self._arrays.get(tensor.name)) is not None:
+            array = found
+        else:
+            array = self._arrays[tensor.name] = self._file.initializer(tensor)
         if self._is_trainable(tensor):
             taken = any(v.name == tensor.name for v in self.graph.params)
             return self.graph.add_param(array, "" if taken else tensor.name)

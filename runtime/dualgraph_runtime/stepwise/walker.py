@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from dualgraph_compiler.onnx import ModelFile
 
 _MANY = 4  # graphs of a segment that differ in contents, before it gets one for all
-_MAX_GRAPHS = 64  # kept per model: types, sizes and contents come from callers
+_MAX_SPARE = 64  # graphs kept besides one for each step: types, sizes, contents are the callers'
 # Their functions are for operands that are no tensors of numbers, not for what rules refuse.
 _ON_STRINGS = ("Identity", "Constant", "Cast", "CastLike")
 
@@ -214,7 +214,8 @@ class Steps:
         made = Prepared(graph, self._options, self._device, self._execution)
         with self._lock:
             found = self._graphs.setdefault(key, made)
-            if len(self._graphs) > _MAX_GRAPHS:
+            plans = [self._plan, *self._bodies.values()]
+            if len(self._graphs) > _MAX_SPARE + sum(len(p.steps) for p in plans):
                 self._graphs.popitem(last=False)
         return found
 

@@ -84,6 +84,7 @@ class Plan:
     ) -> None:
         self.nodes = list(nodes)
         self.initializers = initializers
+        self.arrays: dict[str, Any] = {}  # of initializers, for the graphs of all segments
         self.results = list(results)
         self._given = dict(given)
         self._reads = [reads(node) for node in self.nodes]

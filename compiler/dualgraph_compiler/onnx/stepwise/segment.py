@@ -109,7 +109,7 @@ def import_segment(file: ModelFile, plan: Plan, segment: Segment, given: Arrival
     """
     importer = Importer(file, Graph("segment"), "constant")
     nodes = [plan.nodes[i] for i in segment.nodes]
-    importer.add_part(nodes, given.operands, plan.initializers, segment.writes)
+    importer.add_part(nodes, given.operands, plan.initializers, segment.writes, plan.arrays)
     return importer.graph
 
 
