@@ -44,7 +44,7 @@ class Methods:
     __mul__ = arithmetic.operator_mul
     __rmul__ = arithmetic.operator_rmul
     __truediv__ = arithmetic.operator_truediv
-    __rtruediv__ = arithmetic.operator_rtruediv
+    __rtruediv__ = __rdiv__ = arithmetic.operator_rtruediv
     __floordiv__ = arithmetic.operator_floordiv
     __rfloordiv__ = arithmetic.operator_rfloordiv
     __mod__ = arithmetic.operator_mod

@@ -207,6 +207,10 @@ def xlogy(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
 def logaddexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """log(exp(input) + exp(other)), without overflow."""
     a, b = float_operands(input, other)
+    if a.dtype.is_complex:
+        first = a.real >= b.real
+        large, small = a.where(first, b), b.where(first, a)
+        return finish(large + ((small - large).exp() + 1).log(), out)
     big = maximum(a, b)
     same_infinity = (a == b) & a.isinf()
     gap = (a - b).abs().masked_fill(same_infinity, 0)

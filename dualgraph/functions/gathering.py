@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dims import Dim
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def _index(name: str, index: Tensor) -> Tensor:
-    """An index, which must be int64 (or int32, which is converted)."""
-    if index.dtype is dt.int32:
+    """An index, which must be int64 (or int32, and for `gather` any integer: converted)."""
+    if index.dtype is dt.int32 or (name == "gather" and index.dtype.category == dt.INT):
         return cast(index, dt.int64)
     if index.dtype is not dt.int64:
         raise DTypeError(f"{name}(): Expected dtype int64 for index, got {index.dtype.name}")
@@ -35,6 +38,9 @@ def gather(
 ) -> Tensor:
     """``out[i][j] = input[index[i][j]][j]`` (for dim 0); index's shape."""
     axis = axis_of("gather", dim, input._data.ndim)
+    if index._data.size == 0:
+        nothing = part(reshape(input, (-1,)), 0, 0, 0)
+        return finish(reshape(nothing, tuple(index._data.shape)), out)
     return finish(apply(ix.Gather(axis), input, _index("gather", index)), out)
 
 
@@ -68,16 +74,16 @@ def scatter(
 ) -> Tensor:
     """A copy with ``out[index[i][j]][j] = src[i][j]`` (for dim 0); `src` may be a number.
 
-    reduce="add" adds instead; "multiply" is not supported.
+    reduce="add" adds instead, "multiply" multiplies.
     """
     axis = axis_of("scatter", dim, input._data.ndim)
     index = _index("scatter", index)
     source = _source(input, index, src, value)
-    if reduce == "add":
-        return finish(apply(ix.ScatterAdd(axis), input, index, source), out)
-    if reduce is not None:
-        raise ArgumentError(f"scatter: reduce must be 'add' or None, got {reduce!r}")
-    return finish(apply(ix.Scatter(axis), input, index, source), out)
+    if reduce is None:
+        return finish(apply(ix.Scatter(axis), input, index, source), out)
+    if reduce not in ("add", "multiply"):
+        raise ArgumentError(f"scatter: reduce must be 'add', 'multiply' or None, got {reduce!r}")
+    return finish(_scattered("sum" if reduce == "add" else "prod", input, axis, index, source), out)
 
 
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor, *, out: Any = None) -> Tensor:
@@ -91,22 +97,61 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor, *, out: Any
 def scatter_reduce(
     input: Tensor, dim: int, index: Tensor, src: Tensor, reduce: str, *, include_self: bool = True
 ) -> Tensor:
-    """A copy with sources combined where their index points: reduce is "sum" or "mean"."""
+    """A copy with sources combined where their index points.
+
+    `reduce` is "sum", "mean", "prod", "amax" or "amin"; without `include_self` the input counts
+    only where no index points.
+    """
     axis = axis_of("scatter_reduce", dim, input._data.ndim)
     index = _index("scatter_reduce", index)
     source = _source(input, index, src, None)
-    if reduce not in ("sum", "mean"):
-        raise ArgumentError(f"scatter_reduce: reduce must be 'sum' or 'mean', got {reduce!r}")
+    if reduce not in _START:
+        raise ArgumentError(
+            f"scatter_reduce: reduce must be one of {', '.join(map(repr, _START))}, got {reduce!r}"
+        )
+    if include_self and reduce != "mean":
+        return _scattered(reduce, input, axis, index, source)
     ones = source.new_ones(tuple(source._data.shape))
-    hits = apply(ix.ScatterAdd(axis), input.new_zeros(tuple(input._data.shape)), index, ones)
-    start = input if include_self else input.masked_fill(hits > 0, 0)
-    total: Tensor = apply(ix.ScatterAdd(axis), start, index, source)
-    if reduce == "sum":
+    zeros = input.new_zeros(tuple(input._data.shape))
+    hits = _scattered("sum", zeros, axis, index, ones)
+    start = input if include_self else input.masked_fill(hits.to(dt.bool_), _neutral(reduce, input))
+    total = _scattered("sum" if reduce == "mean" else reduce, start, axis, index, source)
+    if reduce != "mean":
         return total
     count = hits + 1 if include_self else hits.clamp_min(1)
     if input.dtype.category < dt.FLOAT:
         return total.div(count, rounding_mode="floor")
     return total / count  # type: ignore[no-any-return]
+
+
+# What a reduction starts from; None for the least or largest number of the dtype.
+_START = {"sum": 0, "prod": 1, "mean": 0, "amax": None, "amin": None}
+
+
+def _neutral(reduce: str, input: Tensor) -> Any:
+    """What changes nothing where it is combined with an element."""
+    value = _START[reduce]
+    if value is not None:
+        return value
+    if input.dtype is dt.bool_:
+        return reduce == "amin"
+    if input.dtype.category == dt.FLOAT:
+        return -math.inf if reduce == "amax" else math.inf
+    limits = np.iinfo(input.dtype.np)
+    return int(limits.min if reduce == "amax" else limits.max)
+
+
+def _scattered(reduce: str, input: Tensor, axis: int, index: Tensor, source: Tensor) -> Tensor:
+    if input.dtype is dt.bool_:  # sums and maxima of bools are "or", the others "and"
+        kinds = {"sum": "amax", "prod": "amin"}
+        wide = (cast(x, dt.uint8) for x in (input, source))
+        start, added = wide
+        found = _scattered(kinds.get(reduce, reduce), start, axis, index, added)
+        return cast(found, dt.bool_)
+    if reduce == "sum":
+        return apply(ix.ScatterAdd(axis), input, index, source)
+    kind = {"prod": "mul", "amax": "max", "amin": "min"}[reduce]
+    return apply(ix.ScatterReduce(axis, kind), input, index, source)
 
 
 # -- whole slices ---------------------------------------------------------------------------------
@@ -127,6 +172,9 @@ def index_add(
     input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1, out: Any = None
 ) -> Tensor:
     """A copy with `alpha * source` added to the slices along `dim` at `index`."""
+    if not input._data.ndim:
+        grown = index_add(reshape(input, (1,)), dim, index, reshape(source, (-1,)), alpha=alpha)
+        return finish(reshape(grown, ()), out)
     axis = axis_of("index_add", dim, input._data.ndim)
     if source.dtype is not input.dtype:
         raise DTypeError("index_add_(): self and source expected to have the same dtype")
@@ -136,12 +184,16 @@ def index_add(
 
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """A copy with the slices along `dim` at `index` replaced by those of `source`."""
+    if not input._data.ndim:
+        return reshape(index_copy(reshape(input, (1,)), dim, index, reshape(source, (-1,))), ())
     axis = axis_of("index_copy", dim, input._data.ndim)
     return apply(adv.IndexPut((axis,)), input, source, _index("index_copy", index))
 
 
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """A copy with the slices along `dim` at `index` filled with a number."""
+    if not input._data.ndim:
+        return reshape(index_fill(reshape(input, (1,)), dim, index, value), ())
     axis = axis_of("index_fill", dim, input._data.ndim)
     fill = value if hasattr(value, "_data") else number_like(value, input)
     shape = list(input._data.shape)
@@ -234,8 +286,6 @@ def repeat_interleave(
         spread = reshape(input, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
         spread = expand(spread, (*shape[: axis + 1], repeats, *shape[axis + 1 :]))
         return reshape(spread, (*shape[:axis], size * repeats, *shape[axis + 1 :]))
-    import numpy as np
-
     from .data import from_numpy
 
     counts = np.asarray(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dims import Dim, DimLike
 from dualgraph_compiler.errors import ArgumentError, ShapeError
 from dualgraph_compiler.ops.base import normalize_axes
@@ -12,7 +15,7 @@ from dualgraph_compiler.ops.rearrange import Concat, Diagonal, Flip, Tril, Triu
 
 from .._dispatch import apply, apply1
 from .._promote import unify
-from .basics import axis_of, finish, require_tensors
+from .basics import axis_of, finish, require_tensors, wrap
 from .parts import part
 from .shape import flatten, permute, reshape, transpose, unsqueeze
 from .sizes import sym_max
@@ -121,9 +124,9 @@ def column_stack(tensors: Sequence[Tensor]) -> Tensor:
 # -- order ----------------------------------------------------------------------------------------
 
 
-def flip(input: Tensor, *dims: Any) -> Tensor:
-    """A copy with the order of elements reversed along `dims`."""
-    along = dims[0] if len(dims) == 1 and not isinstance(dims[0], int) else dims
+def flip(input: Tensor, dims: Any, *more: int) -> Tensor:
+    """A copy with the order of elements reversed along `dims`: several numbers, or a sequence."""
+    along = (dims, *more) if isinstance(dims, int) else dims
     axes = normalize_axes("flip", tuple(along), input._data.ndim)
     return apply1(Flip(axes), input)
 
@@ -237,19 +240,32 @@ def triu(input: Tensor, diagonal: int = 0, *, out: Tensor | None = None) -> Tens
     return finish(apply1(Triu(diagonal), input), out)
 
 
-def tril_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> Tensor:
-    """Rows and columns of the lower triangle of a matrix: int64 [2, count]."""
-    import numpy as np
+def tril_indices(
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    layout: Any = None,
+) -> Tensor:
+    """Rows and columns of the lower triangle of a matrix: [2, count], int64 by default."""
+    return _triangle(np.tril_indices(row, offset, col), dtype, device)
 
-    from .basics import wrap
 
-    return wrap(np.stack(np.tril_indices(row, offset, col)).astype(np.int64), device)
+def triu_indices(
+    row: int,
+    col: int,
+    offset: int = 0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    layout: Any = None,
+) -> Tensor:
+    """Rows and columns of the upper triangle of a matrix: [2, count], int64 by default."""
+    return _triangle(np.triu_indices(row, offset, col), dtype, device)
 
 
-def triu_indices(row: int, col: int, offset: int = 0, *, device: Any = None) -> Tensor:
-    """Rows and columns of the upper triangle of a matrix: int64 [2, count]."""
-    import numpy as np
-
-    from .basics import wrap
-
-    return wrap(np.stack(np.triu_indices(row, offset, col)).astype(np.int64), device)
+def _triangle(indices: Any, dtype: Any, device: Any) -> Tensor:
+    kind = dt.int64 if dtype is None else dt.as_dtype(dtype)
+    return wrap(np.stack(indices).astype(kind.np), device)

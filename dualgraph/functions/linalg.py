@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dims import product
 from dualgraph_compiler.errors import ArgumentError, DTypeError, ShapeError
 from dualgraph_compiler.ops.base import shape_text
@@ -178,6 +179,9 @@ def addbmm(
 
 
 def _added(input: Tensor, y: Tensor, beta: Any, alpha: Any, out: Tensor | None) -> Tensor:
+    if y.dtype.category < dt.FLOAT:  # factors are of the tensors' own kind
+        exact = bool if y.dtype is dt.bool_ else int
+        beta, alpha = exact(beta), exact(alpha)
     y = y if alpha == 1 else y * alpha
     if beta != 0:  # 0 leaves NaN and infinities of the input out
         y = y + (input if beta == 1 else input * beta)
@@ -198,6 +202,11 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
             ]
             for given, x in zip(dims, (a, b), strict=True)
         )
+    for i, j in zip(left, right, strict=True):  # a size of 1 is summed over first
+        if a._data.shape[i] == 1 != b._data.shape[j]:
+            b = b.sum(j, keepdim=True)
+        elif b._data.shape[j] == 1 != a._data.shape[i]:
+            a = a.sum(i, keepdim=True)
     sa, sb = tuple(a._data.shape), tuple(b._data.shape)
     if [sa[i] for i in left] != [sb[i] for i in right]:
         raise ShapeError(
@@ -261,7 +270,7 @@ def cross(input: Tensor, other: Tensor, dim: int = -1) -> Tensor:
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-08) -> Tensor:
-    """x1 . x2 / (|x1| |x2|) along `dim`, each length at least `eps`."""
+    """x1 . x2 / (|x1| |x2|) along `dim`, each length at least `eps`; both broadcast."""
     from .statistics import vector_norm
 
     a, b = broadcast_tensors(x1, x2)
@@ -269,8 +278,16 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-08) 
     return (a * b).sum(dim) / sizes  # type: ignore[no-any-return]
 
 
-def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
-    """Distances between all rows of two batches: (.., n, d), (.., m, d) -> (.., n, m)."""
+def cdist(
+    x1: Tensor,
+    x2: Tensor,
+    p: float = 2.0,
+    compute_mode: str = "use_mm_for_euclid_dist_if_necessary",
+) -> Tensor:
+    """Distances between all rows of two batches: (.., n, d), (.., m, d) -> (.., n, m).
+
+    `compute_mode` is a hint of PyTorch: distances are always those of differences.
+    """
     from .statistics import vector_norm
 
     return vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)

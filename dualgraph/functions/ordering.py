@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from dualgraph_compiler.ops.base import array_module
 from dualgraph_compiler.ops.sorting import Sort, TopK
 
 from .._dispatch import apply_many, make
-from .basics import axis_of
+from .basics import axis_of, finish
 from .results import ValuesIndices, named
 
 if TYPE_CHECKING:
@@ -76,19 +77,28 @@ def unique(
 
 
 def unique_consecutive(
-    input: Tensor, return_inverse: bool = False, return_counts: bool = False
+    input: Tensor,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
 ) -> Any:
-    """The elements of the flattened input without those equal to the one before."""
-    data = input._concrete("unique_consecutive()").reshape(-1)
-    xp = array_module(data)
-    new = xp.ones(data.shape, bool)
-    new[1:] = data[1:] != data[:-1]
+    """The elements of the flattened input (or slices along `dim`) unlike the one before."""
+    whole = input._concrete("unique_consecutive()")
+    xp = array_module(whole)
+    axis = 0 if dim is None else axis_of("unique_consecutive", dim, whole.ndim)
+    data = whole.reshape(-1) if dim is None or not whole.ndim else xp.moveaxis(whole, axis, 0)
+    new = xp.ones(len(data), bool)
+    new[1:] = (data[1:] != data[:-1]).any(tuple(range(1, data.ndim)))
     starts = xp.flatnonzero(new)
-    out = [make(data[starts])]
+    kept = data[starts]
+    scalar = dim is not None and not whole.ndim
+    out = [
+        make(kept if dim is None else kept.reshape(()) if scalar else xp.moveaxis(kept, 0, axis))
+    ]
     if return_inverse:
-        out.append(make((xp.cumsum(new) - 1).reshape(input._data.shape)))
+        out.append(make((xp.cumsum(new) - 1).reshape(whole.shape if dim is None else (-1,))))
     if return_counts:
-        out.append(make(xp.diff(xp.append(starts, data.size))))
+        out.append(make(xp.diff(xp.append(starts, len(data)))))
     return tuple(out) if len(out) > 1 else out[0]
 
 
@@ -99,22 +109,31 @@ def searchsorted(
     out_int32: bool = False,
     right: bool = False,
     side: str | None = None,
+    sorter: Tensor | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """Where each value would be inserted in the (last dimension of the) sorted sequence: int64."""
+    """Where each value would be inserted in the (last dimension of the) sorted sequence: int64.
+
+    `sorter`: the sequence is not sorted, and this is the order that sorts it (as `argsort` gives).
+    """
+    if sorter is not None:
+        sorted_sequence = sorted_sequence.gather(-1, sorter)
     rows = sorted_sequence._concrete("searchsorted()")
     xp = array_module(rows)
     scalar = not hasattr(input, "_data")
     values = xp.asarray(input) if scalar else input._concrete("searchsorted()")
     where = side or ("right" if right else "left")
-    if rows.ndim == 1:
+    if not values.size:
+        found = xp.zeros(values.shape, np.int64)
+    elif rows.ndim == 1:
         found = xp.asarray(xp.searchsorted(rows, values, side=where))
     else:
-        flat_rows = rows.reshape(-1, rows.shape[-1])
-        flat = values.reshape(len(flat_rows), -1)
+        flat_rows = rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
+        flat = values.reshape(len(flat_rows), values.shape[-1])
         found = xp.stack(
             [xp.searchsorted(r, v, side=where) for r, v in zip(flat_rows, flat, strict=True)]
         ).reshape(values.shape)
-    return make(found.astype(np.int32 if out_int32 else np.int64))
+    return finish(make(found.astype(np.int32 if out_int32 else np.int64)), out)
 
 
 def bucketize(

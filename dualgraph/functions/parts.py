@@ -146,6 +146,10 @@ def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple
 
 def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """Windows of `size` every `step` along a dimension, as a new last dimension (a copy)."""
+    if not self._data.ndim:
+        from .shape import reshape
+
+        return unfold(reshape(self, (1,)), dimension, size, step)[0]
     axis = axis_of("unfold", dimension, self._data.ndim)
     length = self._data.shape[axis]
     why = f"maximum size for tensor at dimension {axis} is {length} but size is {size}, step {step}"

@@ -116,7 +116,9 @@ def positive(input: Tensor) -> Tensor:
 
 
 def square(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Input * input."""
+    """Input * input; int64 for bools."""
+    if input.dtype is dt.bool_:
+        return finish(input.to(dt.int64), out)
     return finish(input * input, out)
 
 
@@ -246,7 +248,17 @@ def conj(input: Tensor) -> Tensor:
     return apply(convert.Conj(), input) if input.dtype.is_complex else input
 
 
-conj_physical = resolve_conj = conj
+conj_physical = conj
+
+
+def resolve_conj(input: Tensor) -> Tensor:
+    """The input itself: conjugates are computed at once here."""
+    return input
+
+
+def resolve_neg(input: Tensor) -> Tensor:
+    """The input itself: negatives are computed at once here."""
+    return input
 
 
 def real(input: Tensor) -> Tensor:

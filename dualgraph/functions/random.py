@@ -121,6 +121,7 @@ def normal(
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
+    layout: Any = None,
     out: Tensor | None = None,
 ) -> Tensor:
     """Normal numbers with this mean and standard deviation: numbers (with `size`) or tensors."""

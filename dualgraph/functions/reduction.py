@@ -244,6 +244,11 @@ def logsumexp(
     if input.dtype.category < dt.FLOAT:
         input = cast(input, Defaults.dtype)
     axes = axes_of("logsumexp", dim, input._data.ndim)
+    if input.dtype.is_complex:
+        largest = amax(input.real, axes, True).detach()
+        largest = largest.masked_fill(largest.isinf(), 0)
+        rest = sum((input - largest).exp(), axes, True).log() + largest
+        return finish(rest if keepdim else rest.squeeze(axes), out)
     return finish(apply1(rd.LogSumExp(axes, keepdim), input), out)
 
 
@@ -263,15 +268,27 @@ def cumprod(input: Tensor, dim: int, *, dtype: Any = None, out: Tensor | None = 
     return finish(apply1(cu.Cumprod(axis), x), out)
 
 
-def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
-    """Differences of neighbours along `dim`, taken `n` times."""
+def diff(
+    input: Tensor,
+    n: int = 1,
+    dim: int = -1,
+    prepend: Tensor | None = None,
+    append: Tensor | None = None,
+    *,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Differences of neighbours along `dim`, taken `n` times; tensors may be put at the ends."""
     if not input._data.ndim:
         raise ShapeError("diff expects input to be at least one-dimensional")
     axis = axis_of("diff", dim, input._data.ndim)
+    if n and (prepend is not None or append is not None):
+        from .joining import cat
+
+        input = cat([t for t in (prepend, input, append) if t is not None], axis)
     for _ in range(n):
         size = input._data.shape[axis]
         if size == 0:
             break
         later, earlier = input.narrow(axis, 1, size - 1), input.narrow(axis, 0, size - 1)
         input = later ^ earlier if input.dtype is dt.bool_ else later - earlier
-    return input
+    return finish(input.clone() if n == 0 else input, out)

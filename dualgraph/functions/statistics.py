@@ -138,7 +138,7 @@ def vector_norm(
     if p == -math.inf:
         return finish(amin(size, dim, keepdim), out)
     if p == 0:
-        return finish(sum(cast(size != 0, size.dtype), dim, keepdim), out)
+        return finish(sum(size.sign().abs(), dim, keepdim), out)  # with gradients of 0
     if p == 1:
         return finish(sum(size, dim, keepdim), out)
     return finish(_power_norm(size, p, dim, keepdim), out)
@@ -238,12 +238,12 @@ def quantile(
     """
     from .data import tensor
 
-    x = input.reshape(-1) if dim is None else input
+    x = input.reshape(-1) if dim is None or not input._data.ndim else input
     axis = axis_of("quantile", 0 if dim is None else dim, x._data.ndim)
     levels = q if hasattr(q, "_data") else tensor(q, dtype=x.dtype)
     size = int(x._data.shape[axis])
     ordered = x.sort(axis)[0].movedim(axis, -1)
-    rank = (levels.detach().reshape(-1) * (size - 1)).to(x.dtype)
+    rank = (levels.reshape(-1) * (size - 1)).to(x.dtype)
     if interpolation == "lower":
         rank = rank.floor()
     elif interpolation == "higher":
@@ -264,7 +264,9 @@ def quantile(
         found = found.masked_fill(x.isnan().any(axis).unsqueeze(-1), math.nan)
     found = found.movedim(-1, 0)
     if keepdim:
-        shape = [1] * input._data.ndim if dim is None else list(x._data.shape)
-        shape[axis] = 1
+        shape = [1] * input._data.ndim
+        if dim is not None and shape:
+            shape = list(x._data.shape)
+            shape[axis] = 1
         found = found.reshape((found._data.shape[0], *shape))
     return found if levels._data.ndim else found.squeeze(0)  # type: ignore[no-any-return]

@@ -91,7 +91,7 @@ def _check_mode(name: str, x: TensorType, pads: Pads, mode: str) -> TensorType:
             if not (isinstance(amount, int) and isinstance(size, int)):
                 continue
             room = {"reflect": size - 1, "circular": size, "replicate": amount}[mode]
-            if amount < 0 or amount > room or (amount and size == 0):
+            if amount and (amount < 0 or amount > room or size == 0):
                 raise ShapeError(
                     f"{name}: {mode} padding of dimension {axis} must be within [0, "
                     f"{room if size else 0}] for shape {shape_text(x.shape)}, got {amount}"

@@ -152,6 +152,8 @@ def tanhshrink(input: Tensor) -> Tensor:
 
 def softsign(input: Tensor) -> Tensor:
     """Return x / (1 + |x|)."""
+    if input.dtype.is_complex:
+        return input / (1 + input.abs())  # type: ignore[no-any-return]
     return float_unary(_SOFTSIGN, input)
 
 

@@ -20,35 +20,20 @@ def normalize(
     input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None
 ) -> Tensor:
     """Return x / max(|x|_p, eps), the norm taken along `dim`."""
-    result = input / _norm(input, p, dim, True).clamp(min=eps)
+    result = input / fn.statistics.vector_norm(input, p, dim, True).clamp(min=eps)
     return result if out is None else assign(out, result)
 
 
-def _norm(x: Tensor, p: float, dim: int, keepdim: bool) -> Tensor:
-    if p == 2:
-        total = (x * x).sum(dim, keepdim=keepdim)
-        # The root's slope is infinite at 0, where PyTorch's norm has gradient 0.
-        zero = total == 0
-        return fn.where(zero, 0.0, fn.where(zero, 1.0, total).sqrt())  # type: ignore[no-any-return]
-    if p == math.inf:
-        return x.abs().amax(dim, keepdim=keepdim)
-    if p == 1:
-        return x.abs().sum(dim, keepdim=keepdim)
-    return (x.abs() ** p).sum(dim, keepdim=keepdim) ** (1.0 / p)  # type: ignore[no-any-return]
-
-
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim`."""
-    a = x1 / _norm(x1, 2, dim, True).clamp(min=eps)
-    b = x2 / _norm(x2, 2, dim, True).clamp(min=eps)
-    return (a * b).sum(dim)  # type: ignore[no-any-return]
+    """x1 . x2 / (max(|x1|, eps) max(|x2|, eps)) along `dim`; both broadcast."""
+    return fn.cosine_similarity(x1, x2, dim, eps)
 
 
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """|x1 - x2 + eps|_p over the last dimension."""
-    return _norm(x1 - x2 + eps, p, -1, keepdim)
+    return fn.statistics.vector_norm(x1 - x2 + eps, p, -1, keepdim)
 
 
 def scaled_dot_product_attention(

@@ -114,7 +114,7 @@ def multi_margin_loss(
         raise ArgumentError("only p == 1 and p == 2 supported")
     if target.dtype.is_differentiable:
         raise DTypeError("multi_margin_loss: expected class indices as target")
-    x, t = (input, target) if input.ndim == 2 else (input.unsqueeze(0), target.reshape(1))
+    x, t = (input, target) if input.ndim == 2 else (input.reshape(1, -1), target.reshape(1))
     own = x.gather(1, t.unsqueeze(1))
     gaps = (margin - own + x).clamp(min=0.0)
     gaps = gaps * gaps if p == 2 else gaps

@@ -122,7 +122,7 @@ def _avg_pool(
     if divisor == 0:
         raise ArgumentError("divisor must be not zero")
     kernel = per_axis(name, kernel_size, rank)
-    strides = kernel if stride is None else per_axis(name, stride, rank)
+    strides = kernel if stride is None or stride == () else per_axis(name, stride, rank)
     pads = _half_at_most(name, kernel, per_axis(name, padding, rank))
     x, single = batched(name, input, rank)
     _require_elements(name, x)

@@ -1,0 +1,196 @@
+"""Every entry of PyTorch's database of operators: `op_db`."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import types
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.testing._internal.common_methods_invocations import op_db
+
+import dualgraph as dg
+
+from .compare import Different, from_numpy, gradients, same, same_gradients, tensors
+from .translate import Missing, counterpart, translate
+
+DTYPES = (torch.float64, torch.float32, torch.complex128, torch.int64, torch.bool)
+SECONDS = 120  # for all samples of one entry
+
+# Entries whose results are what memory held, or drawn by another generator than ours.
+UNSPECIFIED = {
+    "empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided",
+    "resize_", "resize_as_",
+    "bernoulli", "cauchy", "exponential", "geometric", "log_normal", "multinomial", "normal",
+    "rand_like", "randint", "randint_like", "randn", "randn_like", "uniform",
+    "nn.functional.alpha_dropout", "nn.functional.dropout", "nn.functional.dropout2d",
+    "nn.functional.dropout3d", "nn.functional.feature_alpha_dropout",
+    "nn.functional.fractional_max_pool2d", "nn.functional.fractional_max_pool3d",
+    "nn.functional.multi_head_attention_forward", "nn.functional.rrelu",
+    "nn.functional.scaled_dot_product_attention",
+    "pca_lowrank", "svd_lowrank",
+}  # fmt: skip
+
+
+# Entries whose results have indices among equal elements, any of which will do.
+PLACES = {"argsort", "kthvalue", "sort", "topk"}
+
+
+@dataclass
+class Outcome:
+    """What was found of one entry: `problems` by sample, none if it counts."""
+
+    name: str
+    samples: int = 0
+    problems: list[str] = field(default_factory=list)
+    missing: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        return self.samples > 0 and not self.problems and not self.missing
+
+    @property
+    def why(self) -> str:
+        """In a line, what keeps it from agreeing."""
+        if self.missing:
+            return f"{self.missing} is missing"
+        if not self.samples:
+            return "no sample runs on a CPU"
+        return f"{len(self.problems)} of {self.samples} samples: {self.problems[0]}"
+
+
+def title(op: Any) -> str:
+    return f"{op.name}.{op.variant_test_name}" if op.variant_test_name else str(op.name)
+
+
+_ELSEWHERE = ("_", "torch.", "sparse.", "to_sparse", "jiterator", "masked.")
+
+
+def in_scope(op: Any) -> bool:
+    """Dense operators that users call: no sparse or masked tensors, private names, CUDA kernels."""
+    return op.name.startswith("__") or not op.name.startswith(_ELSEWHERE)
+
+
+def entries() -> list[Any]:
+    return [op for op in op_db if in_scope(op)]
+
+
+def run(op: Any, limit: int | None = None) -> Outcome:
+    """Every sample of an entry (at most `limit` of each dtype), here and there."""
+    outcome = Outcome(title(op))
+    try:
+        ours = counterpart(op.op, op.name)
+    except Missing as missing:
+        outcome.missing = str(missing)
+        return outcome
+    with warnings.catch_warnings(), alarm(SECONDS, outcome):
+        warnings.simplefilter("ignore")
+        for dtype in DTYPES:
+            if dtype in op.supported_dtypes("cpu"):
+                _run_dtype(op, ours, dtype, limit, outcome)
+    return outcome
+
+
+def _run_dtype(op: Any, ours: Any, dtype: torch.dtype, limit: int | None, outcome: Outcome) -> None:
+    wide = dtype in (torch.float64, torch.complex128)
+    grad = wide and op.supports_autograd and dtype in op.supported_backward_dtypes("cpu")
+    torch.manual_seed(0)
+    for i, sample in enumerate(op.sample_inputs("cpu", dtype, requires_grad=grad)):
+        if i == limit:
+            break
+        name = f"{str(dtype).removeprefix('torch.')} sample {i}"
+        try:
+            compared = _run_sample(op, ours, sample, grad)
+        except Missing as missing:
+            outcome.missing = str(missing)
+            return
+        except TimeoutError:
+            raise
+        except Exception as error:  # whatever it is, it is what PyTorch does not do
+            outcome.samples += 1
+            text = str(error).strip().split("\n")[0]
+            kind = "" if isinstance(error, Different) else f"{type(error).__name__}: "
+            outcome.problems.append(f"{name} ({_short(sample)}): {kind}{text}")
+            continue
+        outcome.samples += compared
+
+
+def _run_sample(op: Any, ours: Any, sample: Any, grad: bool) -> int:
+    seen: dict[int, Any] = {}
+    given = (sample.input, *sample.args)
+    arguments, keywords = translate(given, seen), translate(sample.kwargs, seen)
+    leaves = [t for t in tensors((given, sample.kwargs), torch.Tensor) if t.requires_grad]
+    try:
+        expected = op.op(*given, **sample.kwargs)
+    except Exception:  # PyTorch refuses its own sample: nothing to compare with
+        return 0
+    found = ours(*arguments, **keywords)
+    values = op.name not in UNSPECIFIED
+    finish = sample.output_process_fn_grad
+    if isinstance(finish, types.FunctionType):
+        expected, found = finish(expected), counterpart(finish)(found)
+    if op.name in PLACES:
+        found, expected = (
+            _placed(found, arguments, keywords),
+            _placed(expected, given, sample.kwargs),
+        )
+    same(found, expected, "result", values=values)
+    if grad and leaves and values:
+        own = [seen[id(t)] for t in leaves]
+        theirs = gradients(expected, leaves, torch, from_numpy)
+        same_gradients(
+            gradients(found, own, dg, dg.from_numpy) if theirs else [], theirs, "gradient"
+        )
+    return 1
+
+
+def _placed(result: Any, arguments: Any, keywords: Any) -> Any:
+    """A result with the elements that its indices name in place of the indices."""
+    indices = result[-1] if isinstance(result, tuple) else result
+    x = arguments[0]
+    if not x.ndim:
+        return result
+    position = 1 if isinstance(result, tuple) and len(arguments) > 1 else 0
+    named = keywords.get("dim", -1)
+    given = arguments[1 + position] if len(arguments) > 1 + position else named
+    dim = given if isinstance(given, int) and not isinstance(given, bool) else -1
+    if indices.ndim < x.ndim:
+        return (*result[:-1], x.gather(dim, indices.unsqueeze(dim)))
+    picked = x.gather(dim, indices)
+    return (*result[:-1], picked) if isinstance(result, tuple) else picked
+
+
+def _short(sample: Any) -> str:
+    def one(x: Any) -> str:
+        if isinstance(x, torch.Tensor):
+            return str(list(x.shape)).replace(" ", "")
+        text = repr(x)
+        return text if len(text) < 40 else type(x).__name__
+
+    parts = [one(sample.input), *map(one, sample.args)]
+    parts += [f"{k}={one(v)}" for k, v in sample.kwargs.items()]
+    return ", ".join(parts)[:160]
+
+
+@contextlib.contextmanager
+def alarm(seconds: int, outcome: Outcome) -> Iterator[None]:
+    """Give up after so many seconds."""
+
+    def ring(*_: Any) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    except TimeoutError:
+        outcome.problems.append(f"took more than {seconds} s")
+    except Exception as error:
+        outcome.problems.append(f"{type(error).__name__}: {error}")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
