@@ -68,6 +68,20 @@ graph g(%x: f32[20, 30], %w: f32[30, 40], %b: f32[40], %r: f32[20, 40]):
     check(graph, [rand(20, 30), rand(30, 40), rand(40), rand(20, 40)])
 
 
+def test_what_an_epilogue_reads_is_fetched_before() -> None:
+    graph = parse_graph("""
+graph g(%x: f32[3, 20, 64], %w: f32[3, 64, 40], %b: f32[40], %r: f32[3, 20, 40]):
+  %1: f32[3, 20, 40] = matmul(%x, %w)
+  %2: f32[3, 20, 40] = add(%1, %b)
+  %3: f32[3, 20, 40] = add(%2, %r)
+  return %3 as a
+""")
+    text = build(graph).text
+    assert text.count("__builtin_prefetch(b3 + i0 * 800 + i * 40") == 1
+    assert "__builtin_prefetch(b2" not in text
+    check(graph, [rand(3, 20, 64), rand(3, 64, 40), rand(40), rand(3, 20, 40)])
+
+
 def test_batches_broadcast() -> None:
     graph = parse_graph("""
 graph g(%a: f32[2, 1, 7, 9], %b: f32[3, 9, 20], %c: f32[9, 5]):

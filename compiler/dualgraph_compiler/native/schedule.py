@@ -438,6 +438,11 @@ class Epilogue(_Scheduler):
         self.full = set(self.members)
         self.kernel = self.made()
 
+    @property
+    def inside(self) -> tuple[Axis, Axis]:
+        """The counters of rows and columns within a tile."""
+        return self._rows, self._columns
+
     def _first_axes(self, step: Step, lead: int) -> tuple[Axis, ...]:
         """The counters that say where a tile begins; the last two are its row and its column."""
         return Axis(lead, step.axes[lead]), Axis(lead + 1, step.axes[lead + 1])

@@ -25,7 +25,7 @@ from ...dtypes import float32, int16, int32
 from ...graph import Value
 from ..fuse import Step
 from ..index import Axis, Index, flatten, of_axis, unflatten
-from ..loops import Buffer
+from ..loops import Buffer, Load, expressions
 from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue, strided
 from .kernel import KernelText
@@ -38,6 +38,7 @@ _DEPTH = 384  # steps of k: a panel of them takes most of the first-level cache
 _BLOCK = 256 * 1024  # bytes of A that are gone over panel by panel: they should stay in L2
 _COLUMNS = 64  # columns of a task at least; those of a task that packs A, four times as many
 _FEW = 16  # rows that do not pay for packing B
+_FETCHES = range(32, 385)  # steps of k: time to fetch what the epilogue reads, and few to hide it
 _MANY = 256  # rows that share the packing of more columns
 _PANELS = 256 * 1024  # bytes of B in panels: they should stay in L2
 _SUMS = 64 * 1024  # bytes of sums that an epilogue goes over
@@ -382,6 +383,7 @@ class Gemm:
         ld = self._target(lines)
         lines.append("  for (i64 m = top, rows; m < bottom; m += rows) {")
         lines += ["    " + x for x in cuts]
+        lines += ["    " + x for x in self._fetching()]
         lines.append("    switch (rows) {")
         for h in all_heights:
             function = product_tile(self.prelude, h, self.shape, not self.packs_rows)
@@ -389,6 +391,24 @@ class Gemm:
             lines.append(f"      case {h}: {call}; break;")
         lines += ["    }", "  }", "}"]
         return lines
+
+    def _fetching(self) -> list[str]:
+        """Prefetch what the epilogue reads at a tile's places, while its sums are made."""
+        if self.direct or self.turned or not isinstance(self.k, int) or self.k not in _FETCHES:
+            return []
+        loads = (e for e in expressions(self.epilogue.kernel.body) if isinstance(e, Load))
+        rows, columns = self.epilogue.inside
+        names = {self.row: "i", rows: "0", self.column: "p", columns: "0"}
+        places = [
+            f"{self._names()[e.buffer]} + {index_text(e.at, self.sizes, names)}"
+            for e in loads
+            if e.buffer is not self.whole and not e.guards and not e.at.taken()
+            if e.at.stride(columns) == 1 and e.at.stride(rows) not in (None, 0)
+        ]
+        if not places:
+            return []
+        lines = [f"__builtin_prefetch({place});" for place in dict.fromkeys(places)]
+        return ["for (i64 i = m; i < m + rows; i++) {", *(f"  {x}" for x in lines), "}"]
 
     def _dot_products(self, tile: tuple[int, int]) -> list[str]:
         """The dot products of a block over a stretch of k: whole tiles, and single ones."""
