@@ -36,4 +36,12 @@ INTERPRETED: dict[str, set[tuple[str, str]]] = {
     "positions": _none("positions"),
     "range": _none("range"),
     "unique": _none("unique"),
+    "det": _none("det"),
+    "dft": _none("dft"),
+    "fresh_seed": {("fresh_seed", "fresh_seed is not a pure function")},
+    "inverse": _none("inverse"),
+    "max_roi_pool": _none("max_roi_pool"),
+    "roi_align": _none("roi_align"),
+    "roi_align_max": _none("roi_align_max"),
+    "roi_align_grad": _none("roi_align_grad"),
 }

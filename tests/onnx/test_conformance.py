@@ -21,6 +21,18 @@ from tests.onnx.helpers import run_onnxruntime, suite
 TOLERANCE = {2: 2e-2, 4: 1e-4, 8: 1e-4}
 
 
+# Random draws, whose values a test cannot state.
+DRAWN = {
+    "test_bernoulli",
+    "test_bernoulli_double",
+    "test_bernoulli_seed",
+    "test_training_dropout",
+    "test_training_dropout_default",
+    "test_training_dropout_default_mask",
+    "test_training_dropout_mask",
+}
+
+
 @dataclass
 class Case:
     name: str
@@ -34,6 +46,8 @@ def cases() -> list[Case]:
     """Every case whose inputs and outputs are tensors of numbers."""
     every = []
     for case in suite("node"):
+        if case.name.removesuffix("_expanded") in DRAWN:
+            continue
         inputs, outputs = case.data_sets[0]
         if all(
             isinstance(t, onnx.TensorProto | np.ndarray | np.generic) for t in (*inputs, *outputs)
@@ -111,6 +125,10 @@ def test_import() -> None:
 
 # Where ONNX Runtime computes something else than the operator's definition, or refuses.
 THEIRS = {
+    # lengths that are no power of two: errors of 1e-4 beside sums of 450
+    "test_dft_opset19",
+    "test_dft_axis_opset19",
+    "test_dft_rfft_opset19",
     # an output larger than the operator's formula gives, which takes negative pads
     "test_convtranspose_output_shape",
     # a zero point for each channel of the weight

@@ -12,7 +12,7 @@ def test_the_page_is_up_to_date() -> None:
 
 def test_ways() -> None:
     assert way("Conv") == "static"
-    assert way("AffineGrid") == "static, by its definition"
+    assert way("AffineGrid") == "static"
     assert way("Upsample") == "static, as what replaced it"
     assert way("SequenceAt") == "values"
     assert way("ImageDecoder") == "reference"

@@ -86,54 +86,55 @@ def non_max_suppression(
     if not is_numpy(xp):
         first, second = (v.get() if hasattr(v, "get") else v for v in (boxes, scores))
         return xp.asarray(non_max_suppression(np, first, second, most, overlap, least, centered))
-    corners = _corners(widen(boxes), centered)
+    sides = _sides(widen(boxes), centered)
     kept = []
     for n, c in np.ndindex(*scores.shape[:2]):
         row = widen(scores[n, c])
         candidates = np.flatnonzero(row > least) if least > -np.inf else np.arange(row.size)
         order = candidates[np.argsort(-row[candidates], kind="stable")]
-        found = _greedy(corners[n, order], most, overlap)
+        found = order[_greedy(sides[:, n, order], most, overlap)]
         image = np.full((found.size, 3), (n, c, 0), np.int64)
-        image[:, 2] = order[found]
+        image[:, 2] = found
         kept.append(image)
     return np.concatenate(kept) if kept else np.zeros((0, 3), np.int64)
 
 
-def _corners(boxes: Array, centered: bool) -> Array:
-    """Boxes as (low, low, high, high) along two axes, whichever they are."""
-    first, second = boxes[..., :2], boxes[..., 2:]
+def _sides(boxes: Array, centered: bool) -> Array:
+    """Both bounds of boxes along two axes, and their areas: [5, ...]."""
+    a, b, c, d = (boxes[..., i] for i in range(4))
     if centered:
-        first, second = first - second / 2, first + second / 2
-    return np.concatenate([np.minimum(first, second), np.maximum(first, second)], -1)
+        a, b, c, d = a - c / 2, b - d / 2, a + c / 2, b + d / 2
+    low, high = (np.minimum(a, c), np.minimum(b, d)), (np.maximum(a, c), np.maximum(b, d))
+    return np.stack([*low, *high, (high[0] - low[0]) * (high[1] - low[1])])
 
 
-def _greedy(corners: Array, most: int, overlap: float) -> Array:
+def _greedy(sides: Array, most: int, overlap: float) -> Array:
     """Positions, in order, of the boxes that no kept one before them overlaps too much."""
-    alive = np.ones(len(corners), bool)
+    left = np.arange(sides.shape[1])  # those that nothing kept so far overlaps
     kept: list[int] = []
-    start = 0
-    while len(kept) < most:
-        block = start + np.flatnonzero(alive[start:])[: min(_BLOCK, most - len(kept))]
-        if not block.size:
-            break
-        hits = _overlaps(corners[block], corners[start:]) > overlap
-        for at, row in zip(block, hits, strict=True):
-            if alive[at]:
-                kept.append(int(at))
-                alive[start:] &= ~row
-                alive[at] = False
-        alive[block] = False
-        start = int(block[0])
+    while left.size and len(kept) < most:
+        block, rest = left[:_BLOCK], left[_BLOCK:]
+        hits = _overlaps(sides[:, block], sides[:, block]) > overlap
+        free = np.ones(block.size, bool)
+        chosen = []
+        for i, row in enumerate(hits):
+            if free[i]:
+                chosen.append(i)
+                free &= ~row
+        chosen = chosen[: most - len(kept)]
+        kept += block[chosen].tolist()
+        if rest.size and len(kept) < most:
+            hits = _overlaps(sides[:, block[chosen]], sides[:, rest]) > overlap
+            rest = rest[~hits.any(0)]
+        left = rest
     return np.array(kept, np.int64)
 
 
-def _overlaps(some: Array, all: Array) -> Array:
-    """Intersection over union of each of `some` boxes with `all`; 0 where either has no area."""
-    low = np.maximum(some[:, None, :2], all[:, :2])
-    high = np.minimum(some[:, None, 2:], all[:, 2:])
-    side = np.maximum(high - low, 0)
-    shared = side[..., 0] * side[..., 1]
-    areas = [np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (some, all)]
-    union = areas[0][:, None] + areas[1] - shared
-    solid = (shared > 0) & (union > 0)
-    return np.where(solid, shared / np.where(solid, union, 1), 0)
+def _overlaps(some: Array, others: Array) -> Array:
+    """Intersection over union of each of `some` boxes with `others`; 0 where they only touch."""
+    first = [v[:, None] for v in some]
+    height = np.minimum(first[2], others[2]) - np.maximum(first[0], others[0])
+    width = np.minimum(first[3], others[3]) - np.maximum(first[1], others[1])
+    shared = np.maximum(height, 0) * np.maximum(width, 0)
+    union = first[4] + others[4] - shared
+    return np.where((shared > 0) & (union > 0), shared / np.where(union > 0, union, 1), 0)

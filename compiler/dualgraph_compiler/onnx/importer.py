@@ -17,7 +17,15 @@ from ..graph import Graph, Value
 from ..ops.base import REGISTRY, Op
 from ..ops.onnx_rules import RULES, Rule
 from ..types import TensorType, is_static
-from . import control_flow, resize, rules, window_rules  # noqa: F401 - they register themselves
+from . import (  # noqa: F401 - they register themselves
+    control_flow,
+    image_rules,
+    legacy_rules,
+    random_rules,
+    resize,
+    rules,
+    window_rules,
+)
 from .folding import Folder
 from .lift import all_nodes, operator_name, operators, prepare
 from .load import ModelFile, ModelSource, element_type_name, load_model
@@ -296,7 +304,9 @@ class Importer:
 
     def _located(self, error: Exception, where: str, node: onnx.NodeProto) -> OnnxError:
         """An import rule's error with the node's name and, if it needs values, theirs."""
-        if isinstance(error, ShapeError) and _is_undecided(error):
+        named = [self._values[n] for n in node.input if n in self._values]
+        symbolic = any(isinstance(d, Dim) for v in named for d in v.shape)
+        if isinstance(error, ShapeError) and (symbolic or _is_undecided(error)):
             error = NeedsValue(None, f"sizes that do not provably fit ({error})", sizes=True)
         if not isinstance(error, NeedsValue):
             return OnnxError(f"{where}{error}")

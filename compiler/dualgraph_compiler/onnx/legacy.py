@@ -4,8 +4,8 @@ Before opset 7, binary operators lined their second operand up at the first's ax
 today's rule lines up the last axes; slopes of PRelu were one for each channel, axis 1. The
 converter misplaces axes in the middle, so trailing axes of size 1 are put in here. Scan of opset 8
 had a batch axis first; the converter drops it, so such a node becomes an operator of its own, which
-has its own import rule. Operators that ONNX Runtime put into ONNX's domain before ONNX had them go
-to its own.
+has its own import rule; so do others that it has no adapter for, or a wrong one. Operators that
+ONNX Runtime put into ONNX's domain before ONNX had them go to its own.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     import onnx
 
 FIRST_MODERN_OPSET = 7
-FIRST_UNBATCHED_SCAN = 9
 FIRST_LAYER_NORMALIZATION = 17
-BATCHED_SCAN = "legacy::Scan"
+_LEGACY = "legacy"
+BATCHED_SCAN = f"{_LEGACY}::Scan"
+# Operators that become ones of their own in models of earlier opsets: see `legacy_rules`.
+_CHANGED_IN = {"Cast": 6, "Hardmax": 13, "Resize": 11, "Scan": 9, "Upsample": 10}
 CONTRIBUTED = "com.microsoft"
 _STANDARD = ("", "ai.onnx")
 _BINARY = {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less"}
@@ -103,8 +105,7 @@ def mark_operators(model: onnx.ModelProto) -> onnx.ModelProto:
     domains = dict.fromkeys(["SimplifiedLayerNormalization"], CONTRIBUTED)
     if version < FIRST_LAYER_NORMALIZATION:
         domains["LayerNormalization"] = CONTRIBUTED
-    if version < FIRST_UNBATCHED_SCAN:
-        domains["Scan"] = BATCHED_SCAN.partition("::")[0]
+    domains.update({op: _LEGACY for op, changed in _CHANGED_IN.items() if 0 < version < changed})
     if not _uses(model.graph, domains):
         return model
     out: onnx.ModelProto = type(model).FromString(model.SerializeToString())
@@ -132,3 +133,23 @@ def _mark(graph: onnx.GraphProto, domains: Mapping[str, str]) -> set[str]:
             if attribute.HasField("g"):
                 found |= _mark(attribute.g, domains)
     return found
+
+
+def keep_types(marked: onnx.ModelProto, plain: onnx.ModelProto) -> None:
+    """State in `marked` the types of what its old operators give, which ONNX can no longer infer.
+
+    Args:
+        marked: what `mark_operators` gave, changed in place.
+        plain: the model as it was, large initializers among its inputs.
+    """
+    from onnx import shape_inference
+
+    old = {name for n in marked.graph.node if n.domain == _LEGACY for name in n.output}
+    stated = {info.name for info in (*marked.graph.value_info, *marked.graph.output)}
+    if not old - stated:
+        return
+    try:
+        inferred = shape_inference.infer_shapes(plain).graph.value_info
+    except (shape_inference.InferenceError, RuntimeError, ValueError):
+        return  # a broken model: the importer says in what way
+    marked.graph.value_info.extend(info for info in inferred if info.name in old - stated)

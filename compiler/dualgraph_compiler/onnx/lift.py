@@ -18,6 +18,7 @@ from .labels import number_labels
 from .legacy import (
     FIRST_MODERN_OPSET,
     align_broadcasts,
+    keep_types,
     mark_operators,
 )
 from .load import ModelFile
@@ -45,7 +46,10 @@ def prepare(file: ModelFile, has_rule: Callable[[str], bool]) -> onnx.ModelProto
     check_model(file)
     if model.functions:
         model = _inline_local(model, file.source)
-    model = state_blocks(number_labels(mark_operators(model)))
+    marked = mark_operators(model)
+    if marked is not model:
+        keep_types(marked, skeleton(model, file))
+    model = state_blocks(number_labels(marked))
     for _ in range(_MAX_ROUNDS):
         if _is_outdated(model):
             model = _convert(model, file)

@@ -7,11 +7,12 @@ sizes alone, so interpolation of any order is one matrix product per axis. Sourc
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..dtypes import float32, float64
 from ..errors import OnnxError
 from ..graph import Value
 from ..ops import f
@@ -27,11 +28,12 @@ _Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Axis:
-    """What happens along one axis: `size` elements become `out`, at `scale`."""
+    """What happens along one axis: `size` elements, of which `roi` is a part, become `out`."""
 
     size: int
     out: int
     scale: float
+    roi: tuple[float, float] = (0.0, 1.0)
 
     def coordinates(self, mode: str) -> _Array:
         """Where each output element lies among the input's."""
@@ -42,12 +44,18 @@ class Axis:
             return half_pixel
         if mode == "pytorch_half_pixel":
             return half_pixel if length > 1 else i * 0
+        if mode == "tf_half_pixel_for_nn":
+            return half_pixel + 0.5
         if mode == "half_pixel_symmetric":
             return half_pixel + self.size / 2 * (1 - self.out / length)
         if mode == "align_corners":
             return i * (self.size - 1) / (length - 1) if length != 1 else i * 0
         if mode == "asymmetric":
             return i / self.scale
+        if mode == "tf_crop_and_resize":
+            first, last = (v * (self.size - 1) for v in self.roi)
+            step = (last - first) / (self.out - 1) if self.out > 1 else 0.0
+            return first + i * step if self.out > 1 else i + (first + last) / 2
         raise OnnxError(f"coordinate_transformation_mode {mode!r} is not supported")
 
 
@@ -99,9 +107,22 @@ def _resize(
     scales: Value | None = None,
     sizes: Value | None = None,
 ) -> Value:
-    for at, axis in _axes(ctx, x, scales, sizes):
-        if axis.size != axis.out or axis.scale != 1:
-            x = _resize_axis(ctx, x, at, axis)
+    mode = ctx.attr("coordinate_transformation_mode", "half_pixel")
+    axes = _axes(ctx, x, scales, sizes)
+    if mode == "tf_crop_and_resize":
+        axes = _cropped(ctx, x, axes, roi)
+    axes = [(at, axis) for at, axis in axes if axis != Axis(axis.size, axis.size, 1)]
+    dtype = x.dtype
+    if not dtype.is_floating_point and ctx.attr("mode", "nearest") != "nearest":
+        x = f.cast(x, float64 if dtype.itemsize > 2 else float32)
+    for at, axis in axes:
+        x = _resize_axis(ctx, x, at, axis, axis.coordinates(mode))
+    if mode == "tf_crop_and_resize":
+        for at, axis in axes:
+            x = _extrapolated(ctx, x, at, axis)
+    if x.dtype is not dtype:  # what overshoots stays at the ends of the type
+        limits = np.iinfo(dtype.np)
+        x = f.cast(f.clip(x, float(limits.min), float(limits.max)), dtype)
     return x
 
 
@@ -109,13 +130,13 @@ def _axes(
     ctx: Importer, x: Value, scales: Value | None, sizes: Value | None
 ) -> list[tuple[int, Axis]]:
     """The axes resized, from `scales` or `sizes`."""
-    along = [normalize_axis("Resize", a, x.ndim) for a in ctx.attr("axes", tuple(range(x.ndim)))]
+    along = _along(ctx, x)
     factors = ctx.array(scales, "the scales of Resize") if scales is not None else None
     if factors is not None and factors.size:
         if not all(0 < s < math.inf for s in map(float, factors)):
             raise OnnxError(f"expected positive scales, got {factors.tolist()}")
         return [
-            (a, Axis(_known(ctx, x, a), math.floor(_known(ctx, x, a) * s), s))
+            (a, Axis(known_size(ctx, x, a), math.floor(known_size(ctx, x, a) * s), s))
             for a, s in zip(along, map(float, factors), strict=True)
             if s != 1
         ]
@@ -128,32 +149,63 @@ def _axes(
         if x.shape[a] != n
     ]
     policy = ctx.attr("keep_aspect_ratio_policy", "stretch")
-    pairs = [(a, _known(ctx, x, a), n) for a, n in changed]
+    pairs = [(a, known_size(ctx, x, a), n) for a, n in changed]
     if policy == "stretch" or not pairs:
         return [(a, Axis(size, n, n / size)) for a, size, n in pairs]
     ratios = [
-        ctx.size(n, "a new size") / _known(ctx, x, a) for a, n in zip(along, wanted, strict=True)
+        ctx.size(n, "a new size") / known_size(ctx, x, a)
+        for a, n in zip(along, wanted, strict=True)
     ]
     scale = min(ratios) if policy == "not_larger" else max(ratios)
-    every = [(a, _known(ctx, x, a)) for a in along]
+    every = [(a, known_size(ctx, x, a)) for a in along]
     return [(a, Axis(size, math.floor(scale * size + 0.5), scale)) for a, size in every]
 
 
-def _known(ctx: Importer, x: Value, axis: int) -> int:
+def _along(ctx: Importer, x: Value) -> list[int]:
+    return [normalize_axis("Resize", a, x.ndim) for a in ctx.attr("axes", tuple(range(x.ndim)))]
+
+
+def known_size(ctx: Importer, x: Value, axis: int) -> int:
+    """The size of an axis to resize, which must be a number above 0."""
     size = ctx.size(x.shape[axis], f"the size to resize along axis {axis}")
     if size == 0:
         raise OnnxError(f"axis {axis} of {x.type} has nothing to resize")
     return size
 
 
-def _resize_axis(ctx: Importer, x: Value, at: int, axis: Axis) -> Value:
-    coordinates = axis.coordinates(ctx.attr("coordinate_transformation_mode", "half_pixel"))
+def _cropped(
+    ctx: Importer, x: Value, axes: list[tuple[int, Axis]], roi: Value | None
+) -> list[tuple[int, Axis]]:
+    """The axes with the parts of them that are resized, also those whose size stays."""
+    if roi is None:
+        raise OnnxError("tf_crop_and_resize needs a roi")
+    bounds = ctx.array(roi, "the roi of Resize").reshape(2, -1).tolist()
+    known, found = dict(axes), []
+    for a, low, high in zip(_along(ctx, x), *bounds, strict=True):
+        if a in known or (low, high) != (0, 1):
+            size = known_size(ctx, x, a)
+            found.append((a, replace(known.get(a, Axis(size, size, 1)), roi=(low, high))))
+    return found
+
+
+def _extrapolated(ctx: Importer, x: Value, at: int, axis: Axis) -> Value:
+    """`x` with the stated value where a coordinate along an axis is outside."""
+    places = axis.coordinates("tf_crop_and_resize")
+    outside = (places < 0) | (places > axis.size - 1)
+    if not outside.any():
+        return x
+    mask = ctx.constant(outside.reshape(-1, *(1,) * (x.ndim - 1 - at)))
+    value = ctx.constant(np.asarray(ctx.attr("extrapolation_value", 0.0)).astype(x.dtype.np))
+    return f.where(f.expand(mask, x.shape), f.expand(value, x.shape), x)  # type: ignore[no-any-return]
+
+
+def _resize_axis(ctx: Importer, x: Value, at: int, axis: Axis, coordinates: _Array) -> Value:
     mode = ctx.attr("mode", "nearest")
     if mode == "nearest":
         index = nearest(axis, coordinates, ctx.attr("nearest_mode", "round_prefer_floor"))
-        return IndexSelect(at)(x, ctx.constant(index))  # type: ignore[no-any-return]
-    if mode not in ("linear", "cubic") or not x.dtype.is_floating_point:
-        raise OnnxError(f"mode {mode!r} on {x.dtype.name} is not supported")
+        return taken(ctx, x, at, index)
+    if mode not in ("linear", "cubic"):
+        raise OnnxError(f"mode {mode!r} is not supported")
     matrix = weights(
         axis,
         coordinates,
@@ -161,6 +213,22 @@ def _resize_axis(ctx: Importer, x: Value, at: int, axis: Axis) -> Value:
         antialias=bool(ctx.attr("antialias", 0)),
         exclude_outside=bool(ctx.attr("exclude_outside", 0)),
     )
+    return along_axis(ctx, x, at, matrix)
+
+
+def taken(ctx: Importer, x: Value, at: int, index: _Array) -> Value:
+    """The elements of `x` along an axis at `index`, as a repetition where they are one."""
+    size = int(str(x.shape[at]))
+    times = index.size // size
+    if times > 1 and np.array_equal(index, np.repeat(np.arange(size), times)):
+        before, after = x.shape[: at + 1], x.shape[at + 1 :]
+        y = f.expand(f.reshape(x, (*before, 1, *after)), (*before, times, *after))
+        return f.reshape(y, (*x.shape[:at], index.size, *after))  # type: ignore[no-any-return]
+    return IndexSelect(at)(x, ctx.constant(index))  # type: ignore[no-any-return]
+
+
+def along_axis(ctx: Importer, x: Value, at: int, matrix: _Array) -> Value:
+    """The product of a matrix [out, size] with `x` along an axis."""
     last = [i for i in range(x.ndim) if i != at] + [at]
     back = [last.index(i) for i in range(x.ndim)]
     moved = x if at == x.ndim - 1 else f.permute(x, last)

@@ -61,18 +61,3 @@ def _constant_of_shape(ctx: Importer, shape: Value) -> Value:
     if is_static(sizes) and product(sizes) <= MAX_ELEMENTS:
         return ctx.constant(np.full(sizes, fill))
     return f.expand(ctx.constant(fill), sizes)  # type: ignore[no-any-return]
-
-
-# -- operators that do nothing at inference ------------------------------------------------------
-
-
-@from_onnx("Dropout")
-def _dropout(
-    ctx: Importer, x: Value, ratio: Value | None = None, training: Value | None = None
-) -> Value | tuple[Value, Value]:
-    active = False if training is None else ctx.array(training, "training_mode of Dropout").any()
-    if active and (ratio is None or ctx.array(ratio, "the ratio of Dropout").any()):
-        raise OnnxError("dropout while training is not supported in an imported model")
-    if ctx.n_outputs == 1:
-        return x
-    return x, f.expand(ctx.constant(np.True_), x.shape)

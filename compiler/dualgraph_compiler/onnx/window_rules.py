@@ -8,7 +8,7 @@ import numpy as np
 
 from ..dims import product
 from ..dtypes import int64
-from ..errors import OnnxError
+from ..errors import OnnxError, ShapeError
 from ..graph import Value
 from ..ops import f
 from ..ops.avg_pool import AvgPool, window_sums
@@ -101,7 +101,7 @@ def _col2im(ctx: Importer, x: Value, image_shape: Value, block_shape: Value) -> 
     batch, rows, length = x.shape
     taps = int(np.prod(block))
     if rows % taps != 0 or length != flat.size // max(taps, 1):
-        raise OnnxError(
+        raise ShapeError(
             f"Col2Im: {x.type} does not hold blocks of {block} for an image {image}: expected "
             f"[N, C * {taps}, {flat.size // max(taps, 1)}]"
         )
@@ -142,8 +142,34 @@ def _max_unpool(
 
 @from_onnx("Hardmax")
 def _hardmax(ctx: Importer, x: Value) -> Value:
-    axis = normalize_axis("Hardmax", ctx.attr("axis", -1), x.ndim)
+    return hardmax(ctx, x, normalize_axis("Hardmax", ctx.attr("axis", -1), x.ndim))
+
+
+def hardmax(ctx: Importer, x: Value, axis: int) -> Value:
+    """1 at the first of the largest elements along an axis, 0 elsewhere."""
+    if any(d == 0 for d in x.shape):
+        return x
     numbers = ctx.graph.call(Arange(0, x.shape[axis], 1, int64), ())
     numbers = f.reshape(numbers, (x.shape[axis], *(1,) * (x.ndim - 1 - axis)))
     hit = f.equal(f.expand(numbers, x.shape), f.expand(ArgMax(axis, True)(x), x.shape))
     return f.cast(hit, x.dtype)  # type: ignore[no-any-return]
+
+
+@from_onnx("DepthToSpace")
+def _depth_to_space(ctx: Importer, x: Value) -> Value:
+    b = ctx.attr("blocksize")
+    n, c, h, w = x.shape
+    if ctx.attr("mode", "DCR") == "DCR":
+        y = f.permute(f.reshape(x, (n, b, b, c // (b * b), h, w)), (0, 3, 4, 1, 5, 2))
+    else:
+        y = f.permute(f.reshape(x, (n, c // (b * b), b, b, h, w)), (0, 1, 4, 2, 5, 3))
+    return f.reshape(y, (n, c // (b * b), h * b, w * b))  # type: ignore[no-any-return]
+
+
+@from_onnx("SpaceToDepth")
+def _space_to_depth(ctx: Importer, x: Value) -> Value:
+    b = ctx.attr("blocksize")
+    n, c, h, w = x.shape
+    order = (0, 3, 5, 1, 2, 4) if ctx.attr("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    y = f.permute(f.reshape(x, (n, c, h // b, b, w // b, b)), order)
+    return f.reshape(y, (n, c * b * b, h // b, w // b))  # type: ignore[no-any-return]

@@ -181,16 +181,36 @@ def window_sums(
     """
     if all(d == 1 for d in dilation):
         return AvgPool(kernel, stride, padding, ceil_mode, divisor=1)(x)
-    n, c, *sizes = x.shape
-    images = f.reshape(x, (n * c, 1, *sizes))
-    after = []  # with the windows that hang out
+    pads = _reached(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
+    return _convolved(x, kernel, stride, pads, dilation)
+
+
+def _reached(
+    sizes: Shape,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: Pairs,
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> Pairs:
+    """The padding that the windows reach, which those that hang out take further."""
+    pads = []
     for size, k, s, (lo, hi), d in zip(sizes, kernel, stride, padding, dilation, strict=True):
         reach = d * (k - 1) + 1
         count = window_count(size, s, lo, hi, reach, ceil_mode)
-        after.append(maximum((count - 1) * s + reach - size - lo, hi))
-    pads = tuple((lo, hi) for (lo, _), hi in zip(padding, after, strict=True))
-    ones = f.full(x, (1, 1, *kernel), 1)
-    y = Conv(stride, pads, dilation)(images, ones)
+        pads.append((lo, (count - 1) * s + reach - size - lo))
+    return tuple(pads)
+
+
+def _convolved(
+    x: Array, kernel: tuple[int, ...], stride: tuple[int, ...], pads: Pairs, dilation: Any
+) -> Array:
+    """The sum of each window of x [N, C, *S], by a convolution with ones."""
+    n, c, *sizes = x.shape
+    if isinstance(c, int):
+        return Conv(stride, pads, dilation, c)(x, f.full(x, (c, 1, *kernel), 1))
+    images = f.reshape(x, (n * c, 1, *sizes))
+    y = Conv(stride, pads, dilation)(images, f.full(x, (1, 1, *kernel), 1))
     return f.reshape(y, (n, c, *y.shape[2:]))
 
 
@@ -200,10 +220,10 @@ def _import_avg_pool(ctx: Import, x: Any) -> Any:
     include, ceil = bool(ctx.attr("count_include_pad", 0)), bool(ctx.attr("ceil_mode", 0))
     if all(d == 1 for d in dilation):
         return AvgPool(kernel, stride, padding, ceil, include)(x)
-    total = window_sums(x, kernel, stride, padding, dilation, ceil)
+    pads = _reached(x.shape[2:], kernel, stride, padding, dilation, ceil)
+    total = _convolved(x, kernel, stride, pads, dilation)
     ones = f.full(x, (1, 1, *x.shape[2:]), 1)
-    inside = padding
     if include:
         ones = f.pad(ones, ((0, 0), (0, 0), *padding), 1)
-        inside = ((0, 0),) * len(padding)
-    return total / window_sums(ones, kernel, stride, inside, dilation, ceil)
+        pads = tuple((0, after - hi) for (_, after), (_, hi) in zip(pads, padding, strict=True))
+    return total / _convolved(ones, kernel, stride, pads, dilation)

@@ -98,7 +98,8 @@ def _check_sizes(pairs: list[tuple[Array, str]]) -> None:
             held = sizes.get(c, 1)
             if held != 1 and d != 1 and held != d:
                 raise ShapeError(
-                    f"einsum(): operands do not broadcast: subscript {c} has sizes {held} and {d}"
+                    f"einsum(): operands do not broadcast: subscript {c} has sizes {held} and {d}",
+                    sizes=(held, d),
                 )
             if held == 1:
                 sizes[c] = d

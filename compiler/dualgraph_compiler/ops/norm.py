@@ -395,7 +395,14 @@ def _import_rms_norm(ctx: Import, x: Any, scale: Any) -> Any:
 
 @from_onnx("GroupNormalization")
 def _import_group_norm(ctx: Import, x: Any, scale: Any, bias: Any) -> Any:
-    return GroupNorm(ctx.attr("num_groups"), ctx.attr("epsilon", 1e-5))(x, scale, bias)
+    groups, channels = ctx.attr("num_groups"), x.shape[1]
+    if scale.shape == bias.shape == (groups,) and channels != groups:  # before opset 21
+        shape = (groups, channels // groups)
+        scale, bias = (
+            f.reshape(f.expand(f.reshape(p, (groups, 1)), shape), (channels,))
+            for p in (scale, bias)
+        )
+    return GroupNorm(groups, ctx.attr("epsilon", 1e-5))(x, scale, bias)
 
 
 @from_onnx("InstanceNormalization")

@@ -217,8 +217,11 @@ def _import_pad(ctx: Import, x: Any, pads: Any, value: Any = None, axes: Any = N
         return f.pad(PadMode(rest, ours)(x) if any(map(any, rest)) else x, crop)
     if value is None:
         return f.pad(x, pairs)
-    fill = ctx.array(value, "the fill value of Pad")
-    return f.pad(x, pairs, fill.reshape(()).item())
+    fill = ctx.array(value)
+    if fill is not None:
+        return f.pad(x, pairs, fill.reshape(()).item())
+    outside = f.pad(f.full(x, x.shape, 0), pairs, 1)
+    return f.where(f.equal(outside, 1), f.reshape(value, ()), f.pad(x, pairs))
 
 
 def _least(amount: DimLike) -> DimLike:

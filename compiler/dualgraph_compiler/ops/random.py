@@ -6,12 +6,13 @@ on every device. A generator adds `counters` to its offset after each call.
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..dims import DimLike, Shape, product
-from ..dtypes import BOOL, FLOAT, INT, DType, bool_, int64, uint64
+from ..dtypes import BOOL, FLOAT, INT, DType, bool_, float64, int64, uint64
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..kernels import random as kernels
 from ..types import TensorType
@@ -190,3 +191,26 @@ class RandomPermutation(Random):
 
     def formula(self, seed: Value, offset: Value) -> Array:
         return formulas.permutation(seed, offset, self.n)
+
+
+@op
+class FreshSeed(Op):
+    """A seed that differs from run to run: 0-d uint64, from the operating system."""
+
+    is_pure: ClassVar[bool] = False
+    kind = Kind.CREATION
+
+    def infer(self) -> TensorType:
+        return TensorType(uint64, ())
+
+    def eager(self, xp: Any) -> Array:
+        return xp.asarray(np.uint64(secrets.randbits(64)))
+
+    def to_onnx(self, ctx: Export) -> Any:
+        # Bits of ONNX's own generator, which keeps state.
+        low, high = (
+            ctx.emit("RandomUniform", shape=(), dtype=float64, low=0.0, high=2.0**32)
+            for _ in range(2)
+        )
+        low, high = (ctx.emit("Cast", v, to=uint64) for v in (low, high))
+        return ctx.emit("Add", ctx.emit("Mul", high, ctx.constant(2**32, uint64)), low)

@@ -161,7 +161,6 @@ class NonMaxSuppression(Counted):
 
     size: DimLike
     centered: bool = False
-    reads_on_host: ClassVar[bool] = True
 
     def infer(
         self,
@@ -238,7 +237,6 @@ class Range(Counted):
     """
 
     size: DimLike
-    reads_on_host: ClassVar[bool] = True
 
     def infer(self, start: TensorType, stop: TensorType, step: TensorType) -> TensorType:
         dtype = require_same_dtype("range", start, stop, step)
