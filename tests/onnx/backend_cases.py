@@ -5,18 +5,6 @@ RUNNER = "ONNX's runner cannot compare an element without dimensions (test_stepw
 HALF = "another order of roundings in half precision, by one unit in the last place"
 
 EXCLUDED = {
-    "test_adagrad": "Adagrad is not supported yet",
-    "test_adagrad_multiple": "Adagrad is not supported yet",
-    "test_adam": "Adam is not supported yet",
-    "test_adam_multiple": "Adam is not supported yet",
-    "test_ai_onnx_ml_array_feature_extractor": "ArrayFeatureExtractor is not supported yet",
-    "test_ai_onnx_ml_binarizer": "Binarizer is not supported yet",
-    "test_ai_onnx_ml_label_encoder_string_int": "LabelEncoder is not supported yet",
-    "test_ai_onnx_ml_label_encoder_string_int_no_default": "LabelEncoder is not supported yet",
-    "test_ai_onnx_ml_label_encoder_tensor_mapping": "LabelEncoder is not supported yet",
-    "test_ai_onnx_ml_label_encoder_tensor_value_only_mapping": "LabelEncoder is not supported yet",
-    "test_ai_onnx_ml_tree_ensemble_set_membership": "TreeEnsemble is not supported yet",
-    "test_ai_onnx_ml_tree_ensemble_single_tree": "TreeEnsemble is not supported yet",
     "test_attention_4d_causal_fp16_expanded": HALF,
     "test_bernoulli": RANDOM,
     "test_bernoulli_double": RANDOM,
