@@ -20,12 +20,15 @@ from dualgraph_compiler.errors import DualGraphError
 
 _COMMANDS = {
     "cache": "compiled code kept on disk: where, how much; clear it",
+    "convert": "an ONNX file at another opset, in half precision, with weights inside or beside it",
     "contrast": "one computation five ways: code, gradients and timings side by side",
     "demo": "train, trace, optimise, export and run a digit classifier, start to end",
     "env": "versions and hardware, for bug reports",
     "inspect": "what is in an ONNX file",
     "quantize": "write an ONNX file in 8 bits, with a report of what that costs",
+    "optimize": "a smaller ONNX file that computes the same",
     "run": "run an ONNX file once, on your arrays or random ones",
+    "verify": "run an ONNX file in every engine there is, and find where they part",
 }
 
 

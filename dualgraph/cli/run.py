@@ -108,11 +108,18 @@ def _pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
 def _sizes(texts: Sequence[str], declared: Mapping[str, NodeArg]) -> dict[str, int]:
     """The sizes of ``NAME=SIZE`` options."""
     known = dict.fromkeys(d for a in declared.values() for d in a.shape if isinstance(d, str))
-    sizes = {}
-    for name, text in _pairs(texts, "--dim", "NAME=SIZE").items():
+    sizes = sizes_of(texts)
+    for name in sizes:
         if name not in known:
             have = ", ".join(map(repr, known)) or "none"
             raise ArgumentError(f"--dim {name}: the model has no such open size; it has {have}")
+    return sizes
+
+
+def sizes_of(texts: Sequence[str]) -> dict[str, int]:
+    """The sizes of ``NAME=SIZE`` options, whatever the model."""
+    sizes = {}
+    for name, text in _pairs(texts, "--dim", "NAME=SIZE").items():
         if not (text.isascii() and text.isdigit() and len(text) < 19):
             raise ArgumentError(f"--dim {name}: expected a size such as 4, got {text!r}")
         sizes[name] = int(text)
