@@ -87,6 +87,8 @@ class InferenceSession:
             except Exception as error:  # files come from anybody
                 what = str(error) or type(error).__name__
                 raise OnnxError(f"the model cannot be made ready: {what}") from error
+        if self._model.overridable and self._source is None:
+            self._source = path_or_bytes  # which a run that feeds initializers takes once more
         self._expected = [(name, t.dtype.np) for name, t in self._model.types.items()]
         self._overriding = Overriding(self._source, self._options, self._model.overridable)
 
@@ -104,8 +106,8 @@ class InferenceSession:
             return
         self._model = describe(file.proto, graph)
         external = External(file)
-        if self._model.overridable:  # which takes the model once more
-            self._source = file if hasattr(source, "read") else source
+        if self._model.overridable and hasattr(source, "read"):  # cannot be read again
+            self._source = file
         del file  # with a copy of the weights
         graph = optimized(graph, self._options)
         if not self._why:
