@@ -35,6 +35,9 @@ def cuda_is_available() -> bool:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda") is not None and not cuda_is_available():
         pytest.skip("needs a CUDA GPU and CuPy")
+    native = os.environ["DUALGRAPH_EXECUTION"] != "interpreter"
+    if native and item.get_closest_marker("interpreted") is not None:
+        pytest.skip("eager code may run natively, too")
 
 
 @pytest.fixture(autouse=True)

@@ -92,6 +92,7 @@ CASES = {
 }
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("name", CASES)
 def test_a_compiled_model_in_an_eager_step(name: str) -> None:
     """The same losses bit for bit, from one graph."""

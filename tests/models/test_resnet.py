@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pytest
 
 import dualgraph as dg
 from dualgraph import nn, optim
@@ -24,12 +25,14 @@ def build() -> Run:
     return Run(model, optimizer, resnet.training_step(model, optimizer))
 
 
+@pytest.mark.interpreted
 def test_whole_steps_are_those_of_eager_code() -> None:
     step, losses = same_training(build, data(2) * 12)
     assert len(step.graphs) == 1
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:4])
 
 
+@pytest.mark.interpreted
 def test_one_graph_for_every_batch_size() -> None:
     cut = [(images[: 3 + i % 5], labels[: 3 + i % 5]) for i, (images, labels) in enumerate(data())]
     shapes = {"images": {0: "batch"}, "labels": {0: "batch"}}
@@ -37,6 +40,7 @@ def test_one_graph_for_every_batch_size() -> None:
     assert len(step.graphs) == 1
 
 
+@pytest.mark.interpreted
 def test_training_and_evaluating_in_turn() -> None:
     """Statistics that a step wrote are those that evaluation reads, compiled as eagerly."""
 

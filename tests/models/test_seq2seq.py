@@ -58,6 +58,7 @@ def tokens_of(result: Any) -> Any:
     return result[0] if isinstance(result, tuple) else result
 
 
+@pytest.mark.interpreted
 def test_one_graph_trains_on_every_length() -> None:
     data = list(seq2seq.batches([4, 14, 888, 1994, 3000], 2, 25))
     assert len({(source.shape, target.shape) for source, _, target in data}) > 3
@@ -95,6 +96,7 @@ def cases() -> Iterator[tuple[dg.Tensor, dg.Tensor]]:
         yield seq2seq.encode(numbers)
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     ("kind", "plain"),
     [(seq2seq.GreedyLoop, seq2seq.Greedy), (seq2seq.BeamLoop, seq2seq.Beam)],

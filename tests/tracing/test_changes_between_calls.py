@@ -7,7 +7,6 @@ compiled one is settled; then both go on and must agree: bit for bit for trainin
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -21,10 +20,7 @@ from dualgraph import nn, optim
 
 GAIN = 1.0
 
-pytestmark = pytest.mark.skipif(
-    os.environ["DUALGRAPH_EXECUTION"] != "interpreter",
-    reason="compares every bit with eager code, whose optimizers may run natively, too",
-)
+pytestmark = pytest.mark.interpreted
 
 
 class Scaled(nn.Module):

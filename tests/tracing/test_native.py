@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -275,9 +274,7 @@ def test_kinds_of_results(launcher: bool, monkeypatch: pytest.MonkeyPatch) -> No
             ).replace("AddBackward0", "")
 
 
-@pytest.mark.skipif(
-    os.environ["DUALGRAPH_EXECUTION"] != "interpreter", reason="eager code may run natively, too"
-)
+@pytest.mark.interpreted
 def test_strict_numerics_keep_every_bit() -> None:
     """Gradients and training steps as well; the report says that graphs are interpreted for it."""
 
