@@ -66,6 +66,12 @@ def save(obj: Any, f: str | os.PathLike[str]) -> None:
         raise SerializationError(
             f"cannot save to {path}: the object is nested too deeply"
         ) from None
+    for name, array in packer.arrays.items():
+        if dt.dtype_of(array).is_narrow:  # which would be written, some of them, but not read
+            raise SerializationError(
+                f"cannot save to {path}: {name!r} is {dt.dtype_of(array).name}, which the "
+                "safetensors library does not read into NumPy arrays; convert it first"
+            )
     with _replacing(path) as temporary:
         try:
             save_file(packer.arrays, temporary, metadata={_METADATA: structure})
