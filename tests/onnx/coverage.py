@@ -22,7 +22,7 @@ from dualgraph_compiler.ops import REGISTRY
 from dualgraph_compiler.ops.onnx_rules import RULES
 from tests.native.interpreted import INTERPRETED
 from tests.onnx.export_matrix import OPSETS, exported, graph_of, needed_opset
-from tests.op_samples import OpSamples, all_samples
+from tests.op_samples import EAGER_ONLY, OpSamples, all_samples
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "onnx.md"
 DOMAINS = ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training")
@@ -63,6 +63,19 @@ class Exports:
                 if len(found) == 1:
                     self.alone[found[0]].add(name)
         self.opsets[name] = sorted(set.intersection(*every)) if every else []
+        if isinstance(record.onnx, str):
+            self.reasons[name] = record.onnx
+        elif not every:
+            self.reasons[name] = _refusal(record)
+
+
+def _refusal(record: OpSamples) -> str:
+    """What the export of a sample that has no form says."""
+    try:
+        export_graph(graph_of(record.samples[0]))
+    except OnnxError as error:
+        return str(error)
+    return ""
 
 
 def _varied(record: OpSamples) -> list[int]:
@@ -179,12 +192,13 @@ def op_table(exports: Exports) -> str:
         elif opsets:
             said = f"{opsets[0]}-{opsets[-1]}"
         else:
-            said = f"no: {exports.reasons.get(op, 'its results or operands are complex')}"
+            said = f"no: {exports.reasons.get(op, 'it runs eagerly only')}"
         written = list(dict.fromkeys(exports.newest.get(op, ())))
         shown = ", ".join(f"`{name}`" for name in written[:4]) + (
             ", ..." if len(written) > 4 else ""
         )
-        rows.append((f"`{op}`", said, shown, native([op])))
+        kernels = "" if op in EAGER_ONLY else native([op])
+        rows.append((f"`{op}`", said, shown, kernels))
     whole = sum(row[1] == f"{OPSETS[0]}-{OPSETS[-1]}" for row in rows)
     said = f"{len(rows)} ops, of which {whole} can be written at every opset from 13 to 28."
     return f"{said}\n\n" + table(("op", "opsets", "written as", "kernels"), rows)

@@ -227,3 +227,26 @@ def test_an_operand_whose_type_comes_later_names_the_opset() -> None:
         export_graph(graph, opset=16)
     finally:
         del REGISTRY["chosen"]
+
+
+@pytest.mark.parametrize("opset", [13, 21, 26])
+def test_products_over_a_size_that_is_not_known(opset: int) -> None:
+    graph = parse_graph(
+        """graph g(%x: f32[2, n]):
+          %1: f32[2, n] = cumprod(%x, axis=1)
+          return %1 as y"""
+    )
+    x = np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)
+    (found,) = run_onnxruntime(export_graph(graph, opset=opset), {"x": x})
+    np.testing.assert_allclose(found, np.cumprod(x, 1), rtol=1e-5)
+
+
+def test_a_formula_that_sizes_do_not_allow_is_an_onnx_error() -> None:
+    graph = parse_graph(
+        """graph g(%x: f32[2, c, 3]):
+          %1: f32[2, c, 3] = group_norm(%x, groups=2, eps=1e-05)  # net.py:7
+          return %1 as y"""
+    )
+    with pytest.raises(OnnxError, match="group_norm has no ONNX form for these operands") as caught:
+        export_graph(graph, opset=17)
+    assert caught.value.__notes__ == ["at net.py:7"]

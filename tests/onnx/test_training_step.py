@@ -91,6 +91,31 @@ def test_the_losses_are_those_of_eager_code(network: Any, shape: Any, name: str)
         np.testing.assert_allclose(losses(session, exported, feeds, 8), eager, rtol=1e-4)
 
 
+def test_a_transformer_with_dropout_learns_the_same() -> None:
+    from dualgraph_models import gpt
+
+    dg.manual_seed(1)
+    config = gpt.Config(vocabulary=12, context=6, layers=1, heads=2, width=8, dropout=0.1)
+    model = gpt.GPT(config)
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim < 2]
+    optimizer = optim.AdamW([{"params": matrices}, {"params": rest, "weight_decay": 0.0}], lr=0.01)
+
+    def step(x: dg.Tensor, target: dg.Tensor) -> dg.Tensor:
+        loss = F.cross_entropy(model(x).flatten(0, 1), target.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x, target = dg.randint(0, 12, (2, 6)), dg.randint(0, 12, (2, 6))
+    exported = dg.onnx.export_training_step(step, (x, target), output_names=["loss"])
+    eager = [step(x, target).item() for _ in range(3)]
+    feeds = {"x": x.numpy(), "target": target.numpy()}
+    for session in sessions(exported.model):
+        np.testing.assert_allclose(losses(session, exported, feeds, 3), eager, rtol=1e-4)
+
+
 def test_state_is_named_and_starts_in_the_file(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(2, 1))
     step, optimizer = training(model, lambda p: optim.SGD(p, lr=0.5, momentum=0.9))

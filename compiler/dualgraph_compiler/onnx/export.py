@@ -9,7 +9,7 @@ import numpy as np
 
 from ..dims import DimLike, Shape, as_linear
 from ..dtypes import as_dtype
-from ..errors import OnnxError
+from ..errors import DualGraphError, OnnxError
 from ..graph import Graph, Node, Value
 from ..graph.nested import definitions
 from ..ops.onnx_rules import IMPORT_OPSET
@@ -177,10 +177,16 @@ class Exporter:
         operands = [self._operand(v) for v in node.inputs]
         try:
             results = node.op.to_onnx(self, *operands)
-        except OnnxError as error:
+        except DualGraphError as found:
+            error = found
+            if not isinstance(found, OnnxError):  # of the op's formula, in terms of its own
+                why = str(found).partition("\n")[0]
+                error = OnnxError(f"{node.op.name} has no ONNX form for these operands: {why}")
             if node.loc is not None:
                 error.add_note(f"at {node.loc.file}:{node.loc.line}")
-            raise
+            if error is found:
+                raise
+            raise error from found
         results = (results,) if isinstance(results, str) else tuple(results)
         if len(results) != len(node.outputs):
             raise OnnxError(

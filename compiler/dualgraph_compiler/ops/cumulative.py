@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..dtypes import BOOL, float32, int64
-from ..errors import DTypeError, OnnxError, ShapeError
+from ..dtypes import BOOL, bfloat16, float32, int64
+from ..errors import DTypeError, ShapeError
 from ..kernels import sorting as kernels
 from ..kernels.arrays import narrow, widen
 from ..types import TensorType
@@ -94,7 +94,7 @@ class Cumprod(Op):
         if ctx.opset >= 26:
             return emit(ctx, t.dtype, "CumProd", x, ctx.constant(self.axis, int64))
         if not isinstance(size, int):
-            raise OnnxError(f"cumprod over the symbolic size {size} needs opset 26")
+            return export_formula(ctx, self, x, formula=self._as_scan)
         # Doubling: after step k each element is the product of the 2^(k+1) before and at it.
         axis, reach = ctx.ints(self.axis), 1
         one = ctx.constant(1, t.dtype)
@@ -105,6 +105,20 @@ class Cumprod(Op):
             x = emit(ctx, t.dtype, "Mul", x, ctx.emit("Pad", head, ctx.ints(*pads), one))
             reach *= 2
         return x
+
+    def _as_scan(self, x: Value) -> Array:
+        """One product after another, for a size that is not known."""
+        dtype = x.dtype
+        order = (self.axis, *(i for i in range(x.ndim) if i != self.axis))
+        # A loop holds bfloat16 from opset 16 on.
+        rows = f.permute(f.cast(x, float32) if dtype is bfloat16 else x, order)
+        body = type(x.graph)("cumprod")
+        y, row = (body.add_input(rows.type.with_shape(rows.shape[1:])) for _ in "yx")
+        y = y * row
+        body.set_outputs([y, y], ["y", "ys"])
+        scan = REGISTRY["scan"](body, 1, 1, rows.shape[0])  # type: ignore[call-arg]
+        _, ys = scan(f.full(rows, rows.shape[1:], 1), rows)
+        return f.cast(f.permute(ys, tuple(order.index(i) for i in range(x.ndim))), dtype)
 
 
 @from_onnx("CumProd")

@@ -42,7 +42,9 @@ class Pointwise(Op):
 
     def to_onnx(self, ctx: Export, *inputs: Any) -> str:
         if self.onnx is None:
-            raise OnnxError(f"{self.name} has no ONNX form")
+            is_complex = any(ctx.type(x).dtype.is_complex for x in inputs)
+            why = ": ONNX has no arithmetic on complex numbers" if is_complex else ""
+            raise OnnxError(f"{self.name} has no ONNX form{why}")
         ctx.require_opset(self.onnx.since, self.name)
         main = inputs[main_operand(self.onnx.name, ctx.opset)]
         renamed = dict(self.onnx.attrs)
