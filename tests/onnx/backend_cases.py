@@ -13,7 +13,4 @@ EXCLUDED = {
     "test_bernoulli_seed": RANDOM,
     "test_bernoulli_seed_expanded": RANDOM,
     "test_loop16_seq_none": RUNNER,
-    "test_momentum": "Momentum is not supported yet",
-    "test_momentum_multiple": "Momentum is not supported yet",
-    "test_nesterov_momentum": "Momentum is not supported yet",
 }
