@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import dualgraph_runtime as rt
-from dualgraph_compiler.errors import FeedError, OnnxError
+from dualgraph_compiler.errors import DualGraphError, FeedError, OnnxError
 from dualgraph_runtime.backend import DualGraphBackend
 from tests.onnx.helpers import make_model, run_onnxruntime, suite
 
@@ -305,6 +305,21 @@ def test_malformed_models_are_refused_on_loading() -> None:
         rt.InferenceSession(model)
 
 
+def test_a_fed_shape_beyond_all_memory() -> None:
+    model = make_model(
+        [node("Expand", ["x", "shape"], ["e"]), node("Exp", ["e"], ["y"])],
+        {"x": [1], "shape": [2]},
+        ["y"],
+        dtypes={"shape": INT},
+    )
+    s = session(model)
+    for sizes in ([1 << 30, 1 << 20], [1 << 30, 1 << 21], [4, 1 << 40]):
+        for _ in range(3):
+            with pytest.raises(DualGraphError, match="bytes"):
+                s.run(None, {"x": np.ones(1, np.float32), "shape": np.array(sizes)})
+    agrees(s, model, {"x": np.ones(1, np.float32), "shape": np.array([2, 3])})
+
+
 def test_a_cycle_is_refused() -> None:
     nodes = [node("SequenceAt", ["s", "b"], ["a"]), node("Size", ["a"], ["b"])]
     model = make_model(nodes, {"x": [1]}, ["b"])
@@ -388,6 +403,20 @@ def test_a_loop_that_carries_a_sequence() -> None:
         compare(everything, expected)
         compare(y, np.concatenate(expected))
     assert s.get_outputs()[0].type == "seq(tensor(float))"
+
+
+def test_a_draw_is_one_for_all_steps() -> None:
+    nodes = [
+        node("RandomNormal", [], ["drawn"], shape=[8]),
+        node("Abs", ["drawn"], ["x"]),
+        node("SplitToSequence", ["x"], ["parts"]),
+        node("ConcatFromSequence", ["parts"], ["again"], axis=0),
+        node("Sub", ["again", "x"], ["y"]),
+    ]
+    s = session(make_model(nodes, {}, ["x", "y"]))
+    (first, zeros), (second, _) = s.run(None, {}), s.run(None, {})
+    np.testing.assert_array_equal(zeros, np.zeros(8, np.float32))
+    assert not np.array_equal(first, second)
 
 
 def test_a_branch_that_slices_by_what_it_computes() -> None:

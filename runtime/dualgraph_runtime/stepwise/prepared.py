@@ -13,6 +13,7 @@ from dualgraph_compiler.graph import Graph, Interpreter
 from dualgraph_compiler.onnx.stepwise.segment import Sizes, sizes_of
 
 from ..device import Device, to_device
+from ..memory import usable_memory
 from ..options import Execution, SessionOptions
 from ..preparing import optimized
 
@@ -61,8 +62,9 @@ class Prepared:
     def _interpreted(self) -> Interpreter:
         with self._lock:
             if self._interpreter is None:
+                limit = usable_memory() if self._device.type == "cpu" else None
                 with self._device.active():
-                    self._interpreter = Interpreter(self._graph, self._device.xp)
+                    self._interpreter = Interpreter(self._graph, self._device.xp, max_bytes=limit)
             return self._interpreter
 
     @property

@@ -15,6 +15,8 @@ from .names import reads
 if TYPE_CHECKING:
     import onnx
 
+_LIKE = ("RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout")
+_DRAWS = frozenset({"RandomNormal", "RandomUniform", *_LIKE})
 _MAX_SETTING = 16  # elements: a graph may be made anew for each content of such an operand
 
 
@@ -103,10 +105,10 @@ class Plan:
     def _constants(self) -> set[int]:
         """Nodes on tensors that depend on initializers only; every segment has those it needs."""
         found: set[int] = set()
-        for i in range(len(self.nodes)):
-            if not self._values[i] and all(
-                self._is_constant(name, found) for name in self._reads[i]
-            ):
+        for i, node in enumerate(self.nodes):
+            if self._values[i] or node.op_type in _DRAWS:  # every segment would draw others
+                continue
+            if all(self._is_constant(name, found) for name in self._reads[i]):
                 found.add(i)
         return found
 
