@@ -40,6 +40,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("eager code may run natively, too")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests measured: ``record_property("figures", ...)``, in whichever process."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "figures":
+                terminalreporter.write_line(str(value))
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed() -> None:
     """Start every test from the same random state, in whatever libraries it has imported."""

@@ -7,7 +7,7 @@ for CUDA, which are those for the CPU once more, are left out.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ def model_of(case: TestCase) -> onnx.ModelProto:
     return onnx.load(path)
 
 
-def test_shares(capsys: pytest.CaptureFixture[str]) -> None:
+def test_shares(record_property: Callable[[str, object], None]) -> None:
     """Nearly all passes, and what computes on numbers does so without the reference."""
     every = [case for kind in KINDS for case in suite(kind)]
     names = {case.name for case in every}
@@ -85,11 +85,10 @@ def test_shares(capsys: pytest.CaptureFixture[str]) -> None:
     own = [name for name in numeric if name not in referred and name not in EXCLUDED]
     passed = len(every) - len(EXCLUDED)
     share = len(own) / len(numeric)
-    lines = [
+    record_property(
+        "figures",
         f"ONNX {onnx.__version__}'s suite: {passed} of {len(every)} cases pass "
         f"({passed / len(every):.1%}), {len(EXCLUDED)} are excluded, {len(referred)} take "
-        f"onnx.reference; of {len(numeric)} numeric cases {len(own)} pass without it ({share:.1%})"
-    ]
-    with capsys.disabled():
-        print("", *lines, sep="\n")
+        f"onnx.reference; of {len(numeric)} numeric cases {len(own)} pass without it ({share:.1%})",
+    )
     assert share >= 0.9
