@@ -50,8 +50,8 @@ UNCOMPARED = {"float8_cast"}
 
 @pytest.mark.parametrize("record", RECORDS.values(), ids=list(RECORDS))
 def test_printed_code_computes_the_same(record: OpSamples) -> None:
-    if record.op.name in UNCOMPARED:
-        pytest.skip("no arithmetic on its results")
+    if record.op.name in UNCOMPARED or not record.op.is_pure:
+        pytest.skip("no arithmetic on its results, or other ones at every call")
     seen = set()
     for sample in record.samples:
         kind = repr(sample.op), *(x.dtype.kind for x in sample.inputs)
