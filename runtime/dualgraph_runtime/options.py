@@ -202,8 +202,9 @@ class RunOptions:
 
     Attributes:
         terminate: stop the run: set before it, or from another thread while it goes on. A run that
-            is stopped raises RunStopped; how soon depends on where it is, since compiled code is
-            not interrupted.
+            is stopped raises RunStopped: before the next step of a loop (an endless one, maybe),
+            between the parts of a model that runs in steps, or at its end. Compiled code is not
+            interrupted.
 
     Hints about logging can be set and have no effect, nor have configuration entries.
     """

@@ -18,6 +18,7 @@ from dualgraph_compiler.errors import (
     OnnxError,
     as_run_error,
 )
+from dualgraph_compiler.stopping import stopped_by
 
 from .binding import IOBinding, bound, settle, write
 from .device import to_device
@@ -278,6 +279,10 @@ class InferenceSession:
         """
         if run_options is not None:
             stop_if_told(run_options)
+            with stopped_by(lambda: run_options.terminate):
+                results = self.run(output_names, input_feed)
+            stop_if_told(run_options)
+            return results
         compiled = self._compiled
         arrays = self._ready(input_feed) if compiled is not None else None
         if compiled is not None and arrays is not None:
@@ -285,10 +290,8 @@ class InferenceSession:
         else:
             other = self._overriding.session(input_feed) if self._model.overridable else None
             if other is not None:
-                return other.run(output_names, input_feed, run_options)
+                return other.run(output_names, input_feed)
             results = self._run(self._feeds(input_feed))
-        if run_options is not None:
-            stop_if_told(run_options)
         return [results[i] for i in self._positions(output_names)] if output_names else results
 
     def run_async(

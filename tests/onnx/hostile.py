@@ -31,6 +31,7 @@ from onnx import numpy_helper
 from tests.onnx.mutate import hostile_feed, mutated
 
 _SILENCE = 60  # seconds without a word, on a busy machine
+_PATIENCE = 5  # seconds before a run is told to stop
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,10 @@ def arrays_of(model: onnx.ModelProto, inputs: list[Any]) -> dict[str, Any]:
 
 
 def attempt(seed: int, models: list[Any], execution: str) -> str:
-    """Make, load and run the case of a seed: "ran", "refused", or "stopped" (a run that failed)."""
-    from dualgraph_compiler.errors import DualGraphError
-    from dualgraph_runtime import InferenceSession, SessionOptions
+    """Make, load and run the case of a seed: "ran", "refused", "stopped" (a run that failed),
+    or "endless" (a loop, which the caller ended)."""
+    from dualgraph_compiler.errors import DualGraphError, RunStopped
+    from dualgraph_runtime import InferenceSession, RunOptions, SessionOptions
 
     rng = random.Random(seed)
     model, inputs = rng.choice(models)
@@ -74,12 +76,17 @@ def attempt(seed: int, models: list[Any], execution: str) -> str:
         str(error)
         return "refused"
     feed = {a.name: hostile_feed(rng, a, arrays.get(a.name)) for a in session.get_inputs()}
+    told = RunOptions()
+    signal.signal(signal.SIGALRM, lambda *_: setattr(told, "terminate", True))
+    signal.alarm(_PATIENCE)
     try:
         for _ in range(2):
-            session.run(None, {n: a for n, a in feed.items() if a is not None})
+            session.run(None, {n: a for n, a in feed.items() if a is not None}, told)
     except DualGraphError as error:
         str(error)
-        return "stopped"
+        return "endless" if isinstance(error, RunStopped) else "stopped"
+    finally:
+        signal.alarm(0)
     return "ran"
 
 
@@ -111,7 +118,7 @@ def run(
 ) -> tuple[dict[str, int], list[Finding]]:
     """How often each thing happened, and what went wrong."""
     models = corpus()
-    counts = {"ran": 0, "refused": 0, "stopped": 0}
+    counts = {"ran": 0, "refused": 0, "stopped": 0, "endless": 0}
     findings: list[Finding] = []
     left = list(seeds)
     while left:

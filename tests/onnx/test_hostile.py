@@ -331,7 +331,7 @@ def test_attributes_absent_or_twice() -> None:
         (node("Softmax", ["x"], ["y"], axis=-(2**63)), "Softmax"),
         (node("Cast", ["x"], ["y"], to=2**40), "Cast"),
         (node("DepthToSpace", ["x"], ["y"], blocksize=0), "DepthToSpace"),
-        (node("SpaceToDepth", ["x"], ["y"], blocksize=-2), "SpaceToDepth"),
+        (node("SpaceToDepth", ["x"], ["y"], blocksize=-2), "SpaceToDepth|reshape"),
         (node("Gather", ["x", "x"], ["y"]), "Gather|index"),
         (node("Split", ["x"], ["y"], num_outputs=0), "Split"),
         (node("LRN", ["x"], ["y"], size=-1), "LRN"),

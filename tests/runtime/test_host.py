@@ -337,6 +337,33 @@ def test_deterministic_sessions_do_not_change_between_runs() -> None:
     assert session.report() == before
 
 
+def test_an_endless_loop_can_be_stopped() -> None:
+    info = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [node("Identity", ["c"], ["going"]), node("Neg", ["v"], ["next"])],
+        "body",
+        [
+            info("i", TensorProto.INT64, []),
+            info("c", TensorProto.BOOL, []),
+            info("v", TensorProto.FLOAT, [2]),
+        ],
+        [info("going", TensorProto.BOOL, []), info("next", TensorProto.FLOAT, [2])],
+    )
+    model = make_model(
+        [node("Loop", ["", "go", "x"], ["y"], body=body)], {"x": [2], "go": []}, ["y"]
+    )
+    model.graph.input[1].type.tensor_type.elem_type = TensorProto.BOOL
+    options = rt.SessionOptions()
+    options.execution = "interpreter"
+    session = rt.InferenceSession(model, options)
+    x = np.ones(2, np.float32)
+    run = rt.RunOptions()
+    assert session.run(None, {"x": x, "go": np.bool_(False)}, run)[0].tolist() == [1, 1]
+    threading.Timer(0.2, lambda: setattr(run, "terminate", True)).start()
+    with pytest.raises(rt.RunStopped, match="the run was stopped"):
+        session.run(None, {"x": x, "go": np.bool_(True)}, run)
+
+
 def test_options_of_a_wrong_kind() -> None:
     options = rt.SessionOptions()
     with pytest.raises(rt.OnnxError, match="compiled for ONNX Runtime"):

@@ -11,6 +11,7 @@ from .. import graph as _graph  # which imports ops in turn: for use in function
 from ..dims import Dim, DimLike, Shape, substitute, symbols
 from ..dtypes import bool_, int64
 from ..errors import AutogradError, DTypeError, GraphError, ShapeError
+from ..stopping import raise_if_stopped
 from ..types import TensorType
 from .base import Array, Grad, op
 from .control import (
@@ -115,6 +116,7 @@ class Loop(Control):
         stacks: list[list[Array]] = [[] for _ in self.body.outputs[1 + n :]]
         i, last, going = 0, int(limit), bool(cond)
         while going and i < last:
+            raise_if_stopped()  # it may be an endless one
             more, *out = run([xp.asarray(i, np.int64), *state, *rest])
             going = bool(more)
             state = out[:n]

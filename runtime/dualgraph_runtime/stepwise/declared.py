@@ -163,7 +163,10 @@ def _value(name: str, value: Any, kind: onnx.TypeProto) -> Any:
 
 
 def _strings(what: str, value: Any) -> np.ndarray[Any, Any]:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise FeedError(f"{what}: expected an array of strings: {error}") from error
     if array.dtype.kind not in "OUST":
         raise FeedError(f"{what}: expected strings, got {array.dtype}")
     found = [s.decode("utf-8", "replace") if isinstance(s, bytes) else s for s in array.flat]

@@ -32,6 +32,7 @@ from dualgraph_compiler.onnx.values import (
     tensor_value,
 )
 from dualgraph_compiler.onnx.values.reference import run_reference
+from dualgraph_compiler.stopping import raise_if_stopped
 from dualgraph_compiler.types import TensorType
 
 from ..device import Device
@@ -149,6 +150,7 @@ class Steps:
             values, known = dict(given), dict(sizes)
             try:
                 for step in plan.steps:
+                    raise_if_stopped()
                     if isinstance(step, Single):
                         self._run_single(plan, step, values)
                     else:
