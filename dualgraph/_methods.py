@@ -11,6 +11,7 @@ from .functions import (
     arithmetic,
     comparison,
     convert,
+    copies,
     creation,
     data,
     gathering,
@@ -160,6 +161,7 @@ class Methods:
     reciprocal = pointwise.reciprocal
     relu = pointwise.relu
     resolve_conj = pointwise.resolve_conj
+    resolve_neg = pointwise.resolve_neg
     round = pointwise.round
     rsqrt = pointwise.rsqrt
     sgn = pointwise.sgn
@@ -248,7 +250,10 @@ class Methods:
     fmod = arithmetic.fmod
     hypot = arithmetic.hypot
     lerp = arithmetic.lerp
+    heaviside = arithmetic.heaviside
+    ldexp = arithmetic.ldexp
     logaddexp = arithmetic.logaddexp
+    logaddexp2 = arithmetic.logaddexp2
     maximum = arithmetic.maximum
     minimum = arithmetic.minimum
     mul = arithmetic.mul
@@ -357,6 +362,10 @@ class Methods:
     mean = reduction.mean
     min = reduction.min
     nanmean = reduction.nanmean
+    corrcoef = statistics.corrcoef
+    cov = statistics.cov
+    nanmedian = statistics.nanmedian
+    nanquantile = statistics.nanquantile
     nansum = reduction.nansum
     prod = reduction.prod
     sum = reduction.sum
@@ -401,7 +410,17 @@ class Methods:
     swapaxes = shape.swapaxes
     swapdims = shape.swapdims
     t = shape.t
+    dsplit = parts.dsplit
+    hsplit = parts.hsplit
+    split_with_sizes = parts.split_with_sizes
     tensor_split = parts.tensor_split
+    unsafe_chunk = parts.unsafe_chunk
+    unsafe_split = parts.unsafe_split
+    vsplit = parts.vsplit
+    diagonal_scatter = copies.diagonal_scatter
+    narrow_copy = copies.narrow_copy
+    select_scatter = copies.select_scatter
+    slice_scatter = copies.slice_scatter
     tile = shape.tile
     transpose = shape.transpose
     unbind = parts.unbind

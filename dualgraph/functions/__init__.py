@@ -14,6 +14,7 @@ exports.
     indexing      x[...]                                        gathering  gather, scatter, masks
     ordering      sort, topk, unique                            linalg     products; einsum
     parts         narrow, split, chunk                          convert    dtype and device
+    copies        copies of parts, and with parts replaced      integration trapezoids
     sizes         numbers computed from sizes
 """
 
@@ -31,9 +32,12 @@ from .arithmetic import (
     fmax,
     fmin,
     fmod,
+    heaviside,
     hypot,
+    ldexp,
     lerp,
     logaddexp,
+    logaddexp2,
     maximum,
     minimum,
     mul,
@@ -80,6 +84,26 @@ from .comparison import (
     ne,
     not_equal,
     where,
+)
+from .copies import (
+    alias_copy,
+    diagonal_copy,
+    diagonal_scatter,
+    expand_copy,
+    narrow_copy,
+    permute_copy,
+    select_copy,
+    select_scatter,
+    slice_scatter,
+    split_copy,
+    split_with_sizes_copy,
+    squeeze_copy,
+    t_copy,
+    transpose_copy,
+    unbind_copy,
+    unfold_copy,
+    unsqueeze_copy,
+    view_copy,
 )
 from .creation import (
     arange,
@@ -140,12 +164,20 @@ from .info import (
     promote_types,
     result_type,
 )
+from .integration import (
+    cumulative_trapezoid,
+    trapezoid,
+    trapz,
+)
 from .joining import (
     atleast_1d,
     atleast_2d,
     atleast_3d,
+    block_diag,
+    cartesian_prod,
     cat,
     column_stack,
+    combinations,
     concat,
     concatenate,
     diag,
@@ -203,11 +235,17 @@ from .ordering import (
 )
 from .parts import (
     chunk,
+    dsplit,
+    hsplit,
     narrow,
     select,
     split,
+    split_with_sizes,
     tensor_split,
     unbind,
+    unsafe_chunk,
+    unsafe_split,
+    vsplit,
 )
 from .pointwise import (
     abs,
@@ -259,6 +297,7 @@ from .pointwise import (
     reciprocal,
     relu,
     resolve_conj,
+    resolve_neg,
     round,
     rsqrt,
     sgn,
@@ -330,9 +369,13 @@ from .shape import (
 )
 from .sizes import sym_float, sym_int, sym_max, sym_min, sym_not, sym_sqrt, sym_sum
 from .statistics import (
+    corrcoef,
+    cov,
     dist,
     kthvalue,
     median,
+    nanmedian,
+    nanquantile,
     norm,
     quantile,
     std,
@@ -396,6 +439,7 @@ __all__ = [
     "is_same_size",
     "numel",
     # pointwise
+    "resolve_neg",
     "sqrt",
     "rsqrt",
     "reciprocal",
@@ -460,6 +504,9 @@ __all__ = [
     "imag",
     "angle",
     # arithmetic
+    "heaviside",
+    "ldexp",
+    "logaddexp2",
     "add",
     "sub",
     "rsub",
@@ -542,6 +589,10 @@ __all__ = [
     "cumprod",
     "diff",
     # statistics
+    "corrcoef",
+    "cov",
+    "nanmedian",
+    "nanquantile",
     "var",
     "std",
     "var_mean",
@@ -578,6 +629,9 @@ __all__ = [
     "chunk",
     "tensor_split",
     # joining
+    "block_diag",
+    "cartesian_prod",
+    "combinations",
     "cat",
     "concat",
     "concatenate",
@@ -654,4 +708,34 @@ __all__ = [
     "cdist",
     # einsum
     "einsum",
+    # copies
+    "alias_copy",
+    "diagonal_copy",
+    "diagonal_scatter",
+    "expand_copy",
+    "narrow_copy",
+    "permute_copy",
+    "select_copy",
+    "select_scatter",
+    "slice_scatter",
+    "split_copy",
+    "split_with_sizes_copy",
+    "squeeze_copy",
+    "t_copy",
+    "transpose_copy",
+    "unbind_copy",
+    "unfold_copy",
+    "unsqueeze_copy",
+    "view_copy",
+    # integration
+    "cumulative_trapezoid",
+    "trapezoid",
+    "trapz",
+    # parts
+    "dsplit",
+    "hsplit",
+    "split_with_sizes",
+    "unsafe_chunk",
+    "unsafe_split",
+    "vsplit",
 ]

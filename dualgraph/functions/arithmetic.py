@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -215,6 +216,31 @@ def logaddexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Ten
     same_infinity = (a == b) & a.isinf()
     gap = (a - b).abs().masked_fill(same_infinity, 0)
     return finish(big + (-gap).exp().log1p().masked_fill(same_infinity, 0), out)
+
+
+def logaddexp2(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """log2(2**input + 2**other), without overflow."""
+    a, b = float_operands(input, other)
+    return finish(logaddexp(a * math.log(2), b * math.log(2)) / math.log(2), out)
+
+
+def heaviside(input: Tensor, values: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """0 below zero, 1 above, and `values` at zero. Not differentiable."""
+    if input.dtype is not values.dtype:
+        raise DTypeError(
+            f"heaviside is not yet implemented for tensors with different dtypes: "
+            f"{input.dtype.name} and {values.dtype.name}"
+        )
+    above = cast(input > 0, input.dtype)
+    step = values.detach().where(input == 0, above)
+    return finish(input.where(input.isnan(), step) if input.is_floating_point() else step, out)
+
+
+def ldexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+    """Input * 2**other."""
+    wide = dt.float64 if dt.float64 in (input.dtype, other.dtype) else dt.float32
+    power = cast(other, wide) if other.dtype.category < dt.FLOAT else other
+    return finish(input * 2.0**power, out)
 
 
 # -- products and sums of three -------------------------------------------------------------------

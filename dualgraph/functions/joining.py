@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from .._dispatch import apply, apply1
 from .._promote import unify
 from .basics import axis_of, finish, require_tensors, wrap
 from .parts import part
-from .shape import flatten, permute, reshape, transpose, unsqueeze
+from .shape import expand, flatten, permute, reshape, transpose, unsqueeze
 from .sizes import sym_max
 
 if TYPE_CHECKING:
@@ -119,6 +121,48 @@ def dstack(tensors: Sequence[Tensor]) -> Tensor:
 def column_stack(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors side by side, vectors as columns."""
     return cat([t if t._data.ndim > 1 else reshape(t, (-1, 1)) for t in tensors], 1)
+
+
+def block_diag(*tensors: Tensor) -> Tensor:
+    """The matrix with the given matrices (vectors are rows) along its diagonal, zeros elsewhere."""
+    for x in tensors:
+        if x._data.ndim > 2:
+            raise ShapeError(
+                f"torch.block_diag: Input tensors must have 2 or fewer dimensions. Got {x.ndim}"
+            )
+    matrices = unify([reshape(x, (1, -1)) if x._data.ndim < 2 else x for x in tensors])
+    width = builtins.sum(m._data.shape[1] for m in matrices)
+    rows, start = [], 0
+    for m in matrices:
+        height, columns = m._data.shape
+        before = m.new_zeros((height, start))
+        after = m.new_zeros((height, width - start - columns))
+        rows.append(cat([before, m, after], 1))
+        start += columns
+    return cat(rows, 0)
+
+
+def cartesian_prod(*tensors: Tensor) -> Tensor:
+    """All combinations of one element of each vector: [product of sizes, count]."""
+    if len(tensors) == 1:
+        return tensors[0]
+    count = len(tensors)
+    grids = [
+        reshape(x, tuple(-1 if i == axis else 1 for i in range(count)))
+        for axis, x in enumerate(tensors)
+    ]
+    shape = tuple(x._data.shape[0] for x in tensors)
+    return reshape(stack([expand(g, shape) for g in grids], -1), (-1, count))
+
+
+def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
+    """All combinations of `r` elements of a vector, in order: [count, r]."""
+    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    picked = list(choose(range(input._data.shape[0]), r))
+    places = np.array(picked, np.int64).reshape(len(picked), r)
+    if r == 0:
+        return input.new_empty((0,))
+    return reshape(input.index_select(0, wrap(places.reshape(-1), None)), (len(picked), r))
 
 
 # -- order ----------------------------------------------------------------------------------------

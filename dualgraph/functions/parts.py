@@ -161,3 +161,50 @@ def unfold(self: Tensor, dimension: int, size: int, step: int) -> Tensor:
     from .joining import stack
 
     return stack(columns, -1)
+
+
+def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of pieces of the given sizes along `dim`."""
+    return split(input, list(split_sizes), dim)
+
+
+def unsafe_split(tensor: Tensor, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """As `split`, with pieces that are no views."""
+    return tuple(piece.clone() for piece in split(tensor, split_size, dim))
+
+
+def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """As `chunk`, with pieces that are no views."""
+    return tuple(piece.clone() for piece in chunk(input, chunks, dim))
+
+
+def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """Pieces side by side: along dimension 1, of a vector along 0."""
+    return _split_evenly("hsplit", input, indices_or_sections, 0 if input._data.ndim == 1 else 1, 1)
+
+
+def vsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """Pieces one below the other: along dimension 0."""
+    return _split_evenly("vsplit", input, indices_or_sections, 0, 2)
+
+
+def dsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """Pieces one behind the other: along dimension 2."""
+    return _split_evenly("dsplit", input, indices_or_sections, 2, 3)
+
+
+def _split_evenly(
+    name: str, input: Tensor, sections: Any, axis: int, least: int
+) -> tuple[Tensor, ...]:
+    if input._data.ndim < least:
+        raise ShapeError(
+            f"torch.{name} requires a tensor with at least {least} dimension"
+            f"{'s' * (least > 1)}, but got a tensor with {input._data.ndim} dimensions!"
+        )
+    size = input._data.shape[axis]
+    if isinstance(sections, int) and (sections <= 0 or size % sections):
+        raise ShapeError(
+            f"torch.{name} attempted to split along dimension {axis}, but the size of the "
+            f"dimension {size} is not divisible by the split_size {sections}!"
+        )
+    return tensor_split(input, sections, axis)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dims import product
-from dualgraph_compiler.errors import ArgumentError, DTypeError
+from dualgraph_compiler.errors import ArgumentError, DTypeError, ShapeError
 
-from .._promote import cast
+from .._promote import Defaults, cast
 from .basics import axes_of, axis_of, finish
 from .reduction import amax, amin, mean, sum
 from .results import ValuesIndices, named
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .._tensor import Tensor
 
 _median_result = named("median", ValuesIndices)
+_nanmedian_result = named("nanmedian", ValuesIndices)
 _kthvalue_result = named("kthvalue", ValuesIndices)
 _mode_result = named("mode", ValuesIndices)
 
@@ -244,17 +245,7 @@ def quantile(
     size = int(x._data.shape[axis])
     ordered = x.sort(axis)[0].movedim(axis, -1)
     rank = (levels.reshape(-1) * (size - 1)).to(x.dtype)
-    if interpolation == "lower":
-        rank = rank.floor()
-    elif interpolation == "higher":
-        rank = rank.ceil()
-    elif interpolation == "nearest":
-        rank = rank.round()
-    elif interpolation not in ("linear", "midpoint"):
-        raise ArgumentError(
-            "quantile() interpolation must be one of linear, lower, higher, midpoint or nearest, "
-            f"but got {interpolation}"
-        )
+    rank = _at_rank("quantile", rank, interpolation)
     low = rank.floor().to(dt.int64)
     high = rank.ceil().to(dt.int64)
     weight = (rank * 0 + 0.5) * (high != low) if interpolation == "midpoint" else rank - low
@@ -270,3 +261,128 @@ def quantile(
             shape[axis] = 1
         found = found.reshape((found._data.shape[0], *shape))
     return found if levels._data.ndim else found.squeeze(0)  # type: ignore[no-any-return]
+
+
+def _at_rank(name: str, rank: Tensor, interpolation: str) -> Tensor:
+    """Ranks, made whole where one element is to be taken."""
+    if interpolation == "lower":
+        return rank.floor()
+    if interpolation == "higher":
+        return rank.ceil()
+    if interpolation == "nearest":
+        return rank.round()
+    if interpolation not in ("linear", "midpoint"):
+        raise ArgumentError(
+            f"{name}() interpolation must be one of linear, lower, higher, midpoint or nearest, "
+            f"but got {interpolation}"
+        )
+    return rank
+
+
+def nanquantile(
+    input: Tensor,
+    q: Any,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    interpolation: str = "linear",
+    out: Tensor | None = None,
+) -> Tensor:
+    """As `quantile`, of the elements that are no NaN; NaN where there is none."""
+    from .data import tensor
+
+    x = input.reshape(-1) if dim is None or not input._data.ndim else input
+    axis = axis_of("nanquantile", 0 if dim is None else dim, x._data.ndim)
+    levels = q if hasattr(q, "_data") else tensor(q, dtype=x.dtype)
+    ordered = x.sort(axis)[0].movedim(axis, -1)
+    counts = (~x.isnan()).sum(axis).unsqueeze(-1).to(x.dtype)
+    rank = (counts - 1).clamp_min(0) * levels.reshape(-1)
+    rank = _at_rank("nanquantile", rank, interpolation)
+    low, high = rank.floor().to(dt.int64), rank.ceil().to(dt.int64)
+    weight = (rank * 0 + 0.5) * (high != low) if interpolation == "midpoint" else rank - low
+    below, above = ordered.gather(-1, low), ordered.gather(-1, high)
+    found = (below + (above - below) * weight).movedim(-1, 0)
+    if keepdim:
+        shape = [1] * input._data.ndim
+        if dim is not None and shape:
+            shape = list(x._data.shape)
+            shape[axis] = 1
+        found = found.reshape((found._data.shape[0], *shape))
+    return finish(found if levels._data.ndim else found.squeeze(0), out)
+
+
+def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """As `median`, of the elements that are no NaN."""
+    if input.dtype.category != dt.FLOAT:
+        return median(input, dim, keepdim)
+    if dim is None:
+        flat = input.reshape(-1)
+        if flat._data.size == 0:
+            return input.new_full((), math.nan)
+        return _nanmedian(flat, 0, False)[0]
+    return _nanmedian_result(_nanmedian(input, dim, keepdim))
+
+
+def _nanmedian(input: Tensor, dim: int, keepdim: bool) -> tuple[Tensor, Tensor]:
+    axis = axis_of("nanmedian", dim, input._data.ndim)
+    if not input._data.ndim:
+        return input.clone(), input.new_zeros((), dtype=dt.int64)
+    values, indices = input.sort(axis, stable=True)
+    counts = (~input.isnan()).sum(axis, keepdim=True)
+    at = ((counts - 1) // 2).clamp_min(0)
+    values, indices = values.gather(axis, at), indices.gather(axis, at)
+    return (values, indices) if keepdim else (values.squeeze(axis), indices.squeeze(axis))
+
+
+def cov(
+    input: Tensor,
+    *,
+    correction: int = 1,
+    fweights: Tensor | None = None,
+    aweights: Tensor | None = None,
+) -> Tensor:
+    """The covariances of variables, in rows, over observations, in columns: [n, n].
+
+    `fweights` says how often each observation counts, `aweights` how much. Source: numpy.cov.
+    """
+    if input._data.ndim > 2:
+        raise ShapeError(
+            "cov(): expected input to have two or fewer dimensions but got an input with "
+            f"{input._data.ndim} dimensions"
+        )
+    x = input.reshape(1, -1) if input._data.ndim < 2 else input
+    if x.dtype.category < dt.FLOAT:
+        x = x.to(Defaults.dtype)
+    weights = [w for w in (fweights, aweights) if w is not None]
+    if not weights:
+        total: Any = x._data.shape[1]
+        mean = x.sum(1, keepdim=True) / total
+        spread = total - correction
+        centered = weighted = x - mean
+    else:
+        w = weights[0] if len(weights) == 1 else weights[0] * weights[1]
+        total = w.sum()
+        mean = (x * w).sum(1, keepdim=True) / total
+        if aweights is None or correction == 0:
+            spread = total - correction
+        else:
+            spread = total - correction * (w * aweights).sum() / total
+        centered = x - mean
+        weighted = centered * w
+    spread = spread.clamp_min(0) if hasattr(spread, "_data") else max(spread, 0)
+    found = weighted @ centered.transpose(0, 1).conj() / spread
+    return found.squeeze()  # type: ignore[no-any-return]
+
+
+def corrcoef(input: Tensor) -> Tensor:
+    """The correlations of variables, in rows, over observations, in columns: [n, n]."""
+    found = cov(input)
+    if not found._data.ndim:
+        return found / found  # type: ignore[no-any-return]
+    deviations = found.diagonal().real.sqrt() if found.is_complex() else found.diagonal().sqrt()
+    scaled = found / deviations.unsqueeze(1) / deviations.unsqueeze(0)
+    if not scaled.is_complex():
+        return scaled.clamp(-1, 1)  # type: ignore[no-any-return]
+    from .creation import complex as join
+
+    return join(scaled.real.clamp(-1, 1), scaled.imag.clamp(-1, 1))

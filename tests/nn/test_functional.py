@@ -166,8 +166,14 @@ def test_interpolate(options: dict[str, Any]) -> None:
 
 def test_interpolate_misuse() -> None:
     x = dg.ones(1, 1, 2, 2)
-    with pytest.raises(NotImplementedError, match="'bilinear' is not supported"):
-        F.interpolate(x, 3, mode="bilinear")
+    with pytest.raises(ValueError, match="mode must be one of"):
+        F.interpolate(x, 3, mode="lanczos")
+    with pytest.raises(ValueError, match="'trilinear' is for inputs of 5 dimensions"):
+        F.interpolate(x, 3, mode="trilinear")
+    with pytest.raises(ValueError, match="antialias"):
+        F.interpolate(x, 3, antialias=True)
+    with pytest.raises(ValueError, match="align_corners"):
+        F.interpolate(x, 3, align_corners=True)
     with pytest.raises(ValueError, match="only one of size or scale_factor"):
         F.interpolate(x)
 

@@ -93,6 +93,8 @@ def _module(x: torch.nn.Module) -> Any:
             attention.batch_first,
             x.norm_first,
         )
+    if isinstance(x, torch.nn.PairwiseDistance):
+        return dg.nn.PairwiseDistance(x.norm, x.eps, x.keepdim)
     raise Missing(type(x).__name__)
 
 

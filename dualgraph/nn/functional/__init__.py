@@ -44,6 +44,7 @@ from .distance import (
     cosine_similarity,
     normalize,
     pairwise_distance,
+    pdist,
     scaled_dot_product_attention,
 )
 from .dropout import (
@@ -63,6 +64,7 @@ from .loss import (
     huber_loss,
     kl_div,
     l1_loss,
+    linear_cross_entropy,
     mse_loss,
     multilabel_soft_margin_loss,
     nll_loss,
@@ -74,8 +76,10 @@ from .margin_loss import (
     hinge_embedding_loss,
     margin_ranking_loss,
     multi_margin_loss,
+    multilabel_margin_loss,
     soft_margin_loss,
     triplet_margin_loss,
+    triplet_margin_with_distance_loss,
 )
 from .norm import (
     batch_norm,
@@ -87,7 +91,6 @@ from .norm import (
 )
 from .padding import (
     channel_shuffle,
-    interpolate,
     pad,
     pixel_shuffle,
     pixel_unshuffle,
@@ -109,8 +112,31 @@ from .pooling import (
     max_pool2d,
     max_pool3d,
 )
+from .resizing import (
+    affine_grid,
+    grid_sample,
+    interpolate,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
+    upsample,
+    upsample_bilinear,
+    upsample_nearest,
+)
 
 __all__ = [
+    "affine_grid",
+    "grid_sample",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
+    "upsample",
+    "upsample_bilinear",
+    "upsample_nearest",
+    "multilabel_margin_loss",
+    "triplet_margin_with_distance_loss",
+    "pdist",
+    "linear_cross_entropy",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool3d",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from dualgraph_compiler.errors import ArgumentError
+from dualgraph_compiler.errors import ArgumentError, ShapeError
 
 from ... import functions as fn
 from ...autograd.inplace import assign
@@ -34,6 +34,15 @@ def pairwise_distance(
 ) -> Tensor:
     """|x1 - x2 + eps|_p over the last dimension."""
     return fn.statistics.vector_norm(x1 - x2 + eps, p, -1, keepdim)
+
+
+def pdist(input: Tensor, p: float = 2.0) -> Tensor:
+    """Distances between all pairs of rows: [n, d] -> [n (n - 1) / 2], row by row."""
+    if input.ndim != 2:
+        raise ShapeError(f"pdist only supports 2D tensors, got: {input.ndim}D")
+    first, second = fn.triu_indices(input.shape[0], input.shape[0], 1, device=input.device)
+    gaps = input.index_select(0, first) - input.index_select(0, second)
+    return fn.statistics.vector_norm(gaps, p, -1)
 
 
 def scaled_dot_product_attention(

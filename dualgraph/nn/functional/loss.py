@@ -14,6 +14,7 @@ from ... import functions as fn
 from ..._dispatch import apply
 from ._args import reduced, reduction_of
 from .activation import log_softmax, logsigmoid
+from .linear import linear
 
 if TYPE_CHECKING:
     from ..._tensor import Tensor
@@ -322,3 +323,30 @@ def gaussian_nll_loss(
     if full:
         losses = losses + 0.5 * math.log(2 * math.pi)
     return reduced("gaussian_nll_loss", losses, reduction)
+
+
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    options: Any = None,
+) -> Tensor:
+    """The cross-entropy of a linear layer's scores; `options`, about memory, change nothing."""
+    scores = linear(input, linear_weight, linear_bias)
+    ignored = -100 if ignore_index is None else ignore_index
+    if scores.ndim > 2:
+        scores = scores.movedim(-1, 1)
+    return cross_entropy(
+        scores,
+        target,
+        weight,
+        reduction=reduction,
+        ignore_index=ignored,
+        label_smoothing=label_smoothing,
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dualgraph_compiler.errors import ArgumentError, DTypeError
+from dualgraph_compiler import dtypes as dt
+from dualgraph_compiler.errors import ArgumentError, DTypeError, ShapeError
 
 from ... import functions as fn
 from ._args import reduced, reduction_of
@@ -125,3 +127,48 @@ def multi_margin_loss(
     losses = gaps.sum(1) / x.shape[1]
     losses = losses if input.ndim == 2 else losses.squeeze(0)
     return reduced("multi_margin_loss", losses, reduction_of(size_average, reduce, reduction))
+
+
+def multilabel_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Sums of max(0, 1 - x[t] + x[c]) over classes t that are meant and c that are not, by C.
+
+    Shapes: x [N, C] or [C]; t alike, the classes meant, up to the first -1.
+    """
+    x, t = (input, target) if input.ndim == 2 else (input.reshape(1, -1), target.reshape(1, -1))
+    if tuple(x.shape) != tuple(t.shape):
+        raise ShapeError(f"inconsistent target size: {list(target.shape)} for {list(input.shape)}")
+    meant = (t >= 0).to(dt.int64).cumprod(1).to(dt.bool_)
+    places = fn.where(meant, t, 0)
+    ones = meant.to(dt.int64)
+    targets = fn.zeros_like(t).scatter_add(1, places, ones) > 0
+    gaps = (1 - x.gather(1, places).unsqueeze(2) + x.unsqueeze(1)).clamp(min=0.0)
+    counted = meant.unsqueeze(2) & ~targets.unsqueeze(1)
+    losses = fn.where(counted, gaps, 0.0).sum((1, 2)) / x.shape[1]
+    losses = losses if input.ndim == 2 else losses.squeeze(0)
+    how = reduction_of(size_average, reduce, reduction)
+    return reduced("multilabel_margin_loss", losses, how)
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """As `triplet_margin_loss`, with any distance."""
+    distance = pairwise_distance if distance_function is None else distance_function
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = fn.minimum(far, distance(positive, negative))
+    losses = (near - far + margin).clamp(min=0.0)
+    return reduced("triplet_margin_with_distance_loss", losses, reduction)

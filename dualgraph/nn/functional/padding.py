@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dualgraph_compiler import dtypes as dt
-from dualgraph_compiler.dims import DimLike
 from dualgraph_compiler.errors import ArgumentError, ShapeError
 from dualgraph_compiler.kernels.sizes import conv_output_size
 from dualgraph_compiler.ops.base import shape_text
@@ -95,58 +93,6 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     n, c, *sizes = input.shape
     x = input.reshape(n, groups, c // groups, *sizes).transpose(1, 2)
     return x.reshape(n, c, *sizes)
-
-
-def interpolate(
-    input: Tensor,
-    size: Any = None,
-    scale_factor: Any = None,
-    mode: str = "nearest",
-    align_corners: bool | None = None,
-    recompute_scale_factor: bool | None = None,
-    antialias: bool = False,
-) -> Tensor:
-    """[N, C, *S] resized to `size` or by `scale_factor`; only mode "nearest" is supported.
-
-    Raises:
-        NotImplementedError: another mode.
-    """
-    if mode != "nearest":
-        raise NotImplementedError(f"interpolate: mode {mode!r} is not supported; 'nearest' is")
-    if align_corners is not None:
-        raise ArgumentError(
-            "align_corners option can only be set with the interpolating modes: linear | bilinear "
-            "| bicubic | trilinear"
-        )
-    if (size is None) == (scale_factor is None):
-        raise ArgumentError("only one of size or scale_factor should be defined")
-    sizes = tuple(input.shape[2:])
-    rank = len(sizes)
-    if size is not None:
-        out = per_axis("interpolate", size, rank)
-        ratios = tuple(n / p for n, p in zip(sizes, out))
-    else:
-        factors = (scale_factor,) * rank if isinstance(scale_factor, int | float) else scale_factor
-        out = tuple(fn.sym_int(n * s) for n, s in zip(sizes, factors))
-        ratios = tuple(1 / s for s in factors)
-    for axis, (n, p, ratio) in enumerate(zip(sizes, out, ratios), start=2):
-        if p == n:
-            continue
-        times = p // n
-        if isinstance(times, int) and times * n == p and (size is not None or ratio * times == 1):
-            input = input.repeat_interleave(times, dim=axis)
-        else:
-            at = _nearest(n, p, ratio)
-            input = input.index_select(axis, at if input.is_symbolic else at.to(input.device))
-    return input
-
-
-def _nearest(n: DimLike, p: DimLike, ratio: Any) -> Tensor:
-    """Of which of `n` elements each of `p` is a copy: int64 [p]."""
-    if isinstance(n, int) and isinstance(p, int):
-        return fn.tensor([min(int(i * ratio), n - 1) for i in range(p)], dtype=dt.int64)
-    at = (fn.arange(p, dtype=dt.float64) * ratio).to(dt.int64)
-    return fn.minimum(at, fn.tensor(n - 1))
 
 
 def unfold(
