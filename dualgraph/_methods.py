@@ -53,6 +53,7 @@ class Methods:
     __pow__ = arithmetic.operator_pow
     __rpow__ = arithmetic.operator_rpow
     __matmul__ = linalg.operator_matmul
+    __rmatmul__ = linalg.operator_rmatmul
     __neg__ = pointwise.neg
     __pos__ = pointwise.positive
     __abs__ = pointwise.abs

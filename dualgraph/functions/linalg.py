@@ -72,6 +72,11 @@ def operator_matmul(self: Tensor, other: Any) -> Any:
     return matmul(self, other) if hasattr(other, "_data") else NotImplemented
 
 
+def operator_rmatmul(self: Tensor, other: Any) -> Any:
+    """Other @ self."""
+    return matmul(other, self) if hasattr(other, "_data") else NotImplemented
+
+
 def _require_ndim(name: str, wanted: Sequence[int], *tensors: Tensor) -> None:
     for t, n in zip(tensors, wanted, strict=True):
         if t._data.ndim != n:

@@ -167,10 +167,8 @@ def test_import_batch_first(kind: str, gates: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "gates", "attributes", "match"),
     [
-        ("GRU", 3, {}, "linear_before_reset"),
-        ("LSTM", 4, {"clip": 1.0}, "clip"),
-        ("LSTM", 4, {"activations": ["Relu", "Tanh", "Tanh"] * 2}, "activations"),
-        ("RNN", 1, {"activations": ["Tanh", "Sigmoid"]}, "Tanh or Relu"),
+        ("LSTM", 4, {"activations": ["Cube", "Tanh", "Tanh"] * 2}, "Cube"),
+        ("RNN", 1, {"activations": ["Tanh"] * 3}, "activations"),
     ],
 )
 def test_import_refuses(kind: str, gates: int, attributes: dict[str, Any], match: str) -> None:

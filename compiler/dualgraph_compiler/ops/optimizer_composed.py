@@ -36,11 +36,10 @@ class ComposedUpdate(OptimizerUpdate):
         numbers: Sequence[float],
     ) -> None:
         named = dict(zip(self.state, state, strict=True))
-        old = {k: np.array(v) for k, v in named.items() if k in self.scalars}
+        # Scalars are computed with on the host, wherever the parameter is.
+        old = {k: np.float32(float(v)) for k, v in named.items() if k in self.scalars}
         large = {k: v for k, v in named.items() if k not in self.scalars}
-        operands = {
-            k: np.asarray(v, np.float64) for k, v in zip(self.numbers, numbers, strict=True)
-        }
+        operands = {k: np.float64(v) for k, v in zip(self.numbers, numbers, strict=True)}
         whole = (param, grad, *large.values())
         pieces: Iterable[tuple[Array, ...]] = [tuple(a.real for a in whole)]
         if self.elementwise and param.size:
@@ -49,7 +48,7 @@ class ComposedUpdate(OptimizerUpdate):
         for arrays in pieces:
             scalars = self._write(xp, arrays, list(large), old, operands)
         for name, value in scalars.items():
-            named[name][...] = value
+            named[name][...] = float(value)
 
     def _write(
         self,
@@ -204,10 +203,9 @@ class RadamUpdate(ComposedUpdate):
         safe = f.where(known, length, longest)  # where it is not known, the root is not used
         shrink = (safe - 4) * (safe - 2) * longest / ((longest - 4) * (longest - 2) * safe)
         rate = f.sqrt(shrink * (1 - power))
-        adapted = mean / (f.sqrt(square) + self.eps) * beside(mean, rate)
-        plain = f.expand(f.reshape(known, (1,) * len(mean.shape)), mean.shape)
-        step = f.where(plain, adapted, mean)
-        return param - step * beside(param, lr / (1 - beta1**count))
+        share = f.cast(known, dtype_of(lr))  # 1 or 0: what follows is the one or the other exactly
+        root = (f.sqrt(square) + self.eps) * beside(mean, share / rate) + beside(mean, 1 - share)
+        return param - mean / root * beside(param, lr / (1 - beta1**count))
 
 
 @op

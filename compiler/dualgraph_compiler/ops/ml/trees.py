@@ -88,7 +88,7 @@ class TreeEnsemble(Op):
             each = xp.full(self.leaves, none, np.float64)
             own = targets == target
             # A leaf may have several entries for a target, which are few.
-            for i in range(int(counts.max(initial=0))):
+            for i in range(int(counts.max()) if counts.size else 0):
                 entry = xp.minimum(starts[:-1] + i, max(len(targets) - 1, 0))
                 some = (counts > i) & own[entry]
                 values = xp.where(some, weights[entry], none)
