@@ -66,7 +66,10 @@ def verify_model(
     """
     from dualgraph_compiler.onnx import import_model
 
-    arrays = [a.get() if hasattr(a, "get") else a for a in arrays]
+    arrays = [_on_host(a) for a in arrays]
+    graph = graph.copy()
+    for v in (*graph.params, *graph.constants):
+        v.data = _on_host(v.data)
     again = import_model(proto)
     params = [v.data for v in graph.params]
     by_name = {v.name: v.data for v in graph.params}
@@ -86,6 +89,11 @@ def verify_model(
                 f"{what} gives something else than the trace: output {name!r} {problem}. Please "
                 "report it; verify=False writes the model all the same"
             )
+
+
+def _on_host(data: Any) -> Any:
+    """An array in the host's memory, wherever it is."""
+    return data.get() if hasattr(data, "get") else data
 
 
 def _sensitivity(

@@ -46,6 +46,8 @@ def test_operands_fed(record: OpSamples) -> None:
     for sample in record.samples:
         graph = build(sample)
         strict = optimize(graph, numerics="strict", verify=True)
+        if not sample.op.is_pure:  # it gives something else at every run
+            continue
         assert_same_results(graph, strict, sample.inputs)
         if record.check is None:  # random draws differ by decomposition
             assert_close(graph, optimize(graph, verify=True), sample.inputs, slack=2)
@@ -58,7 +60,9 @@ def test_operands_fed(record: OpSamples) -> None:
 def test_operands_constant(record: OpSamples) -> None:
     for sample in record.samples:
         graph = build(sample, constant=True)
-        assert_same_results(graph, optimize(graph, numerics="strict", verify=True), [])
+        strict = optimize(graph, numerics="strict", verify=True)
+        if sample.op.is_pure:
+            assert_same_results(graph, strict, [])
 
 
 @each_op

@@ -81,7 +81,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def models(folder: Path) -> list[Path]:
     """What is stored, once nothing is being written any longer."""
     for _ in range(500):
-        found = list(folder.glob("*.model"))
+        found = [path for path in folder.glob("*.model") if not path.name.startswith(".")]
         if found and not list(folder.glob(".new-*")):
             return found
         time.sleep(0.01)
