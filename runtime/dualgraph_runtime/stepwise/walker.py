@@ -146,7 +146,9 @@ class Steps:
     def _run(
         self, plan: Plan, given: Mapping[str, Any], sizes: Mapping[str, Sizes | None]
     ) -> list[Any]:
-        while True:  # a plan learns a bounded number of things
+        # A plan learns so much of each node and operand; a malformed model might go to and fro.
+        operands = sum(len(node.input) for node in plan.nodes)
+        for _ in range(8 + 4 * (len(plan.nodes) + operands)):
             values, known = dict(given), dict(sizes)
             try:
                 for step in plan.steps:
@@ -160,6 +162,7 @@ class Steps:
             except _CutAgain:
                 continue
             return [self._value(plan, name, values) for name in plan.results]
+        raise OnnxError(f"{self._file.source}: no way was found to cut it into steps that run")
 
     def _value(self, plan: Plan, name: str, values: Mapping[str, Any]) -> Any:
         if name in values:
