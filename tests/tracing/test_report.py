@@ -7,6 +7,7 @@ import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import nn, optim
 from dualgraph.tracing.failure import EagerFallbackWarning
+from dualgraph_compiler.ops.base import _init_at_first
 
 
 def test_report_of_nothing():
@@ -148,3 +149,17 @@ def test_what_was_traced_too_often():
         compiled(dg.ones(2), 3.0)
     (limit,) = compiled.report().limits
     assert "argument k: 1.0, 2.0, 3.0" in limit
+
+
+def test_building_an_op_for_the_first_time_is_not_guarded(monkeypatch):
+    """Code that builds an op is generated then, perhaps while a user's function is traced."""
+    x = dg.ones(2, 3)
+    (node,) = dg.trace(lambda x: x.amax(0), x).nodes
+    monkeypatch.setattr(type(node.op), "__init__", _init_at_first)
+
+    @dg.compile
+    def largest(x):
+        return x.amax(0)
+
+    largest(x)
+    assert not largest.report().graphs[0].guarded

@@ -278,7 +278,9 @@ def _init_at_first(self: Any, *args: Any, **kwargs: Any) -> None:
         space[f"default{i}"] = f.default
         given.append(f.name if f.default is MISSING else f"{f.name}=default{i}")
         lines.append(f"set{i}(self, {f.name})")
-    exec(f"def __init__({', '.join(given)}):\n " + "\n ".join(lines), space)
+    text = f"def __init__({', '.join(given)}):\n " + "\n ".join(lines)
+    # Named as a file of this package, so that who looks for a user's code passes it over.
+    exec(compile(text, f"{__file__}:{cls.__name__}", "exec"), space)
     cls.__init__ = space["__init__"]
     cls.__init__(self, *args, **kwargs)
 
