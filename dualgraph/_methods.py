@@ -415,8 +415,8 @@ class Methods:
     hsplit = parts.hsplit
     split_with_sizes = parts.split_with_sizes
     tensor_split = parts.tensor_split
-    unsafe_chunk = parts.unsafe_chunk
-    unsafe_split = parts.unsafe_split
+    unsafe_chunk = copies.unsafe_chunk
+    unsafe_split = copies.unsafe_split
     vsplit = parts.vsplit
     diagonal_scatter = copies.diagonal_scatter
     narrow_copy = copies.narrow_copy

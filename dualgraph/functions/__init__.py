@@ -102,6 +102,8 @@ from .copies import (
     transpose_copy,
     unbind_copy,
     unfold_copy,
+    unsafe_chunk,
+    unsafe_split,
     unsqueeze_copy,
     view_copy,
 )
@@ -243,8 +245,6 @@ from .parts import (
     split_with_sizes,
     tensor_split,
     unbind,
-    unsafe_chunk,
-    unsafe_split,
     vsplit,
 )
 from .pointwise import (

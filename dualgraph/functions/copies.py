@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .basics import finish
 from .indexing import getitem
 from .joining import diagonal
-from .parts import narrow, select, split, unbind, unfold
+from .parts import chunk, narrow, select, split, unbind, unfold
 from .shape import expand, permute, reshape, squeeze, t, transpose, unsqueeze
 
 if TYPE_CHECKING:
@@ -50,9 +50,17 @@ def select_copy(input: Tensor, dim: int, index: int, *, out: Any = None) -> Tens
     return finish(select(input, dim, index).clone(), out)
 
 
-def split_copy(input: Tensor, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
+def split_copy(tensor: Tensor, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
     """Copies of pieces along `dim`."""
-    return tuple(piece.clone() for piece in split(input, split_size, dim))
+    return tuple(piece.clone() for piece in split(tensor, split_size, dim))
+
+
+unsafe_split = split_copy
+
+
+def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """As `chunk`, with pieces that are no views."""
+    return tuple(piece.clone() for piece in chunk(input, chunks, dim))
 
 
 def split_with_sizes_copy(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:

@@ -168,16 +168,6 @@ def split_with_sizes(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Ten
     return split(input, list(split_sizes), dim)
 
 
-def unsafe_split(tensor: Tensor, split_size: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """As `split`, with pieces that are no views."""
-    return tuple(piece.clone() for piece in split(tensor, split_size, dim))
-
-
-def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """As `chunk`, with pieces that are no views."""
-    return tuple(piece.clone() for piece in chunk(input, chunks, dim))
-
-
 def hsplit(input: Tensor, indices_or_sections: Any) -> tuple[Tensor, ...]:
     """Pieces side by side: along dimension 1, of a vector along 0."""
     return _split_evenly("hsplit", input, indices_or_sections, 0 if input._data.ndim == 1 else 1, 1)

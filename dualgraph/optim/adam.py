@@ -9,7 +9,7 @@ from dualgraph.optim.optimizer import Optimizer, ParamsT, check_nonnegative
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.ops.optimizer import AdamUpdate
 
-__all__ = ["Adam", "AdamW", "check_betas", "decay_rate"]
+__all__ = ["Adam", "AdamW", "check_betas"]
 
 
 def check_betas(betas: tuple[float, float]) -> None:
@@ -17,11 +17,6 @@ def check_betas(betas: tuple[float, float]) -> None:
     for index, beta in enumerate(betas):
         if not 0.0 <= float(beta) < 1.0:
             raise ArgumentError(f"Invalid beta parameter at index {index}: {beta}")
-
-
-def decay_rate(options: dict[str, Any], name: str) -> float:
-    """Option "lr", or "beta1" or "beta2" out of the option "betas"."""
-    return float(options["lr"] if name == "lr" else options["betas"][name == "beta2"])
 
 
 class Adam(Optimizer):
@@ -91,10 +86,6 @@ class Adam(Optimizer):
             maximize=bool(options["maximize"]),
             decoupled=bool(options["decoupled_weight_decay"]),
         )
-
-    def number(self, options: dict[str, Any], name: str) -> float:
-        """The learning rate, or a decay rate."""
-        return decay_rate(options, name)
 
 
 class AdamW(Adam):

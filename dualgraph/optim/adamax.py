@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dualgraph._tensor import Tensor
-from dualgraph.optim.adam import check_betas, decay_rate
+from dualgraph.optim.adam import check_betas
 from dualgraph.optim.optimizer import Optimizer, ParamsT, check_nonnegative
 from dualgraph_compiler.ops.optimizer_composed import AdamaxUpdate
 
@@ -66,7 +66,3 @@ class Adamax(Optimizer):
             weight_decay=float(options["weight_decay"]),
             maximize=bool(options["maximize"]),
         )
-
-    def number(self, options: dict[str, Any], name: str) -> float:
-        """The learning rate, or a decay rate."""
-        return decay_rate(options, name)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import dualgraph as dg
 from dualgraph._tensor import Tensor
-from dualgraph.optim.adam import check_betas, decay_rate
+from dualgraph.optim.adam import check_betas
 from dualgraph.optim.optimizer import Optimizer, ParamsT, check_nonnegative
 from dualgraph_compiler.ops.optimizer_composed import NadamUpdate
 
@@ -78,10 +78,6 @@ class NAdam(Optimizer):
             maximize=bool(options["maximize"]),
             decoupled=bool(options["decoupled_weight_decay"]),
         )
-
-    def number(self, options: dict[str, Any], name: str) -> float:
-        """The learning rate, or a decay rate."""
-        return decay_rate(options, name)
 
     def fresh_state(self, param: Tensor, name: str) -> Tensor:
         """Zeros, but for the product of the momenta so far, which starts from one."""

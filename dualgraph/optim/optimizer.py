@@ -167,7 +167,12 @@ class Optimizer:
         return rule
 
     def number(self, options: dict[str, Any], name: str) -> float:
-        """Operand `name` of the op, of those that may change from step to step."""
+        """Operand `name` of the op, of those that may change from step to step.
+
+        "beta1" and "beta2" are the two decay rates that option "betas" holds.
+        """
+        if name in ("beta1", "beta2"):
+            return float(options["betas"][name == "beta2"])
         return float(options[name])
 
     def fresh_state(self, param: Tensor, name: str) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dualgraph._tensor import Tensor
-from dualgraph.optim.adam import check_betas, decay_rate
+from dualgraph.optim.adam import check_betas
 from dualgraph.optim.optimizer import Optimizer, ParamsT, check_nonnegative
 from dualgraph_compiler.ops.optimizer_composed import RadamUpdate
 
@@ -71,7 +71,3 @@ class RAdam(Optimizer):
             maximize=bool(options["maximize"]),
             decoupled=bool(options["decoupled_weight_decay"]),
         )
-
-    def number(self, options: dict[str, Any], name: str) -> float:
-        """The learning rate, or a decay rate."""
-        return decay_rate(options, name)

@@ -187,6 +187,15 @@ def direction(grad: Array, param: Array, weight_decay: float, maximize: bool) ->
     return -grad if maximize else grad
 
 
+def decayed(rule: Any, param: Array, grad: Array, lr: Array) -> tuple[Array, Array]:
+    """The parameter, smaller where weight decay is `decoupled`, and what to descend along."""
+    decay = rule.weight_decay
+    if rule.decoupled and decay != 0:
+        param = param * beside(param, 1 - lr * decay)
+        decay = 0.0
+    return param, direction(grad, param, decay, rule.maximize)
+
+
 def beside(x: Array, number: Array) -> Array:
     """A 0-d float64 number as an operand beside `x`."""
     return f.cast(number, dtype_of(x))
@@ -302,11 +311,7 @@ class AdamUpdate(OptimizerUpdate):
     ) -> Array:
         lr, beta1, beta2 = (numbers[k] for k in self.numbers)
         count = counted(state)
-        decay = self.weight_decay
-        if self.decoupled and decay != 0:
-            param = param * beside(param, 1 - lr * decay)
-            decay = 0.0
-        grad = direction(grad, param, decay, self.maximize)
+        param, grad = decayed(self, param, grad, lr)
         mean, mean_sq = state["exp_avg"], state["exp_avg_sq"]
         mean = mean + (grad - mean) * beside(param, 1 - beta1)
         square = grad * grad * beside(param, 1 - beta2)

@@ -18,7 +18,7 @@ from ..kernels.optimizers import Workspace
 from . import f
 from .base import Array, op
 from .extremum import Maximum, Minimum, Sign
-from .optimizer import OptimizerUpdate, beside, counted, direction
+from .optimizer import OptimizerUpdate, beside, counted, decayed, direction
 
 
 class ComposedUpdate(OptimizerUpdate):
@@ -152,11 +152,7 @@ class NadamUpdate(ComposedUpdate):
     ) -> Array:
         lr, beta1, beta2 = (numbers[k] for k in self.numbers)
         count = counted(state)
-        decay = self.weight_decay
-        if self.decoupled and decay != 0:
-            param = param * beside(param, 1 - lr * decay)
-            decay = 0.0
-        grad = direction(grad, param, decay, self.maximize)
+        param, grad = decayed(self, param, grad, lr)
         mean, square = _moments(grad, state, numbers)
         now, later = (self._momentum(beta1, c) for c in (count, count + 1))
         product = f.cast(state["mu_product"], dtype_of(count)) * now
@@ -190,11 +186,7 @@ class RadamUpdate(ComposedUpdate):
     ) -> Array:
         lr, beta1, beta2 = (numbers[k] for k in self.numbers)
         count = counted(state)
-        decay = self.weight_decay
-        if self.decoupled and decay != 0:
-            param = param * beside(param, 1 - lr * decay)
-            decay = 0.0
-        grad = direction(grad, param, decay, self.maximize)
+        param, grad = decayed(self, param, grad, lr)
         mean, square = _moments(grad, state, numbers)
         power = beta2**count
         longest = 2 / (1 - beta2) - 1
