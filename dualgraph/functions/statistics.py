@@ -231,28 +231,53 @@ def quantile(
     keepdim: bool = False,
     *,
     interpolation: str = "linear",
+    out: Tensor | None = None,
 ) -> Tensor:
     """The `q`-th quantiles (numbers in [0, 1]) along `dim`, or of all elements.
 
     A 1-d `q` gives a leading dimension. `interpolation` between two elements is "linear", "lower",
-    "higher", "midpoint" or "nearest".
+    "higher", "midpoint" or "nearest". NaN where there is a NaN.
     """
+    return finish(_quantile("quantile", input, q, dim, keepdim, interpolation), out)
+
+
+def nanquantile(
+    input: Tensor,
+    q: Any,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    interpolation: str = "linear",
+    out: Tensor | None = None,
+) -> Tensor:
+    """As `quantile`, of the elements that are no NaN; NaN where there is none."""
+    return finish(_quantile("nanquantile", input, q, dim, keepdim, interpolation), out)
+
+
+def _quantile(
+    name: str, input: Tensor, q: Any, dim: int | None, keepdim: bool, interpolation: str
+) -> Tensor:
     from .data import tensor
 
     x = input.reshape(-1) if dim is None or not input._data.ndim else input
-    axis = axis_of("quantile", 0 if dim is None else dim, x._data.ndim)
+    axis = axis_of(name, 0 if dim is None else dim, x._data.ndim)
     levels = q if hasattr(q, "_data") else tensor(q, dtype=x.dtype)
-    size = int(x._data.shape[axis])
-    ordered = x.sort(axis)[0].movedim(axis, -1)
-    rank = (levels.reshape(-1) * (size - 1)).to(x.dtype)
-    rank = _at_rank("quantile", rank, interpolation)
-    low = rank.floor().to(dt.int64)
-    high = rank.ceil().to(dt.int64)
+    ordered = x.sort(axis)[0].movedim(axis, -1)  # NaN last
+    nans = x.isnan()
+    if name == "nanquantile":
+        last = ((~nans).sum(axis).unsqueeze(-1).to(x.dtype) - 1).clamp_min(0)
+    else:
+        last = int(x._data.shape[axis]) - 1
+    rank = _at_rank(name, (levels.reshape(-1) * last).to(x.dtype), interpolation)
+    low, high = rank.floor().to(dt.int64), rank.ceil().to(dt.int64)
     weight = (rank * 0 + 0.5) * (high != low) if interpolation == "midpoint" else rank - low
-    below, above = ordered.index_select(-1, low), ordered.index_select(-1, high)
+    if name == "nanquantile":
+        below, above = ordered.gather(-1, low), ordered.gather(-1, high)
+    else:
+        below, above = ordered.index_select(-1, low), ordered.index_select(-1, high)
     found = below + (above - below) * weight
-    if x.dtype.category == dt.FLOAT:
-        found = found.masked_fill(x.isnan().any(axis).unsqueeze(-1), math.nan)
+    if name == "quantile" and x.dtype.category == dt.FLOAT:
+        found = found.masked_fill(nans.any(axis).unsqueeze(-1), math.nan)
     found = found.movedim(-1, 0)
     if keepdim:
         shape = [1] * input._data.ndim
@@ -277,38 +302,6 @@ def _at_rank(name: str, rank: Tensor, interpolation: str) -> Tensor:
             f"but got {interpolation}"
         )
     return rank
-
-
-def nanquantile(
-    input: Tensor,
-    q: Any,
-    dim: int | None = None,
-    keepdim: bool = False,
-    *,
-    interpolation: str = "linear",
-    out: Tensor | None = None,
-) -> Tensor:
-    """As `quantile`, of the elements that are no NaN; NaN where there is none."""
-    from .data import tensor
-
-    x = input.reshape(-1) if dim is None or not input._data.ndim else input
-    axis = axis_of("nanquantile", 0 if dim is None else dim, x._data.ndim)
-    levels = q if hasattr(q, "_data") else tensor(q, dtype=x.dtype)
-    ordered = x.sort(axis)[0].movedim(axis, -1)
-    counts = (~x.isnan()).sum(axis).unsqueeze(-1).to(x.dtype)
-    rank = (counts - 1).clamp_min(0) * levels.reshape(-1)
-    rank = _at_rank("nanquantile", rank, interpolation)
-    low, high = rank.floor().to(dt.int64), rank.ceil().to(dt.int64)
-    weight = (rank * 0 + 0.5) * (high != low) if interpolation == "midpoint" else rank - low
-    below, above = ordered.gather(-1, low), ordered.gather(-1, high)
-    found = (below + (above - below) * weight).movedim(-1, 0)
-    if keepdim:
-        shape = [1] * input._data.ndim
-        if dim is not None and shape:
-            shape = list(x._data.shape)
-            shape[axis] = 1
-        found = found.reshape((found._data.shape[0], *shape))
-    return finish(found if levels._data.ndim else found.squeeze(0), out)
 
 
 def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
