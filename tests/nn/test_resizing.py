@@ -25,6 +25,18 @@ def test_symbolic_sizes(mode: str, aligned: bool | None) -> None:
         np.testing.assert_allclose(found, grow(x).numpy(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("size", [(3, 4), (5, 20), (16, 2)])
+def test_antialias_matches_pytorch(mode: str, aligned: bool, size: tuple[int, int]) -> None:
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).normal(size=(2, 3, 11, 9))
+    options = {"mode": mode, "align_corners": aligned, "antialias": True}
+    ours = F.interpolate(dg.from_numpy(x), size, **options)
+    theirs = torch.nn.functional.interpolate(torch.from_numpy(x), size, **options)
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6, atol=1e-6)
+
+
 def test_affine_grid_reads_what_it_maps() -> None:
     """The identity gives the image; a half turn gives it turned round."""
     x = dg.randn(1, 2, 4, 5)

@@ -9,10 +9,11 @@ from ..dims import product
 from ..dtypes import BY_NAME, BY_ONNX
 from ..errors import OnnxError
 from ..graph import Value
+from ..kernels.interpolation import weights
 from ..ops import f
 from ..ops.base import normalize_axis
 from ..ops.onnx_rules import from_onnx
-from .resize import Axis, along_axis, known_size, nearest, taken, weights
+from .resize import Axis, along_axis, known_size, nearest, taken
 from .window_rules import hardmax
 
 if TYPE_CHECKING:
@@ -63,6 +64,6 @@ def _resize(ctx: Importer, x: Value, scales: Value | None = None) -> Value:
             rounding = "ceil" if scale < 1 else "floor"
             x = taken(ctx, x, at, nearest(axis, places, rounding))
         else:
-            matrix = weights(axis, places, cubic=None, antialias=False, exclude_outside=False)
+            matrix = weights(places, axis.size, axis.scale)
             x = along_axis(ctx, x, at, matrix)
     return x

@@ -15,6 +15,7 @@ import numpy as np
 from ..dtypes import float32, float64
 from ..errors import OnnxError
 from ..graph import Value
+from ..kernels.interpolation import weights
 from ..ops import f
 from ..ops.base import normalize_axis
 from ..ops.indexing import IndexSelect
@@ -70,33 +71,6 @@ def nearest(axis: Axis, x: _Array, mode: str) -> _Array:
     if mode not in rounded:
         raise OnnxError(f"nearest_mode {mode!r} is not supported")
     return np.clip(rounded[mode](), 0, axis.size - 1).astype(np.int64)
-
-
-def weights(
-    axis: Axis, x: _Array, *, cubic: float | None, antialias: bool, exclude_outside: bool
-) -> _Array:
-    """The matrix [out, size] of weights; `cubic` is the coefficient a, None means linear."""
-    shrink = min(axis.scale, 1.0) if antialias else 1.0
-    reach = math.ceil((1 if cubic is None else 2) / shrink)
-    first = np.floor(x).astype(np.int64) - reach + 1
-    taps = first[:, None] + np.arange(2 * reach)
-    distance = np.abs(taps - x[:, None]) * shrink
-    found = np.maximum(1 - distance, 0) if cubic is None else _keys(distance, cubic)
-    if exclude_outside:
-        found = np.where((taps >= 0) & (taps < axis.size), found, 0)
-    if exclude_outside or antialias:
-        found = found / found.sum(axis=1, keepdims=True)
-    matrix = np.zeros((axis.out, axis.size))
-    rows = np.broadcast_to(np.arange(axis.out)[:, None], taps.shape)
-    np.add.at(matrix, (rows, np.clip(taps, 0, axis.size - 1)), found)
-    return matrix
-
-
-def _keys(t: _Array, a: float) -> _Array:
-    """Keys' cubic convolution kernel at distances `t`."""
-    near = ((a + 2) * t - (a + 3)) * t * t + 1
-    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
-    return np.where(t <= 1, near, np.where(t < 2, far, 0))
 
 
 @from_onnx("Resize")
@@ -207,8 +181,9 @@ def _resize_axis(ctx: Importer, x: Value, at: int, axis: Axis, coordinates: _Arr
     if mode not in ("linear", "cubic"):
         raise OnnxError(f"mode {mode!r} is not supported")
     matrix = weights(
-        axis,
         coordinates,
+        axis.size,
+        axis.scale,
         cubic=float(ctx.attr("cubic_coeff_a", -0.75)) if mode == "cubic" else None,
         antialias=bool(ctx.attr("antialias", 0)),
         exclude_outside=bool(ctx.attr("exclude_outside", 0)),

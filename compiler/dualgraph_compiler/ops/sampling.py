@@ -57,8 +57,8 @@ def _reflected(i: Array, low: Array, high: Array) -> Array:
     return low + f.where(f.greater(t, span), period - t, t)
 
 
-def _cubic_weights(t: Array) -> list[Array]:
-    """Weights of the elements at -1, 0, 1 and 2 for a place at `t` in [0, 1)."""
+def cubic_weights(t: Array) -> list[Array]:
+    """Weights of the elements at -1, 0, 1 and 2 for a place at `t` in [0, 1) (Keys 1981)."""
     a = _CUBIC
 
     def number(v: float) -> Array:
@@ -201,7 +201,7 @@ class GridSample(Op):
         if self.mode == "linear":
             weights, first = [one - t, t], 0
         else:
-            weights, first = _cubic_weights(t), -1
+            weights, first = cubic_weights(t), -1
         return [
             self._tap(base + f.like(at, first + k), w, low, high, last)
             for k, w in enumerate(weights)

@@ -10,7 +10,8 @@ import numpy as np
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dims import DimLike, product
 from dualgraph_compiler.errors import ArgumentError, ShapeError
-from dualgraph_compiler.ops.sampling import GridSample
+from dualgraph_compiler.kernels import interpolation
+from dualgraph_compiler.ops.sampling import GridSample, cubic_weights
 
 from ... import functions as fn
 from ..._dispatch import apply
@@ -153,29 +154,12 @@ def _blended(x: Tensor, axis: int, new: DimLike, ratio: Any, aligned: bool, cubi
     shape = [1] * x.ndim
     shape[axis] = -1
     total: Any = 0
-    for step, weight in _cubic_taps(t) if cubic else ((0, 1 - t), (1, t)):
+    for step, weight in enumerate(cubic_weights(t), -1) if cubic else ((0, 1 - t), (1, t)):
         where = fn.minimum((base + step).clamp_min(0), last)
         if not x.is_symbolic:
             where, weight = where.to(x.device), weight.to(x.device)
         total = total + x.index_select(axis, where) * weight.to(x.dtype).reshape(shape)
     return total  # type: ignore[no-any-return]
-
-
-def _cubic_taps(t: Tensor) -> list[tuple[int, Tensor]]:
-    """Weights of the elements at -1, 0, 1 and 2 (Keys 1981, with a = -0.75 as in PyTorch)."""
-    return [
-        (step, _keys(distance, -0.75))
-        for step, distance in ((-1, t + 1), (0, t), (1, 1 - t), (2, 2 - t))
-    ]
-
-
-def _keys(x: Any, a: float) -> Any:
-    """Keys' cubic kernel of distances below 2: a piece below 1 and one from there on."""
-    near = ((a + 2) * x - (a + 3)) * x * x + 1
-    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-    if isinstance(x, np.ndarray):
-        return np.where(x < 1, near, np.where(x < 2, far, 0.0))
-    return fn.where(x < 1, near, far)
 
 
 def _averaged(x: Tensor, axis: int, new: DimLike, ratio: Any, aligned: bool, cubic: bool) -> Tensor:
@@ -185,16 +169,14 @@ def _averaged(x: Tensor, axis: int, new: DimLike, ratio: Any, aligned: bool, cub
         raise ShapeError("interpolate: antialias needs sizes that are numbers")
     if aligned:
         ratio = (old - 1) / (new - 1) if new > 1 else 0.0
-    scale = max(float(ratio), 1.0)
-    support = (2.0 if cubic else 1.0) * scale
-    matrix = np.zeros((new, old))
-    for i in range(new):
-        centre = ratio * (i + 0.5)
-        first = max(int(centre - support + 0.5), 0)
-        stop = min(int(centre + support + 0.5), old)
-        distance = np.abs((np.arange(first, stop) - centre + 0.5) / scale)
-        row = _keys(distance, -0.5) if cubic else np.maximum(1 - distance, 0)
-        matrix[i, first:stop] = row / (row.sum() or 1)
+    matrix = interpolation.weights(
+        (np.arange(new) + 0.5) * ratio - 0.5,
+        old,
+        1 / ratio if ratio else math.inf,
+        cubic=-0.5 if cubic else None,
+        antialias=True,
+        exclude_outside=True,
+    )
     weights = fn.tensor(matrix.T, dtype=x.dtype)
     if not x.is_symbolic:
         weights = weights.to(x.device)
