@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import inspect
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,7 +37,20 @@ from tests.frontend.loading import (
 __all__ = ["nothing_is_left_behind"]
 
 WORKERS = [0, 1, 3]
+# Also on machines with fewer processors than that.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
 METHODS = ["fork", "spawn"]
+
+
+def test_the_signature_is_that_of_pytorch() -> None:
+    torch_data = pytest.importorskip("torch.utils.data")
+    theirs = inspect.signature(torch_data.DataLoader).parameters
+    ours = inspect.signature(DataLoader).parameters
+    assert [(p.name, p.default, p.kind) for p in ours.values()] == [
+        (p.name, p.default, p.kind) for p in theirs.values()
+    ]
+    public = {name for name in torch_data.__all__ if "Pipe" not in name and name[0].isupper()}
+    assert public - set(dg.utils.data.__all__) == {"DataChunk"}
 
 
 # -- batches --------------------------------------------------------------------------------------
@@ -144,6 +159,36 @@ def test_streams_match_pytorch_with_workers() -> None:
     options = {"batch_size": 2, "num_workers": 3, "multiprocessing_context": "fork"}
     theirs = [b.tolist() for b in torch_data.DataLoader(TorchStream(), **options)]
     assert values(DataLoader(OurStream(), **options)) == theirs
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streams_longer_than_they_say_warn(workers: int) -> None:
+    class Modest(Stream):
+        def __len__(self) -> int:
+            return 2
+
+    loader = DataLoader(
+        Modest(6), num_workers=workers, multiprocessing_context="fork" if workers else None
+    )
+    assert sum(1 for _ in loader) == 6  # nobody has asked for its length
+    assert len(loader) == 2
+    with pytest.warns(UserWarning, match="reported to be 2 .* but .* batches have been fetched"):
+        assert len(list(loader)) == 6
+
+
+def test_more_workers_than_processors_warn() -> None:
+    many = len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else 1000
+    with pytest.warns(UserWarning, match=f"will create {many} worker processes"):
+        DataLoader(Rows(), num_workers=many)
+
+
+def test_attributes_that_are_settled() -> None:
+    loader = DataLoader(Rows(), batch_size=2)
+    for name in ("batch_size", "batch_sampler", "sampler", "drop_last", "dataset"):
+        with pytest.raises(ArgumentError, match=f"{name} attribute should not be set after Data"):
+            setattr(loader, name, getattr(loader, name))
+    loader.collate_fn = len
+    assert list(loader) == [2] * 10
 
 
 def test_fetching_many_at_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import multiprocessing
 import os
 import signal
@@ -110,6 +111,53 @@ def test_persistent_workers_after_an_early_break(dataset: Dataset[Any]) -> None:
         next(stale)
 
 
+# -- out of order ---------------------------------------------------------------------------------
+
+
+def test_out_of_order_slow_batches_do_not_hold_up_others() -> None:
+    class Uneven(Dataset[int]):
+        def __len__(self) -> int:
+            return 12
+
+        def __getitem__(self, index: int) -> int:
+            time.sleep(0.5 if index == 0 else 0)
+            return index
+
+    loader = DataLoader(
+        Uneven(), num_workers=2, in_order=False, multiprocessing_context="fork", timeout=30
+    )
+    order = [batch.item() for batch in loader]
+    assert sorted(order) == list(range(12))
+    # Worker 0 has been given the slow sample and one more; worker 1 did the rest meanwhile.
+    assert order[-2:] == [0, 2]
+    assert [batch.item() for batch in DataLoader(Uneven(), num_workers=2)] == list(range(12))
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_out_of_order_streams_and_epochs(persistent: bool) -> None:
+    loader = DataLoader(Stream(21), 4, num_workers=2, in_order=False, persistent_workers=persistent)
+    for wanted in (100, 1, 100):
+        seen = [i for batch in itertools.islice(loader, wanted) for i in batch.tolist()]
+        assert len(set(seen)) == len(seen)
+        assert wanted == 1 or sorted(seen) == list(range(21))
+
+
+def test_out_of_order_failures() -> None:
+    options: dict[str, Any] = {"num_workers": 2, "in_order": False}
+    seen, failures = [], 0
+    iterator = iter(DataLoader(Failing(ValueError("bad")), **options))
+    while True:
+        try:
+            seen.append(next(iterator).item())
+        except StopIteration:
+            break
+        except ValueError:
+            failures += 1
+    assert (sorted(seen), failures) == ([0, 1, 2, 4, 5], 1)
+    with pytest.raises(DualGraphError, match="killed by signal: SIGKILL"):
+        list(DataLoader(Dying(), **options))
+
+
 def test_two_iterators_at_once() -> None:
     loader = DataLoader(Rows(8), batch_size=2, num_workers=2)
     pairs = [(a[1].tolist(), b[1].tolist()) for a, b in zip(loader, loader, strict=True)]
@@ -190,7 +238,10 @@ def test_datasets_that_cannot_be_spawned() -> None:
 
 def test_death_of_a_worker_is_reported() -> None:
     iterator = iter(DataLoader(Dying(), num_workers=2))
-    with pytest.raises(DualGraphError, match=r"\(pid\(s\) \d+\) exited unexpectedly \(killed by"):
+    with pytest.raises(
+        DualGraphError,
+        match=r"worker 0 \(pid\(s\) \d+\) exited unexpectedly \(killed by signal: SIGKILL",
+    ):
         list(iterator)
     with pytest.raises(DualGraphError, match="have been shut down"):
         list(iterator)

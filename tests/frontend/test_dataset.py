@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,9 +16,11 @@ from dualgraph.utils.data import (
     ChainDataset,
     ConcatDataset,
     Dataset,
+    DistributedSampler,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
+    StackDataset,
     Subset,
     SubsetRandomSampler,
     TensorDataset,
@@ -26,6 +29,7 @@ from dualgraph.utils.data import (
     default_convert,
     random_split,
 )
+from dualgraph.utils.data.collate import collate, default_collate_fn_map
 from dualgraph_compiler.errors import ArgumentError, DualGraphError
 
 
@@ -72,9 +76,11 @@ def test_concat_dataset() -> None:
     assert len(data) == 5
     assert [data[i] for i in range(5)] == [0, 1, 4, 0, 1]
     assert [data[-1], data[-5]] == [1, 0]
-    for index in (5, -6):
-        with pytest.raises(IndexError, match="out of range for 5 samples"):
-            data[index]
+    with pytest.raises(IndexError, match="out of range for 5 samples"):
+        data[5]
+    with pytest.raises(ValueError, match="should not exceed dataset length"):
+        data[-6]
+    assert list(data) == [0, 1, 4, 0, 1]
     with pytest.raises(ArgumentError, match="empty iterable"):
         ConcatDataset([])
     with pytest.raises(ArgumentError, match="does not support IterableDataset"):
@@ -88,6 +94,50 @@ def test_chain_dataset() -> None:
     assert len(data) == 5
     with pytest.raises(ArgumentError, match="only supports IterableDataset"):
         list(ChainDataset([Squares(3)]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda d: d.ConcatDataset([]),
+        lambda d: list(d.ChainDataset([[1]])),
+        lambda d: d.StackDataset(),
+        lambda d: d.StackDataset([1], x=[1]),
+        lambda d: d.StackDataset([1], [1, 2]),
+        lambda d: d.Dataset()[0],
+        lambda d: d.ConcatDataset([[1]])[-2],
+        lambda d: d.ConcatDataset([[1]])[1],
+        lambda d: d.RandomSampler([1], replacement=1),
+        lambda d: d.WeightedRandomSampler([1.0], 1, replacement=1),
+        lambda d: d.DistributedSampler([1], 2),
+        lambda d: d.DistributedSampler([1], 2, 2),
+        lambda d: d.DataLoader([1], multiprocessing_context=3, num_workers=1),
+        lambda d: setattr(d.DataLoader([1]), "batch_size", 2),
+    ],
+)
+def test_errors_are_of_the_kinds_of_pytorch(wrong: Any) -> None:
+    torch_data = pytest.importorskip("torch.utils.data")
+    with pytest.raises(Exception) as theirs:  # noqa: PT011 - it is compared
+        wrong(torch_data)
+    with pytest.raises(theirs.type):
+        wrong(dg.utils.data)
+
+
+def test_stack_dataset() -> None:
+    pairs = StackDataset(Squares(3), Subset(Squares(9), [8, 7, 6]))
+    assert len(pairs) == 3
+    assert [pairs[i] for i in range(3)] == [(0, 64), (1, 49), (4, 36)]
+    assert pairs.__getitems__([2, 0]) == [(4, 36), (0, 64)]
+    named = StackDataset(a=Squares(2), b=[5, 6])
+    assert named[1] == {"a": 1, "b": 6}
+    assert named.__getitems__([1, 0]) == [{"a": 1, "b": 6}, {"a": 0, "b": 5}]
+
+    class Forgetful(Squares):
+        def __getitems__(self, indices: list[int]) -> list[int]:
+            return indices[1:]
+
+    with pytest.raises(ArgumentError, match="Expected 2, got 1"):
+        StackDataset(Forgetful(4)).__getitems__([1, 2])
 
 
 def test_subset() -> None:
@@ -167,6 +217,26 @@ def test_random_sampler_with_replacement() -> None:
             RandomSampler(range(3), num_samples=bad)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("options", [{}, {"replacement": True}, {"num_samples": 25}], ids=str)
+def test_random_sampler_takes_one_draw_of_the_global_generator(options: dict[str, Any]) -> None:
+    orders = []
+    for disturb in (False, True):
+        dg.manual_seed(7)
+        order = []
+        for key in RandomSampler(range(10), **options):
+            if disturb:
+                dg.rand(3)
+            order.append(key)
+        orders.append(order)
+    assert orders[0] == orders[1]
+    dg.manual_seed(7)
+    list(RandomSampler(range(10), **options))
+    after = dg.rand(1).item()
+    dg.manual_seed(7)
+    list(RandomSampler(range(1000)))
+    assert dg.rand(1).item() == after
+
+
 def test_subset_random_sampler() -> None:
     keys = list(SubsetRandomSampler([5, 6, 9], generator=seeded(0)))
     assert sorted(keys) == [5, 6, 9]
@@ -204,6 +274,30 @@ def test_batch_sampler() -> None:
         BatchSampler(range(3), 0, False)
     with pytest.raises(ArgumentError, match="drop_last=1"):
         BatchSampler(range(3), 1, 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("size", "replicas"), [(10, 3), (9, 3), (2, 5), (7, 1)])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_distributed_sampler_matches_pytorch(size: int, replicas: int, drop_last: bool) -> None:
+    torch_data = pytest.importorskip("torch.utils.data")
+    shares = []
+    for rank in range(replicas):
+        arguments = (range(size), replicas, rank, False, 0, drop_last)
+        ours, theirs = DistributedSampler(*arguments), torch_data.DistributedSampler(*arguments)
+        assert list(ours) == list(theirs)
+        assert len(ours) == len(theirs) == len(list(ours))
+        shares.append(set(DistributedSampler(range(size), replicas, rank, True, 0, drop_last)))
+    if not drop_last:
+        assert set.union(*shares) == set(range(size))
+
+
+def test_distributed_sampler_shuffles_by_epoch() -> None:
+    samplers = [DistributedSampler(range(20), 2, rank, seed=3) for rank in (0, 1)]
+    orders = [list(samplers[0])]
+    assert set(orders[0]) | set(samplers[1]) == set(range(20))
+    assert list(samplers[0]) == orders[0]
+    samplers[0].set_epoch(1)
+    assert list(samplers[0]) != orders[0]
 
 
 # -- collation ------------------------------------------------------------------------------------
@@ -254,6 +348,55 @@ def test_collate_matches_pytorch(name: str) -> None:
     ours, theirs = default_collate(BATCHES[name]), torch_data.default_collate(BATCHES[name])
     assert plain(ours) == plain(theirs)
     assert type(ours) is type(theirs) or isinstance(ours, dg.Tensor)
+
+
+class TaggedList(list[Any]):
+    tag = "none"
+
+
+def test_collate_keeps_what_containers_hold_besides_their_items() -> None:
+    first, second = TaggedList([1, "a"]), TaggedList([2, "b"])
+    first.tag = "kept"
+    batch = default_collate([first, second])
+    assert (type(batch), batch.tag) == (TaggedList, "kept")
+    assert plain(batch[0]) == ("int64", [1, 2])
+    assert list(first) == [1, "a"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    image: Any
+    label: int
+    area: int = dataclasses.field(init=False, default=0)
+
+
+def test_collate_dataclasses() -> None:
+    batch = default_collate([Sample(np.ones(2), 3), Sample(np.zeros(2), 4)])
+    assert isinstance(batch, Sample)
+    assert batch.image.tolist() == [[1, 1], [0, 0]]
+    assert batch.label.tolist() == [3, 4]  # type: ignore[attr-defined]
+    assert batch.area.tolist() == [0, 0]  # type: ignore[attr-defined]
+    assert isinstance(default_convert(Sample(np.ones(2), 3)).image, dg.Tensor)
+
+
+def test_collate_with_a_map() -> None:
+    class Box(Point):
+        pass
+
+    def join(batch: Any, *, collate_fn_map: Any = None) -> Any:
+        return "joined", len(batch), collate_fn_map is not None
+
+    assert collate([{"a": Point(1, 2)}] * 2, collate_fn_map={Point: join}) == {
+        "a": ("joined", 2, True)
+    }
+    assert collate([Box(1, 2)], collate_fn_map={(Point, int): join}) == ("joined", 1, True)
+    with pytest.raises(TypeError, match="found <class 'int'>"):
+        collate([1, 2])
+    default_collate_fn_map[Box] = join
+    try:
+        assert default_collate([Box(1, 2)]) == ("joined", 1, True)
+    finally:
+        del default_collate_fn_map[Box]
 
 
 def test_collate_tensors() -> None:

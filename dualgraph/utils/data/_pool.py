@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import time
 import warnings
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.context import BaseContext
@@ -32,6 +34,7 @@ def new_token() -> str:
 class _Member:
     """One worker: its process, our end of the connection, and the batches it owes us."""
 
+    id: int
     process: Any
     link: connection.Connection
     owed: set[int] = field(default_factory=set)
@@ -56,6 +59,8 @@ class Pool:
         self.epoch = 0
         self._token = job.token
         self._next_index = 0
+        self._first_index = 0  # of this epoch
+        self._heard_last = 0
         self._members: list[_Member] = []
         self._finalizer = weakref.finalize(self, _shut_down, self._members, job.token, os.getpid())
         _start_resource_tracker()
@@ -78,6 +83,7 @@ class Pool:
     def restart(self) -> None:
         """Begin a new epoch: streams start again, answers still owed will be passed over."""
         self.epoch += 1
+        self._first_index = self._next_index
         for worker in range(len(self._members)):
             self._send(worker, RESTART)
 
@@ -105,28 +111,63 @@ class Pool:
         Raises:
             DualGraphError: the time is up, or the worker has died. The pool is closed.
         """
-        if self.closed:
-            raise DualGraphError("the workers of this DataLoader iterator have been shut down")
-        member = self._members[worker]
-        try:
+        with self._closing_on_error():
             while True:
-                ready = connection.wait([member.link, member.process.sentinel], timeout or None)
-                if not ready:
-                    raise DualGraphError(f"DataLoader timed out after {timeout} seconds")
-                # What a dying worker has sent is read before its death is noticed.
-                if member.link not in ready and not member.link.poll():
-                    raise _death(member)
-                try:
-                    received, parts = _transfer.receive(member.link, self._token)
-                except (EOFError, OSError):
-                    raise _death(member) from None
-                member.owed.discard(received)
+                _, received, parts = self._receive([worker], timeout)
                 if received == index:
                     return _transfer.decode(parts)
+
+    def any_answer(self, timeout: float) -> tuple[int, int, Any]:
+        """Wait for whichever answer of this epoch comes first.
+
+        Returns:
+            The worker, the number of its task, and the answer.
+
+        Raises:
+            DualGraphError: the time is up, or a worker has died. The pool is closed.
+        """
+        with self._closing_on_error():
+            while True:
+                count = len(self._members)
+                # In turn, so that no worker's answers wait for ever behind another one's.
+                turns = [(self._heard_last + 1 + i) % count for i in range(count)]
+                owing = [worker for worker in turns if self._members[worker].owed]
+                worker, received, parts = self._receive(owing, timeout)
+                self._heard_last = worker
+                if received >= self._first_index:
+                    return worker, received, _transfer.decode(parts)
+
+    @contextlib.contextmanager
+    def _closing_on_error(self) -> Iterator[None]:
+        if self.closed:
+            raise DualGraphError("the workers of this DataLoader iterator have been shut down")
+        try:
+            yield
         except BaseException:
             # Also for Ctrl-C, which may have come in the middle of a message.
             self.close()
             raise
+
+    def _receive(self, workers: list[int], timeout: float) -> tuple[int, int, list[Any]]:
+        """Wait for a message of one of `workers`: who sent it, its task's number, its parts."""
+        members = [self._members[worker] for worker in workers]
+        waited = [end for member in members for end in (member.link, member.process.sentinel)]
+        ready = connection.wait(waited, timeout or None)
+        if not ready:
+            raise DualGraphError(f"DataLoader timed out after {timeout} seconds")
+        for member in members:
+            dead = member.process.sentinel in ready
+            # What a dying worker has sent is read before its death is noticed.
+            if member.link in ready or (dead and member.link.poll()):
+                try:
+                    index, parts = _transfer.receive(member.link, self._token)
+                except (EOFError, OSError):
+                    raise _death(member) from None
+                member.owed.discard(index)
+                return member.id, index, parts
+            if dead:
+                raise _death(member)
+        raise AssertionError("connection.wait returned nothing it was given")
 
 
 def _start(worker_id: int, job: Job, context: Any) -> _Member:
@@ -143,7 +184,7 @@ def _start(worker_id: int, job: Job, context: Any) -> _Member:
         raise
     finally:
         theirs.close()
-    return _Member(process, ours)
+    return _Member(worker_id, process, ours)
 
 
 def _start_resource_tracker() -> None:
@@ -158,12 +199,25 @@ def _start_resource_tracker() -> None:
         resource_tracker.ensure_running()
 
 
+# What usually stands behind a signal that no one in the program sent.
+_LIKELY_CAUSES = {
+    "SIGKILL": "; the system may have run out of memory",
+    "SIGBUS": "; the system may have run out of shared memory (/dev/shm)",
+}
+
+
 def _death(member: _Member) -> DualGraphError:
     member.process.join(1)
     code = member.process.exitcode
-    how = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    how = f"exit code {code}"
+    if code is not None and code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = str(-code)
+        how = f"killed by signal: {name}{_LIKELY_CAUSES.get(name, '')}"
     return DualGraphError(
-        f"DataLoader worker (pid(s) {member.process.pid}) exited unexpectedly ({how})"
+        f"DataLoader worker {member.id} (pid(s) {member.process.pid}) exited unexpectedly ({how})"
     )
 
 

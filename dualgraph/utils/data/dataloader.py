@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.context import BaseContext
@@ -54,14 +56,21 @@ class DataLoader(Generic[T_co]):
         generator: source of the order and of the workers' seeds, by default the global one.
         prefetch_factor: batches that each worker works ahead, by default 2.
         persistent_workers: keep the workers from one epoch to the next.
+        pin_memory_device: accepted and without effect, as in PyTorch.
+        in_order: return batches in the order of the sampler. Otherwise as they arrive, which is
+            faster where some take much longer to load than others.
 
     Worker i seeds `random`, NumPy and dualgraph with a base seed plus i; the base seed is drawn
     when an iteration begins. An exception in a worker is raised here with the same type, and the
     worker's traceback in its message.
 
     Raises:
-        ArgumentError: arguments out of range, or that exclude each other.
+        ArgumentError: arguments out of range, or that exclude each other; setting `batch_size`,
+            `sampler` and the like later.
+        TypeError: `multiprocessing_context` is neither a name nor a context.
     """
+
+    _initialized = False
 
     def __init__(
         self,
@@ -81,17 +90,21 @@ class DataLoader(Generic[T_co]):
         *,
         prefetch_factor: int | None = None,
         persistent_workers: bool = False,
+        pin_memory_device: str = "",
+        in_order: bool = True,
     ) -> None:
         self.dataset = dataset
         self.num_workers = num_workers
         self.pin_memory = pin_memory
+        self.pin_memory_device = pin_memory_device
         self.timeout = timeout
         self.worker_init_fn = worker_init_fn
         self.generator = generator
         self.prefetch_factor = 2 if prefetch_factor is None and num_workers else prefetch_factor
         self.persistent_workers = persistent_workers
+        self.in_order = in_order
         self._check_worker_options(multiprocessing_context)
-        self.multiprocessing_context = _context(multiprocessing_context)
+        self.multiprocessing_context = multiprocessing_context
         self._streaming = isinstance(dataset, IterableDataset)
         if self._streaming:
             _check_stream_options(shuffle, sampler, batch_sampler)
@@ -125,6 +138,41 @@ class DataLoader(Generic[T_co]):
         batched = batch_sampler is not None
         self.collate_fn = collate_fn or (default_collate if batched else default_convert)
         self._pool: Pool | None = None
+        self._reported_length: int | None = None
+        self._initialized = True
+        self.check_worker_number_rationality()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._initialized and name in _FIXED:
+            raise ArgumentError(
+                f"{name} attribute should not be set after {type(self).__name__} is initialized"
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def multiprocessing_context(self) -> Any:
+        """How workers are started; `None` stands for Python's own choice."""
+        return self._context
+
+    @multiprocessing_context.setter
+    def multiprocessing_context(self, context: str | BaseContext | None) -> None:
+        self._context = None if context is None else _context(context)
+
+    def check_worker_number_rationality(self) -> None:
+        """Warn if there are more workers than processors that this process may use."""
+        try:
+            processors: int | None = len(os.sched_getaffinity(0))
+        except (AttributeError, OSError):  # not every system has it
+            processors = os.cpu_count()
+        if processors is not None and self.num_workers > processors:
+            warnings.warn(
+                f"This DataLoader will create {self.num_workers} worker processes in total. Our "
+                f"suggested max number of worker in current system is {processors}, which is "
+                "smaller than what this DataLoader is going to create. Please be aware that "
+                "excessive worker creation might get DataLoader running slow or even freeze, lower "
+                "the worker number to avoid potential slowness/freeze if necessary.",
+                stacklevel=3,
+            )
 
     def _check_worker_options(self, context: Any) -> None:
         workers = self.num_workers
@@ -165,7 +213,7 @@ class DataLoader(Generic[T_co]):
             base_seed=base_seed,
             token=new_token(),
         )
-        pool = Pool(job, self.multiprocessing_context)
+        pool = Pool(job, self._context or multiprocessing.get_context())
         if self.persistent_workers:
             self._pool = pool
         return _WorkerIterator(self, pool)
@@ -182,10 +230,11 @@ class DataLoader(Generic[T_co]):
         first = list(itertools.islice(keys, 1))
 
         def batches() -> Iterator[Any]:
-            for key in itertools.chain(first, keys):
+            for count, key in enumerate(itertools.chain(first, keys), 1):
                 batch = fetch(key)
                 if batch is END:
                     return
+                self._compare_length(count)
                 yield pin_memory(batch) if self.pin_memory else batch
 
         return batches()
@@ -205,9 +254,26 @@ class DataLoader(Generic[T_co]):
             return len(source)
         stream: Any = self.dataset
         count = len(stream)
-        if self.batch_size is None:
-            return count
-        return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+        if self.batch_size is not None:
+            whole = count // self.batch_size
+            count = whole if self.drop_last else -(-count // self.batch_size)
+        self._reported_length = count
+        return count
+
+    def _compare_length(self, count: int) -> None:
+        """Warn if a stream yields its `count`-th batch after it was said to have fewer."""
+        if self._reported_length is None or count <= self._reported_length:
+            return
+        sharing = (
+            " Each worker has its own copy of the stream: see get_worker_info for how to share it."
+            if self.num_workers
+            else ""
+        )
+        warnings.warn(
+            f"Length of IterableDataset {self.dataset} was reported to be {self._reported_length} "
+            f"(when accessing len(dataloader)), but {count} batches have been fetched.{sharing}",
+            stacklevel=3,
+        )
 
 
 class _WorkerIterator:
@@ -215,15 +281,15 @@ class _WorkerIterator:
 
     Batch k goes to worker k modulo their number, and batches are returned in this order; so the
     result is the same in every run, and only the worker whose turn it is needs to be waited for.
+    Out of order, whoever answers first gets the next batch to load.
     """
 
     def __init__(self, loader: DataLoader[Any], pool: Pool) -> None:
         self._pool = pool
         self._epoch = pool.epoch
+        self._loader = loader
+        self._count = 0
         self._keys = loader._keys()
-        self._timeout = loader.timeout
-        self._pin = loader.pin_memory
-        self._keep_pool = loader.persistent_workers
         self._turns = itertools.cycle(range(loader.num_workers))
         self._active = set(range(loader.num_workers))
         self._pending: deque[tuple[int, int]] = deque()  # (worker, task), in order
@@ -233,14 +299,27 @@ class _WorkerIterator:
     def __iter__(self) -> Iterator[Any]:
         return self
 
-    def _submit(self) -> None:
-        """Give the next batch to the next worker that still has data."""
+    def _submit(self, worker: int | None = None) -> None:
+        """Give the next batch to `worker`, or the next worker in turn that still has data."""
         if not self._active:
             return
         keys = next(self._keys, END)
         if keys is not END:
-            worker = next(w for w in self._turns if w in self._active)
+            if worker not in self._active:
+                worker = next(w for w in self._turns if w in self._active)
             self._pending.append((worker, self._pool.submit(worker, keys)))
+
+    def _answer(self) -> tuple[int, Any]:
+        """The next answer, and the worker that gave it."""
+        timeout = self._loader.timeout
+        if self._loader.in_order:
+            worker, task = self._pending.popleft()
+            if worker not in self._active:
+                return worker, END
+            return worker, self._pool.answer(worker, task, timeout)
+        worker, task, batch = self._pool.any_answer(timeout)
+        self._pending.remove((worker, task))
+        return worker, batch
 
     def __next__(self) -> Any:
         if self._pending and self._epoch != self._pool.epoch:
@@ -248,32 +327,43 @@ class _WorkerIterator:
                 "a newer iteration over this DataLoader has taken over its persistent workers"
             )
         while self._pending:
-            worker, task = self._pending.popleft()
-            if worker not in self._active:
-                continue
-            batch = self._pool.answer(worker, task, self._timeout)
+            worker, batch = self._answer()
             if batch is END:
-                self._active.discard(worker)
-            self._submit()
-            if batch is END:
+                if worker in self._active:
+                    self._active.discard(worker)
+                    self._submit()
                 continue
+            self._submit(None if self._loader.in_order else worker)
             if isinstance(batch, Failure):
                 batch.reraise()
-            return pin_memory(batch) if self._pin else batch
-        if not self._keep_pool:
+            self._count += 1
+            self._loader._compare_length(self._count)
+            return pin_memory(batch) if self._loader.pin_memory else batch
+        if not self._loader.persistent_workers:
             self._pool.close()
         raise StopIteration
 
 
-def _context(context: str | BaseContext | None) -> BaseContext:
+# What an iteration has settled, and so cannot change any more.
+_FIXED = frozenset(
+    ("batch_size", "batch_sampler", "sampler", "drop_last", "dataset", "persistent_workers")
+)
+
+
+def _context(context: Any) -> BaseContext:
+    valid = multiprocessing.get_all_start_methods()
+    if isinstance(context, str):
+        if context in valid:
+            return multiprocessing.get_context(context)
+        raise ArgumentError(
+            "multiprocessing_context option should specify a valid start method in "
+            f"{valid!r}, but got multiprocessing_context={context!r}"
+        )
     if isinstance(context, BaseContext):
         return context
-    valid = multiprocessing.get_all_start_methods()
-    if context is None or context in valid:
-        return multiprocessing.get_context(context)
-    raise ArgumentError(
-        "multiprocessing_context option should specify a valid start method in "
-        f"{valid!r}, but got multiprocessing_context={context!r}"
+    raise TypeError(
+        "multiprocessing_context option should be a valid context object or a string specifying "
+        f"the start method, but got multiprocessing_context={context}"
     )
 
 

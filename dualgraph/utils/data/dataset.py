@@ -18,6 +18,7 @@ __all__ = [
     "ConcatDataset",
     "Dataset",
     "IterableDataset",
+    "StackDataset",
     "Subset",
     "TensorDataset",
     "random_split",
@@ -25,6 +26,10 @@ __all__ = [
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
+
+
+class _BadDataset(ArgumentError, AssertionError):
+    """Datasets that cannot be combined, where PyTorch asserts that they can."""
 
 
 class Dataset(Generic[T_co]):
@@ -67,7 +72,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
     def __init__(self, *tensors: Tensor) -> None:
         if len({tensor.size(0) for tensor in tensors}) > 1:
             sizes = [tensor.size(0) for tensor in tensors]
-            raise ArgumentError(f"Size mismatch between tensors: first dimensions are {sizes}")
+            raise _BadDataset(f"Size mismatch between tensors: first dimensions are {sizes}")
         self.tensors = tensors
 
     def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
@@ -81,27 +86,76 @@ class ConcatDataset(Dataset[T_co]):
     """The samples of several datasets, one after the other.
 
     Raises:
-        ArgumentError: no datasets, or an IterableDataset, which has no keys.
+        ArgumentError: no datasets, or an IterableDataset, which has no keys; or a negative index
+            before the first sample.
     """
 
     def __init__(self, datasets: Iterable[Dataset[T_co]]) -> None:
         self.datasets = list(datasets)
         if not self.datasets:
-            raise ArgumentError("datasets should not be an empty iterable")
+            raise _BadDataset("datasets should not be an empty iterable")
         if any(isinstance(dataset, IterableDataset) for dataset in self.datasets):
-            raise ArgumentError("ConcatDataset does not support IterableDataset")
+            raise _BadDataset("ConcatDataset does not support IterableDataset")
         self.cumulative_sizes = list(itertools.accumulate(map(_size, self.datasets)))
 
     def __len__(self) -> int:
         return self.cumulative_sizes[-1]
 
     def __getitem__(self, index: int) -> T_co:
-        if not -len(self) <= index < len(self):
+        if index < -len(self):
+            raise ArgumentError(
+                f"absolute value of index should not exceed dataset length, got {index} for "
+                f"{len(self)} samples"
+            )
+        if index >= len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} samples")
         index %= len(self)
         which = bisect.bisect_right(self.cumulative_sizes, index)
         start = self.cumulative_sizes[which - 1] if which > 0 else 0
         return self.datasets[which][index - start]
+
+
+class StackDataset(Dataset[Any]):
+    """Datasets of one length side by side: sample i holds sample i of each of them.
+
+    Args:
+        args: datasets whose samples become a tuple; or
+        kwargs: datasets whose samples become a dict under these names.
+
+    Raises:
+        ArgumentError: both kinds of arguments or none, or datasets of different lengths.
+    """
+
+    datasets: tuple[Dataset[Any], ...] | dict[str, Dataset[Any]]
+
+    def __init__(self, *args: Dataset[Any], **kwargs: Dataset[Any]) -> None:
+        if args and kwargs:
+            raise ArgumentError(
+                "Supported either ``tuple``- (via ``args``) or ``dict``- (via ``kwargs``) like "
+                "input/output, but both types are given."
+            )
+        if not args and not kwargs:
+            raise ArgumentError("At least one dataset should be passed")
+        self.datasets = args or kwargs
+        sizes = [_size(dataset) for dataset in args or kwargs.values()]
+        if len(set(sizes)) > 1:
+            raise ArgumentError(f"Size mismatch between datasets: their lengths are {sizes}")
+        self._length = sizes[0]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(self.datasets, dict):
+            return {name: dataset[index] for name, dataset in self.datasets.items()}
+        return tuple(dataset[index] for dataset in self.datasets)
+
+    def __getitems__(self, indices: list[Any]) -> list[Any]:
+        if isinstance(self.datasets, dict):
+            columns = [_fetch_many(dataset, indices) for dataset in self.datasets.values()]
+            return [dict(zip(self.datasets, row)) for row in zip(*columns, strict=True)]
+        columns = [_fetch_many(dataset, indices) for dataset in self.datasets]
+        return list(zip(*columns, strict=True))
 
 
 class ChainDataset(IterableDataset[T_co]):
@@ -113,7 +167,7 @@ class ChainDataset(IterableDataset[T_co]):
     def __iter__(self) -> Iterator[T_co]:
         for dataset in self.datasets:
             if not isinstance(dataset, IterableDataset):
-                raise ArgumentError("ChainDataset only supports IterableDataset")
+                raise _BadDataset("ChainDataset only supports IterableDataset")
             yield from dataset
 
     def __len__(self) -> int:
@@ -133,11 +187,7 @@ class Subset(Dataset[T_co]):
         return self.dataset[self.indices[index]]
 
     def __getitems__(self, indices: list[int]) -> list[T_co]:
-        chosen = [self.indices[i] for i in indices]
-        fetch_many = getattr(self.dataset, "__getitems__", None)
-        if fetch_many is not None:
-            return list(fetch_many(chosen))
-        return [self.dataset[i] for i in chosen]
+        return _fetch_many(self.dataset, [self.indices[i] for i in indices])
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -186,6 +236,18 @@ def _sizes_of_shares(shares: Sequence[float], total: int) -> list[int]:
                 stacklevel=3,
             )
     return sizes
+
+
+def _fetch_many(dataset: Any, indices: list[Any]) -> list[Any]:
+    fetch_many = getattr(dataset, "__getitems__", None)
+    if not callable(fetch_many):
+        return [dataset[i] for i in indices]
+    samples = list(fetch_many(indices))
+    if len(samples) != len(indices):
+        raise ArgumentError(
+            f"Nested dataset's output size mismatch. Expected {len(indices)}, got {len(samples)}"
+        )
+    return samples
 
 
 def _size(dataset: Any) -> int:

@@ -58,6 +58,7 @@ class RandomSampler(Sampler[int]):
 
     Raises:
         ArgumentError: `num_samples` is not a positive integer.
+        TypeError: `replacement` is not a boolean.
     """
 
     def __init__(
@@ -69,6 +70,10 @@ class RandomSampler(Sampler[int]):
     ) -> None:
         if num_samples is not None:
             _check_count("num_samples", num_samples)
+        if not isinstance(replacement, bool):
+            raise TypeError(
+                f"replacement should be a boolean value, but got replacement={replacement}"
+            )
         self.data_source = data_source
         self.replacement = replacement
         self.generator = generator
@@ -81,16 +86,19 @@ class RandomSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         size, wanted = len(self.data_source), self.num_samples
+        # One draw from the global generator, whatever else draws from it during the epoch: so the
+        # order depends neither on how far workers read ahead nor on the model's dropout.
+        generator = _seeded_globally() if self.generator is None else self.generator
         if size == 0:
             return
         if self.replacement:
             # In pieces, so that a very long draw starts at once.
             for start in range(0, wanted, 4096):
                 count = min(4096, wanted - start)
-                yield from dg.randint(0, size, (count,), generator=self.generator).tolist()
+                yield from dg.randint(0, size, (count,), generator=generator).tolist()
             return
         while wanted > 0:
-            yield from dg.randperm(size, generator=self.generator).tolist()[:wanted]
+            yield from dg.randperm(size, generator=generator).tolist()[:wanted]
             wanted -= size
 
     def __len__(self) -> int:
@@ -122,8 +130,8 @@ class WeightedRandomSampler(Sampler[int]):
         generator: source of the draw, by default the global one.
 
     Raises:
-        ArgumentError: weights that are negative, not finite or not a vector; or too few that are
-            positive to draw from.
+        ArgumentError: weights that are negative, not finite or not a vector; too few that are
+            positive to draw from; a `num_samples` or `replacement` of another type.
     """
 
     def __init__(
@@ -134,18 +142,19 @@ class WeightedRandomSampler(Sampler[int]):
         generator: Any = None,
     ) -> None:
         _check_count("num_samples", num_samples)
-        self.weights = np.asarray(weights, np.float64)
+        _check_flag("replacement", replacement)
+        self.weights = dg.as_tensor(weights, dtype=dg.float64)
         if self.weights.ndim != 1:
             raise ArgumentError(
-                f"weights should be a 1d sequence but given weights have shape {self.weights.shape}"
+                "weights should be a 1d sequence but given weights have shape "
+                f"{tuple(self.weights.shape)}"
             )
-        if not (np.isfinite(self.weights).all() and (self.weights >= 0).all()):
+        if not bool((dg.isfinite(self.weights) & (self.weights >= 0)).all()):
             raise ArgumentError("weights should be finite and not negative")
-        needed = 1 if replacement else num_samples
-        if np.count_nonzero(self.weights) < needed:
+        positive = int(dg.count_nonzero(self.weights))
+        if positive < (1 if replacement else num_samples):
             raise ArgumentError(
-                f"cannot draw {num_samples} samples: only {np.count_nonzero(self.weights)} weights "
-                "are positive"
+                f"cannot draw {num_samples} samples: only {positive} weights are positive"
             )
         self.num_samples = num_samples
         self.replacement = replacement
@@ -154,14 +163,15 @@ class WeightedRandomSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         count = self.num_samples if self.replacement else len(self.weights)
         uniform = dg.rand(count, dtype=dg.float64, generator=self.generator).numpy()
+        weights = self.weights.cpu().numpy()
         if self.replacement:
-            ends = np.cumsum(self.weights)
+            ends = np.cumsum(weights)
             chosen = np.searchsorted(ends, uniform * ends[-1], side="right")
         else:
             # The n smallest of independent exponential times with these rates are a weighted
             # draw without replacement.
             with np.errstate(divide="ignore"):
-                times = -np.log1p(-uniform) / self.weights
+                times = -np.log1p(-uniform) / weights
             chosen = np.argsort(times, kind="stable")[: self.num_samples]
         yield from chosen.tolist()
 
@@ -178,17 +188,14 @@ class BatchSampler(Sampler[list[int]]):
         drop_last: leave out a last list that is shorter.
 
     Raises:
-        ArgumentError: `batch_size` is not a positive integer.
+        ArgumentError: `batch_size` is not a positive integer, or `drop_last` not a boolean.
     """
 
     def __init__(
         self, sampler: Sampler[int] | Iterable[int], batch_size: int, drop_last: bool
     ) -> None:
         _check_count("batch_size", batch_size)
-        if not isinstance(drop_last, bool):
-            raise ArgumentError(
-                f"drop_last should be a boolean value, but got drop_last={drop_last}"
-            )
+        _check_flag("drop_last", drop_last)
         self.sampler = sampler
         self.batch_size = batch_size
         self.drop_last = drop_last
@@ -207,3 +214,13 @@ class BatchSampler(Sampler[list[int]]):
 def _check_count(name: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
         raise ArgumentError(f"{name} should be a positive integer value, but got {name}={value}")
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} should be a boolean value, but got {name}={value}")
+
+
+def _seeded_globally() -> Any:
+    seed = int(dg.randint(0, 2**63 - 1, (), dtype=dg.int64).item())
+    return dg.Generator().manual_seed(seed)
