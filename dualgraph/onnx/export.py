@@ -16,6 +16,7 @@ from .._tensor import Tensor
 from ..tracing import tree
 from ..tracing.binding import bind
 from ..tracing.trace import trace
+from .loaded import LoadedModule
 from .module import GraphModule
 from .verify import check_model, refuse_random, verify_model
 
@@ -78,6 +79,28 @@ def export(
     if not isinstance(args, tuple):
         args = (args,)
     kwargs = dict(kwargs or {})
+    if isinstance(model, LoadedModule) and not isinstance(model, GraphModule):
+        from .stepped import SteppedModule, export_stepped
+
+        assert isinstance(model, SteppedModule)
+        wishes = {
+            "kwargs": kwargs,
+            "input_names": input_names,
+            "output_names": output_names,
+            "dynamic_shapes": dynamic_shapes,
+            "dynamic_axes": dynamic_axes,
+            "opset_version": opset_version,
+            "export_params=False": not export_params,
+            "optimized": optimized,
+            "metadata": metadata,
+        }
+        with evaluating(model):
+            proto = export_stepped(model, args if verify else None, wishes)
+        if check:
+            check_model(proto)
+        if f is not None:
+            save_model(proto, f, external_data=external_data)
+        return proto
     if dynamic_axes:
         if dynamic_shapes is not None:
             raise ArgumentError("expected dynamic_shapes or dynamic_axes, got both")

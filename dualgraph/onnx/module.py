@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from dualgraph_compiler import graph as ir
-from dualgraph_compiler.dims import Dim, as_linear
-from dualgraph_compiler.errors import ArgumentError, FeedError
+from dualgraph_compiler.dims import Dim
+from dualgraph_compiler.errors import FeedError, OnnxError
 from dualgraph_compiler.graph import Value
-from dualgraph_compiler.graph.nested import definitions
-from dualgraph_compiler.ops import Op
 from dualgraph_compiler.ops.batch_norm import BatchNorm
 
-from .._dispatch import captures, make
+from .._dispatch import make
 from .._tensor import Tensor
 from .code import INLINE, python_code
-from .parts import Part, fresh_size, run, tensor_at
+from .loaded import LoadedModule, Trainable
+from .parts import tensor_at
+from .running import GraphRunner
 
 if TYPE_CHECKING:
     from dualgraph_compiler.onnx.load import ModelSource
 
-# Which parameters train: all or none, some by name or pattern, or those a function picks.
-Trainable: TypeAlias = bool | str | Iterable[str] | Callable[[str, Tensor], bool]
+    from .stepped import SteppedModule
 
 
-class GraphModule(Part):
+class GraphModule(LoadedModule):
     """A graph as a module: its floating-point params are parameters, large constants buffers.
 
     A param named ``features.0.weight`` is ``self.features[0].weight``. The running statistics of
@@ -48,16 +45,7 @@ class GraphModule(Part):
         for i, v in enumerate(large):
             t = make(v.data.copy())
             self._held[v] = self.add(v.name or f"constants.c{i}", t, is_parameter=False)
-        self._plan: list[tuple[Op, tuple[Value, ...], tuple[Value, ...]]] = [
-            (n.op, n.inputs, n.outputs) for n in graph.nodes
-        ]
-        # Sizes that only running a node tells: by node, the symbol, which result, which axis.
-        self._defined: dict[int, list[tuple[str, int, int]]] = {}
-        at = {node: i for i, node in enumerate(graph.nodes)}
-        for name, (v, axis) in definitions(graph).items():
-            assert v.node is not None
-            self._defined.setdefault(at[v.node], []).append((name, v.index, axis))
-        self._symbolic = {i for i, (op, _, _) in enumerate(self._plan) if op.symbols()}
+        self._runner = GraphRunner(graph)
 
     def forward(self, *inputs: Tensor) -> Any:
         """The graph's outputs (the only one, or a tuple)."""
@@ -67,24 +55,8 @@ class GraphModule(Part):
                 f"expected {len(declared)} inputs ({', '.join(v.name for v in declared)}), "
                 f"got {len(inputs)}"
             )
-        values: dict[Value, Any] = dict(zip(declared, inputs, strict=True))
-        for v, name in self._held.items():
-            values[v] = tensor_at(self, name)
-        for v in self.graph.constants:
-            if v not in values:
-                values[v] = _constant(v)
-        env = _bind(declared, inputs)
-        for i, (op, operands, results) in enumerate(self._plan):
-            defined = self._defined.get(i, ())
-            if defined:
-                op = op.resolve({name: fresh_size(name) for name, _, _ in defined})
-            if i in self._symbolic:
-                op = op.resolve(env)
-            outs = run(op, *(values[v] for v in operands))
-            values.update(zip(results, outs, strict=True))
-            for name, index, axis in defined:
-                env[name] = values[results[index]].shape[axis]
-        outputs = tuple(values[v] for v in self.graph.outputs)
+        held = {v: tensor_at(self, name) for v, name in self._held.items()}
+        outputs = tuple(self._runner.run(inputs, held))
         return outputs[0] if len(outputs) == 1 else outputs
 
     @property
@@ -117,39 +89,6 @@ class GraphModule(Part):
         """
         return python_code(self.graph, self._held, name)
 
-    def train_only(self, which: Trainable) -> None:
-        """Let only these parameters require gradients.
-
-        Args:
-            which: True or False for all or none; names (of a parameter, or of a part for all in
-                it) or patterns such as ``"*.bias"``; or a function of name and parameter.
-
-        Raises:
-            ArgumentError: a name or pattern fits no parameter.
-        """
-        parameters = dict(self.named_parameters())
-        chosen = set(parameters)
-        if which is False:
-            chosen = set()
-        elif callable(which):
-            chosen = {n for n, p in parameters.items() if which(n, p)}
-        elif which is not True:
-            chosen = set()
-            for wish in [which] if isinstance(which, str) else which:
-                fits = {
-                    n
-                    for n in parameters
-                    if n == wish or n.startswith(f"{wish}.") or fnmatch.fnmatchcase(n, wish)
-                }
-                if not fits:
-                    listed = ", ".join(list(parameters)[:8])
-                    raise ArgumentError(
-                        f"trainable: no parameter is called {wish!r}; there are {listed}, ..."
-                    )
-                chosen |= fits
-        for n, p in parameters.items():
-            p.requires_grad_(n in chosen)
-
     def extra_repr(self) -> str:
         return f"{self.graph.name}, {len(self.graph)} nodes"
 
@@ -162,46 +101,29 @@ def _is_statistic(v: Value) -> bool:
     )
 
 
-def _constant(v: Value) -> Tensor:
-    if captures.current is not None:
-        return make(captures.current.graph.constant(v.data))
-    return make(v.data)
-
-
-def _bind(declared: list[Value], inputs: tuple[Tensor, ...]) -> dict[str, Any]:
-    """Sizes of the symbolic dims (themselves symbolic inside another trace)."""
-    env: dict[str, Any] = {}
-    for v, t in zip(declared, inputs, strict=True):
-        if len(t.shape) != v.ndim or t.dtype is not v.dtype:
-            raise FeedError(f"input {v.name!r}: expected {v.type}, got {t._type()}")
-        for d, n in zip(v.shape, t.shape, strict=True):
-            if isinstance(d, Dim) and d.name is not None:
-                known = env.setdefault(d.name, n)
-                if known != n:
-                    raise FeedError(f"input {v.name!r}: {d.name} is {known} elsewhere, {n} here")
-            elif isinstance(d, int) and d != n:
-                raise FeedError(f"input {v.name!r}: expected {v.type}, got {t._type()}")
-    for v, t in zip(declared, inputs, strict=True):
-        for d, n in zip(v.shape, t.shape, strict=True):
-            if isinstance(d, Dim) and (linear := as_linear(d)) is not None:
-                symbol, factor, constant = linear  # of a size such as 2*frames + 1
-                env.setdefault(symbol.name, (n - constant) // factor)
-    return env
-
-
-def load(source: ModelSource, *, trainable: Trainable = True) -> GraphModule:
+def load(source: ModelSource, *, trainable: Trainable = True) -> GraphModule | SteppedModule:
     """The model in an ONNX file as a module whose weights are parameters.
+
+    Where something must be known that only a run tells, or values are sequences, strings and the
+    like, the model is no single graph, and the module a :class:`SteppedModule`.
 
     Args:
         source: a path, bytes, a binary file or a ModelProto.
-        trainable: which parameters require gradients; see :meth:`GraphModule.train_only`.
+        trainable: which parameters require gradients; see :meth:`LoadedModule.train_only`.
 
     Raises:
         OnnxError: the file is no readable ONNX model, or uses an operator that is not supported.
         ArgumentError: `trainable` names what is not there.
     """
-    from dualgraph_compiler.onnx import import_model
+    from dualgraph_compiler.onnx import import_model, load_model
 
-    net = GraphModule(import_model(source, weights="param"))
+    file = load_model(source)
+    net: GraphModule | SteppedModule
+    try:
+        net = GraphModule(import_model(file, weights="param"))
+    except OnnxError as error:
+        from .stepped import SteppedModule
+
+        net = SteppedModule(file, error)
     net.train_only(trainable)
     return net

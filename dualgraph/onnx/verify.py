@@ -77,11 +77,11 @@ def verify_model(
     with np.errstate(all="ignore"):
         wanted = [np.asarray(a) for a in interpret(graph, arrays)]
         found = [np.asarray(a) for a in interpret(again, given)]
-        problems = [_difference(a, b) for a, b in zip(wanted, found, strict=True)]
+        problems = [difference(a, b) for a, b in zip(wanted, found, strict=True)]
         if any(problems):
             moves = _sensitivity(graph, arrays, params, wanted)
             problems = [
-                _difference(a, b, move) for a, b, move in zip(wanted, found, moves, strict=True)
+                difference(a, b, move) for a, b, move in zip(wanted, found, moves, strict=True)
             ]
     for name, problem in zip(graph.output_names, problems, strict=True):
         if problem:
@@ -123,7 +123,7 @@ def _sensitivity(
     return moves
 
 
-def _difference(wanted: Any, found: Any, move: float = 0.0) -> str:
+def difference(wanted: Any, found: Any, move: float = 0.0) -> str:
     """How two arrays differ, in words; empty if they do not, beyond what `move` explains."""
     if wanted.dtype != found.dtype or wanted.shape != found.shape:
         return (

@@ -27,7 +27,7 @@ from . import (  # noqa: F401 - they register themselves
     window_rules,
 )
 from .folding import Folder
-from .lift import all_nodes, operator_name, operators, prepare
+from .lift import operator_name, operators, prepare, with_nested
 from .load import ModelFile, ModelSource, element_type_name, load_model
 from .materialize import materialize
 from .naming import DimNames, parse_location
@@ -154,6 +154,26 @@ class GivenSizes:
     dtype: DType
 
 
+# -- weights -------------------------------------------------------------------------------------
+
+
+def settings_of(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """The names of operands that set nodes up, those of nested graphs included."""
+    found: set[str] = set()
+    for node in with_nested(nodes):
+        if node.op_type in _SETTINGS:
+            found.update(node.input[1:])
+    return found
+
+
+def is_weight(initializer: onnx.TensorProto, settings: Collection[str]) -> bool:
+    """Whether an initializer that is not among `settings` can be trained."""
+    if initializer.name in settings or not initializer.dims:
+        return False
+    dtype = BY_ONNX.get(initializer.data_type)
+    return dtype is not None and dtype.is_floating_point
+
+
 # -- the importer --------------------------------------------------------------------------------
 
 
@@ -196,9 +216,6 @@ class Importer:
                 f"{self._file.source} has no input {', '.join(map(repr, shapes))}; its inputs are "
                 + ", ".join(repr(v.name) for v in self.graph.inputs)
             )
-        for node in all_nodes(lifted):
-            if node.op_type in _SETTINGS:
-                self._settings.update(node.input[1:])
         self._add_nodes(lifted.node, [o.name for o in original.output])
 
     def add_part(
@@ -229,7 +246,8 @@ class Importer:
                 self._values[name] = self.constant(operand)
         self._add_nodes(nodes, results)
 
-    def _add_nodes(self, nodes: Iterable[onnx.NodeProto], results: Sequence[str]) -> None:
+    def _add_nodes(self, nodes: Sequence[onnx.NodeProto], results: Sequence[str]) -> None:
+        self._settings = settings_of(nodes)
         for i, node in enumerate(nodes):
             try:
                 self._add_node(node)
@@ -344,9 +362,7 @@ class Importer:
         return self.graph.constant(array, tensor.name if array.nbytes > 64 else "")
 
     def _is_trainable(self, tensor: onnx.TensorProto) -> bool:
-        if self._weights != "param" or tensor.name in self._settings:
-            return False
-        return len(tensor.dims) > 0 and BY_ONNX[tensor.data_type].is_floating_point
+        return self._weights == "param" and is_weight(tensor, self._settings)
 
     def named(self, name: str) -> Value:
         """The value that a node defined before, or an input or initializer, has this name.

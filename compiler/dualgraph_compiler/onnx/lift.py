@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OnnxError
@@ -81,7 +81,12 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """The nodes of a graph and of those nested in it."""
-    for node in graph.node:
+    return with_nested(graph.node)
+
+
+def with_nested(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """These nodes and those of graphs nested in them."""
+    for node in nodes:
         yield node
         for attribute in node.attribute:
             if attribute.HasField("g"):

@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 
 
 def with_weights(file: ModelFile, proto: onnx.ModelProto | None = None) -> onnx.ModelProto:
-    """A copy of a model (or of `proto`, from the same place) with all of its data inside."""
+    """A copy of a model (or of `proto`, from the same place) with all of its data inside.
+
+    Initializers that were replaced have their new contents.
+    """
     from onnx import numpy_helper
 
     model = proto if proto is not None else file.proto
     out = without_initializers(model)
     for tensor in model.graph.initializer:
-        if tensor.data_location == tensor.EXTERNAL:
-            array = file.array(tensor)
+        if tensor.data_location == tensor.EXTERNAL or file.is_replaced(tensor):
+            array = file.initializer(tensor)
             out.graph.initializer.append(numpy_helper.from_array(array, tensor.name))
         else:
             out.graph.initializer.append(tensor)

@@ -3,8 +3,10 @@
 declared   inputs and outputs of any kind, as a model declares them
 prepared   one graph of a segment, interpreted or compiled
 walker     carries the steps out, and has the plan learn from what it meets
+steps      a walker on arrays, for sessions
 """
 
-from .walker import Steps
+from .steps import Steps
+from .walker import Walker
 
-__all__ = ["Steps"]
+__all__ = ["Steps", "Walker"]

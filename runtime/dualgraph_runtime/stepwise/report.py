@@ -14,9 +14,9 @@ from dualgraph_compiler.onnx.values.reference import REFERENCE
 if TYPE_CHECKING:
     import onnx
 
-    from .prepared import Prepared
+    from .walker import Runnable
 
-Graphs = Sequence[tuple[tuple[int, Segment, Any], "Prepared"]]
+Graphs = Sequence[tuple[tuple[int, Segment, Any], "Runnable"]]
 Bodies = Sequence[tuple[tuple[int, int, str], Plan]]
 
 

@@ -1,17 +1,18 @@
-"""Carries out the steps of a plan."""
+"""Carries out the steps of plans, on arrays or on any other kind of tensor."""
 
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from dualgraph_compiler.errors import NeedsValue, OnnxError
-from dualgraph_compiler.graph import interpret
-from dualgraph_compiler.onnx.importer import rule_for
+from dualgraph_compiler.graph import Graph, interpret
+from dualgraph_compiler.onnx.importer import Weights, rule_for
 from dualgraph_compiler.onnx.lift import operator_name, operators, prepare
 from dualgraph_compiler.onnx.stepwise import (
     Arrival,
@@ -25,6 +26,7 @@ from dualgraph_compiler.onnx.stepwise.kinds import is_tensor_type, string_result
 from dualgraph_compiler.onnx.stepwise.names import outside
 from dualgraph_compiler.onnx.stepwise.segment import Sizes, import_on
 from dualgraph_compiler.onnx.values import (
+    ANY_TENSORS,
     FUNCTIONS,
     ValueContext,
     function_of,
@@ -35,12 +37,7 @@ from dualgraph_compiler.onnx.values.reference import run_reference
 from dualgraph_compiler.stopping import raise_if_stopped
 from dualgraph_compiler.types import TensorType
 
-from ..device import Device
-from ..model import Model, metadata, overridable
-from ..options import Execution, SessionOptions
-from ..preparing import fixed_shapes
-from .declared import Inputs, argument
-from .prepared import Prepared
+from .declared import Inputs, Shapes
 from .report import report
 
 if TYPE_CHECKING:
@@ -54,48 +51,60 @@ _MAX_SPARE = 64  # graphs kept besides one for each step: types, sizes, contents
 _ON_STRINGS = ("Identity", "Constant", "Cast", "CastLike")
 
 
+class Runnable(Protocol):
+    """The graph of a segment; `sizes` is what is known of the sizes of its outputs."""
+
+    sizes: list[Sizes]
+
+    @property
+    def way(self) -> str:
+        """How it runs, for reports."""
+
+    def run(self, tensors: Sequence[Any]) -> Sequence[Any]:
+        """The graph's outputs, of tensors for its inputs."""
+
+
 class _CutAgain(Exception):
     """The plan has learned something, and has other steps now."""
 
 
-class Steps:
+class Walker(ABC):
     """A model that runs in steps. Safe to call from several threads.
+
+    What tensors are is a matter of subclasses: `make` gives a graph that takes and gives them.
 
     Args:
         file: the model.
         error: why it is no single graph.
+        shapes: of inputs, by name, to use instead of those declared.
+        weights: whether floating-point initializers are params or constants of the graphs.
 
     Raises:
         OnnxError: `error`, if steps do not help.
     """
 
+    xp: Any = np  # what functions on values compute with, where they take any tensors
+
     def __init__(
-        self,
-        file: ModelFile,
-        error: OnnxError,
-        options: SessionOptions,
-        device: Device,
-        execution: Execution,
+        self, file: ModelFile, error: OnnxError, shapes: Shapes, weights: Weights = "constant"
     ) -> None:
-        self._file, self._options, self._device = file, options, device
-        self._execution: Execution = execution
+        self._file, self._weights = file, weights
         try:
-            self._set_up(error)
+            self._set_up(error, shapes)
         except OnnxError:
             raise
         except Exception as cause:  # malformed models fail in many ways
             raise error from cause
-        self._graphs: OrderedDict[Any, Prepared] = OrderedDict()
+        self._graphs: OrderedDict[Any, Runnable] = OrderedDict()
         self._bodies: dict[tuple[int, int, str], Plan] = {}
         self._lock = threading.Lock()
         self._why = error
 
-    def _set_up(self, error: OnnxError) -> None:
+    def _set_up(self, error: OnnxError, shapes: Shapes) -> None:
         """Cut the model into steps; raises `error` if they do not help."""
-        file, options = self._file, self._options
+        file = self._file
         lifted = prepare(file, lambda op: rule_for(op) is not None or function_of(op) is not None)
-        unknown = any(rule_for(op) is None and function_of(op) is None for op in operators(lifted))
-        if unknown or options.optimized_model_filepath:  # which is for a single graph
+        if any(rule_for(op) is None and function_of(op) is None for op in operators(lifted)):
             raise error
         graph = file.proto.graph
         initializers = {t.name: t for t in (*lifted.graph.initializer, *graph.initializer)}
@@ -107,39 +116,42 @@ class Steps:
         instead = function_of(error.operator) is not None and error.operator not in _ON_STRINGS
         if not (isinstance(error, NeedsValue) or alone or instead or not shaped):
             raise error
-        fixed = fixed_shapes(file, options)
-        self._inputs = Inputs(infos, fixed, file.source)
-        self.model = Model(
-            inputs=[argument(info, fixed) for info in infos],
-            outputs=[argument(info, fixed) for info in graph.output],
-            meta=metadata(file.proto),
-            types={},
-            shared=[],
-            overridable=overridable(file.proto),
-        )
-
-    def feeds(self, feed: Mapping[str, Any]) -> list[Any]:
-        """The values of a feed, in the order of the inputs.
-
-        Raises:
-                FeedError: other names, or one of another kind, element type, rank or size.
-        """
-        return self._inputs.values(feed)
+        self.inputs = Inputs(infos, shapes, file.source)
 
     def run(self, values: Sequence[Any]) -> list[Any]:
-        """Every output; tensors are arrays of the caller's own."""
-        given = dict(zip(self._inputs.names, values, strict=True))
-        found = self._run(self._plan, given, dict(self._inputs.sizes))
-        return [_own(value) for value in found]
-
-    def trim(self) -> None:
-        """Give back the memory that runs keep for intermediate values."""
-        for prepared in list(self._graphs.values()):
-            prepared.trim()
+        """Every output, for the values of the inputs in the model's order."""
+        given = dict(zip(self.inputs.names, values, strict=True))
+        return self._run(self._plan, given, dict(self.inputs.sizes))
 
     def report(self) -> str:
         """How every node runs."""
         return report(self._plan, list(self._bodies.items()), list(self._graphs.items()), self._why)
+
+    # -- what tensors are -------------------------------------------------------------------------
+
+    @abstractmethod
+    def make(self, graph: Graph) -> Runnable:
+        """A segment's graph made ready to run."""
+
+    def is_tensor(self, value: Any) -> bool:
+        """Whether a value is a tensor of numbers."""
+        return is_tensor(value)
+
+    def array(self, tensor: Any) -> np.ndarray[Any, Any]:
+        """The elements of a tensor of numbers."""
+        return tensor  # type: ignore[no-any-return]
+
+    def with_tensors(self, value: Any) -> Any:
+        """A value with the tensors of this kind in the place of arrays of numbers."""
+        return value
+
+    def with_arrays(self, value: Any) -> Any:
+        """A value with arrays in the place of tensors of this kind."""
+        return value
+
+    def initializer(self, tensor: onnx.TensorProto) -> Any:
+        """The value of an initializer, of `str` objects where it holds strings."""
+        return self.with_tensors(tensor_value(tensor, self._file))
 
     # -- steps ------------------------------------------------------------------------------------
 
@@ -170,7 +182,7 @@ class Steps:
         tensor = plan.initializers.get(name)
         if tensor is None:
             raise OnnxError(f"{self._file.source}: {name!r} is read but nothing before defines it")
-        return tensor_value(tensor, self._file)
+        return self.initializer(tensor)
 
     def _run_segment(
         self,
@@ -181,14 +193,15 @@ class Steps:
     ) -> None:
         operands = {name: self._value(plan, name, values) for name in segment.reads}
         for name, value in operands.items():
-            if not is_tensor(value):
+            if not self.is_tensor(value):
                 with self._lock:
                     plan.learn_kind(name, False)
                 raise _CutAgain
-        given = arrival(segment, list(operands.values()), [sizes.get(n) for n in operands])
-        prepared = self._prepared(plan, segment, operands, given)
+        arrays = {name: self.array(value) for name, value in operands.items()}
+        given = arrival(segment, list(arrays.values()), [sizes.get(n) for n in operands])
+        prepared = self._prepared(plan, segment, arrays, given)
         fed = [v for n, v in operands.items() if isinstance(given.operands[n], TensorType)]
-        results = prepared.run([*fed, *given.sizes])
+        results = prepared.run([*fed, *map(self.with_tensors, given.sizes)])
         for name, y, known in zip(segment.writes, results, prepared.sizes, strict=True):
             values[name] = y
             sizes[name] = known
@@ -199,7 +212,7 @@ class Steps:
         segment: Segment,
         operands: Mapping[str, Any],
         given: Arrival,
-    ) -> Prepared:
+    ) -> Runnable:
         """The graph of a segment for these operands, made if it is not among those kept."""
         key = (id(plan), segment, given.key)
         with self._lock:
@@ -211,12 +224,12 @@ class Steps:
             if segment.known and others >= _MANY and plan.generalise(segment):
                 raise _CutAgain
         try:
-            graph = import_segment(self._file, plan, segment, given)
+            graph = import_segment(self._file, plan, segment, given, self._weights)
         except OnnxError as error:
             with self._lock:
                 plan.learn(segment, error, operands)
             raise _CutAgain from None
-        made = Prepared(graph, self._options, self._device, self._execution)
+        made = self.make(graph)
         with self._lock:
             found = self._graphs.setdefault(key, made)
             plans = [self._plan, *self._bodies.values()]
@@ -249,17 +262,21 @@ class Steps:
             def call(attribute: str, given: Sequence[Any]) -> list[Any]:
                 return self._call(plan, step, attribute, given, values)
 
-            found = function(ValueContext(node, self._file, call), *operands)
-            return found if isinstance(found, tuple) else (found,)
+            if operator not in ANY_TENSORS:
+                operands = [self.with_arrays(v) for v in operands]
+            found = function(ValueContext(node, self._file, call, self.xp), *operands)
+            results = found if isinstance(found, tuple) else (found,)
+            return [self.with_tensors(y) for y in results]
+        arrays = [self.with_arrays(v) for v in operands]
         if rule_for(operator) is None:
-            return run_reference(node, operands)
-        if all(v is None or is_tensor(v) for v in operands):  # the plan took them for others
+            return [self.with_tensors(y) for y in run_reference(node, arrays)]
+        if all(v is None or is_tensor(v) for v in arrays):  # the plan took them for others
             with self._lock:
                 for name, v in zip(node.input, operands, strict=True):
                     if v is not None:
                         plan.learn_kind(name, True)
             raise _CutAgain
-        return _on_codes(self._file, node, operands)
+        return [self.with_tensors(y) for y in _on_codes(self._file, node, arrays)]
 
     def _call(
         self,
@@ -277,7 +294,7 @@ class Steps:
             raise OnnxError(
                 f"its graph {body.name!r} takes {len(formal)} inputs, but gets {len(given)}"
             )
-        known = dict(zip(formal, given, strict=True))
+        known = dict(zip(formal, map(self.with_tensors, given), strict=True))
         for name in outside(body):
             if name in values:
                 known[name] = values[name]
@@ -287,7 +304,7 @@ class Steps:
             if inner is None:
                 inner = self._bodies[key] = Plan(
                     body.node,
-                    {name: is_tensor(value) for name, value in known.items()},
+                    {name: self.is_tensor(value) for name, value in known.items()},
                     {**plan.initializers, **{t.name: t for t in body.initializer}},
                     [o.name for o in body.output],
                 )
@@ -311,12 +328,3 @@ def _on_codes(file: ModelFile, node: onnx.NodeProto, operands: Sequence[Any]) ->
     table = np.array(words, dtype=object)
     strings = string_results(node, dict.fromkeys(texts, True))
     return [table[y] if s else y for y, s in zip(found, strings, strict=False)]
-
-
-def _own(value: Any) -> Any:
-    """A result that is the caller's alone."""
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, list):
-        return [_own(v) for v in value]
-    return value

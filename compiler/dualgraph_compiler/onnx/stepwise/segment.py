@@ -13,7 +13,7 @@ from ...dtypes import DType, as_dtype, bool_
 from ...errors import OnnxError
 from ...graph import Graph
 from ...types import TensorType
-from ..importer import GivenSizes, Importer
+from ..importer import GivenSizes, Importer, Weights
 from .plan import Plan, Segment
 
 if TYPE_CHECKING:
@@ -101,13 +101,22 @@ def _dtype(name: str, value: np.ndarray[Any, Any]) -> DType:
         raise OnnxError(f"{name!r}: {error}") from error
 
 
-def import_segment(file: ModelFile, plan: Plan, segment: Segment, given: Arrival) -> Graph:
+def import_segment(
+    file: ModelFile,
+    plan: Plan,
+    segment: Segment,
+    given: Arrival,
+    weights: Weights = "constant",
+) -> Graph:
     """The graph of a segment, whose inputs are those of its operands that are no constants.
+
+    Args:
+        weights: whether floating-point initializers become constants of the graph or params.
 
     Raises:
         OnnxError: it cannot be imported for what is given (:meth:`.plan.Plan.learn`).
     """
-    importer = Importer(file, Graph("segment"), "constant")
+    importer = Importer(file, Graph("segment"), weights)
     nodes = [plan.nodes[i] for i in segment.nodes]
     importer.add_part(nodes, given.operands, plan.initializers, segment.writes, plan.arrays)
     return importer.graph

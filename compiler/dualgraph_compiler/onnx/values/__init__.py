@@ -18,7 +18,7 @@ from . import (  # noqa: F401 - they register themselves
     text,
 )
 from .reference import REFERENCE
-from .registry import FUNCTIONS, ValueContext, is_tensor, on_values, tensor_value
+from .registry import ANY_TENSORS, FUNCTIONS, ValueContext, is_tensor, on_values, tensor_value
 
 
 def function_of(operator: str) -> object | None:
@@ -26,4 +26,12 @@ def function_of(operator: str) -> object | None:
     return FUNCTIONS.get(operator) or (operator if operator in REFERENCE else None)
 
 
-__all__ = ["FUNCTIONS", "ValueContext", "function_of", "is_tensor", "on_values", "tensor_value"]
+__all__ = [
+    "ANY_TENSORS",
+    "FUNCTIONS",
+    "ValueContext",
+    "function_of",
+    "is_tensor",
+    "on_values",
+    "tensor_value",
+]

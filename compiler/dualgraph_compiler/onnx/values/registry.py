@@ -7,6 +7,9 @@ Values are: NumPy arrays of numbers; arrays of `str` objects for tensors of stri
 sequences; None for an optional without an element (one with an element is that element); dicts for
 maps. An operand that the node leaves out is None, too. A function gives its result, or a tuple of
 them if the node has more than one, and writes into nothing it is given.
+
+Functions that only move tensors about are registered with ``any_tensors=True``. They compute with
+`ctx.xp` and so differentiate where tensors are those of a framework that does.
 """
 
 from __future__ import annotations
@@ -27,18 +30,21 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 ValueFunction = Callable[..., Any]
 FUNCTIONS: dict[str, ValueFunction] = {}
+ANY_TENSORS: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class ValueContext:
     """What such a function may ask about its node.
 
-    `call` runs the graph of an attribute on values for its inputs and gives its outputs.
+    `call` runs the graph of an attribute on values for its inputs and gives its outputs. `xp` is
+    what tensors are computed with: NumPy, or what has functions of the same names.
     """
 
     node: onnx.NodeProto
     file: ModelFile
     call: Callable[[str, Sequence[Any]], list[Any]]
+    xp: Any = np
 
     @property
     def n_outputs(self) -> int:
@@ -63,14 +69,20 @@ class ValueContext:
         return default
 
 
-def on_values(*names: str) -> Callable[[ValueFunction], ValueFunction]:
-    """Register the function of operators ("SequenceAt", "ai.onnx.ml::ZipMap")."""
+def on_values(*names: str, any_tensors: bool = False) -> Callable[[ValueFunction], ValueFunction]:
+    """Register the function of operators ("SequenceAt", "ai.onnx.ml::ZipMap").
+
+    Args:
+        any_tensors: the function takes tensors of any framework, whose functions are `ctx.xp`.
+    """
 
     def register(function: ValueFunction) -> ValueFunction:
         for name in names:
             if name in FUNCTIONS:
                 raise ValueError(f"two functions on values for {name}")
             FUNCTIONS[name] = function
+            if any_tensors:
+                ANY_TENSORS.add(name)
         return function
 
     return register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,27 +12,27 @@ from ...errors import OnnxError
 from .registry import Array, ValueContext, on_values
 
 
-@on_values("SequenceConstruct")
+@on_values("SequenceConstruct", any_tensors=True)
 def _construct(_ctx: ValueContext, *elements: Any) -> list[Any]:
     return list(elements)
 
 
-@on_values("SequenceEmpty")
+@on_values("SequenceEmpty", any_tensors=True)
 def _empty(_ctx: ValueContext) -> list[Any]:
     return []
 
 
-@on_values("SequenceLength")
+@on_values("SequenceLength", any_tensors=True)
 def _length(_ctx: ValueContext, sequence: list[Any]) -> Array:
     return np.array(len(_sequence(sequence)), np.int64)
 
 
-@on_values("SequenceAt")
+@on_values("SequenceAt", any_tensors=True)
 def _at(_ctx: ValueContext, sequence: list[Any], position: Array) -> Any:
     return _sequence(sequence)[_position(position, len(sequence))]
 
 
-@on_values("SequenceInsert")
+@on_values("SequenceInsert", any_tensors=True)
 def _insert(
     _ctx: ValueContext, sequence: list[Any], element: Any, position: Array | None = None
 ) -> list[Any]:
@@ -40,41 +41,41 @@ def _insert(
     return [*sequence[:at], element, *sequence[at:]]
 
 
-@on_values("SequenceErase")
+@on_values("SequenceErase", any_tensors=True)
 def _erase(_ctx: ValueContext, sequence: list[Any], position: Array | None = None) -> list[Any]:
     n = len(_sequence(sequence))
     at = _position(np.array(-1) if position is None else position, n)
     return [*sequence[:at], *sequence[at + 1 :]]
 
 
-@on_values("SplitToSequence")
+@on_values("SplitToSequence", any_tensors=True)
 def _split(ctx: ValueContext, x: Array, split: Array | None = None) -> list[Array]:
     axis = _axis(ctx.attr("axis", 0), x.ndim)
     size = x.shape[axis]
     if split is None:
-        parts = np.split(x, size, axis) if size else []
-        return parts if ctx.attr("keepdims", 1) else [np.squeeze(p, axis) for p in parts]
+        parts = _pieces(x, [1] * size, axis)
+        return parts if ctx.attr("keepdims", 1) else [ctx.xp.squeeze(p, axis) for p in parts]
     if split.ndim == 0:
         step = int(split)
         if step <= 0:
             raise OnnxError(f"expected pieces of at least 1, got {step}")
-        return np.split(x, range(step, size, step), axis)
+        return _pieces(x, [min(step, size - at) for at in range(0, size, step)] or [0], axis)
     lengths = [int(n) for n in split]
     if min(lengths, default=0) < 0 or sum(lengths) != size:
         raise OnnxError(f"pieces of {lengths} do not make up {size}, the size of axis {axis}")
-    return np.split(x, np.cumsum(lengths)[:-1], axis)
+    return _pieces(x, lengths, axis)
 
 
-@on_values("ConcatFromSequence")
-def _concat(ctx: ValueContext, sequence: list[Any]) -> Array:
+@on_values("ConcatFromSequence", any_tensors=True)
+def _concat(ctx: ValueContext, sequence: list[Any]) -> Any:
     if not _sequence(sequence):
         raise OnnxError("an empty sequence cannot be concatenated")
     stacked = bool(ctx.attr("new_axis", 0))
     axis = _axis(ctx.attr("axis"), sequence[0].ndim + stacked)
-    return np.stack(sequence, axis) if stacked else np.concatenate(sequence, axis)
+    return ctx.xp.stack(sequence, axis) if stacked else ctx.xp.concatenate(sequence, axis)
 
 
-@on_values("SequenceMap")
+@on_values("SequenceMap", any_tensors=True)
 def _map(ctx: ValueContext, first: list[Any], *others: Any) -> Any:
     """The body applied to every element; tensors beside the sequences are given to each call."""
     count = len(_sequence(first))
@@ -92,17 +93,17 @@ def _map(ctx: ValueContext, first: list[Any], *others: Any) -> Any:
 # -- optionals -----------------------------------------------------------------------------------
 
 
-@on_values("Optional")
+@on_values("Optional", any_tensors=True)
 def _optional(_ctx: ValueContext, element: Any = None) -> Any:
     return element
 
 
-@on_values("OptionalHasElement")
+@on_values("OptionalHasElement", any_tensors=True)
 def _has_element(_ctx: ValueContext, value: Any = None) -> Array:
     return np.array(value is not None)
 
 
-@on_values("OptionalGetElement")
+@on_values("OptionalGetElement", any_tensors=True)
 def _get_element(_ctx: ValueContext, value: Any) -> Any:
     if value is None:
         raise OnnxError("the optional has no element")
@@ -112,7 +113,7 @@ def _get_element(_ctx: ValueContext, value: Any) -> Any:
 # -- any value -----------------------------------------------------------------------------------
 
 
-@on_values("Identity")
+@on_values("Identity", any_tensors=True)
 def _identity(_ctx: ValueContext, value: Any) -> Any:
     return value
 
@@ -124,6 +125,13 @@ def _constant(ctx: ValueContext) -> Any:
         if value is not None:
             return value if isinstance(value, np.ndarray) else np.array(value, dtype=object)
     raise OnnxError("expected a value")
+
+
+def _pieces(x: Array, lengths: list[int], axis: int) -> list[Array]:
+    """Pieces of these lengths along an axis."""
+    ends = list(itertools.accumulate(lengths))
+    before = (slice(None),) * axis
+    return [x[(*before, slice(e - n, e))] for n, e in zip(lengths, ends, strict=True)]
 
 
 def _sequence(value: Any) -> list[Any]:
