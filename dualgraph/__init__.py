@@ -114,7 +114,7 @@ _LAZY = {
 def __getattr__(name: str) -> _Any:
     target = _LAZY.get(name)
     if target is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(_missing(name), name=name)
     import importlib
 
     module, _, attribute = target.partition(":")
@@ -122,6 +122,16 @@ def __getattr__(name: str) -> _Any:
     value = getattr(found, attribute) if attribute else found
     globals()[name] = value
     return value
+
+
+def _missing(name: str) -> str:
+    """What to say of a name that there is not."""
+    message = f"module {__name__!r} has no attribute {name!r}"
+    if name.startswith("_"):
+        return message
+    from .torch.missing import hint
+
+    return f"{message}: {hint('torch', name, __all__)}"
 
 
 __all__ = [
