@@ -76,7 +76,7 @@ from .tracing import (
 )
 
 if TYPE_CHECKING:
-    from . import compiler, nn, onnx, optim, utils
+    from . import compiler, fft, nn, onnx, optim, utils
     from ._serialization import load, save
 
 __version__ = "0.1.0"
@@ -102,6 +102,7 @@ channels_last = "channels_last"
 # Imported when first used, so that `import dualgraph` stays quick.
 _LAZY = {
     "compiler": ".compiler",
+    "fft": ".fft",
     "nn": ".nn",
     "onnx": ".onnx",
     "optim": ".optim",
@@ -215,6 +216,7 @@ __all__ = [
     "contiguous_format",
     "preserve_format",
     "channels_last",
+    "fft",
     "nn",
     "onnx",
     "compiler",

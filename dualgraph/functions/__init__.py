@@ -15,7 +15,7 @@ exports.
     ordering      sort, topk, unique                            linalg     products; einsum
     parts         narrow, split, chunk                          convert    dtype and device
     copies        copies of parts, and with parts replaced      integration trapezoids
-    sizes         numbers computed from sizes
+    sizes         numbers computed from sizes               pairs      complex numbers as pairs
 """
 
 from .arithmetic import (
@@ -234,6 +234,10 @@ from .ordering import (
     topk,
     unique,
     unique_consecutive,
+)
+from .pairs import (
+    view_as_complex,
+    view_as_real,
 )
 from .parts import (
     chunk,
@@ -731,6 +735,9 @@ __all__ = [
     "cumulative_trapezoid",
     "trapezoid",
     "trapz",
+    # pairs
+    "view_as_complex",
+    "view_as_real",
     # parts
     "dsplit",
     "hsplit",

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from dualgraph_compiler.errors import DTypeError, IndexOutOfRange
-from dualgraph_compiler.ops.fourier import Dft
+from dualgraph_compiler.ops.fourier import Dft, InverseRealDft, RealDft
 from dualgraph_compiler.ops.matrix import Det, Inverse
+from dualgraph_compiler.ops.pairs import ViewAsComplex, ViewAsReal
 from dualgraph_compiler.ops.random import FreshSeed
 from dualgraph_compiler.ops.roi import MaxRoiPool, RoiAlign, RoiAlignGrad, RoiAlignMax
 
@@ -48,6 +49,114 @@ DFT = OpSamples(
         Refused(Dft(0), (t("f32[0, 2]"),), match="above 0"),
         Refused(Dft(0), (t("i64[3, 2]"),), DTypeError, "float"),
     ],
+)
+
+
+def real_dft(op: Any, x: Any) -> Any:
+    n = x.shape[op.axis]
+    whole = dft(Dft(op.axis), np.stack([x, 0 * x], -1))
+    return np.take(whole, range(n // 2 + 1), op.axis)
+
+
+REAL_DFT = OpSamples(
+    RealDft,
+    real_dft,
+    [
+        Sample(RealDft(1), (rand(2, 5, dtype=F64),), grad=True),
+        Sample(RealDft(0), (rand(4, 3, dtype=F64),), grad=True),
+        Sample(RealDft(1), (rand(2, 12, 2),), tol=1e-4),
+        Sample(RealDft(0), (strided(rand(6, 2)),), tol=1e-4),
+        Sample(RealDft(1), (rand(0, 3),), "nothing"),
+        Sample(RealDft(0), (rand(1),), "length 1"),
+        *(
+            Sample(
+                RealDft(0), (rand(4, dtype=d),), tol=5e-2, runtime="ONNX Runtime has no such DFT"
+            )
+            for d in (np.float16, bfloat16)
+        ),
+    ],
+    [
+        Refused(RealDft(2), (t("f32[3, 3]"),), IndexOutOfRange, "axis"),
+        Refused(RealDft(0), (t("f32[0, 2]"),), match="above 0"),
+        Refused(RealDft(0), (t("i64[3]"),), DTypeError, "float"),
+    ],
+)
+
+
+def inverse_real_dft(op: Any, x: Any) -> Any:
+    """The inverse transform of the half given and its mirror image."""
+    n = op.n
+    y = np.moveaxis(x[..., 0] + 1j * x[..., 1], op.axis, -1)
+    y[..., 0] = y[..., 0].real
+    if n % 2 == 0:
+        y[..., -1] = y[..., -1].real
+    y = np.concatenate([y, y[..., 1 : (n + 1) // 2][..., ::-1].conj()], -1)
+    y = y @ np.exp(2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n) / n
+    return np.moveaxis(y, -1, op.axis).real
+
+
+INVERSE_REAL_DFT = OpSamples(
+    InverseRealDft,
+    inverse_real_dft,
+    [
+        Sample(InverseRealDft(1, 5), (rand(2, 3, 2, dtype=F64),), grad=True),
+        Sample(InverseRealDft(1, 4), (rand(2, 3, 2, dtype=F64),), grad=True),
+        Sample(InverseRealDft(0, 1), (rand(1, 2, dtype=F64),), "length 1", grad=True),
+        Sample(InverseRealDft(0, 2), (rand(2, 3, 2, dtype=F64),), "length 2", grad=True),
+        Sample(InverseRealDft(1, 12), (rand(2, 7, 3, 2),), tol=1e-4),
+        Sample(InverseRealDft(0, 7), (strided(rand(4, 2)),), tol=1e-4),
+        Sample(InverseRealDft(1, 3), (rand(0, 2, 2),), "nothing"),
+        *(
+            Sample(
+                InverseRealDft(0, 4),
+                (rand(3, 2, dtype=d),),
+                tol=5e-2,
+                runtime="ONNX Runtime has no such DFT",
+            )
+            for d in (np.float16, bfloat16)
+        ),
+    ],
+    [
+        Refused(InverseRealDft(0, 3), (t("f32[3, 2]"),), match="n // 2"),
+        Refused(InverseRealDft(0, 0), (t("f32[1, 2]"),), match="above 0"),
+        Refused(InverseRealDft(0, 3), (t("f32[2, 3]"),), match="pairs"),
+        Refused(InverseRealDft(1, 3), (t("f32[2, 2]"),), IndexOutOfRange, "axis"),
+        Refused(InverseRealDft(0, 3), (t("i64[2, 2]"),), DTypeError, "float"),
+    ],
+)
+
+C128, NO_COMPLEX = np.dtype(np.complex128), "ONNX has no complex arithmetic"
+
+VIEW_AS_REAL = OpSamples(
+    ViewAsReal,
+    lambda op, x: np.stack([x.real, x.imag], -1),
+    [
+        Sample(ViewAsReal(), (rand(2, 3, dtype=C128),), grad=True),
+        Sample(ViewAsReal(), (rand(dtype=C128),), "0-d", grad=True),
+        Sample(ViewAsReal(), (strided(rand(3, 4, dtype=np.complex64)).T,), "not contiguous"),
+        Sample(ViewAsReal(), (rand(0, 3, dtype=C128),), "nothing"),
+    ],
+    [Refused(ViewAsReal(), (t("f32[2]"),), DTypeError, "complex")],
+    onnx=NO_COMPLEX,
+)
+
+VIEW_AS_COMPLEX = OpSamples(
+    ViewAsComplex,
+    lambda op, x: x[..., 0] + 1j * x[..., 1],
+    [
+        Sample(ViewAsComplex(), (rand(3, 2, dtype=F64),), grad=True),
+        Sample(ViewAsComplex(), (rand(2, dtype=F64),), "to 0-d", grad=True),
+        Sample(ViewAsComplex(), (rand(3, 4, 2)[:, ::2],), "pairs apart"),
+        Sample(ViewAsComplex(), (strided(rand(3, 2)),), "not in pairs"),
+        Sample(ViewAsComplex(), (rand(3, 5)[:, 1:3],), "at odd places"),
+        Sample(ViewAsComplex(), (rand(0, 2),), "nothing"),
+    ],
+    [
+        Refused(ViewAsComplex(), (t("f32[2, 3]"),), match="pairs"),
+        Refused(ViewAsComplex(), (t("f32[]"),), match="pairs"),
+        Refused(ViewAsComplex(), (t("f16[2]"),), DTypeError, "float32"),
+    ],
+    onnx=NO_COMPLEX,
 )
 
 
@@ -255,6 +364,10 @@ MAX_ROI_POOL = OpSamples(
 
 SAMPLES = [
     DFT,
+    REAL_DFT,
+    INVERSE_REAL_DFT,
+    VIEW_AS_REAL,
+    VIEW_AS_COMPLEX,
     DET,
     INVERSE,
     FRESH_SEED,

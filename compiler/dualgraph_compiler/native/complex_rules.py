@@ -106,6 +106,17 @@ def _complex(op: Op, node: Node, re: Value, im: Value) -> Pair:
     return Pair(*parts)
 
 
+@_rule("view_as_real")
+def _view_as_real(op: Op, node: Node, x: Pair) -> Value:
+    return f.stack(x, x.re.ndim)  # type: ignore[no-any-return]
+
+
+@_rule("view_as_complex")
+def _view_as_complex(op: Op, node: Node, x: Value) -> Pair:
+    last = x.ndim - 1
+    return Pair(f.select(x, last, 0), f.select(x, last, 1))
+
+
 @_rule("cast")
 def _cast(op: Any, node: Node, x: Operand) -> Operand:
     if op.dtype.is_complex:

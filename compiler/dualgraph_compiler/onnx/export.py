@@ -65,6 +65,7 @@ def export_graph(
     newest = min(IMPORT_OPSET, onnx.defs.onnx_opset_version())
     if not MIN_OPSET <= opset <= newest:
         raise OnnxError(f"expected an opset from {MIN_OPSET} to {newest}, got {opset}")
+    graph = _in_real_numbers(graph)
     outline = Functions(graph, opset) if functions else None
     exporter = Exporter(graph, opset, doc, fed=fed, defaults=defaults, functions=outline)
     exporter.add_graph()
@@ -82,6 +83,22 @@ def export_graph(
     )
     onnx.helper.set_model_props(model, dict(metadata or {}))
     return model
+
+
+def _in_real_numbers(graph: Graph) -> Graph:
+    """The graph with pairs of real values for complex ones, if all of those are inside.
+
+    ONNX has no arithmetic on complex numbers.
+    """
+    if not any(v.dtype.is_complex for n in graph.nodes for v in n.outputs):
+        return graph
+    from ..native.complex import split_complex
+
+    copy = graph.copy()
+    split_complex(copy)
+    around = (*copy.inputs, *copy.params, *copy.outputs)
+    inside = (v for n in copy.nodes for v in n.outputs)
+    return graph if any(v.dtype.is_complex for v in (*around, *inside)) else copy
 
 
 class Exporter:
