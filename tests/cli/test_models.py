@@ -166,6 +166,25 @@ def test_optimized_files_compute_the_same(dualgraph: Invoke, path: Path, tmp_pat
         np.testing.assert_allclose(got, want, atol=1e-5)
 
 
+@pytest.mark.parametrize("command", [["optimize"], ["convert", "--opset", "23"]])
+def test_models_that_run_in_steps(command: list[str], dualgraph: Invoke, tmp_path: Path) -> None:
+    path, to = tmp_path / "m.onnx", tmp_path / "to.onnx"
+    nodes = [
+        helper.make_node("Constant", [], ["two"], value_float=2.0),
+        helper.make_node("Mul", ["x", "two"], ["m"]),
+        helper.make_node("Mul", ["x", "two"], ["again"]),
+        helper.make_node("Sub", ["m", "again"], ["s"]),
+        helper.make_node("ReduceSum", ["s", "axes"], ["y"], keepdims=0),
+    ]
+    dtypes = {"axes": onnx.TensorProto.INT64}
+    onnx.save(make_model(nodes, {"x": ["n", 3], "axes": [1]}, ["y"], dtypes=dtypes), path)
+    result = dualgraph(*command, path, to)
+    assert result.exit_code == 0, result.output
+    assert "results differ by 0.0e+00" in result.output
+    count = {"optimize": 3, "convert": 5}[command[0]]
+    assert len(onnx.load(to).graph.node) == count
+
+
 @pytest.mark.parametrize("name", REAL)
 def test_real_models_optimized(name: str, dualgraph: Invoke, tmp_path: Path) -> None:
     source, to = real_model(name), tmp_path / "small.onnx"

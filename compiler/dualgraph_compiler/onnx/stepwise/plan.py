@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 _LIKE = ("RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout")
-_DRAWS = frozenset({"RandomNormal", "RandomUniform", *_LIKE})
+DRAWS = frozenset({"RandomNormal", "RandomUniform", *_LIKE})
 _MAX_SETTING = 16  # elements: a graph may be made anew for each content of such an operand
 
 
@@ -106,7 +106,7 @@ class Plan:
         """Nodes on tensors that depend on initializers only; every segment has those it needs."""
         found: set[int] = set()
         for i, node in enumerate(self.nodes):
-            if self._values[i] or node.op_type in _DRAWS:  # every segment would draw others
+            if self._values[i] or node.op_type in DRAWS:  # every segment would draw others
                 continue
             if all(self._is_constant(name, found) for name in self._reads[i]):
                 found.add(i)
