@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,8 +11,9 @@ from dualgraph_compiler.errors import AutogradError
 from .._dispatch import make
 from .._tensor import Tensor
 from ..autograd.tape import Leaf
+from ..functions.creation import empty
 
-__all__ = ["Buffer", "Parameter"]
+__all__ = ["Buffer", "Parameter", "UninitializedBuffer", "UninitializedParameter", "is_lazy"]
 
 
 class Parameter(Tensor):
@@ -70,3 +71,71 @@ class Buffer(Tensor):
         self._base = source._base
         self._fn = source._fn
         self.persistent = persistent
+
+
+# -- without a size yet ---------------------------------------------------------------------------
+
+
+class _Uninitialized(Tensor):
+    """A tensor that has a dtype and a device, but no size yet."""
+
+    __slots__ = ()
+
+    _becomes: ClassVar[type[Tensor]] = Tensor
+
+    def materialize(self, shape: Any, device: Any = None, dtype: Any = None) -> None:
+        """Become an ordinary parameter or buffer of `shape`."""
+        like = self.data
+        self.data = empty(
+            tuple(shape),
+            device=like.device if device is None else device,
+            dtype=like.dtype if dtype is None else dtype,
+        )
+        self.__class__ = self._becomes  # type: ignore[assignment]
+
+    @property
+    def shape(self) -> Any:
+        """RuntimeError: there is none."""
+        raise RuntimeError(
+            "Can't access the shape of an uninitialized parameter or buffer. This error usually "
+            "happens in `load_state_dict` when trying to load an uninitialized parameter into an "
+            "initialized one. Call `forward` to initialize the parameters before accessing their "
+            "attributes."
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class UninitializedParameter(_Uninitialized, Parameter):
+    """A parameter whose shape is not known yet: `materialize` makes it a Parameter."""
+
+    __slots__ = ()
+
+    _becomes = Parameter
+
+    def __init__(self, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(empty(0, device=device, dtype=dtype), requires_grad)
+
+
+class UninitializedBuffer(_Uninitialized, Buffer):
+    """A buffer whose shape is not known yet: `materialize` makes it a Tensor."""
+
+    __slots__ = ()
+
+    _becomes = Buffer
+
+    def __init__(
+        self,
+        requires_grad: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        persistent: bool = True,
+    ) -> None:
+        super().__init__(empty(0, device=device, dtype=dtype), persistent=persistent)
+        self.requires_grad_(requires_grad)
+
+
+def is_lazy(tensor: Any) -> bool:
+    """Whether a parameter or buffer has no size yet."""
+    return isinstance(tensor, _Uninitialized)

@@ -72,6 +72,8 @@ _ELSEWHERE = ("_", "torch.", "sparse.", "to_sparse", "jiterator", "masked.")
 
 def in_scope(op: Any) -> bool:
     """Dense operators that users call: no sparse or masked tensors, private names, CUDA kernels."""
+    if not op.supported_dtypes("cpu"):  # nothing that could be compared here
+        return False
     return op.name.startswith("__") or not op.name.startswith(_ELSEWHERE)
 
 

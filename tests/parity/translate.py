@@ -92,6 +92,7 @@ def _module(x: torch.nn.Module) -> Any:
             x.norm1.eps,
             attention.batch_first,
             x.norm_first,
+            attention.in_proj_bias is not None,
         )
     if isinstance(x, torch.nn.PairwiseDistance):
         return dg.nn.PairwiseDistance(x.norm, x.eps, x.keepdim)

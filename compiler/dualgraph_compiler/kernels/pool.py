@@ -376,7 +376,7 @@ def _exact_positions(
 def _divide(xp: Any, y: Array, divisor: Any) -> Array:
     """`y / divisor` in place, in y's dtype; integers truncate as C does."""
     if y.dtype.kind in "iu":
-        return xp.sign(y) * (abs(y) // divisor)
+        return xp.sign(y) * xp.sign(divisor) * (abs(y) // abs(divisor))
     y /= divisor if isinstance(divisor, int) else divisor.astype(y.real.dtype)
     return y
 

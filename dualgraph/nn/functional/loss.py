@@ -337,11 +337,37 @@ def linear_cross_entropy(
     label_smoothing: float = 0.0,
     options: Any = None,
 ) -> Tensor:
-    """The cross-entropy of a linear layer's scores; `options`, about memory, change nothing."""
-    scores = linear(input, linear_weight, linear_bias)
+    """The cross-entropy of a linear layer's scores.
+
+    Args:
+        input: [in_features] or [N, in_features].
+        linear_weight: [C, *D, in_features]; with D not empty there are that many losses a sample.
+        target: class indices [] or [N, *D], or probabilities [C] or [N, C, *D].
+        linear_bias: [C, *D].
+        weight, reduction, label_smoothing: as for `cross_entropy`.
+        ignore_index: as for `cross_entropy`; only with class indices.
+        options: about memory; they change nothing here.
+    """
+    classes, *many, features = tuple(linear_weight.shape)
+    if input.ndim not in (1, 2) or linear_weight.ndim < 2 or input.shape[-1] != features:
+        raise ShapeError(
+            "linear_cross_entropy: expected an input [in_features] or [N, in_features] and a "
+            f"linear_weight [C, ..., in_features], got {shape_text(tuple(input.shape))} and "
+            f"{shape_text(tuple(linear_weight.shape))}"
+        )
+    if linear_bias is not None and tuple(linear_bias.shape) != (classes, *many):
+        raise ShapeError(
+            f"linear_cross_entropy: expected a linear_bias {shape_text((classes, *many))}, got "
+            f"{shape_text(tuple(linear_bias.shape))}"
+        )
+    if many and input.ndim == 1:
+        raise ShapeError("linear_cross_entropy: several losses a sample need a batch of samples")
+    bias = None if linear_bias is None else linear_bias.reshape(-1)
+    scores = linear(input, linear_weight.reshape(-1, features), bias)
+    scores = scores.reshape(*input.shape[:-1], classes, *many)
+    if ignore_index is not None and tuple(target.shape) == tuple(scores.shape):
+        raise ArgumentError("ignore_index cannot be specified when target contains probabilities")
     ignored = -100 if ignore_index is None else ignore_index
-    if scores.ndim > 2:
-        scores = scores.movedim(-1, 1)
     return cross_entropy(
         scores,
         target,

@@ -109,6 +109,8 @@ def batch_norm(
         statistics = cast(running_mean, input.dtype), cast(running_var, input.dtype)
         return apply(BatchNorm(eps), input, *affine, *statistics)
     shape = tuple(input.shape)
+    if 0 in shape:  # nothing to normalise; running statistics stay
+        return _scaled_nothing(input, affine)
     _check_count(shape)
     out, mean, var = apply_many(BatchNormTraining(eps), input, *affine)
     # The gradient reads the statistics alone: `out` may be overwritten, as by relu(inplace=True).
@@ -118,6 +120,14 @@ def batch_norm(
         for d in shape[2:]:
             count = count * d
         _update(running_mean, running_var, mean, var, count, momentum)
+    return out
+
+
+def _scaled_nothing(input: Tensor, affine: tuple[Tensor, ...]) -> Tensor:
+    """A copy without elements that depends on all operands."""
+    out: Tensor = input.clone()
+    for x in affine:
+        out = out + x.reshape(-1, *(1,) * (input.ndim - 2))
     return out
 
 
@@ -239,6 +249,8 @@ def local_response_norm(
         raise ShapeError(
             f"Expected 3D or higher dimensionality input (got {input.ndim} dimensions)"
         )
+    if 0 in input.shape:
+        return input
     squares = (input * input).unsqueeze(1)
     if input.ndim == 3:
         squares = pad(squares, (0, 0, size // 2, (size - 1) // 2))

@@ -50,12 +50,14 @@ def pad(
         raise NotImplementedError(
             "Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now"
         )
-    # These modes take no negative amounts; cropping is done first by a constant padding.
-    if any(isinstance(a, int) and a < 0 for a in amounts):
-        crop = tuple((min(lo, 0), min(hi, 0)) for lo, hi in full)
-        input = apply(Pad(crop), input)
-        full = tuple((max(lo, 0), max(hi, 0)) for lo, hi in full)
-    return apply(PadMode(full, mode), input)
+    if not any(isinstance(a, int) and a < 0 for a in amounts):
+        return apply(PadMode(full, mode), input)
+    # The op takes no negative amounts; a constant padding crops. What is cropped still counts as an
+    # edge to repeat or mirror, but not as an end to go on from.
+    crop = Pad(tuple((min(lo, 0), min(hi, 0)) for lo, hi in full))
+    grow = PadMode(tuple((max(lo, 0), max(hi, 0)) for lo, hi in full), mode)
+    first, then = (crop, grow) if mode == "circular" else (grow, crop)
+    return apply(then, apply(first, input))
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:

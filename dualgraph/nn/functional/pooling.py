@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -253,6 +254,18 @@ def lp_pool2d(
     means = avg_pool2d(input.pow(norm_type), kernel_size, stride, 0, ceil_mode)
     height, width = per_axis("lp_pool2d", kernel_size, 2)
     return _root(means, height * width, norm_type)
+
+
+def lp_pool3d(
+    input: Tensor,
+    norm_type: float,
+    kernel_size: _Size,
+    stride: _Size | None = None,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """The p-norm of windows over [D, H, W]."""
+    means = avg_pool3d(input.pow(norm_type), kernel_size, stride, 0, ceil_mode)
+    return _root(means, math.prod(per_axis("lp_pool3d", kernel_size, 3)), norm_type)
 
 
 def _root(means: Tensor, count: int, order: float) -> Tensor:

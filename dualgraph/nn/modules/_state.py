@@ -11,7 +11,7 @@ from dualgraph_compiler.errors import SerializationError
 from ..._tensor import Size, Tensor
 from ...autograd.grad_mode import no_grad
 from ...autograd.inplace import RemovableHandle
-from ..parameter import Parameter
+from ..parameter import Parameter, is_lazy
 
 if TYPE_CHECKING:
     from .module import Module
@@ -101,7 +101,8 @@ class Stateful:
     ) -> None:
         for name, tensor in self._own_tensors():
             if tensor is not None:
-                destination[prefix + name] = tensor if keep_vars else tensor.detach()
+                kept = keep_vars or is_lazy(tensor)
+                destination[prefix + name] = tensor if kept else tensor.detach()
         if type(self).get_extra_state is not Stateful.get_extra_state:
             destination[prefix + _EXTRA] = self.get_extra_state()
 
@@ -219,6 +220,10 @@ class Stateful:
                 f'While copying the parameter named "{key}", expected a Tensor from checkpoint but '
                 f"received {type(value)}"
             )
+        if is_lazy(tensor):
+            return "" if is_lazy(value) else f"{key} has no size yet to copy into"
+        if is_lazy(value):
+            return f"{key} has no size yet to be copied"
         if value.ndim == 1 and tensor.ndim == 0 and value.shape[0] == 1:
             value = value[0]  # 0-d tensors were once saved with one dimension
         if value.shape != tensor.shape:

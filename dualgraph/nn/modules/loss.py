@@ -5,7 +5,10 @@ Every constructor takes `reduction`: "mean", "sum" or "none" (one loss per sampl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from dualgraph_compiler.errors import ArgumentError
 
 from ..._tensor import Tensor
 from .. import functional as F
@@ -25,14 +28,17 @@ __all__ = [
     "L1Loss",
     "MSELoss",
     "MarginRankingLoss",
+    "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
+    "NLLLoss2d",
     "PairwiseDistance",
     "PoissonNLLLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
     "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
 ]
 
 
@@ -67,6 +73,12 @@ class SoftMarginLoss(_Loss):
     """log(1 + exp(-t x)) of targets t = 1 or -1."""
 
     _function = staticmethod(F.soft_margin_loss)
+
+
+class MultiLabelMarginLoss(_Loss):
+    """Sums of max(0, 1 - x[t] + x[c]) over classes t that are meant and c that are not, by C."""
+
+    _function = staticmethod(F.multilabel_margin_loss)
 
 
 class SmoothL1Loss(_Loss):
@@ -228,6 +240,10 @@ class NLLLoss(_WeightedLoss):
         )
 
 
+class NLLLoss2d(NLLLoss):
+    """`NLLLoss`, under the name that it had for images."""
+
+
 class BCELoss(_WeightedLoss):
     """Binary cross entropy of probabilities."""
 
@@ -377,6 +393,38 @@ class TripletMarginLoss(_Loss):
             margin=self.margin,
             p=self.p,
             eps=self.eps,
+            swap=self.swap,
+            reduction=self.reduction,
+        )
+
+
+class TripletMarginWithDistanceLoss(_Loss):
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin), with any distance d."""
+
+    def __init__(
+        self,
+        *,
+        distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+        margin: float = 1.0,
+        swap: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction=reduction)
+        if margin <= 0:
+            raise ArgumentError(
+                f"TripletMarginWithDistanceLoss: expected margin to be greater than 0, got {margin}"
+            )
+        self.distance_function = distance_function or PairwiseDistance()
+        self.margin = margin
+        self.swap = swap
+
+    def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:  # type: ignore[override]
+        return F.triplet_margin_with_distance_loss(
+            anchor,
+            positive,
+            negative,
+            distance_function=self.distance_function,
+            margin=self.margin,
             swap=self.swap,
             reduction=self.reduction,
         )

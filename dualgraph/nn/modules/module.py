@@ -16,6 +16,7 @@ from dualgraph_compiler.dtypes import DType
 from ..._changes import Members, Own
 from ..._tensor import Tensor
 from ...autograd.grad_mode import no_grad
+from ..parameter import is_lazy
 from ._hooks import Hooked, register_module_forward_hook, register_module_forward_pre_hook
 from ._state import Stateful
 from ._tree import KINDS, Tree
@@ -119,7 +120,9 @@ class Module(Tree, Hooked, Stateful):
                 if grad is not None:
                     param.grad = fn(grad)
             for name, buffer in self._buffers.items():
-                if buffer is not None:
+                if buffer is not None and is_lazy(buffer):
+                    buffer.data = fn(buffer)  # which goes on waiting for its size
+                elif buffer is not None:
                     self._buffers[name] = fn(buffer)
         return self
 

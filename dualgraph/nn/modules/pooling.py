@@ -20,6 +20,7 @@ __all__ = [
     "AvgPool3d",
     "LPPool1d",
     "LPPool2d",
+    "LPPool3d",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
@@ -199,6 +200,12 @@ class LPPool2d(_LPPool):
     """The p-norm of windows over [H, W]."""
 
     _function = staticmethod(F.lp_pool2d)
+
+
+class LPPool3d(_LPPool):
+    """The p-norm of windows over [D, H, W]."""
+
+    _function = staticmethod(F.lp_pool3d)
 
 
 class _Adaptive(Module):

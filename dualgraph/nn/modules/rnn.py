@@ -23,6 +23,7 @@ from .. import functional as F
 from .. import init
 from ..parameter import Parameter
 from ..utils.rnn import PackedSequence
+from ._projected import projected_lstm
 from .module import Module
 
 __all__ = ["GRU", "LSTM", "RNN", "RNNBase"]
@@ -67,8 +68,13 @@ class RNNBase(Module):
             raise ArgumentError("hidden_size must be greater than zero")
         if num_layers <= 0:
             raise ArgumentError("num_layers must be greater than zero")
-        if proj_size:
-            raise NotImplementedError("proj_size is not supported")
+        if proj_size < 0 or proj_size >= hidden_size:
+            raise ArgumentError(
+                "proj_size should be a positive integer, smaller than hidden_size, or zero to "
+                f"disable projections, got {proj_size}"
+            )
+        if proj_size and mode != "LSTM":
+            raise ArgumentError("proj_size argument is only supported for LSTM, not RNN or GRU")
         self.mode = mode
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -80,12 +86,19 @@ class RNNBase(Module):
         self.proj_size = proj_size
         self._directions = 2 if bidirectional else 1
         rows = self._gates[mode] * hidden_size
+        outputs = proj_size or hidden_size
         for layer in range(num_layers):
-            features = hidden_size * self._directions if layer else input_size
+            features = outputs * self._directions if layer else input_size
+            shapes = {
+                "weight_ih": (rows, features),
+                "weight_hh": (rows, outputs),
+                "bias_ih": (rows,),
+                "bias_hh": (rows,),
+                "weight_hr": (proj_size, hidden_size),
+            }
             for direction in range(self._directions):
-                shapes = [(rows, features), (rows, hidden_size), (rows,), (rows,)]
-                names = self._names(layer, direction)
-                for name, shape in zip(names, shapes[: len(names)]):
+                for name in self._names(layer, direction):
+                    shape = shapes[name.partition("_l")[0]]
                     empty = fn.empty(*shape, device=device, dtype=dtype)
                     self.register_parameter(name, Parameter(empty))
         self.reset_parameters()
@@ -93,6 +106,7 @@ class RNNBase(Module):
     def _names(self, layer: int, direction: int) -> list[str]:
         end = f"_l{layer}" + ("_reverse" if direction else "")
         kinds = ["weight_ih", "weight_hh"] + (["bias_ih", "bias_hh"] if self.bias else [])
+        kinds += ["weight_hr"] if self.proj_size else []
         return [kind + end for kind in kinds]
 
     def reset_parameters(self) -> None:
@@ -115,6 +129,8 @@ class RNNBase(Module):
 
     def extra_repr(self) -> str:
         text = f"{self.input_size}, {self.hidden_size}"
+        if self.proj_size != 0:
+            text += f", proj_size={self.proj_size}"
         if self.num_layers != 1:
             text += f", num_layers={self.num_layers}"
         if self.bias is not True:
@@ -170,12 +186,16 @@ class RNNBase(Module):
 
     def _initial(self, x: Tensor, states: tuple[Tensor, ...] | None, single: bool) -> list[Tensor]:
         count = 2 if self.mode == "LSTM" else 1
-        shape = (self.num_layers * self._directions, x.shape[1], self.hidden_size)
+        lead = (self.num_layers * self._directions, x.shape[1])
+        shapes = [(*lead, self.proj_size or self.hidden_size), (*lead, self.hidden_size)][:count]
         if states is None:
-            zeros = fn.zeros(shape, dtype=x.dtype, device=x.device)
+            zeros = fn.zeros(shapes[-1], dtype=x.dtype, device=x.device)
+            if self.proj_size:
+                return [fn.zeros(shapes[0], dtype=x.dtype, device=x.device), zeros]
             return [zeros] * count
         found = [s.unsqueeze(1) if single and s.ndim == 2 else s for s in states]
-        for s, name in zip(found, ("hidden[0]", "hidden[1]") if count == 2 else ("hidden",)):
+        names = ("hidden[0]", "hidden[1]") if count == 2 else ("hidden",)
+        for s, name, shape in zip(found, names, shapes):
             if tuple(s.shape) != shape:
                 raise ShapeError(f"Expected {name} size {shape}, got {shape_text(tuple(s.shape))}")
         return found
@@ -191,9 +211,13 @@ class RNNBase(Module):
                 weights = [getattr(self, name) for name in self._names(layer, direction)]
                 if not self.bias:
                     zeros = fn.zeros(weights[0].shape[0], dtype=x.dtype, device=x.device)
-                    weights += [zeros, zeros]
+                    weights[2:2] = [zeros, zeros]
                 states = [s[index] for s in begin]
-                out, *rest = apply_many(self._op(bool(direction)), x, *states, *weights, *lens)
+                if self.proj_size:
+                    out, *rest = projected_lstm(x, states, weights, lens, bool(direction))
+                else:
+                    op = self._op(bool(direction))
+                    out, *rest = apply_many(op, x, *states, *weights, *lens)
                 outs.append(out)
                 for kept, last in zip(ends, rest):
                     kept.append(last)
@@ -233,7 +257,8 @@ class RNN(RNNBase):
 class LSTM(RNNBase):
     """Long short-term memory (Hochreiter & Schmidhuber 1997).
 
-    Shapes as RNN's; the state is a pair (h, c). Returns the output and (h_n, c_n).
+    Shapes as RNN's; the state is a pair (h, c). Returns the output and (h_n, c_n). With `proj_size`
+    h is projected to so many features (Sak et al. 2014).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
