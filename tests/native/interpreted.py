@@ -36,6 +36,8 @@ INTERPRETED: dict[str, set[tuple[str, str]]] = {
     "positions": _none("positions"),
     "range": _none("range"),
     "unique": _none("unique"),
+    "ctc_loss": _none("ctc_loss"),
+    "ctc_loss_grad": _none("ctc_loss_grad"),
     "det": _none("det"),
     "dft": _none("dft"),
     "fresh_seed": {("fresh_seed", "fresh_seed is not a pure function")},

@@ -196,3 +196,38 @@ def test_relu_cell() -> None:
 def test_misuse(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# -- projections ----------------------------------------------------------------------------------
+
+PROJECTED: list[dict[str, Any]] = [
+    {"proj_size": 2},
+    {"proj_size": 3, "num_layers": 2, "bidirectional": True, "bias": False},
+]
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("options", PROJECTED, ids=str)
+def test_projected_lstm(options: dict[str, Any], tmp_path: Any) -> None:
+    mine, theirs = build("LSTM", 4, 5, **options)
+    x = torch.randn(6, 3, 4, requires_grad=True)
+    compare(mine, theirs, (x,))
+    wanted = theirs(x)[0]
+    close(dg.compile(lambda v: mine(v)[0])(ours(x)), wanted)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, [6, 2, 1])
+    own = mine_rnn.pack_padded_sequence(ours(x), [6, 2, 1])
+    close(mine(own)[0].data, theirs(packed)[0].data)
+    file = tmp_path / "projected.onnx"
+    dg.onnx.export(mine, (ours(x),), file)
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(str(file))
+    found = session.run(None, {session.get_inputs()[0].name: x.detach().numpy()})
+    assert np.allclose(found[0], wanted.detach().numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [-1, 5])
+def test_projections_are_smaller_than_the_state(size: int) -> None:
+    with pytest.raises(ValueError, match="proj_size"):
+        nn.LSTM(4, 5, proj_size=size)
+    with pytest.raises(ValueError, match="only supported for LSTM"):
+        nn.GRU(4, 5, proj_size=2)

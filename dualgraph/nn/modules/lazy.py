@@ -71,7 +71,8 @@ class LazyModuleMixin(Module):
 
     def reset_parameters(self) -> None:
         """Draw initial values, once the parameters have sizes."""
-        if not self.has_uninitialized_params():
+        held = self._parameters.values()
+        if not any(is_lazy(p) or (p is not None and not p.numel()) for p in held):
             super().reset_parameters()  # type: ignore[misc]
 
 
@@ -118,17 +119,15 @@ class LazyLinear(LazyModuleMixin, Linear):
         if bias:
             self.bias = UninitializedParameter(device=device, dtype=dtype)
 
-    def initialize_parameters(self, input: Tensor) -> None:  # type: ignore[override]
+    def initialize_parameters(self, input: Tensor) -> None:
         """Give weight and bias their sizes."""
+        self.in_features = input.shape[-1]
         if self.has_uninitialized_params():
             with no_grad():
-                self.in_features = input.shape[-1]
-                self.weight.materialize((self.out_features, self.in_features))
+                self.weight.materialize((self.out_features, self.in_features))  # type: ignore[attr-defined]
                 if self.bias is not None:
-                    self.bias.materialize((self.out_features,))
+                    self.bias.materialize((self.out_features,))  # type: ignore[attr-defined]
                 self.reset_parameters()
-        if self.in_features == 0:
-            self.in_features = self.weight.shape[-1]
 
 
 # -- convolutions ---------------------------------------------------------------------------------
@@ -143,8 +142,6 @@ class _LazyConv(LazyModuleMixin, conv._ConvNd):
 
     def initialize_parameters(self, input: Tensor, *args: Any, **kwargs: Any) -> None:
         """Give weight and bias their sizes."""
-        if not self.has_uninitialized_params():
-            return
         rank = self._rank
         if input.ndim not in (rank + 1, rank + 2):
             raise ShapeError(
@@ -154,6 +151,8 @@ class _LazyConv(LazyModuleMixin, conv._ConvNd):
         self.in_channels = input.shape[-rank - 1]
         if self.in_channels % self.groups:
             raise ArgumentError("in_channels must be divisible by groups")
+        if not self.has_uninitialized_params():
+            return
         lead = (self.out_channels, self.in_channels)
         lead = lead[::-1] if self.transposed else lead
         with no_grad():
@@ -178,9 +177,7 @@ class _LazyForward(_LazyConv, conv._Conv):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__(
-            0, 0, kernel_size, stride, padding, dilation, groups, False, padding_mode
-        )
+        super().__init__(0, 0, kernel_size, stride, padding, dilation, groups, False, padding_mode)
         self._begin(out_channels, bias, device, dtype)
 
 
@@ -279,13 +276,13 @@ class _LazyNorm(LazyModuleMixin, norm._ChannelNorm):
             count = fn.tensor(0, dtype=fn.arange(1).dtype, device=device)
             self.num_batches_tracked = count
 
-    def initialize_parameters(self, input: Tensor) -> None:  # type: ignore[override]
+    def initialize_parameters(self, input: Tensor) -> None:
         """Give parameters and statistics their sizes."""
-        if not self.has_uninitialized_params():
-            return
         self._check_input_dim(input)
         # Instance norms take inputs without a batch, too; PyTorch reads their dimension 1 here.
         self.num_features = input.shape[1]
+        if not self.has_uninitialized_params():
+            return
         lazy = (self.weight, self.bias, self.running_mean, self.running_var)
         for t in lazy:
             if t is not None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from dualgraph_compiler.errors import ArgumentError
+
 from ..._tensor import Tensor
 from .. import functional as F
+from ..functional._args import per_axis
 from .module import Module
 
 __all__ = [
@@ -18,6 +21,8 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
@@ -265,3 +270,57 @@ class AdaptiveMaxPool3d(_AdaptiveMax):
     """Maxima in bins: [N, C, D, H, W] -> [N, C, *output_size], with their places if asked for."""
 
     _function = staticmethod(F.adaptive_max_pool3d)
+
+
+class _FractionalMaxPool(Module):
+    _function: Any
+    _rank: int
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        output_size: Any = None,
+        output_ratio: Any = None,
+        return_indices: bool = False,
+        _random_samples: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        name, rank = type(self).__name__, self._rank
+        if (output_size is None) == (output_ratio is None):
+            raise ArgumentError(
+                f"{name} requires specifying either an output size, or a pooling ratio"
+            )
+        self.kernel_size = per_axis(name, kernel_size, rank)
+        self.return_indices = return_indices
+        self.register_buffer("_random_samples", _random_samples)
+        self.output_size = None if output_size is None else per_axis(name, output_size, rank)
+        self.output_ratio = None
+        if output_ratio is not None:
+            given = (output_ratio,) * rank if isinstance(output_ratio, float) else output_ratio
+            self.output_ratio = tuple(given)
+            if not all(0 < r < 1 for r in self.output_ratio):
+                raise ArgumentError(f"output_ratio must be between 0 and 1 (got {output_ratio})")
+
+    def forward(self, input: Tensor) -> Any:
+        return type(self)._function(
+            input,
+            self.kernel_size,
+            self.output_size,
+            self.output_ratio,
+            self.return_indices,
+            self._random_samples,
+        )
+
+
+class FractionalMaxPool2d(_FractionalMaxPool):
+    """Maxima of windows at random places over [H, W] (Graham 2014)."""
+
+    _rank = 2
+    _function = staticmethod(F.fractional_max_pool2d)
+
+
+class FractionalMaxPool3d(_FractionalMaxPool):
+    """Maxima of windows at random places over [D, H, W] (Graham 2014)."""
+
+    _rank = 3
+    _function = staticmethod(F.fractional_max_pool3d)
