@@ -194,3 +194,22 @@ graph g(%x: f32[n, t, 30], %y: f32[t, 1, 4, 30], %w: f32[30, 20], %b: f32[t, 20]
     for n, t in ((1, 1), (3, 1), (1, 7), (4, 9)):
         shapes = [(n, t, 30), (t, 1, 4, 30), (30, 20), (t, 20)]
         check(graph, [rand(*s, seed=i) for i, s in enumerate(shapes)])
+
+
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+def test_one_row_of_constant_weights(vector_bytes: int) -> None:
+    """Panels of a row's task are read two and two: odd ones, and a narrow one at the end, too."""
+    graph, arrays, outputs = Graph(), [], []
+    for k in (1, 9, 400):
+        x = graph.add_input(TensorType(float32, (1, k)), f"x{k}")
+        column = graph.add_input(TensorType(float32, (k, 1)), f"column{k}")
+        arrays += [rand(1, k), rand(k, 1, seed=1)]
+        for n in (1, 15, 96, 131, 300):
+            w, bias = graph.constant(rand(k, n)), graph.constant(rand(n))
+            outputs += [f.matmul(x, w), f.matmul(x, w) + bias]
+            outputs.append(f.matmul(f.permute(column, axes=(1, 0)), w))
+    graph.set_outputs(outputs)
+    assert "void row_" in build(graph, Target(vector_bytes)).text
+    found = built(graph, vector_bytes).run(arrays)
+    for got, want in zip(found, interpret(graph, arrays), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-5 * max(1, np.abs(want).max()))

@@ -106,10 +106,7 @@ def _arg(xp: Any, f: Any, x: Array, axis: int | None, keepdims: bool) -> Array:
     x = widen(x)
     if (x.shape[axis] if axis is not None else x.size) == 0:
         raise ValueError(f"an empty range has no extreme element: shape {x.shape}, axis {axis}")
-    found = xp.asarray(f(x, axis=axis), np.int64)
-    if not keepdims:
-        return found
-    return xp.expand_dims(found, axis) if axis is not None else found.reshape((1,) * x.ndim)
+    return xp.asarray(f(x, axis=axis, keepdims=keepdims), np.int64)
 
 
 def cumsum(

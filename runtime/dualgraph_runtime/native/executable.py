@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph_compiler.arena import Lifetime, place
-from dualgraph_compiler.dims import Shape, evaluate, floordiv, product, symbols
-from dualgraph_compiler.errors import DeviceError, OutOfMemory
+from dualgraph_compiler.dims import evaluate, floordiv, product
+from dualgraph_compiler.errors import DeviceError
 from dualgraph_compiler.feeds import bind_shapes
-from dualgraph_compiler.native import Home, Interpreted, Program, Segment, Slot
+from dualgraph_compiler.native import Home, Interpreted, Program, Segment
 
 from ..binding import write
-from ..memory import usable_memory
 from . import cache
 from .cpus import available_cpus
 from .launcher import being_built, extension, frame_type, trim
+from .layouts import Layout, arena_sizes, bytes_of, is_known, layout_of, require_fits, resolved
 from .sizes import code_of, grown, told
 from .stored import Stored
 from .threads import default_threads, team
@@ -76,21 +74,6 @@ def try_compile(graph: Graph, num_threads: int | None = None) -> Executable | No
         return None
 
 
-@dataclass(slots=True)
-class _Layout:
-    """A program for known sizes: shapes of slots, places in the arena, values of the symbols."""
-
-    shapes: list[tuple[int, ...]]
-    offsets: dict[int, int]
-    arena_bytes: int
-    dims: tuple[int, ...]
-    outputs: list[tuple[int, ...]]
-    ops: list[Any]  # of interpreted nodes: the op and its operands' shapes
-    env: dict[str, int]
-    room: dict[int, int]  # bytes of the arena's slots
-    frame: Any = None
-
-
 class Executable:
     """A program with its code loaded. Safe to call from several threads at once.
 
@@ -129,7 +112,7 @@ class Executable:
         self.program = replace(program, constants=tuple(self._constants))
         self._types = [*program.inputs, *program.params]
         self._is_sized = program.defines_sizes
-        self._layouts: dict[Any, _Layout] = {}
+        self._layouts: dict[Any, Layout] = {}
         self.frame: Any = None
         self._lock = threading.Lock()
         self._frame_type: Any = frame_type(compiler) if direct else None
@@ -137,7 +120,7 @@ class Executable:
         self._told = None
         if self._frame_type is not None and program.symbols and not program.assumptions:
             self._told = told(self._types, program.symbols)
-        self._wide: _Layout | None = None
+        self._wide: Layout | None = None
 
     def stored(self, about: Any) -> Stored:
         """Everything that another process needs to have this program again."""
@@ -229,7 +212,7 @@ class Executable:
         return self._run_steps(layout, arrays)
 
     def _run_steps(
-        self, layout: _Layout, arrays: list[np.ndarray[Any, Any]]
+        self, layout: Layout, arrays: list[np.ndarray[Any, Any]]
     ) -> list[np.ndarray[Any, Any]]:
         """Step by step, in buffers of this call alone."""
         program = self.program
@@ -241,7 +224,7 @@ class Executable:
                 buffers[i] = np.empty(layout.shapes[i], slot.dtype.np)
             elif slot.home is Home.ARENA:
                 at = start + layout.offsets[i]
-                size = _bytes(slot, layout.shapes[i])
+                size = bytes_of(slot, layout.shapes[i])
                 flat = arena[at : at + size].view(slot.dtype.np)
                 buffers[i] = flat if slot.own else flat.reshape(layout.shapes[i])
         dims = (ctypes.c_int64 * (len(layout.dims) + 1))(*layout.dims)
@@ -276,15 +259,15 @@ class Executable:
         waiting = [i for i, s in enumerate(program.slots) if s.home in (Home.OUTPUT, Home.ARENA)]
         for step in program.steps:
             if isinstance(step, Interpreted):
-                _interpret(step, _resolved(step, env), buffers)
+                _interpret(step, resolved(step, env), buffers)
                 env.update({name: buffers[slot].shape[axis] for name, slot, axis in step.defines})
                 continue
-            for i in [i for i in waiting if _is_known(program.slots[i].shape, env)]:
+            for i in [i for i in waiting if is_known(program.slots[i].shape, env)]:
                 slot = program.slots[i]
                 shape = tuple(evaluate(d, env) for d in slot.shape)
                 copies = self.num_threads if slot.own else 1
-                _require_fits(_bytes(slot, shape) * copies, ())
-                flat = np.empty(_bytes(slot, shape) * copies, np.uint8).view(slot.dtype.np)
+                require_fits(bytes_of(slot, shape) * copies, ())
+                flat = np.empty(bytes_of(slot, shape) * copies, np.uint8).view(slot.dtype.np)
                 buffers[i] = flat if slot.own else flat.reshape(shape)
                 waiting.remove(i)
             sizes = [env.get(name, 0) for name in program.symbols]
@@ -363,7 +346,7 @@ class Executable:
             check_assumptions(self.program.assumptions, env)
         return env
 
-    def _layout(self, arrays: Sequence[np.ndarray[Any, Any]]) -> _Layout:
+    def _layout(self, arrays: Sequence[np.ndarray[Any, Any]]) -> Layout:
         if self._told is not None:
             return self._wide_layout(self._sizes(arrays))
         key = tuple((a.dtype, a.shape) for a in arrays)
@@ -376,54 +359,27 @@ class Executable:
                 self._layouts[key] = layout
         return layout
 
-    def _wide_layout(self, env: dict[str, int]) -> _Layout:
+    def _wide_layout(self, env: dict[str, int]) -> Layout:
         """A layout whose frame has room for these sizes."""
         found = self._wide
         if found is None:
             found = self._wide = self._make_layout(env, {})
             return found
-        needed = self._needed(env)
+        needed = arena_sizes(self.program, env, self.num_threads)
         if any(n > found.room[i] for i, n in needed.items()):
             least = {i: max(n, found.room[i]) for i, n in needed.items()}
             found = self._wide = self._make_layout(grown(env, found.env), least)
         return found
 
-    def _needed(self, env: dict[str, int]) -> dict[int, int]:
-        """The bytes of the arena's slots."""
-        return {
-            i: _bytes(s, tuple(evaluate(d, env) for d in s.shape))
-            * (self.num_threads if s.own else 1)
-            for i, s in enumerate(self.program.slots)
-            if s.home is Home.ARENA
-        }
-
-    def _make_layout(self, env: dict[str, int], least: Mapping[int, int] | None = None) -> _Layout:
+    def _make_layout(self, env: dict[str, int], least: Mapping[int, int] | None = None) -> Layout:
         """A layout for these sizes; with a frame for varying ones that has `least` room at least,
         or one for these alone."""
-        program = self.program
-        shapes = [tuple(evaluate(d, env) for d in s.shape) for s in program.slots]
-        room = {i: max(n, (least or {}).get(i, 0)) for i, n in self._needed(env).items()}
-        slots = [program.slots[i] for i in room]
-        lives = [Lifetime(n, s.first, s.last) for n, s in zip(room.values(), slots, strict=True)]
-        offsets, total = place(lives)
-        if not least:  # sizes met, not sizes that there is to be room for
-            results = [_bytes(program.slots[i], shapes[i]) for i, _, _ in program.outputs]
-            _require_fits(total, results)
-        layout = _Layout(
-            shapes=shapes,
-            offsets=dict(zip(room, offsets, strict=True)),
-            arena_bytes=total,
-            dims=tuple(env.get(name, 0) for name in program.symbols),
-            outputs=[tuple(evaluate(d, env) for d in shape) for _, shape, _ in program.outputs],
-            ops=[_resolved(s, env) for s in program.steps],
-            env=env,
-            room=room,
-        )
+        layout = layout_of(self.program, env, self.num_threads, least)
         if self._frame_type is not None and (self._told is None) == (least is None):
             layout.frame = self._make_frame(layout)
         return layout
 
-    def _make_frame(self, layout: _Layout) -> Any:
+    def _make_frame(self, layout: Layout) -> Any:
         program = self.program
         (step,) = program.steps
         assert isinstance(step, Segment)
@@ -433,7 +389,7 @@ class Executable:
         total = 0
         for i, slot in enumerate(program.slots):
             operands[slot.home, slot.number] = (slot.dtype.np, layout.shapes[i], i)
-            total += _bytes(slot, layout.shapes[i]) if slot.home is not Home.SOURCE else 0
+            total += bytes_of(slot, layout.shapes[i]) if slot.home is not Home.SOURCE else 0
             constant = self._constants[slot.number] if slot.home is Home.CONSTANT else None
             if constant is not None:
                 fixed += [i, constant.ctypes.data]
@@ -462,7 +418,7 @@ class Executable:
             self._varying(layout),
         )
 
-    def _varying(self, layout: _Layout) -> Any:
+    def _varying(self, layout: Layout) -> Any:
         """How the sizes of a frame vary, for the launcher; None where they do not."""
         if self._told is None:
             return None
@@ -514,34 +470,6 @@ def _load(program: Program, compiler: Compiler) -> ctypes.CDLL:
         return ctypes.CDLL(str(cache.cached(key, build)))
     except OSError:  # removed by another process just now
         return ctypes.CDLL(str(cache.store(key, build)))
-
-
-def _resolved(step: Segment | Interpreted, env: dict[str, int]) -> Any:
-    """An interpreted op, and the shapes of its operands, for known sizes."""
-    if isinstance(step, Segment):
-        return None
-    op = step.op.resolve(env) if step.op.symbols() else step.op
-    return op, [tuple(evaluate(d, env) for d in shape) for _, shape in step.operands]
-
-
-def _is_known(shape: Shape, env: dict[str, int]) -> bool:
-    """Whether all sizes of a shape have values."""
-    return all(s.name in env for d in shape for s in symbols(d))
-
-
-def _bytes(slot: Slot, shape: tuple[int, ...]) -> int:
-    """The size of a slot; of one that each thread has, with what keeps them apart."""
-    size = int(slot.dtype.itemsize * math.prod(shape))
-    return -(-size // 64) * 64 if slot.own else size
-
-
-def _require_fits(memory: int, results: Iterable[int]) -> None:
-    """Raise OutOfMemory if the memory for intermediate values and results is more than there is."""
-    needed = memory + sum(results)
-    if needed > usable_memory():
-        raise OutOfMemory(
-            f"the run needs {needed:,} bytes, more than the {usable_memory():,} that there are"
-        )
 
 
 def _interpret(

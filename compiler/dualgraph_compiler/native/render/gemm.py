@@ -31,7 +31,7 @@ from ..schedule import Context, Epilogue, strided
 from .kernel import KernelText
 from .packing import column_packer, row_packer, turner
 from .prelude import Prelude
-from .tile import Shape, dots_function, heights, product_shape, product_tile
+from .tile import Shape, dots_function, heights, product_shape, product_tile, row_of_panels
 from .types import Sizes, index_text, memory
 
 _DEPTH = 384  # steps of k: a panel of them takes most of the first-level cache
@@ -39,6 +39,7 @@ _BLOCK = 256 * 1024  # bytes of A that are gone over panel by panel: they should
 _COLUMNS = 64  # columns of a task at least; those of a task that packs A, four times as many
 _FEW = 16  # rows that do not pay for packing B
 _FETCHES = range(32, 385)  # steps of k: time to fetch what the epilogue reads, and few to hide it
+_APART = 128  # columns of one row's task, whose halves are read side by side
 _MANY = 256  # rows that share the packing of more columns
 _PANELS = 256 * 1024  # bytes of B in panels: they should stay in L2
 _SUMS = 64 * 1024  # bytes of sums that an epilogue goes over
@@ -165,11 +166,13 @@ class Gemm:
     def _plan_blocks(self) -> None:
         """How far blocks reach in each direction."""
         k, n = self.k, self.n
-        parts = max(1, -(-k // _DEPTH)) if isinstance(k, int) else 1
+        parts = max(1, -(-k // _DEPTH)) if isinstance(k, int) and not self._reads_once() else 1
         self.depth = max(1, -(-k // parts)) if isinstance(k, int) else _DEPTH
         wanted = _COLUMNS * (4 if self.packs_rows else 1)
         if isinstance(k, int) and isinstance(self.m, int) and self.m >= _MANY:
             wanted = max(wanted, _PANELS // (4 * max(1, k)))
+        if self._is_row():
+            wanted = _APART
         self.block_columns = -(-wanted // self.shape.width) * self.shape.width
         if isinstance(n, int):
             whole = max(1, -(-n // self.shape.width)) * self.shape.width
@@ -180,6 +183,14 @@ class Gemm:
         self.block_rows = tiles * self.shape.rows
         if isinstance(self.m, int):
             self.block_rows = min(self.block_rows, max(1, self.m))
+
+    def _is_row(self) -> bool:
+        """Whether A is a single row, and all the time goes to reading panels of B."""
+        return self.fixed and self.m == 1
+
+    def _reads_once(self) -> bool:
+        """Whether one tile has all rows, so that no part of B need stay in a cache for another."""
+        return isinstance(self.m, int) and self.m <= self.shape.rows
 
     def _make_buffers(self, name: str) -> None:
         dtype = int32 if self.words else float32
@@ -367,7 +378,11 @@ class Gemm:
             a = f"{names[self.rows]} + (m - top) * (k1 - k0), 1, rows"
         else:
             a = f"a + m * {ars} + k0, {ars}, 1"
-        lines.append(f"for (i64 p = left; p < right; p += {w}) {{")
+        begin = "left"
+        if self._is_row():
+            lines += self._row()
+            begin = "left + 2 * half"
+        lines.append(f"for (i64 p = {begin}; p < right; p += {w}) {{")
         if self.fixed:
             panel, bs = f"{names[self.packed]} + p * {k} + k0 * {w}", str(w)
         elif not self.in_place:
@@ -391,6 +406,22 @@ class Gemm:
             lines.append(f"      case {h}: {call}; break;")
         lines += ["    }", "  }", "}"]
         return lines
+
+    def _row(self) -> list[str]:
+        """The whole panels of a block with one row, two and two: all but an odd one."""
+        w, k, names = self.shape.width, self.sizes(self.k), self._names()
+        target: list[str] = []
+        self._target(target)
+        function = row_of_panels(self.prelude, self.shape)
+        panel = f"{names[self.packed]} + p * {k} + k0 * {w}"
+        row = names[self.rows] if self.packs_rows else "a + k0"
+        return [
+            f"const i64 half = (right - left) / {2 * w} * {w};",
+            f"for (i64 p = left; p < left + half; p += {w}) {{",
+            *target,
+            f"  {function}({row}, {panel}, half * {k}, k1 - k0, c, half, k0 > 0);",
+            "}",
+        ]
 
     def _fetching(self) -> list[str]:
         """Prefetch what the epilogue reads at a tile's places, while its sums are made."""

@@ -122,6 +122,45 @@ def product_tile(prelude: Prelude, rows: int, shape: Shape, unit: bool) -> str:
     return prelude.once(name, "\n".join(lines))
 
 
+def row_of_panels(prelude: Prelude, shape: Shape) -> str:
+    """The function that multiplies one row of A by two panels of B, `apart` elements apart.
+
+    They are read side by side, each as a stream of its own: one alone does not keep as many lines
+    on their way from a far cache. Sums of the second panel go to `c + half`; `more` as for a tile.
+    """
+    w, vectors, t = shape.lanes, shape.vectors, shape.type
+    v = prelude.vector(t, w)
+    load, store = prelude.load(t, w), prelude.store(t, w)
+    splat, fma = prelude.splat(t, w), prelude.multiply_add(t, w)
+    name = f"row_{vectors}{v}"
+    steps = max(1, 4 // vectors)
+    cells = [(i, j) for i in range(2) for j in range(vectors)]
+    lines = [f"static __attribute__((noinline)) void {name}("]
+    lines.append(f"    const {t} *restrict a, const {t} *restrict b, i64 apart, i64 k,")
+    lines.append(f"    {t} *restrict c, i64 half, int more) {{")
+    lines += [f"  {v} c{u}_{i}_{j} = {{0}};" for u in range(steps) for i, j in cells]
+    lines.append("  i64 s = 0;")
+
+    def step(u: int) -> list[str]:
+        out = [f"    const {v} y{u} = {splat}(a[s + {u}]);"]
+        for i, j in cells:
+            place = f"b + {i} * apart + {u * shape.width + j * w}"
+            out.append(f"    c{u}_{i}_{j} = {fma}({load}({place}), y{u}, c{u}_{i}_{j});")
+        return out
+
+    for count in dict.fromkeys((steps, 1)):
+        lines.append(f"  for (; s + {count} <= k; s += {count}, b += {count * shape.width}) {{")
+        for u in range(count):
+            lines += step(u)
+        lines.append("  }")
+    for i, j in cells:
+        total = " + ".join(f"c{u}_{i}_{j}" for u in range(steps))
+        place = f"c + {i} * half + {j * w}"
+        lines.append(f"  {store}({place}, (more ? {load}({place}) : ({v}){{0}}) + {total});")
+    lines.append("}")
+    return prelude.once(name, "\n".join(lines))
+
+
 def dots_function(prelude: Prelude, rows: int, columns: int, t: str = "f32") -> str:
     """The function of a tile of dot products, for operands that are contiguous along k.
 
