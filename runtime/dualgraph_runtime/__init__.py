@@ -27,8 +27,11 @@ from .host import (
     get_build_info,
     get_version_string,
     has_collective_ops,
+    preload_dlls,
+    print_debug_info,
     set_default_logger_severity,
     set_default_logger_verbosity,
+    set_seed,
 )
 from .model import ModelMetadata, NodeArg
 from .options import (
@@ -74,8 +77,11 @@ __all__ = [
     "get_device",
     "get_version_string",
     "has_collective_ops",
+    "preload_dlls",
+    "print_debug_info",
     "set_default_logger_severity",
     "set_default_logger_verbosity",
+    "set_seed",
     "to_device",
 ]
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import platform
 
 from dualgraph_compiler.errors import ArgumentError
+
+from .providers import get_available_providers
 
 _LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 
@@ -30,6 +33,28 @@ def enable_telemetry_events() -> None:
 
 def disable_telemetry_events() -> None:
     """Nothing: nothing is ever sent anywhere."""
+
+
+def set_seed(seed: int) -> None:
+    """Have what models draw without a seed of their own follow from this number from now on."""
+    if not isinstance(seed, int):
+        raise ArgumentError(f"expected an integer, got {seed!r}")
+    from dualgraph_compiler.ops.random import set_seed as set_for_ops
+
+    set_for_ops(seed)
+
+
+def preload_dlls(
+    cuda: bool = True, cudnn: bool = True, msvc: bool = True, directory: str = ""
+) -> None:
+    """Nothing: libraries are loaded where they are first used."""
+
+
+def print_debug_info() -> None:
+    """Print what this is and what it runs on."""
+    print(get_build_info())
+    print(f"Python {platform.python_version()}, {platform.platform()}, {platform.machine()}")
+    print(f"providers: {', '.join(get_available_providers())}")
 
 
 def has_collective_ops() -> bool:

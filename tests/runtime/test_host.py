@@ -452,3 +452,29 @@ def test_weights_over_2_gb_are_read_where_they_are_needed(tmp_path: Path) -> Non
     session = rt.InferenceSession(tmp_path / "m.onnx", options)
     (y,) = session.run(None, {"i": np.array([0, rows - 1])})
     np.testing.assert_array_equal(y, [np.zeros(width), np.arange(width)])
+
+
+def test_draws_follow_from_a_seed() -> None:
+    nodes = [
+        node("RandomNormal", [], ["a"], shape=[4]),
+        node("RandomUniform", [], ["b"], shape=[4]),
+        node("Concat", ["a", "b"], ["y"], axis=0),
+    ]
+    session = rt.InferenceSession(make_model(nodes, {}, ["y"]))
+
+    def draws() -> np.ndarray:
+        return np.stack([session.run(None, {})[0] for _ in range(3)])
+
+    rt.set_seed(7)
+    first = draws()
+    assert len(np.unique(first)) == first.size
+    rt.set_seed(7)
+    np.testing.assert_array_equal(draws(), first)
+    rt.set_seed(8)
+    assert not np.isin(draws(), first).any()
+
+
+def test_debug_information(capsys: pytest.CaptureFixture[str]) -> None:
+    rt.preload_dlls()
+    rt.print_debug_info()
+    assert "CPUExecutionProvider" in capsys.readouterr().out

@@ -6,7 +6,7 @@ on every device. A generator adds `counters` to its offset after each call.
 
 from __future__ import annotations
 
-import secrets
+import random
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -193,9 +193,18 @@ class RandomPermutation(Random):
         return formulas.permutation(seed, offset, self.n)
 
 
+_seeds: random.Random = random.SystemRandom()
+
+
+def set_seed(seed: int) -> None:
+    """Have every `FreshSeed` from now on follow from this number, in the order that they run."""
+    global _seeds
+    _seeds = random.Random(seed)
+
+
 @op
 class FreshSeed(Op):
-    """A seed that differs from run to run: 0-d uint64, from the operating system."""
+    """A seed that differs from run to run: 0-d uint64, from the operating system or `set_seed`."""
 
     is_pure: ClassVar[bool] = False
     kind = Kind.CREATION
@@ -204,7 +213,7 @@ class FreshSeed(Op):
         return TensorType(uint64, ())
 
     def eager(self, xp: Any) -> Array:
-        return xp.asarray(np.uint64(secrets.randbits(64)))
+        return xp.asarray(np.uint64(_seeds.getrandbits(64)))
 
     def to_onnx(self, ctx: Export) -> Any:
         # Bits of ONNX's own generator, which keeps state.
