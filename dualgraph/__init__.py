@@ -42,7 +42,7 @@ from dualgraph_compiler.dtypes import bool_ as bool
 from dualgraph_compiler.errors import DualGraphError
 from dualgraph_runtime.device import Device as device
 
-from . import autograd, cuda, functions
+from . import autograd, cuda, functions, special
 from ._interop import from_dlpack
 from ._promote import (
     get_default_device,
@@ -181,6 +181,7 @@ __all__ = [
     "device",
     "autograd",
     "cuda",
+    "special",
     "from_dlpack",
     "get_default_device",
     "get_default_dtype",

@@ -26,6 +26,7 @@ from .functions import (
     random,
     reduction,
     shape,
+    special,
     statistics,
 )
 from .functions.inplace import in_place, in_place_operator
@@ -202,7 +203,7 @@ class Methods:
     cosh_ = in_place(pointwise.cosh)
     deg2rad_ = in_place(pointwise.deg2rad)
     erf_ = in_place(pointwise.erf)
-    erfc_ = in_place(pointwise.erfc, composed=True)
+    erfc_ = in_place(pointwise.erfc)
     exp_ = in_place(pointwise.exp)
     exp2_ = in_place(pointwise.exp2)
     expm1_ = in_place(pointwise.expm1)
@@ -233,6 +234,25 @@ class Methods:
     tan_ = in_place(pointwise.tan)
     tanh_ = in_place(pointwise.tanh)
     trunc_ = in_place(pointwise.trunc)
+
+    # -- special functions -------------------------------------------------------------------------
+
+    digamma = special.digamma
+    erfinv = special.erfinv
+    i0 = special.i0
+    igamma = special.igamma
+    igammac = special.igammac
+    lgamma = special.lgamma
+    mvlgamma = special.mvlgamma
+    polygamma = special.polygamma_method
+    digamma_ = in_place(special.digamma)
+    erfinv_ = in_place(special.erfinv)
+    i0_ = in_place(special.i0)
+    igamma_ = in_place(special.igamma)
+    igammac_ = in_place(special.igammac)
+    lgamma_ = in_place(special.lgamma)
+    mvlgamma_ = in_place(special.mvlgamma, composed=True)
+    polygamma_ = in_place(special.polygamma_method)
 
     # -- arithmetic --------------------------------------------------------------------------------
 

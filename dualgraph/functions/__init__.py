@@ -16,6 +16,7 @@ exports.
     parts         narrow, split, chunk                          convert    dtype and device
     copies        copies of parts, and with parts replaced      integration trapezoids
     sizes         numbers computed from sizes               pairs      complex numbers as pairs
+    special       gamma and Bessel functions
 """
 
 from .arithmetic import (
@@ -372,6 +373,16 @@ from .shape import (
     unsqueeze,
 )
 from .sizes import sym_float, sym_int, sym_max, sym_min, sym_not, sym_sqrt, sym_sum
+from .special import (
+    digamma,
+    erfinv,
+    i0,
+    igamma,
+    igammac,
+    lgamma,
+    mvlgamma,
+    polygamma,
+)
 from .statistics import (
     corrcoef,
     cov,
@@ -507,6 +518,15 @@ __all__ = [
     "real",
     "imag",
     "angle",
+    # special
+    "digamma",
+    "erfinv",
+    "i0",
+    "igamma",
+    "igammac",
+    "lgamma",
+    "mvlgamma",
+    "polygamma",
     # arithmetic
     "heaviside",
     "ldexp",

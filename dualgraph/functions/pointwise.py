@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Unary: TypeAlias = "Callable[..., Tensor]"
 
 
-def _of_float(name: str, doc: str) -> Unary:
+def of_float(name: str, doc: str) -> Unary:
     """A function of floats; integers and bools enter as the default float type."""
     op = REGISTRY[name]()
 
@@ -49,30 +49,31 @@ def _of_any(name: str, doc: str) -> Unary:
     return function
 
 
-sqrt = _of_float("sqrt", "The square root.")
-rsqrt = _of_float("rsqrt", "1 / sqrt(input).")
-reciprocal = _of_float("reciprocal", "1 / input.")
-exp = _of_float("exp", "e to the input.")
-exp2 = _of_float("exp2", "2 to the input.")
-expm1 = _of_float("expm1", "exp(input) - 1, exact near 0.")
-log = _of_float("log", "The natural logarithm.")
-log2 = _of_float("log2", "The logarithm to base 2.")
-log10 = _of_float("log10", "The logarithm to base 10.")
-log1p = _of_float("log1p", "log(1 + input), exact near 0.")
-sin = _of_float("sin", "The sine.")
-cos = _of_float("cos", "The cosine.")
-tan = _of_float("tan", "The tangent.")
-asin = _of_float("asin", "The angle with this sine.")
-acos = _of_float("acos", "The angle with this cosine.")
-atan = _of_float("atan", "The angle with this tangent.")
-sinh = _of_float("sinh", "The hyperbolic sine.")
-cosh = _of_float("cosh", "The hyperbolic cosine.")
-tanh = _of_float("tanh", "The hyperbolic tangent.")
-asinh = _of_float("asinh", "The inverse hyperbolic sine.")
-acosh = _of_float("acosh", "The inverse hyperbolic cosine.")
-atanh = _of_float("atanh", "The inverse hyperbolic tangent.")
-erf = _of_float("erf", "The error function.")
-sigmoid = _of_float("sigmoid", "1 / (1 + exp(-input)).")
+sqrt = of_float("sqrt", "The square root.")
+rsqrt = of_float("rsqrt", "1 / sqrt(input).")
+reciprocal = of_float("reciprocal", "1 / input.")
+exp = of_float("exp", "e to the input.")
+exp2 = of_float("exp2", "2 to the input.")
+expm1 = of_float("expm1", "exp(input) - 1, exact near 0.")
+log = of_float("log", "The natural logarithm.")
+log2 = of_float("log2", "The logarithm to base 2.")
+log10 = of_float("log10", "The logarithm to base 10.")
+log1p = of_float("log1p", "log(1 + input), exact near 0.")
+sin = of_float("sin", "The sine.")
+cos = of_float("cos", "The cosine.")
+tan = of_float("tan", "The tangent.")
+asin = of_float("asin", "The angle with this sine.")
+acos = of_float("acos", "The angle with this cosine.")
+atan = of_float("atan", "The angle with this tangent.")
+sinh = of_float("sinh", "The hyperbolic sine.")
+cosh = of_float("cosh", "The hyperbolic cosine.")
+tanh = of_float("tanh", "The hyperbolic tangent.")
+asinh = of_float("asinh", "The inverse hyperbolic sine.")
+acosh = of_float("acosh", "The inverse hyperbolic cosine.")
+atanh = of_float("atanh", "The inverse hyperbolic tangent.")
+erf = of_float("erf", "The error function.")
+erfc = of_float("erfc", "1 - erf(input), accurate where that is small.")
+sigmoid = of_float("sigmoid", "1 / (1 + exp(-input)).")
 
 neg = _of_any("neg", "-input.")
 relu = _of_any("relu", "max(input, 0).")
@@ -135,11 +136,6 @@ def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Ten
     if decimals > 0:
         return finish(apply(_round, input * scale) / scale, out)
     return finish(apply(_round, input / scale) * scale, out)
-
-
-def erfc(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """1 - erf(input)."""
-    return finish(1 - erf(input), out)
 
 
 def logit(input: Tensor, eps: float | None = None, *, out: Tensor | None = None) -> Tensor:

@@ -56,3 +56,47 @@ def horner(x: Array, coefficients: Any, out: Array) -> Array:
         out *= x
         out += c
     return out
+
+
+def elementwise2(
+    xp: Any, chain: Callable[[Any, Array, Array, Array], None], a: Array, b: Array
+) -> Array:
+    """`elementwise` for two operands of one dtype, broadcast; blocks are float64."""
+    a, b = xp.broadcast_arrays(a, b)
+    flat_a, flat_b = a.reshape(-1), b.reshape(-1)
+    result = xp.empty(a.shape, a.dtype)
+    flat = result.reshape(-1)
+    size = max(1, flat.size if not is_numpy(xp) else _BLOCK)
+    with np.errstate(all="ignore"):
+        for start in range(0, flat.size, size):
+            at = slice(start, start + size)
+            x, y = flat_a[at].astype(np.float64), flat_b[at].astype(np.float64)
+            made = xp.empty(x.shape, np.float64)
+            chain(xp, x, y, made)
+            flat[at] = made
+    return result
+
+
+def chebyshev(t: Array, coefficients: Any) -> Array:
+    """The sum of Chebyshev polynomials with `coefficients`, lowest degree first, at `t`.
+
+    Clenshaw's recurrence (1955).
+    """
+    twice = t + t
+    b = later = 0.0 * t
+    for c in reversed(coefficients[1:]):
+        b, later = twice * b - later + c, b
+    return t * b - later + coefficients[0]
+
+
+def branch(xp: Any, where: Array, f: Callable[..., Array], out: Array, *operands: Array) -> None:
+    """`out = f(*operands)` only at `where`: computed for the elements that take it.
+
+    On a GPU for all, since it would have to be waited for to say which.
+    """
+    if not is_numpy(xp):
+        xp.copyto(out, f(*operands), where=where)
+    elif where.all():
+        out[...] = f(*operands)
+    elif where.any():
+        out[where] = f(*(x[where] for x in operands))

@@ -1,4 +1,4 @@
-"""Error and gamma functions, which NumPy lacks; floating dtypes, any shape, 0-d included.
+"""The error function and its relatives, which NumPy lacks; floating dtypes, any shape.
 
 float32 and narrower are evaluated in float64 and rounded once (below 1 ulp); float64 errors are
 stated per function. NaN gives NaN, and no warnings are emitted.
@@ -7,13 +7,12 @@ stated per function. NaN gives NaN, and no warnings are emitted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .arrays import Array, is_numpy
-from .blocks import elementwise, horner
+from .arrays import Array
+from .blocks import branch, elementwise, horner
 
 # erf(x)/x = P(x^2)/Q(x^2) on |x| <= 3.92, beyond which erf rounds to 1 in float32; a rational
 # minimax fit of our own (iteratively reweighted least squares), relative error 1.9e-8.
@@ -114,31 +113,18 @@ def _erf64(xp: Any, x: Array, out: Array) -> None:
     y = abs(x)
     xp.copysign(1.0, x, out=out)
     out *= xp.where(y == y, 1.0, y)  # NaN stays; the far tail is +-1
-    _on(xp, y <= 0.46875, _near, x, out)
+    branch(xp, y <= 0.46875, _near, out, x)
     far = (y > 0.46875) & (y < 6.0)
-    _on(xp, far, lambda v: xp.copysign(1.0 - _tail(xp, abs(v)), v), x, out)
+    branch(xp, far, lambda v: xp.copysign(1.0 - _tail(xp, abs(v)), v), out, x)
 
 
 def _erfc64(xp: Any, x: Array, out: Array) -> None:
     y = abs(x)
     out[...] = xp.where(x > 0, 0.0, 2.0)
     out *= xp.where(y == y, 1.0, y)
-    _on(xp, y <= 0.46875, lambda v: 1.0 - _near(v), x, out)
-    _on(xp, (x > 0.46875) & (x < 27.3), lambda v: _tail(xp, v), x, out)
-    _on(xp, (x < -0.46875) & (x > -6.0), lambda v: 2.0 - _tail(xp, -v), x, out)
-
-
-def _on(xp: Any, where: Array, f: Callable[[Array], Array], x: Array, out: Array) -> None:
-    """`out = f(x)` only at `where`: a branch is computed for the elements that take it.
-
-    On a GPU for all, since it would have to be waited for to say which.
-    """
-    if not is_numpy(xp):
-        xp.copyto(out, f(x), where=where)
-    elif where.all():
-        out[...] = f(x)
-    elif where.any():
-        out[where] = f(x[where])
+    branch(xp, y <= 0.46875, lambda v: 1.0 - _near(v), out, x)
+    branch(xp, (x > 0.46875) & (x < 27.3), lambda v: _tail(xp, v), out, x)
+    branch(xp, (x < -0.46875) & (x > -6.0), lambda v: 2.0 - _tail(xp, -v), out, x)
 
 
 def _near(x: Array) -> Array:
@@ -152,7 +138,16 @@ def _near(x: Array) -> Array:
 
 def _tail(xp: Any, y: Array) -> Array:
     """Erfc for y > 0.46875, with exp(-y^2) split so that y^2 loses no bits (Cody)."""
-    result, scratch = xp.empty_like(y), xp.empty_like(y)
+    result = _scaled_tail(xp, y)
+    top = xp.trunc(y * 16.0) / 16.0
+    result *= xp.exp(-top * top)
+    result *= xp.exp(-(y - top) * (y + top))
+    return result
+
+
+def _scaled_tail(xp: Any, y: Array) -> Array:
+    """exp(y^2) erfc(y) for y > 0.46875 (Cody)."""
+    result = xp.empty_like(y)
     middle = y <= 4.0
 
     def between(v: Array) -> Array:
@@ -164,14 +159,38 @@ def _tail(xp: Any, y: Array) -> Array:
         r = z * horner(z, _P, xp.empty_like(v)) / horner(z, _Q, xp.empty_like(v))
         return (1.0 / math.sqrt(math.pi) - r) / v
 
-    _on(xp, middle, between, y, result)
-    _on(xp, ~middle, beyond, y, result)
-    xp.multiply(y, 16.0, out=scratch)
-    xp.trunc(scratch, out=scratch)
-    scratch /= 16.0
-    result *= xp.exp(-scratch * scratch)
-    result *= xp.exp(-(y - scratch) * (y + scratch))
+    branch(xp, middle, between, result, y)
+    branch(xp, ~middle, beyond, result, y)
     return result
+
+
+def erfcx(xp: Any, x: Array) -> Array:
+    """exp(x^2) erfc(x); inf below -26.7; float64 within 1e-15 of its value (3e-14 below -1)."""
+    return elementwise(xp, _erfcx64, x, np.float64)
+
+
+def _erfcx64(xp: Any, x: Array, out: Array) -> None:
+    y = abs(x)
+    branch(xp, y <= 0.46875, lambda v: xp.exp(v * v) * (1.0 - _near(v)), out, x)
+    branch(xp, ~(y <= 0.46875), lambda v: _scaled_tail(xp, v), out, y)
+    branch(xp, x < -0.46875, lambda v, tail: 2.0 * xp.exp(v * v) - tail, out, x, out)
+
+
+def log_ndtr(xp: Any, x: Array) -> Array:
+    """The logarithm of the standard normal distribution function; float64 within 2e-15."""
+    return elementwise(xp, _log_ndtr64, x, np.float64)
+
+
+def _log_ndtr64(xp: Any, x: Array, out: Array) -> None:
+    _erfcx64(xp, x * -math.sqrt(0.5), out)
+    branch(xp, x < -1.0, lambda v, scaled: xp.log(0.5 * scaled) - 0.5 * v * v, out, x, out)
+
+    def above(v: Array) -> Array:
+        complement = xp.empty_like(v)
+        _erfc64(xp, v * math.sqrt(0.5), complement)
+        return xp.log1p(-0.5 * complement)
+
+    branch(xp, ~(x < -1.0), above, out, x)
 
 
 # M. Giles, "Approximating the erfinv function", GPU Computing Gems Jade (2011), single precision.
@@ -208,16 +227,34 @@ def erfinv(xp: Any, x: Array) -> Array:
     return elementwise(xp, _erfinv64, x, np.float64)
 
 
+def ndtri(xp: Any, p: Array) -> Array:
+    """The inverse of the standard normal distribution function; -inf at 0, NaN outside [0, 1].
+
+    float64 within 1e-14, relative to values above 1.
+    """
+    return elementwise(xp, _ndtri64, p, np.float64)
+
+
 def _erfinv64(xp: Any, x: Array, out: Array) -> None:
     a = abs(x)
-    q = 1.0 - a
+    xp.copysign(_inverse(xp, a, 1.0 - a), x, out=out)
+
+
+def _ndtri64(xp: Any, p: Array, out: Array) -> None:
+    q = 2.0 * xp.minimum(p, 1.0 - p)
+    xp.copysign(_inverse(xp, 1.0 - q, q), p - 0.5, out=out)
+    out *= math.sqrt(2.0)
+
+
+def _inverse(xp: Any, a: Array, q: Array) -> Array:
+    """The y >= 0 with erf(y) = a and erfc(y) = q = 1 - a, of which the smaller counts."""
     w = -xp.log(q * (1.0 + a))
-    centre = horner(w - 2.5, _GILES_CENTRE, xp.empty_like(x))
+    centre = horner(w - 2.5, _GILES_CENTRE, xp.empty_like(w))
     root = xp.minimum(xp.sqrt(w), 4.1)  # where the fit ends; Halley steps go on from there
-    tail = horner(root - 3.0, _GILES_TAIL, xp.empty_like(x))
+    tail = horner(root - 3.0, _GILES_TAIL, xp.empty_like(w))
     y = xp.where(w < 5.0, centre, tail) * a
     y = xp.where(w > 16.8, xp.sqrt(xp.maximum(w - 0.5 * xp.log(xp.maximum(w, 1.0) * 3.14), 0)), y)
-    value = xp.empty_like(x)
+    value = xp.empty_like(w)
     for _ in range(3):
         _erf64(xp, y, value)
         error = value - a
@@ -225,63 +262,4 @@ def _erfinv64(xp: Any, x: Array, out: Array) -> None:
         error = xp.where(a < 0.5, error, q - value)
         u = error / (2.0 / math.sqrt(math.pi) * xp.exp(-y * y))
         y = y - u / (1.0 + y * u)
-    y = xp.where(a == 1.0, np.inf, xp.where(a < 1.0, y, np.nan))
-    xp.copysign(y, x, out=out)
-
-
-# Coefficients of 1/x^(2k-1) in Stirling's series for log gamma: B_2k / (2k (2k-1)).
-_STIRLING = (1 / 156, -691 / 360360, 1 / 1188, -1 / 1680, 1 / 1260, -1 / 360, 1 / 12)
-# Coefficients of 1/x^2k in the series for digamma: B_2k / 2k.
-_BERNOULLI = (1 / 12, -691 / 32760, 1 / 132, -1 / 240, 1 / 252, -1 / 120, 1 / 12)
-
-
-def lgamma(xp: Any, x: Array) -> Array:
-    """Log |gamma(x)|: inf at 0, -1, -2, ...; float64 within 1e-14 absolute or relative.
-
-    Stirling's series above 10 (Abramowitz & Stegun 6.1.41), recurrence below, reflection for
-    negative x.
-    """
-    return elementwise(xp, _lgamma64, x, np.float64)
-
-
-def _lgamma64(xp: Any, x: Array, out: Array) -> None:
-    reflect = x < 0.0
-    v = xp.where(reflect, 1.0 - x, x)
-    product = xp.ones_like(v)
-    for _ in range(10):
-        low = v < 10.0
-        product = xp.where(low, product * v, product)
-        v = xp.where(low, v + 1.0, v)
-    inverse = 1.0 / v
-    series = horner(inverse * inverse, _STIRLING, xp.empty_like(v)) * inverse
-    y = (v - 0.5) * (xp.log(v) - 1.0) + (series + (0.5 * math.log(2 * math.pi) - 0.5))
-    y = xp.where(xp.isinf(v), np.inf, y - xp.log(product))
-    distance = abs(x - xp.rint(x))  # sin(pi x) from the distance to the nearest integer: exact
-    mirrored = math.log(math.pi) - xp.log(xp.sin(math.pi * distance)) - y
-    y = xp.where((x == 1.0) | (x == 2.0), 0.0, y)
-    out[...] = xp.where(reflect, xp.where(xp.isinf(x), np.inf, mirrored), y)
-
-
-def digamma(xp: Any, x: Array) -> Array:
-    """d/dx log gamma(x); -+inf at +-0, NaN at negative integers, as PyTorch has it.
-
-    Asymptotic series above 10 (Abramowitz & Stegun 6.3.18), recurrence below, reflection for
-    negative x; float64 within 4e-15 absolute or relative.
-    """
-    return elementwise(xp, _digamma64, x, np.float64)
-
-
-def _digamma64(xp: Any, x: Array, out: Array) -> None:
-    reflect = x < 0.0
-    v = xp.where(reflect, 1.0 - x, x)
-    shift = xp.zeros_like(v)
-    for _ in range(10):
-        low = v < 10.0
-        shift = xp.where(low, shift + 1.0 / v, shift)
-        v = xp.where(low, v + 1.0, v)
-    t = 1.0 / (v * v)
-    y = xp.log(v) - 0.5 / v - t * horner(t, _BERNOULLI, xp.empty_like(v)) - shift
-    fraction = x - xp.rint(x)
-    mirrored = xp.where(fraction == 0.0, np.nan, y - math.pi / xp.tan(math.pi * fraction))
-    y = xp.where(reflect, mirrored, y)
-    out[...] = xp.where(x == 0.0, xp.copysign(np.inf, -x), y)
+    return xp.where(q == 0.0, np.inf, xp.where((q > 0.0) & (a >= 0.0), y, np.nan))
