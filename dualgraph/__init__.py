@@ -39,7 +39,7 @@ from dualgraph_compiler.dtypes import (
     uint64,
 )
 from dualgraph_compiler.dtypes import bool_ as bool
-from dualgraph_compiler.errors import DualGraphError
+from dualgraph_compiler.errors import DualGraphError, OutOfMemory
 from dualgraph_runtime.device import Device as device
 
 from . import autograd, cuda, functions, special
@@ -60,10 +60,37 @@ from ._random import (
     set_rng_state,
 )
 from ._repr import set_printoptions
+from ._settings import (
+    are_deterministic_algorithms_enabled,
+    get_deterministic_debug_mode,
+    get_float32_matmul_precision,
+    get_num_threads,
+    is_deterministic_algorithms_warn_only_enabled,
+    is_warn_always_enabled,
+    set_deterministic_debug_mode,
+    set_float32_matmul_precision,
+    set_num_threads,
+    set_warn_always,
+    use_deterministic_algorithms,
+)
 from ._tensor import Size, Tensor
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .control import cond, scan, while_loop
 from .functions import *  # noqa: F403 (its __all__ lists them)
+from .legacy import (
+    BFloat16Tensor,
+    BoolTensor,
+    ByteTensor,
+    CharTensor,
+    DoubleTensor,
+    FloatTensor,
+    HalfTensor,
+    IntTensor,
+    LongTensor,
+    ShortTensor,
+    set_default_tensor_type,
+    typename,
+)
 from .tracing import (
     CompiledFunction,
     Graph,
@@ -76,7 +103,26 @@ from .tracing import (
 )
 
 if TYPE_CHECKING:
-    from . import compiler, fft, nn, onnx, optim, utils
+    from . import (
+        accelerator,
+        backends,
+        compiler,
+        cpu,
+        distributed,
+        fft,
+        jit,
+        mps,
+        multiprocessing,
+        nn,
+        onnx,
+        optim,
+        random,
+        testing,
+        types,
+        utils,
+        version,
+        xpu,
+    )
     from ._serialization import load, save
 
 __version__ = "0.1.0"
@@ -96,17 +142,38 @@ cfloat, cdouble = complex64, complex128
 
 # What PyTorch code passes as `layout=` and `memory_format=`; elements are always strided here.
 strided = "strided"
+layout = memory_format = str
 contiguous_format, preserve_format = "contiguous_format", "preserve_format"
-channels_last = "channels_last"
+channels_last, channels_last_3d = "channels_last", "channels_last_3d"
+
+newaxis = None
+OutOfMemoryError = OutOfMemory
 
 # Imported when first used, so that `import dualgraph` stays quick.
 _LAZY = {
-    "compiler": ".compiler",
-    "fft": ".fft",
-    "nn": ".nn",
-    "onnx": ".onnx",
-    "optim": ".optim",
-    "utils": ".utils",
+    **{
+        name: f".{name}"
+        for name in (
+            "accelerator",
+            "backends",
+            "compiler",
+            "cpu",
+            "distributed",
+            "fft",
+            "jit",
+            "mps",
+            "multiprocessing",
+            "nn",
+            "onnx",
+            "optim",
+            "random",
+            "testing",
+            "types",
+            "utils",
+            "version",
+            "xpu",
+        )
+    },
     "load": "._serialization:load",
     "save": "._serialization:save",
 }
@@ -115,7 +182,13 @@ _LAZY = {
 def __getattr__(name: str) -> _Any:
     target = _LAZY.get(name)
     if target is None:
-        raise AttributeError(_missing(name), name=name)
+        from ._aliases import alias
+
+        value = None if name.startswith("__") else alias(name)
+        if value is None:
+            raise AttributeError(_missing(name), name=name)
+        globals()[name] = value
+        return value
     import importlib
 
     module, _, attribute = target.partition(":")
@@ -195,6 +268,29 @@ __all__ = [
     "seed",
     "set_rng_state",
     "set_printoptions",
+    "are_deterministic_algorithms_enabled",
+    "get_deterministic_debug_mode",
+    "get_float32_matmul_precision",
+    "get_num_threads",
+    "is_deterministic_algorithms_warn_only_enabled",
+    "is_warn_always_enabled",
+    "set_deterministic_debug_mode",
+    "set_float32_matmul_precision",
+    "set_num_threads",
+    "set_warn_always",
+    "use_deterministic_algorithms",
+    "BFloat16Tensor",
+    "BoolTensor",
+    "ByteTensor",
+    "CharTensor",
+    "DoubleTensor",
+    "FloatTensor",
+    "HalfTensor",
+    "IntTensor",
+    "LongTensor",
+    "ShortTensor",
+    "set_default_tensor_type",
+    "typename",
     "Size",
     "Tensor",
     "enable_grad",
@@ -213,16 +309,33 @@ __all__ = [
     "gradients",
     "placeholder",
     "trace",
+    "layout",
+    "memory_format",
     "strided",
     "contiguous_format",
     "preserve_format",
     "channels_last",
+    "channels_last_3d",
+    "newaxis",
+    "OutOfMemoryError",
+    "accelerator",
+    "backends",
+    "compiler",
+    "cpu",
+    "distributed",
     "fft",
+    "jit",
+    "mps",
+    "multiprocessing",
     "nn",
     "onnx",
-    "compiler",
     "optim",
+    "random",
+    "testing",
+    "types",
     "utils",
+    "version",
+    "xpu",
     "load",
     "save",
 ]

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from dualgraph_compiler.dtypes import DType
 from dualgraph_runtime.device import to_device
 
 __all__ = ["format_tensor", "get_printoptions", "printoptions", "set_printoptions"]
@@ -140,7 +141,7 @@ def format_tensor(
         show_dtype = not (default_dtype or dtype_name in ("int64", "bool"))
         body = _body(array, len(head))
     if show_dtype:
-        suffixes.append(f"dtype=dualgraph.{dtype_name}")
+        suffixes.append(f"dtype={DType.namespace}.{dtype_name}")
     if grad_fn is not None:
         suffixes.append(f"grad_fn=<{grad_fn}>")
     elif requires_grad:

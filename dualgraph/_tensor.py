@@ -22,7 +22,9 @@ from dualgraph_runtime.device import CPU, Device, device_of, to_device
 
 from . import _changes, _dispatch, _interop, autograd
 from ._dispatch import apply_many, captures, current_fn, make, symbolic
+from ._facts import Facts
 from ._methods import Methods
+from ._promote import Defaults
 from ._repr import format_tensor
 from .autograd import inplace
 from .autograd.engine import root, run_backward
@@ -44,14 +46,14 @@ class Size(tuple[Any, ...]):
         return out
 
     def __repr__(self) -> str:
-        return f"dualgraph.Size({list(self)})"
+        return f"{DType.namespace}.Size({list(self)})"
 
 
-class Tensor(Methods):
+class Tensor(Methods, Facts):
     """A multi-dimensional array that can be differentiated.
 
     Made by ``dg.tensor``, ``dg.zeros``, ``dg.from_numpy`` ... rather than by its constructor, which
-    as in PyTorch makes a float32 tensor from data or of the given sizes.
+    as in PyTorch makes a tensor of the default dtype from data, or of the given sizes.
     """
 
     # _data: NumPy or CuPy array, or a graph Value.  _fn: producer on the tape (Leaf, Node, Pick) or
@@ -71,11 +73,7 @@ class Tensor(Methods):
     __array_priority__ = 1000
 
     def __init__(self, *data: Any) -> None:
-        if not data or all(isinstance(d, int) for d in data):
-            array = np.zeros(data or (0,), np.float32)
-        else:
-            array = np.array(data[0], np.float32)
-        self._data = array
+        self._data = _array_from(data, Defaults.dtype)
         self._fn = None
         self._ver = [0]
         self._base = None
@@ -452,6 +450,27 @@ class Tensor(Methods):
 
     def _type(self) -> TensorType:
         return TensorType(self.dtype, tuple(self._data.shape))
+
+
+def constructed(data: tuple[Any, ...], dtype: DType) -> Tensor:
+    """What the constructor makes of its arguments, in any dtype."""
+    return make(_array_from(data, dtype))
+
+
+def _array_from(data: tuple[Any, ...], dtype: DType) -> Any:
+    """The array that the constructor's arguments mean: sizes, or one piece of data.
+
+    Raises:
+        TypeError: a single number that is no size, or a text.
+    """
+    first = data[0] if len(data) == 1 else None
+    if first is None or isinstance(first, int | Size):
+        return np.zeros(first if isinstance(first, Size) else data or (0,), dtype.np)
+    if isinstance(first, Tensor):
+        return first.detach().to(dtype)._data
+    if isinstance(first, float | complex | str):
+        raise TypeError(f"new(): data must be a sequence (got {type(first).__name__})")
+    return np.array(first).astype(dtype.np)
 
 
 def _needs_data(capture: Any, what: str) -> TraceError:

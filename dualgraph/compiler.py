@@ -8,7 +8,7 @@ from typing import Any
 from ._dispatch import captures
 from .tracing import CompiledFunction, compile
 
-__all__ = ["compile", "disable", "is_compiling", "is_exporting"]
+__all__ = ["compile", "disable", "is_compiling", "is_dynamo_compiling", "is_exporting", "reset"]
 
 
 def is_compiling() -> bool:
@@ -20,7 +20,11 @@ def is_compiling() -> bool:
     return capture is not None and capture.root.whole
 
 
-is_exporting = is_compiling
+is_exporting = is_dynamo_compiling = is_compiling
+
+
+def reset() -> None:
+    """Nothing to forget: every compiled function keeps its own graphs."""
 
 
 def disable(fn: Any = None, recursive: bool = True, *, reason: str | None = None) -> Any:

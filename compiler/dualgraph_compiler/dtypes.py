@@ -11,7 +11,7 @@ its width in a file.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -40,6 +40,10 @@ class DType:
         "short",
     )
 
+    # What stands before names in texts ("dualgraph.float32"): programs of another dialect of the
+    # vocabulary see their own.
+    namespace: ClassVar[str] = "dualgraph"
+
     def __init__(
         self, name: str, short: str, np_dtype: Any, onnx: int, category: int, narrow: int = 0
     ) -> None:
@@ -55,7 +59,7 @@ class DType:
         self.bits = narrow or 8 * self.itemsize
 
     def __repr__(self) -> str:
-        return f"dualgraph.{self.name}"
+        return f"{DType.namespace}.{self.name}"
 
     def __reduce__(self) -> str:
         # Unpickles to the module-level singleton; only `bool` has another name there.

@@ -25,6 +25,7 @@ _COMMANDS = {
     "demo": "train, trace, optimise, export and run a digit classifier, start to end",
     "env": "versions and hardware, for bug reports",
     "inspect": "what is in an ONNX file",
+    "parity": "what of PyTorch's vocabulary is there, module by module",
     "quantize": "write an ONNX file in 8 bits, with a report of what that costs",
     "optimize": "a smaller ONNX file that computes the same",
     "run": "run an ONNX file once, on your arrays or random ones",

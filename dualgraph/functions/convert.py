@@ -73,11 +73,13 @@ def type(self: Tensor, dtype: Any = None, non_blocking: builtins.bool = False) -
     if dtype is None:
         where = "cuda." if self.is_cuda else ""
         name = _TYPE_NAMES.get(self.dtype.name, self.dtype.name.capitalize())
-        return f"dualgraph.{where}{name}Tensor"
-    if isinstance(dtype, str):
-        for name, short in _TYPE_NAMES.items():
-            if dtype.endswith(f".{short}Tensor"):
-                return cast(self, dt.BY_NAME[name])
+        return f"{DType.namespace}.{where}{name}Tensor"
+    if isinstance(dtype, str) and dtype.endswith("Tensor"):
+        from ..legacy import type_named
+
+        dtype = type_named(dtype) or dtype
+    if (device := getattr(dtype, "device", None)) is not None:  # a legacy type
+        return to(self, dtype=dtype.dtype, device=device)
     return cast(self, dt.as_dtype(dtype))
 
 

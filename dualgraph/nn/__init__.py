@@ -1,5 +1,6 @@
 """Neural networks: layers, the same as functions (`functional`), and initial values (`init`)."""
 
+from . import attention as attention
 from . import functional as functional
 from . import init as init
 from . import modules as modules

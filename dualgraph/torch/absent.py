@@ -15,7 +15,7 @@ REASONS: list[tuple[str, str]] = [
         torch.sparse torch.sparse.* torch.sparse_* torch.Tensor.*sparse* torch.optim.SparseAdam
         torch.*_indices_copy torch.indices_copy torch.values_copy torch.dsmm torch.hsmm torch.hspmm
         torch.saddmm torch.smm torch.spmm torch.sspaddmm torch.resize_as_sparse_ torch.jagged
-        torch.layout torch.Tensor.coalesce torch.Tensor.is_coalesced torch.Tensor.*_indices
+        torch.Tensor.coalesce torch.Tensor.is_coalesced torch.Tensor.*_indices
         torch.Tensor.indices torch.Tensor.values torch.Tensor.to_dense torch.Tensor.dense_dim
         torch.Tensor.smm torch.Tensor.sspaddmm
         """,
@@ -88,11 +88,10 @@ REASONS: list[tuple[str, str]] = [
         torch.frobenius_norm torch.nuclear_norm torch.hash_tensor torch.profiler_*
         torch.Tensor.hash_tensor torch.Tensor.module_load torch.Tensor.slice_inverse
         torch.Tensor.unsafe_* torch.Tensor.is_set_to torch.Tensor.dim_order torch.Tensor.reinforce
-        torch.Tensor.sum_to_size_ torch.Tensor.*storage* torch.*Storage torch.is_storage
-        torch.storage torch.types.Storage torch.init_num_threads torch.nn.factory_kwargs
+        torch.init_num_threads torch.nn.factory_kwargs
         torch.utils.checkpoint.* torch.autograd.graph.set_* torch.autograd.graph.region_*
         torch.nn.LinearCrossEntropyOptions torch.cuda.amp.amp_definitely_not_available
-        torch.thread_safe_generator torch.random.thread_safe_generator torch.unravel_index_
+        torch.thread_safe_generator torch.random.thread_safe_generator
         torch.binary_cross_entropy_with_logits torch.*_with_indices torch.*_loss torch.kl_div
         torch.pdist torch.constant_pad_nd torch.nn.functional.*_with_indices
         torch.serialization.get_* torch.serialization.set_* torch.serialization.*_storage*
@@ -101,7 +100,17 @@ REASONS: list[tuple[str, str]] = [
         torch.serialization.register_package torch.serialization.StorageType
         torch.serialization.LoadEndianness torch.serialization.default_restore_location
         torch.serialization.skip_data torch.serialization.normalize_* torch.sym_constrain*
-        torch.Tensor.as_subclass torch.Tensor.sparse* torch.segment_reduce
+        torch.Tensor.as_subclass torch.Tensor.sparse* torch.Tag
+        torch.testing.FileCheck torch.multiprocessing.reducer torch.nn.NLLLoss2d
+        torch.set_autocast_cache_enabled torch.is_autocast_cache_enabled torch.segment_reduce
+        """,
+    ),
+    (
+        "memory is that of a NumPy or CuPy array (`x.numpy()`, `x.data_ptr()`): there are no "
+        "storage objects",
+        """
+        torch.Tensor.*storage* torch.*Storage torch.is_storage torch.storage torch.types.Storage
+        torch.Tensor.set_ torch.Tensor.share_memory_ torch.from_file
         """,
     ),
     (
@@ -127,6 +136,8 @@ REASONS: list[tuple[str, str]] = [
         torch.cuda.check_error torch.cuda.can_device_access_peer torch.cuda.COMPILED*
         torch.cuda.CudaError torch.cuda.caching_* torch.cuda.has_magma torch.cuda.has_half
         torch.Stream torch.Event torch.Tensor.record_stream torch.Tensor.cuda_*
+        torch.cuda.GreenContext torch.cuda.current_blas_handle torch.cuda.current_solver_handle
+        torch.cuda.device_of torch.cuda.sparse torch.cuda.profiler torch.AcceleratorError
         torch.cuda.default_generators torch.cuda.memory torch.cuda.Memory*
         torch.backends.cuda.cufft* torch.backends.cuda.cuFFT* torch.backends.cuda.*blas*
         torch.backends.cuda.cuBLASModule torch.backends.cuda.*ck_sdpa* torch.backends.cuda.*rocm*
@@ -183,6 +194,7 @@ REASONS: list[tuple[str, str]] = [
         """
         torch.nn.attention.*flash_attention* torch.nn.attention.WARN* torch.set_flush_denormal
         torch.PRIVATE_OPS torch.USE_* torch.*_interop_threads torch.backends.mkl.VERBOSE*
+        torch.backends.*.verbose torch.backends.mps.get_* torch.backends.mps.*macos*
         torch.nn.utils.convert_conv*
         """,
     ),

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
+from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.errors import DualGraphError
 
 from . import missing
@@ -162,6 +163,7 @@ def install() -> None:
             "torch has been imported already: install dualgraph in its place before that"
         )
     sys.meta_path.insert(0, _finder)
+    DType.namespace = "torch"
     multiprocessing.spawn.get_preparation_data = _preparation_data
 
 
@@ -169,6 +171,7 @@ def uninstall() -> None:
     """``import torch`` means PyTorch again; modules that have been imported stay in use."""
     if _finder in sys.meta_path:
         sys.meta_path.remove(_finder)
+        DType.namespace = "dualgraph"
     multiprocessing.spawn.get_preparation_data = _prepare
     for name in [n for n, m in sys.modules.items() if isinstance(m, Mirror)]:
         del sys.modules[name]

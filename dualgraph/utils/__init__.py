@@ -1,5 +1,5 @@
 """Utilities around training: loading of data, and checkpointing of activations."""
 
-from dualgraph.utils import checkpoint, data
+from dualgraph.utils import checkpoint, data, dlpack
 
-__all__ = ["checkpoint", "data"]
+__all__ = ["checkpoint", "data", "dlpack"]

@@ -47,30 +47,38 @@ FLAGS = {
     ],
     "torch.backends.mkldnn": ["enabled", "flags", "is_available", "set_flags", "verbose"],
     "torch.backends.opt_einsum": ["enabled", "get_opt_einsum", "is_available", "strategy"],
-    "torch.nn.utils.prune": None,
     "torch.version": ["__version__", "cuda", "debug", "git_version", "hip"],
 }  # fmt: skip
+
+# Of the classes that `torch` takes over from its C++ code, those that are documented.
+CLASSES = {
+    "AcceleratorError", "Event", "Generator", "GradScaler", "OutOfMemoryError", "Size", "Stream",
+    "SymBool", "SymFloat", "SymInt", "Tag", "Tensor",
+}  # fmt: skip
+KINDS = ("Storage", "Tensor")
 
 # What modules without `__all__` import for themselves.
 IMPORTED = {
     "Any", "BroadcastingList1", "BroadcastingList2", "BroadcastingList3", "Callable", "DType",
     "Optional", "TYPE_CHECKING", "Tensor", "Union", "annotations", "assert_int_or_pair",
-    "boolean_dispatch", "cast", "classproperty", "common_notes", "reproducibility_notes",
+    "boolean_dispatch", "cast", "classproperty", "common_notes", "cpp", "reproducibility_notes",
     "sparse_support_notes", "tf32_notes", "timedelta",
 }  # fmt: skip
 
 
 def public(module: str) -> list[str]:
     """The public names of a module, or of the class ``torch.Tensor``."""
-    if FLAGS.get(module):
-        return sorted(FLAGS[module] or ())
+    if module in FLAGS:
+        return sorted(FLAGS[module])
     if module == "torch.Tensor":
         return sorted(n for n in dir(torch.Tensor) if not n.startswith("_"))
     found = importlib.import_module(module)
     names = getattr(found, "__all__", None)
     if names is None:
         names = [n for n in dir(found) if n not in IMPORTED and _defined(getattr(found, n))]
-    return sorted({n for n in names if not n.startswith("_")})
+    if module == "torch":
+        names = [n for n in names if n[0].islower() or n in CLASSES or n.endswith(KINDS)]
+    return sorted({n for n in names if not n.startswith("_") and n not in IMPORTED})
 
 
 def _defined(value: Any) -> bool:

@@ -1,8 +1,8 @@
 """How many threads compiled code may use, and the pool that it shares its work among (pool.c).
 
-As many as ``$DUALGRAPH_NUM_THREADS`` says; else as there are CPUs that this process may run on, and
-that its control group has quota for. There is one pool per process; what a session asks for is how
-many of its threads a call may use.
+As many as the program has set (`set_default_threads`), or ``$DUALGRAPH_NUM_THREADS`` says; else as
+there are CPUs that this process may run on, and that its control group has quota for. There is one
+pool per process; what a session asks for is how many of its threads a call may use.
 """
 
 from __future__ import annotations
@@ -24,6 +24,19 @@ from .toolchain import Compiler
 _log = logging.getLogger("dualgraph")
 
 MOST = 64  # as in pool.c
+_chosen: int | None = None  # by the program, see `set_default_threads`
+
+
+def set_default_threads(threads: int) -> None:
+    """Let code that is compiled from now on use so many threads where nobody says another number.
+
+    Raises:
+        ArgumentError: the number is not positive.
+    """
+    global _chosen
+    if threads < 1:
+        raise ArgumentError(f"the number of threads must be positive, got {threads}")
+    _chosen = min(threads, MOST)
 
 
 def default_threads() -> int:
@@ -32,6 +45,8 @@ def default_threads() -> int:
     Raises:
         ArgumentError: ``DUALGRAPH_NUM_THREADS`` is no positive number.
     """
+    if _chosen is not None:
+        return _chosen
     named = os.environ.get("DUALGRAPH_NUM_THREADS")
     if named:
         if not named.isdecimal() or int(named) < 1:
