@@ -110,6 +110,7 @@ if TYPE_CHECKING:
         cpu,
         distributed,
         fft,
+        func,
         jit,
         mps,
         multiprocessing,
@@ -124,6 +125,7 @@ if TYPE_CHECKING:
         xpu,
     )
     from ._serialization import load, save
+    from .func import vmap
 
 __version__ = "0.1.0"
 
@@ -160,6 +162,7 @@ _LAZY = {
             "cpu",
             "distributed",
             "fft",
+            "func",
             "jit",
             "mps",
             "multiprocessing",
@@ -174,6 +177,7 @@ _LAZY = {
             "xpu",
         )
     },
+    "vmap": ".func:vmap",
     "load": "._serialization:load",
     "save": "._serialization:save",
 }
@@ -324,6 +328,7 @@ __all__ = [
     "cpu",
     "distributed",
     "fft",
+    "func",
     "jit",
     "mps",
     "multiprocessing",
@@ -335,6 +340,7 @@ __all__ = [
     "types",
     "utils",
     "version",
+    "vmap",
     "xpu",
     "load",
     "save",

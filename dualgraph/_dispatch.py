@@ -27,6 +27,7 @@ from dualgraph_runtime.device import device_of
 
 from .autograd.grad_mode import local
 from .autograd.tape import Leaf, Pick, record
+from .transforms.levels import Wrapped, process, settled, transforms
 
 if TYPE_CHECKING:
     from ._tensor import Tensor
@@ -94,6 +95,10 @@ def apply(op: Op, *inputs: Tensor) -> Tensor:
         ShapeError, DTypeError, ...: as ``op.infer`` raises for operands it refuses.
     """
     if symbolic.open_graphs:
+        if transforms.autocast is not None:
+            inputs = transforms.autocast.operands(op, inputs)
+        if transforms.levels and _any_wrapped(inputs):
+            return _apply_wrapped(op, inputs)
         capture = capture_for(inputs)
         if capture is not None:
             return _apply_traced(capture, op, inputs)
@@ -121,6 +126,8 @@ def apply(op: Op, *inputs: Tensor) -> Tensor:
             capture = capture_for(inputs)
             assert capture is not None
             return _apply_traced(capture, op, inputs)
+        if _any_wrapped(inputs):  # of a level that is over, or of another thread
+            return apply(op, *map(settled, inputs))
         together = _numbers_moved(inputs)
         if together is not None:
             return apply(op, *together)
@@ -292,6 +299,10 @@ def _link_view(op: Op, base: Tensor, out: Tensor) -> None:
         seen = owner is not None and (owner is x or owner is x.base)
         if not seen and y.size and not array_module(x).may_share_memory(x, y):
             return
+    _note_view(op, base, out, traced)
+
+
+def _note_view(op: Op, base: Tensor, out: Tensor, traced: bool) -> None:
     out._ver = base._ver
     recorded: bool | None = local.grad
     ops: tuple[Op, ...] | None = (op,) if recorded or traced else None
@@ -347,8 +358,46 @@ def _refresh(view: Tensor, info: ViewInfo) -> None:
             from .autograd.inplace import keep_retaining
 
             keep_retaining(view, old)
-    if type(view._data) is Value:
+    if type(view._data) is Value or isinstance(again._data, Wrapped):
         view._data = again._data
+
+
+# -- in function transforms ------------------------------------------------------------------------
+
+
+def _any_wrapped(inputs: Sequence[Tensor]) -> bool:
+    return any(isinstance(t._data, Wrapped) for t in inputs)
+
+
+def _apply_wrapped(op: Op, inputs: Sequence[Tensor]) -> Tensor:
+    """Let the level that the operands belong to carry out `op`, and keep that level's tape."""
+    edges = [t._fn if t._base is None else current_fn(t) for t in inputs]
+    data = process(op, inputs)
+    arrays = [t._data for t in inputs]
+    taped = local.grad and op.differentiable and any(e is not None for e in edges)
+    # What is wrapped never changes, so nothing saved can go stale.
+    cells = [[0] if isinstance(t._data, Wrapped) else t._ver for t in inputs]
+    if type(data) is tuple:
+        many = tuple(map(make, data))
+        if taped:
+            node = record(op, edges, arrays, data, cells, [0])
+            for i, t in enumerate(many):
+                if t.dtype.is_differentiable:
+                    t._fn = Pick(node, i)
+        return many  # type: ignore[return-value]
+    out = make(data)
+    if op.is_view:
+        _link_wrapped(op, inputs[0], out)
+    if taped and out.dtype.is_differentiable:
+        out._fn = record(op, edges, arrays, data, cells, [0])
+    return out
+
+
+def _link_wrapped(op: Op, base: Tensor, out: Tensor) -> None:
+    """As `_link_view`: a view if what is inside is one."""
+    x, y = base._data, out._data
+    if isinstance(x, Wrapped) and isinstance(y, Wrapped) and x.inner._ver is y.inner._ver:
+        _note_view(op, base, out, traced=True)
 
 
 # -- traced ---------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from ._tensor import Tensor
 from .autograd.grad_mode import no_grad
 from .autograd.inplace import assign
 from .functions.basics import device_from
+from .transforms.levels import transforms
 
 _MASK = (1 << 64) - 1
 _FIRST_SEED = 67280421310721
@@ -97,6 +98,13 @@ class Generator:
 
     def draw(self, op: Random, device: Any = None) -> Tensor:
         """The numbers `op` gives at the present offset, which moves on."""
+        if transforms.levels:
+            from .transforms.drawing import draw_in_levels
+
+            return draw_in_levels(op, lambda op: self._draw(op, device))
+        return self._draw(op, device)
+
+    def _draw(self, op: Random, device: Any) -> Tensor:
         if captures.current is not None or (
             symbolic.open_graphs and capture_for((self._seed,)) is not None
         ):

@@ -29,6 +29,7 @@ from ._repr import format_tensor
 from .autograd import inplace
 from .autograd.engine import root, run_backward
 from .autograd.tape import Leaf
+from .transforms.levels import Wrapped, refuse_backward, transforms
 
 if TYPE_CHECKING:
     from .autograd.tape import Hook
@@ -109,7 +110,10 @@ class Tensor(Methods, Facts):
 
     @property
     def device(self) -> Device:
-        return device_of(self._data) if type(self._data) is not Value else CPU
+        data = self._data
+        while isinstance(data, Wrapped):
+            data = data.inner._data
+        return device_of(data) if type(data) is not Value else CPU
 
     @property
     def is_cuda(self) -> bool:
@@ -141,8 +145,9 @@ class Tensor(Methods, Facts):
 
     @property
     def is_symbolic(self) -> bool:
-        """Whether this stands for a value of a graph under construction and has no data."""
-        return type(self._data) is Value
+        """Whether this has no data of its own: it is part of a graph under construction, or stands
+        for other tensors in a function transform."""
+        return type(self._data) is Value or isinstance(self._data, Wrapped)
 
     # -- autograd ---------------------------------------------------------------------------------
 
@@ -212,6 +217,8 @@ class Tensor(Methods, Facts):
         inputs: Any = None,
     ) -> None:
         """Accumulate d(self)/d(leaf), weighted with `gradient`, in the `grad` of every leaf."""
+        if symbolic.open_graphs and transforms.levels:
+            refuse_backward()
         if inputs is not None:
             autograd.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
             return
@@ -223,6 +230,8 @@ class Tensor(Methods, Facts):
 
     def detach(self) -> Tensor:
         """The same storage off the tape."""
+        if isinstance(self._data, Wrapped):
+            return make(self._data.detached())
         if self._base is not None and type(self._data) is Value:
             current_fn(self)
         if symbolic.open_graphs and captures.current is not None:
@@ -307,6 +316,8 @@ class Tensor(Methods, Facts):
         """
         if type(self._data) is Value:
             raise _needs_data(self._data.graph.capture, what)
+        if isinstance(self._data, Wrapped):
+            return self._data.concrete(what)
         if symbolic.open_graphs and captures.current is not None:
             captures.current.guard_data(self, what)
         return self._data

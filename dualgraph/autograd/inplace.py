@@ -25,6 +25,7 @@ from dualgraph_compiler.ops.movement import Expand, Reshape
 
 from .. import _changes
 from .._dispatch import apply, capture_for, captures, current_fn, make, symbolic
+from ..transforms.levels import Wrapped
 from .grad_mode import local
 from .recompute import StandIn
 from .tape import Leaf, Node, Overwritten
@@ -59,6 +60,10 @@ def assign(target: Tensor, result: Tensor) -> Tensor:
         x[...] = y
         target._ver[0] += 1
         return target
+    if isinstance(y, Wrapped) or isinstance(x, Wrapped):
+        from .inplace_wrapped import assign_wrapped
+
+        return assign_wrapped(target, base, result)
     _check(target, result)
     detached = base is not target and target._base.recorded is None
     if local.grad and (type(base._fn) is Leaf or type(target._fn) is Leaf) and not detached:

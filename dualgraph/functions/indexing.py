@@ -15,7 +15,6 @@ from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dims import Dim, DimLike, Shape, bounds, maximum, minimum
 from dualgraph_compiler.dtypes import dtype_of
 from dualgraph_compiler.errors import IndexOutOfRange, ShapeError
-from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops import Op
 from dualgraph_compiler.ops import advanced_indexing as adv
 from dualgraph_compiler.ops.base import broadcast_shapes, shape_text
@@ -276,7 +275,7 @@ def _item(k: Any) -> Any:
         )
     if k.dtype is dt.bool_:
         return k
-    if not k._data.ndim and k._data.__class__ is not Value and captures.current is None:
+    if not k._data.ndim and not k.is_symbolic and captures.current is None:
         return int(k._data)
     return cast(k, dt.int64)
 

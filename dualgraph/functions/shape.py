@@ -8,7 +8,6 @@ import numpy as np
 
 from dualgraph_compiler.dims import Dim, DimLike, Shape, product
 from dualgraph_compiler.errors import ShapeError
-from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops.base import normalize_axes, shape_text
 from dualgraph_compiler.ops.movement import Expand, Permute, Reshape
 
@@ -42,7 +41,7 @@ def view(self: Tensor, *shape: Any) -> Tensor:
     if len(shape) == 1 and not isinstance(shape[0], _SIZES):
         return _view_as_dtype(self, shape[0])
     out: Tensor = apply1(Reshape(_shape_of(shape, self, "view")), self)
-    if out._base is None and type(out._data) is not Value and out._data.size:
+    if out._base is None and not out.is_symbolic and out._data.size:
         raise ShapeError(
             "view size is not compatible with input tensor's size and stride (at least one "
             "dimension spans across two contiguous subspaces). Use .reshape(...) instead."
@@ -287,12 +286,12 @@ def tile(input: Tensor, *dims: Any) -> Tensor:
 
 def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
     """Whether the elements lie in row-major order without gaps."""
-    return type(self._data) is Value or bool(self._data.flags.c_contiguous)
+    return self.is_symbolic or bool(self._data.flags.c_contiguous)
 
 
 def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
     """This tensor if its elements are contiguous, else a copy where they are."""
-    if type(self._data) is Value or self._data.flags.c_contiguous:
+    if self.is_symbolic or self._data.flags.c_contiguous:
         return self
     return copied(self, self._data.copy("C"))
 
@@ -300,7 +299,7 @@ def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy; differentiable."""
     data = input._data
-    if type(data) is Value:
+    if type(data) is not np.ndarray and input.is_symbolic:
         return copied(input, data)
     # The layout is kept where it is one; repeated elements have none.
     repeats = type(data) is np.ndarray and 0 in data.strides
@@ -315,7 +314,7 @@ def copied(input: Tensor, data: Any) -> Tensor:
     from ..autograd.grad_mode import local
     from ..autograd.tape import record
 
-    if symbolic.open_graphs or type(data) is Value:
+    if symbolic.open_graphs or input.is_symbolic:
         return apply1(Cast(input.dtype), input)
     out = make(data)
     if local.grad and input.requires_grad:
