@@ -13,8 +13,10 @@ from .functions import (
     convert,
     copies,
     creation,
+    cumulative,
     data,
     gathering,
+    histograms,
     indexing,
     info,
     inplace,
@@ -269,9 +271,12 @@ class Methods:
     fmax = arithmetic.fmax
     fmin = arithmetic.fmin
     fmod = arithmetic.fmod
+    frexp = arithmetic.frexp
+    gcd = arithmetic.gcd
     hypot = arithmetic.hypot
     lerp = arithmetic.lerp
     heaviside = arithmetic.heaviside
+    lcm = arithmetic.lcm
     ldexp = arithmetic.ldexp
     logaddexp = arithmetic.logaddexp
     logaddexp2 = arithmetic.logaddexp2
@@ -279,6 +284,7 @@ class Methods:
     minimum = arithmetic.minimum
     mul = arithmetic.mul
     multiply = arithmetic.multiply
+    nextafter = arithmetic.nextafter
     pow = arithmetic.pow
     remainder = arithmetic.remainder
     signbit = arithmetic.signbit
@@ -297,10 +303,15 @@ class Methods:
     float_power_ = in_place(arithmetic.float_power)
     floor_divide_ = in_place(arithmetic.floor_divide)
     fmod_ = in_place(arithmetic.fmod)
+    gcd_ = in_place(arithmetic.gcd)
+    heaviside_ = in_place(arithmetic.heaviside, composed=True)
     hypot_ = in_place(arithmetic.hypot, composed=True)
+    lcm_ = in_place(arithmetic.lcm)
+    ldexp_ = in_place(arithmetic.ldexp, composed=True)
     lerp_ = in_place(arithmetic.lerp, composed=True)
     mul_ = in_place(arithmetic.mul)
     multiply_ = in_place(arithmetic.multiply)
+    nextafter_ = in_place(arithmetic.nextafter)
     pow_ = in_place(arithmetic.pow)
     remainder_ = in_place(arithmetic.remainder)
     sub_ = in_place(arithmetic.sub)
@@ -375,9 +386,13 @@ class Methods:
     argmax = reduction.argmax
     argmin = reduction.argmin
     count_nonzero = reduction.count_nonzero
+    cummax = cumulative.cummax
+    cummin = cumulative.cummin
     cumprod = reduction.cumprod
     cumsum = reduction.cumsum
     diff = reduction.diff
+    hash_tensor = reduction.hash_tensor
+    logcumsumexp = cumulative.logcumsumexp
     logsumexp = reduction.logsumexp
     max = reduction.max
     mean = reduction.mean
@@ -396,8 +411,11 @@ class Methods:
     # -- statistics --------------------------------------------------------------------------------
 
     dist = statistics.dist
+    histc = histograms.histc
+    histogram = histograms.histogram
     kthvalue = statistics.kthvalue
     median = statistics.median
+    mode = cumulative.mode
     norm = statistics.norm
     quantile = statistics.quantile
     std = statistics.std

@@ -16,7 +16,8 @@ exports.
     parts         narrow, split, chunk                          convert    dtype and device
     copies        copies of parts, and with parts replaced      integration trapezoids
     sizes         numbers computed from sizes               pairs      complex numbers as pairs
-    special       gamma and Bessel functions
+    special       gamma and Bessel functions                 histograms histc, histogram
+    cumulative    running extremes, the mode                 differences derivatives of samples
 """
 
 from .arithmetic import (
@@ -33,8 +34,11 @@ from .arithmetic import (
     fmax,
     fmin,
     fmod,
+    frexp,
+    gcd,
     heaviside,
     hypot,
+    lcm,
     ldexp,
     lerp,
     logaddexp,
@@ -43,6 +47,7 @@ from .arithmetic import (
     minimum,
     mul,
     multiply,
+    nextafter,
     pow,
     remainder,
     rsub,
@@ -125,6 +130,12 @@ from .creation import (
     zeros,
     zeros_like,
 )
+from .cumulative import (
+    cummax,
+    cummin,
+    logcumsumexp,
+    mode,
+)
 from .data import (
     as_tensor,
     asarray,
@@ -132,6 +143,9 @@ from .data import (
     is_tensor,
     scalar_tensor,
     tensor,
+)
+from .differences import (
+    gradient,
 )
 from .einsum import (
     einsum,
@@ -154,6 +168,11 @@ from .gathering import (
     take,
     take_along_dim,
 )
+from .histograms import (
+    histc,
+    histogram,
+    histogramdd,
+)
 from .info import (
     can_cast,
     finfo,
@@ -166,6 +185,11 @@ from .info import (
     numel,
     promote_types,
     result_type,
+)
+from .inplace import (
+    fill,
+    fill_,
+    zero_,
 )
 from .integration import (
     cumulative_trapezoid,
@@ -342,6 +366,7 @@ from .reduction import (
     cumprod,
     cumsum,
     diff,
+    hash_tensor,
     logsumexp,
     max,
     mean,
@@ -518,6 +543,20 @@ __all__ = [
     "real",
     "imag",
     "angle",
+    # cumulative
+    "cummax",
+    "cummin",
+    "logcumsumexp",
+    "mode",
+    # differences, histograms
+    "gradient",
+    "histc",
+    "histogram",
+    "histogramdd",
+    # in place
+    "fill",
+    "fill_",
+    "zero_",
     # special
     "digamma",
     "erfinv",
@@ -528,8 +567,13 @@ __all__ = [
     "mvlgamma",
     "polygamma",
     # arithmetic
+    "frexp",
+    "gcd",
+    "hash_tensor",
     "heaviside",
+    "lcm",
     "ldexp",
+    "nextafter",
     "logaddexp2",
     "add",
     "sub",

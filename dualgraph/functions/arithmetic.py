@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.errors import ArgumentError, DTypeError
-from dualgraph_compiler.ops import REGISTRY, extremum, pointwise, quotient
+from dualgraph_compiler.ops import REGISTRY, extremum, numeric, pointwise, quotient
 
-from .._dispatch import apply
+from .._dispatch import apply, apply_many
 from .._promote import binary, cast, float_operands, is_number, operator, result_type, unify
 from .basics import finish
+from .results import MantissaExponent, named
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -23,6 +24,9 @@ _FLOOR_DIV, _TRUNC_DIV = quotient.FloorDiv(), quotient.TruncDiv()
 _REMAINDER, _FMOD = quotient.Remainder(), quotient.Fmod()
 _MAXIMUM, _MINIMUM = extremum.Maximum(), extremum.Minimum()
 _ATAN2 = REGISTRY["atan2"]()
+_GCD, _LCM = numeric.Gcd(), numeric.Lcm()
+_FREXP, _NEXTAFTER = numeric.Frexp(), numeric.Nextafter()
+_frexp_result = named("frexp", MantissaExponent)
 
 # -- operators ------------------------------------------------------------------------------------
 
@@ -241,6 +245,29 @@ def ldexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     wide = dt.float64 if dt.float64 in (input.dtype, other.dtype) else dt.float32
     power = cast(other, wide) if other.dtype.category < dt.FLOAT else other
     return finish(input * 2.0**power, out)
+
+
+def nextafter(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
+    """The floating-point number after `input` in the direction of `other`."""
+    return finish(binary(_NEXTAFTER, input, other), out)
+
+
+def frexp(input: Tensor, *, out: Any = None) -> Any:
+    """(mantissa, exponent), input = mantissa * 2**exponent and 1/2 <= |mantissa| < 1; int32."""
+    mantissa, exponent = apply_many(_FREXP, input)
+    if out is not None:
+        mantissa, exponent = finish(mantissa, out[0]), finish(exponent, out[1])
+    return _frexp_result((mantissa, exponent))
+
+
+def gcd(input: Tensor, other: Any, *, out: Tensor | None = None) -> Tensor:
+    """The greatest common divisor of integers, not negative; gcd(0, 0) is 0."""
+    return finish(binary(_GCD, input, other), out)
+
+
+def lcm(input: Tensor, other: Any, *, out: Tensor | None = None) -> Tensor:
+    """The least common multiple of integers, not negative; 0 where one is 0."""
+    return finish(binary(_LCM, input, other), out)
 
 
 # -- products and sums of three -------------------------------------------------------------------

@@ -168,6 +168,8 @@ def arange(
         kind = dt.int64 if whole else Defaults.dtype
     else:
         kind = dt.as_dtype(dtype)
+    if kind.category == dt.INT:  # which a float given as a bound is rounded to first
+        start, end, step = (int(v) if isinstance(v, float) else v for v in (start, end, step))
     if not step:
         raise ArgumentError("arange: step must be nonzero")
     if not isinstance(start, Dim) and not isinstance(end, Dim) and (end - start) * step < 0:
@@ -211,8 +213,9 @@ def logspace(
     requires_grad: bool = False,
 ) -> Tensor:
     """`steps` numbers from base**start to base**end, evenly spaced in their logarithm: [steps]."""
-    exponents = _spaced("logspace", start, end, steps, dt.float64)
-    powers = np.power(base, exponents).astype(dtype_or_default(dtype).np)
+    kind = dtype_or_default(dtype)
+    exponents = _spaced_wide("logspace", start, end, steps, kind)
+    powers = np.power(base, exponents).astype(kind.np)
     return wrap(powers, device, requires_grad)
 
 
@@ -227,14 +230,22 @@ def _spaced_in_graph(start: Any, end: Any, steps: DimLike, kind: DType) -> Tenso
 
 
 def _spaced(name: str, start: Any, end: Any, steps: Any, dtype: Any) -> Any:
+    kind = dtype_or_default(dtype)
+    return _spaced_wide(name, start, end, steps, kind).astype(kind.np)
+
+
+def _spaced_wide(name: str, start: Any, end: Any, steps: Any, kind: DType) -> Any:
+    """Evenly spaced float64 (or complex) numbers, to be rounded to `kind`."""
     start, end = _number(start), _number(end)
     if isinstance(steps, int) and steps < 0:
         raise ArgumentError(f"{name}: number of steps must be non-negative, got {steps}")
-    kind = dtype_or_default(dtype)
-    wide = np.linspace(start, end, steps)
-    if kind.category == dt.INT:
-        wide = np.trunc(np.round(wide, 12))
-    return wide.astype(kind.np)
+    if kind.category != dt.INT:
+        return np.linspace(start, end, steps)
+    # As PyTorch: the ends are rounded first, and steps are counted from the nearer end.
+    first, last, at = int(start), int(end), np.arange(steps)
+    step = (last - first) / max(steps - 1, 1)
+    near, far = first + step * at, last - step * (steps - 1 - at)
+    return np.where(at < steps // 2, near, far if steps > 1 else near)
 
 
 # -- like another tensor --------------------------------------------------------------------------

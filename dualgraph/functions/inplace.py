@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dualgraph_compiler.dtypes import bool_
 from dualgraph_compiler.errors import ShapeError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops.base import shape_text
@@ -97,6 +98,14 @@ def zero_(self: Tensor) -> Tensor:
 
 
 def fill(input: Tensor, value: Any) -> Tensor:
-    """A tensor of the input's shape and dtype, filled with a number."""
-    fill = value if hasattr(value, "_data") else number_like(value, input)
-    return cast(fill, input.dtype).expand(tuple(input._data.shape)).clone()
+    """A tensor of the input's shape and dtype, filled with a number or a 0-d tensor.
+
+    The gradient of the input is zero, and not absent.
+    """
+    single = cast(value if hasattr(value, "_data") else number_like(value, input), input.dtype)
+    filled: Tensor = single.expand(tuple(input._data.shape))
+    if input.requires_grad:
+        from .creation import ones_like
+
+        return filled.where(ones_like(input, dtype=bool_), input)
+    return filled.clone()

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dualgraph_compiler import dtypes as dt
-from dualgraph_compiler.errors import DTypeError, IndexOutOfRange, ShapeError
+from dualgraph_compiler.errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
+from dualgraph_compiler.ops import convert as cv
 from dualgraph_compiler.ops import cumulative as cu
 from dualgraph_compiler.ops import indexing as ix
 from dualgraph_compiler.ops import quantifier as qf
 from dualgraph_compiler.ops import reduction as rd
 from dualgraph_compiler.ops import sorting as so
+from dualgraph_compiler.ops.numeric import XorReduce
 
 from .._dispatch import apply1, apply2
 from .._promote import Defaults, cast
@@ -217,6 +219,23 @@ def _arg(name: str, op: Any, input: Tensor, dim: int | None, keepdim: bool) -> T
     axis = axis_of(name, dim, ndim)
     _check_extreme(name, input, (axis,))
     return apply1(op(axis, keepdim), input)
+
+
+def hash_tensor(
+    input: Tensor, dim: Any = (), *, keepdim: bool = False, mode: int = 0, out: Any = None
+) -> Tensor:
+    """The bits of the elements over `dim` (default all), as 64-bit numbers, folded by xor: uint64.
+
+    Raises ArgumentError for another `mode` than 0.
+    """
+    if mode != 0:
+        raise ArgumentError(f"hash_tensor: only mode 0, xor, is supported, got {mode}")
+    if input.dtype.is_complex:
+        raise DTypeError("hash_tensor: complex numbers have no 64-bit form")
+    wide = cast(input, dt.float64 if input.is_floating_point() else dt.int64)
+    bits = apply1(cv.BitCast(dt.uint64), wide.detach())
+    axes = axes_of("hash_tensor", dim, input._data.ndim)
+    return finish(apply1(XorReduce(axes, keepdim), bits), out)
 
 
 # -- truth ----------------------------------------------------------------------------------------

@@ -38,6 +38,17 @@ class _StdMean(NamedTuple):
     mean: Tensor
 
 
+class _MantissaExponent(NamedTuple):
+    mantissa: Tensor
+    exponent: Tensor
+
+
+class _Histogram(NamedTuple):
+    hist: Tensor
+    bin_edges: Any
+
+
+MantissaExponent, Histogram = _MantissaExponent, _Histogram
 ValuesIndices, MinMax, VarMean, StdMean = _ValuesIndices, _MinMax, _VarMean, _StdMean
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _median_result = named("median", ValuesIndices)
 _nanmedian_result = named("nanmedian", ValuesIndices)
 _kthvalue_result = named("kthvalue", ValuesIndices)
-_mode_result = named("mode", ValuesIndices)
 
 
 def _correction(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:

@@ -18,7 +18,8 @@ def _none(op: str) -> set[tuple[str, str]]:
 _NARROW = "narrow dtypes have no native form yet"
 
 
-_SPECIAL = """
+_NO_FORM = """
+frexp gcd lcm log_cumsum_exp nextafter running_arg_max running_arg_min xor_reduce
 airy_ai bessel_j0 bessel_j1 bessel_k0 bessel_k1 bessel_y0 bessel_y1 entr erfc erfcx erfinv i0 i0e i1
 i1e igamma igammac lgamma log_ndtr ndtri polygamma polynomial zeta
 """
@@ -53,5 +54,5 @@ INTERPRETED: dict[str, set[tuple[str, str]]] = {
     "roi_align": _none("roi_align"),
     "roi_align_max": _none("roi_align_max"),
     "roi_align_grad": _none("roi_align_grad"),
-    **{name: _none(name) for name in _SPECIAL.split()},
+    **{name: _none(name) for name in _NO_FORM.split()},
 }

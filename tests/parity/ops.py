@@ -37,7 +37,7 @@ UNSPECIFIED = {
 
 
 # Entries whose results have indices among equal elements, any of which will do.
-PLACES = {"argsort", "kthvalue", "sort", "topk"}
+PLACES = {"argsort", "kthvalue", "mode", "sort", "topk"}
 
 
 @dataclass
@@ -136,9 +136,10 @@ def _run_sample(op: Any, ours: Any, sample: Any, grad: bool) -> int:
     if isinstance(finish, types.FunctionType):
         expected, found = finish(expected), counterpart(finish)(found)
     if op.name in PLACES:
+        counted = op.name in ("kthvalue", "topk")
         found, expected = (
-            _placed(found, arguments, keywords),
-            _placed(expected, given, sample.kwargs),
+            _placed(found, arguments, keywords, counted),
+            _placed(expected, given, sample.kwargs, counted),
         )
     same(found, expected, "result", values=values)
     if grad and leaves and values:
@@ -150,13 +151,16 @@ def _run_sample(op: Any, ours: Any, sample: Any, grad: bool) -> int:
     return 1
 
 
-def _placed(result: Any, arguments: Any, keywords: Any) -> Any:
-    """A result with the elements that its indices name in place of the indices."""
+def _placed(result: Any, arguments: Any, keywords: Any, counted: bool) -> Any:
+    """A result with the elements that its indices name in place of the indices.
+
+    `counted`: a number of elements stands before the dimension among the arguments.
+    """
     indices = result[-1] if isinstance(result, tuple) else result
     x = arguments[0]
     if not x.ndim:
         return result
-    position = 1 if isinstance(result, tuple) and len(arguments) > 1 else 0
+    position = 1 if counted and len(arguments) > 1 else 0
     named = keywords.get("dim", -1)
     given = arguments[1 + position] if len(arguments) > 1 + position else named
     dim = given if isinstance(given, int) and not isinstance(given, bool) else -1

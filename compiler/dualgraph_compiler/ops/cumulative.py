@@ -82,8 +82,8 @@ class Cumprod(Op):
             return (g,)
         # dL/dx_k = (product before k) s_k with s_k = g_k + x_{k+1} s_{k+1}: no division, so zeros
         # among the factors are no special case.
-        x, before = f.conj(x), f.conj(_shift(y, self.axis, 1, 1))
-        later = LinearScan(self.axis, True)(_shift(x, self.axis, -1, 0), g)
+        x, before = f.conj(x), f.conj(shift(y, self.axis, 1, 1))
+        later = LinearScan(self.axis, True)(shift(x, self.axis, -1, 0), g)
         return (before * later,)
 
     def to_onnx(self, ctx: Export, x: str) -> Any:
@@ -128,11 +128,11 @@ def _import_cumprod(ctx: Import, x: Any, axis: Any) -> Any:
     reverse = bool(ctx.attr("reverse", 0))
     x = f.flip(x, (along,)) if reverse else x
     y = Cumprod(along)(x)
-    y = _shift(y, along, 1, 1) if ctx.attr("exclusive", 0) else y
+    y = shift(y, along, 1, 1) if ctx.attr("exclusive", 0) else y
     return f.flip(y, (along,)) if reverse else y
 
 
-def _shift(x: Array, axis: int, by: int, fill: float) -> Array:
+def shift(x: Array, axis: int, by: int, fill: float) -> Array:
     """Elements moved `by` (1 or -1) places along `axis`; `fill` enters where one is missing."""
     pads = [(0, 0)] * len(x.shape)
     pads[axis] = (by, -by)
@@ -171,8 +171,8 @@ class LinearScan(Op):
     def vjp(self, g: Array, y: Array, a: Array, _b: Array) -> tuple[Grad, ...]:
         step = -1 if self.reverse else 1
         back = LinearScan(self.axis, not self.reverse)
-        later = back(_shift(f.conj(a), self.axis, -step, 0), g)
-        return lambda: later * f.conj(_shift(y, self.axis, step, 0)), later
+        later = back(shift(f.conj(a), self.axis, -step, 0), g)
+        return lambda: later * f.conj(shift(y, self.axis, step, 0)), later
 
     def to_onnx(self, ctx: Export, a: str, b: str) -> Any:
         return export_formula(ctx, self, a, b, formula=self._as_scan)
