@@ -119,14 +119,15 @@ if TYPE_CHECKING:
         onnx,
         optim,
         random,
+        serialization,
         testing,
         types,
         utils,
         version,
         xpu,
     )
-    from ._serialization import load, save
     from .func import vmap
+    from .serialization import load, save
 
 __version__ = "0.1.0"
 
@@ -172,6 +173,7 @@ _LAZY = {
             "onnx",
             "optim",
             "random",
+            "serialization",
             "testing",
             "types",
             "utils",
@@ -180,8 +182,8 @@ _LAZY = {
         )
     },
     "vmap": ".func:vmap",
-    "load": "._serialization:load",
-    "save": "._serialization:save",
+    "load": ".serialization:load",
+    "save": ".serialization:save",
 }
 
 
@@ -338,6 +340,7 @@ __all__ = [
     "nn",
     "onnx",
     "optim",
+    "serialization",
     "random",
     "testing",
     "types",

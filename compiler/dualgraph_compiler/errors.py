@@ -22,6 +22,7 @@
     |  |- OutOfMemory(MemoryError)      a run that needs more memory than there is
     |  `- RunStopped                    a run that was told to stop
     `- SerializationError(ValueError)   a checkpoint that cannot be read or written
+       `- RefusedPickle(pickle.UnpicklingError)   one that asks for more than data
 
 A message states what was expected, what came, and (where a graph node is involved) the user's own
 line.
@@ -29,6 +30,7 @@ line.
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 
@@ -164,6 +166,10 @@ class RunStopped(RunError):
 
 class SerializationError(DualGraphError, ValueError):
     """A checkpoint that cannot be read or written."""
+
+
+class RefusedPickle(SerializationError, pickle.UnpicklingError):
+    """A checkpoint whose pickle asks for more than data, and which may be read as data only."""
 
 
 def as_run_error(error: Exception) -> RunError:
