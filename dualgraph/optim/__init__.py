@@ -1,6 +1,6 @@
 """Optimizers and learning rate schedules, with PyTorch's names and results."""
 
-from dualgraph.optim import lr_scheduler
+from dualgraph.optim import lr_scheduler, swa_utils
 from dualgraph.optim.adadelta import Adadelta
 from dualgraph.optim.adafactor import Adafactor
 from dualgraph.optim.adagrad import Adagrad
@@ -33,4 +33,5 @@ __all__ = [
     "RMSprop",
     "Rprop",
     "lr_scheduler",
+    "swa_utils",
 ]

@@ -20,18 +20,31 @@ from dualgraph import _changes
 from dualgraph._dispatch import SMALLEST, captures
 from dualgraph._tensor import Tensor
 from dualgraph.optim._group import Entries, Group, Listed, State
+from dualgraph.optim._hooks import (
+    HOOKS,
+    Hooked,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+    with_hooks,
+)
 from dualgraph.optim._traced import traced_step
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.kernels.optimizers import Workspace
 from dualgraph_compiler.ops.base import array_module
 from dualgraph_compiler.ops.optimizer import OptimizerUpdate
 
-__all__ = ["Optimizer", "ParamsT", "check_nonnegative"]
+__all__ = [
+    "Optimizer",
+    "ParamsT",
+    "check_nonnegative",
+    "register_optimizer_step_post_hook",
+    "register_optimizer_step_pre_hook",
+]
 
 ParamsT: TypeAlias = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
 
-class Optimizer:
+class Optimizer(Hooked):
     """Holds parameters in groups, each with its own options, and the state of each parameter.
 
     Args:
@@ -51,7 +64,13 @@ class Optimizer:
     _opt_called: bool = False  # read by schedulers, which must come after the first step
     _scalars: ClassVar[tuple[str, ...]] = ("step",)  # entries of the state that are 0-d float32
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "step" in cls.__dict__:
+            cls.step = with_hooks(cls.__dict__["step"])  # type: ignore[method-assign]
+
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        self._without_hooks()
         self.defaults = defaults
         self.state: Any = State()
         self.param_groups: list[dict[str, Any]] = Listed()
@@ -121,6 +140,7 @@ class Optimizer:
             raise ArgumentError("some parameters appear in more than one parameter group")
         self.param_groups.append(Group(group))
 
+    @with_hooks
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient.
 
@@ -219,19 +239,25 @@ class Optimizer:
             `{"state": {0: {...}, ...}, "param_groups": [{..., "params": [0, ...]}, ...]}`. State
             Tensors are the optimizer's own, not copies.
         """
+        for hook in self._optimizer_state_dict_pre_hooks.values():
+            hook(self)
         numbers: dict[int, int] = {}
         groups = []
         for group in self.param_groups:
             for param in group["params"]:
                 numbers.setdefault(id(param), len(numbers))
-            packed = {k: v for k, v in group.items() if k != "params"}
-            packed["params"] = [numbers[id(param)] for param in group["params"]]
-            groups.append(packed)
+            options = {k: v for k, v in group.items() if k != "params"}
+            options["params"] = [numbers[id(param)] for param in group["params"]]
+            groups.append(options)
         state = {
             numbers[id(key)] if isinstance(key, Tensor) else key: value
             for key, value in self.state.items()
         }
-        return {"state": state, "param_groups": groups}
+        packed = {"state": state, "param_groups": groups}
+        for hook in self._optimizer_state_dict_post_hooks.values():
+            changed = hook(self, packed)
+            packed = packed if changed is None else changed
+        return packed
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over state and options from `state_dict`, which is copied.
@@ -242,6 +268,10 @@ class Optimizer:
         Raises:
             ArgumentError: the groups differ in number or size from this optimizer's.
         """
+        state_dict = dict(state_dict)
+        for hook in self._optimizer_load_state_dict_pre_hooks.values():
+            changed = hook(self, state_dict)
+            state_dict = state_dict if changed is None else changed
         saved_groups = state_dict["param_groups"]
         if len(saved_groups) != len(self.param_groups):
             raise ArgumentError(
@@ -275,12 +305,16 @@ class Optimizer:
             own.clear()
             own.update(group)
         self.state = state
+        for hook in self._optimizer_load_state_dict_post_hooks.values():
+            hook(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_workspace"}
+        left_out = ("_workspace", "_stepping", *HOOKS)
+        return {k: v for k, v in self.__dict__.items() if k not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._without_hooks()
         self.__dict__["state"] = State.of(self.state)
         self.__dict__["param_groups"] = Listed(self.param_groups)
         for group in self.param_groups:

@@ -28,6 +28,23 @@ SCHEDULES: dict[str, Build] = {
     "cosine_once": lambda s, o: s.CosineAnnealingLR(o, T_max=60),
     "lambda": lambda s, o: s.LambdaLR(o, lambda epoch: 0.95**epoch),
     "lambdas": lambda s, o: s.LambdaLR(o, [lambda e: 1 / (1 + e), lambda e: 0.9**e]),
+    "multiplicative": lambda s, o: s.MultiplicativeLR(o, lambda epoch: 1 - 1 / (epoch + 3)),
+    "polynomial": lambda s, o: s.PolynomialLR(o, total_iters=12, power=1.7),
+    "cyclic": lambda s, o: s.CyclicLR(o, base_lr=0.01, max_lr=[0.5, 0.3], step_size_up=4),
+    "cyclic_triangular2": lambda s, o: s.CyclicLR(
+        o, 0.01, 0.5, 3, 5, mode="triangular2", base_momentum=0.7, max_momentum=0.95
+    ),
+    "cyclic_exp_range": lambda s, o: s.CyclicLR(o, 0.01, 0.5, 3, mode="exp_range", gamma=0.97),
+    "cyclic_scaled": lambda s, o: s.CyclicLR(
+        o, 0.01, 0.5, 3, scale_fn=lambda x: 1 / x, cycle_momentum=False
+    ),
+    "warm_restarts": lambda s, o: s.CosineAnnealingWarmRestarts(o, T_0=7),
+    "warm_restarts_longer": lambda s, o: s.CosineAnnealingWarmRestarts(
+        o, T_0=3, T_mult=2, eta_min=0.001
+    ),
+    "chained": lambda s, o: s.ChainedScheduler(
+        [s.ConstantLR(o, 0.1, 5), s.ExponentialLR(o, 0.9), s.MultiplicativeLR(o, lambda e: 0.99)]
+    ),
     "one_cycle": lambda s, o: s.OneCycleLR(o, max_lr=0.5, total_steps=50),
     "one_cycle_linear": lambda s, o: s.OneCycleLR(
         o, max_lr=[0.5, 0.2], epochs=5, steps_per_epoch=10, anneal_strategy="linear"
@@ -98,6 +115,109 @@ def test_matches_pytorch(name: str, kind: str) -> None:
         other.step()
         schedule.step()
         expected.step()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_state_dicts_are_those_of_pytorch(name: str) -> None:
+    other = torch_optimizer()
+    from torch.optim import lr_scheduler as torch_scheduler
+
+    opt = optimizer()
+    schedule, expected = SCHEDULES[name](lr_scheduler, opt), SCHEDULES[name](torch_scheduler, other)
+    opt.step()
+    other.step()
+    for _ in range(4):
+        schedule.step()
+        expected.step()
+    compared = (schedule.state_dict(), expected.state_dict())
+    assert_same_state(*compared)
+    resumed = SCHEDULES[name](lr_scheduler, optimizer())
+    resumed.load_state_dict(compared[1])  # PyTorch's, here
+    schedule.step()
+    resumed.optimizer.load_state_dict(opt.state_dict())
+
+
+def assert_same_state(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """The same entries, but for what only one of them keeps track of."""
+    own = {"_get_lr_called_within_step", "_schedule_phases", "_scale_fn_ref", "_is_initial"}
+    assert ours.keys() - own == theirs.keys() - own
+    for key in ours.keys() - own:
+        if key == "_schedulers":
+            for a, b in zip(ours[key], theirs[key], strict=True):
+                assert_same_state(a, b)
+        elif key == "lr_lambdas":
+            assert ours[key] == theirs[key]
+        elif isinstance(ours[key], float | list):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-12), key
+        else:
+            assert ours[key] == theirs[key], key
+
+
+CLOSED = {
+    "step": lambda s, o: s.StepLR(o, step_size=7, gamma=0.3),
+    "multi_step": lambda s, o: s.MultiStepLR(o, milestones=[3, 9, 9, 20], gamma=0.5),
+    "exponential": lambda s, o: s.ExponentialLR(o, gamma=0.93),
+    "constant": lambda s, o: s.ConstantLR(o, factor=0.25, total_iters=6),
+    "linear": lambda s, o: s.LinearLR(o, start_factor=0.2, end_factor=0.9, total_iters=8),
+    "polynomial": lambda s, o: s.PolynomialLR(o, total_iters=12, power=1.7),
+    "cosine": lambda s, o: s.CosineAnnealingLR(o, T_max=10, eta_min=0.01),
+    "lambda": lambda s, o: s.LambdaLR(o, lambda e: 0.9**e),
+    "warm_restarts": lambda s, o: s.CosineAnnealingWarmRestarts(o, T_0=3, T_mult=2),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_an_epoch_can_be_named(name: str) -> None:
+    other = torch_optimizer()
+    from torch.optim import lr_scheduler as torch_scheduler
+
+    opt = optimizer()
+    schedule, expected = CLOSED[name](lr_scheduler, opt), CLOSED[name](torch_scheduler, other)
+    opt.step()
+    other.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for epoch in (3, 9, 1, 25, 0, 2):
+            schedule.step(epoch)
+            expected.step(epoch)
+            assert schedule.get_last_lr() == pytest.approx(expected.get_last_lr(), rel=1e-12)
+            assert schedule.last_epoch == expected.last_epoch
+    if name != "warm_restarts":
+        with pytest.warns(UserWarning, match="epoch parameter"):
+            schedule.step(4)
+
+
+def test_chained_schedules_in_a_sequence() -> None:
+    other = torch_optimizer()
+    from torch.optim import lr_scheduler as torch_scheduler
+
+    def build(s: Any, o: Any) -> Any:
+        first = s.ChainedScheduler([s.LinearLR(o, 0.1, 1.0, 4), s.StepLR(o, 3, 0.9)])
+        others = [s.CosineAnnealingWarmRestarts(o, 5), s.PolynomialLR(o, 20)]
+        return s.SequentialLR(o, [first, *others], milestones=[6, 15])
+
+    opt = optimizer()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch misses a step of the optimizer's
+        schedule, expected = build(lr_scheduler, opt), build(torch_scheduler, other)
+        opt.step()
+        other.step()
+        for _ in range(30):
+            assert schedule.get_last_lr() == pytest.approx(expected.get_last_lr(), rel=1e-12)
+            schedule.step()
+            expected.step()
+
+
+def test_warm_restarts_within_an_epoch() -> None:
+    pytest.importorskip("torch")
+    from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
+
+    schedule = lr_scheduler.CosineAnnealingWarmRestarts(optimizer(), 2, 3)
+    expected = CosineAnnealingWarmRestarts(torch_optimizer(), 2, 3)
+    for batch in range(60):
+        schedule.step(batch / 4)
+        expected.step(batch / 4)
+        assert schedule.get_last_lr() == pytest.approx(expected.get_last_lr(), rel=1e-12)
 
 
 def test_chained_schedules_multiply() -> None:
@@ -272,6 +392,22 @@ def test_bad_arguments() -> None:
     with pytest.raises(ArgumentError, match="takes a metric"):
         lr_scheduler.SequentialLR(opt, [plateau], [])
     step = lr_scheduler.StepLR(optimizer(), 1)
+    with pytest.raises(ArgumentError, match="at least one scheduler to be chained"):
+        lr_scheduler.ChainedScheduler([])
+    with pytest.raises(ArgumentError, match="ChainedScheduler does not support"):
+        lr_scheduler.ChainedScheduler([plateau])
+    with pytest.raises(ArgumentError, match="mode is invalid"):
+        lr_scheduler.CyclicLR(opt, 0.1, 0.2, mode="square")
+    with pytest.raises(ArgumentError, match="must support momentum"):
+        lr_scheduler.CyclicLR(optimizer("Adagrad"), 0.1, 0.2)
+    with pytest.raises(ArgumentError, match="positive integer T_0"):
+        lr_scheduler.CosineAnnealingWarmRestarts(opt, 0)
+    with pytest.raises(ArgumentError, match="T_mult >= 1"):
+        lr_scheduler.CosineAnnealingWarmRestarts(opt, 1, 0)
+    with pytest.raises(ArgumentError, match="non-negative epoch"):
+        lr_scheduler.CosineAnnealingWarmRestarts(opt, 1).step(-1)
+    with pytest.raises(TypeError, match="should be a function"):
+        lr_scheduler.MultiplicativeLR(opt, 0.9)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="belongs to another"):
         lr_scheduler.SequentialLR(opt, [step], [])
     with pytest.raises(ArgumentError, match="1 schedulers and 1 milestones"):

@@ -13,7 +13,14 @@ from dualgraph.optim._group import save_group
 from dualgraph.optim.optimizer import Optimizer
 from dualgraph_compiler.errors import ArgumentError, TraceError
 
-__all__ = ["LRScheduler", "check_optimizer", "learning_rates", "per_group", "set_learning_rate"]
+__all__ = [
+    "LRScheduler",
+    "_LRScheduler",
+    "check_optimizer",
+    "learning_rates",
+    "per_group",
+    "set_learning_rate",
+]
 
 
 class LRScheduler:
@@ -63,10 +70,15 @@ class LRScheduler:
         try:
             self.step()
         finally:
-            del self._is_initial
+            self._is_initial = False
 
-    def step(self) -> None:
-        """Go to the next epoch. Call it after the optimizer's steps of the epoch that ends."""
+    def step(self, epoch: int | None = None) -> None:
+        """Go to the next epoch. Call it after the optimizer's steps of the epoch that ends.
+
+        Args:
+            epoch: deprecated; go to that one instead, by the schedule's closed form
+                (`_get_closed_form_lr`) if it has one.
+        """
         # A class that overrides `Optimizer.step` does its own bookkeeping, or none.
         counted = type(self.optimizer).step is Optimizer.step
         if self._step_count == 1 and counted and not self.optimizer._opt_called:
@@ -76,8 +88,17 @@ class LRScheduler:
                 stacklevel=2,
             )
         self._step_count += 1
-        self.last_epoch += 1
-        self._apply(self.get_lr())
+        if epoch is None:
+            self.last_epoch += 1
+            self._apply(self.get_lr())
+            return
+        warnings.warn(
+            "The epoch parameter in `scheduler.step()` is deprecated: call it without one",
+            UserWarning,
+            stacklevel=2,
+        )
+        self.last_epoch = epoch
+        self._apply(getattr(self, "_get_closed_form_lr", self.get_lr)())
 
     def get_lr(self) -> Sequence[float | Tensor]:
         """Return the learning rate of each group for epoch `last_epoch`."""
@@ -132,6 +153,10 @@ def _replayed(step: Callable[..., None]) -> Callable[..., None]:
 
 
 LRScheduler.step = _replayed(LRScheduler.step)  # type: ignore[method-assign]
+
+
+class _LRScheduler(LRScheduler):
+    """The name that the base class had."""
 
 
 def _save(scheduler: Any) -> Callable[[], None]:

@@ -22,6 +22,8 @@ __all__ = [
     "LambdaLR",
     "LinearLR",
     "MultiStepLR",
+    "MultiplicativeLR",
+    "PolynomialLR",
     "StepLR",
 ]
 
@@ -55,6 +57,9 @@ class StepLR(_FactorLR):
         at_boundary = self.last_epoch != 0 and self.last_epoch % self.step_size == 0
         return self.gamma if at_boundary else 1.0
 
+    def _get_closed_form_lr(self) -> list[float]:
+        return [base * self.gamma ** (self.last_epoch // self.step_size) for base in self.base_lrs]
+
 
 class MultiStepLR(_FactorLR):
     """Multiplies the learning rate by `gamma` at each epoch in `milestones`."""
@@ -73,6 +78,10 @@ class MultiStepLR(_FactorLR):
     def _factor(self) -> float:
         return float(self.gamma ** self.milestones[self.last_epoch])
 
+    def _get_closed_form_lr(self) -> list[float]:
+        passed = sum(n for epoch, n in self.milestones.items() if epoch <= self.last_epoch)
+        return [base * self.gamma**passed for base in self.base_lrs]
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the result of `state_dict`."""
         super().load_state_dict(state_dict)
@@ -88,6 +97,9 @@ class ExponentialLR(_FactorLR):
 
     def _factor(self) -> float:
         return 1.0 if self._is_initial else self.gamma
+
+    def _get_closed_form_lr(self) -> list[float]:
+        return [base * self.gamma**self.last_epoch for base in self.base_lrs]
 
 
 class ConstantLR(_FactorLR):
@@ -118,7 +130,10 @@ class ConstantLR(_FactorLR):
         return 1.0 / self.factor if self.last_epoch == self.total_iters else 1.0
 
     def _first_lr(self) -> list[float]:
-        factor = self.factor if self.total_iters > 0 else 1.0
+        return self._get_closed_form_lr()
+
+    def _get_closed_form_lr(self) -> list[float]:
+        factor = self.factor if self.last_epoch < self.total_iters else 1.0
         return [base * factor for base in self.base_lrs]
 
 
@@ -162,6 +177,40 @@ class LinearLR(_FactorLR):
     def _first_lr(self) -> list[float]:
         return [base * self.start_factor for base in self.base_lrs]
 
+    def _get_closed_form_lr(self) -> list[float]:
+        share = min(self.total_iters, self.last_epoch) / self.total_iters
+        factor = self.start_factor + (self.end_factor - self.start_factor) * share
+        return [base * factor for base in self.base_lrs]
+
+
+class PolynomialLR(_FactorLR):
+    """Lowers the learning rate to zero in `total_iters` epochs, as a power of what is left of them.
+
+    The factor of epoch e is ``(1 - e / total_iters) ** power``.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_iters: int = 5,
+        power: float = 1.0,
+        last_epoch: int = -1,
+    ) -> None:
+        self.total_iters = total_iters
+        self.power = power
+        super().__init__(optimizer, last_epoch)
+
+    def _left(self, epoch: int) -> float:
+        return 1.0 - min(epoch, self.total_iters) / self.total_iters
+
+    def _factor(self) -> float:
+        if self._is_initial or self.last_epoch > self.total_iters:
+            return 1.0
+        return float((self._left(self.last_epoch) / self._left(self.last_epoch - 1)) ** self.power)
+
+    def _get_closed_form_lr(self) -> list[float]:
+        return [base * self._left(self.last_epoch) ** self.power for base in self.base_lrs]
+
 
 class CosineAnnealingLR(LRScheduler):
     """Moves the learning rate along half a cosine wave to `eta_min` in `T_max` epochs, and back.
@@ -195,17 +244,13 @@ class CosineAnnealingLR(LRScheduler):
     def _first_lr(self) -> list[float]:
         return list(self.base_lrs)
 
+    def _get_closed_form_lr(self) -> list[float]:
+        height = (1 + math.cos(math.pi * self.last_epoch / self.T_max)) / 2
+        return [self.eta_min + (base - self.eta_min) * height for base in self.base_lrs]
 
-class LambdaLR(LRScheduler):
-    """Sets the learning rate to its first value times `lr_lambda(epoch)`.
 
-    Args:
-        optimizer: whose learning rates to set.
-        lr_lambda: function from epoch to factor, or a list with one for each group.
-        last_epoch: number of the last epoch of an interrupted run, -1 for a new run.
-
-    `state_dict` holds the attributes of callable objects, but not functions and lambdas.
-    """
+class _LambdaLR(LRScheduler):
+    """A schedule by functions of the epoch."""
 
     def __init__(
         self,
@@ -214,13 +259,11 @@ class LambdaLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         self.lr_lambdas = per_group("lr_lambda", lr_lambda, optimizer)
+        for function in self.lr_lambdas:
+            if not callable(function):
+                kind = type(function).__name__
+                raise TypeError(f"lr_lambda should be a function, but got {kind}")
         super().__init__(optimizer, last_epoch)
-
-    def get_lr(self) -> list[float]:
-        return [
-            base * factor(self.last_epoch)
-            for base, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)
-        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the optimizer and plain functions, as a dict."""
@@ -237,3 +280,40 @@ class LambdaLR(LRScheduler):
         for function, attributes in zip(self.lr_lambdas, state_dict["lr_lambdas"], strict=True):
             if attributes is not None:
                 function.__dict__.update(attributes)
+
+
+class LambdaLR(_LambdaLR):
+    """Sets the learning rate to its first value times `lr_lambda(epoch)`.
+
+    Args:
+        optimizer: whose learning rates to set.
+        lr_lambda: function from epoch to factor, or a list with one for each group.
+        last_epoch: number of the last epoch of an interrupted run, -1 for a new run.
+
+    `state_dict` holds the attributes of callable objects, but not functions and lambdas.
+    """
+
+    def get_lr(self) -> list[float]:
+        return [
+            base * factor(self.last_epoch)
+            for base, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)
+        ]
+
+
+class MultiplicativeLR(_LambdaLR):
+    """Multiplies the learning rate by `lr_lambda(epoch)` at every epoch but the first.
+
+    Args:
+        optimizer: whose learning rates to set.
+        lr_lambda: function from epoch to factor, or a list with one for each group.
+        last_epoch: number of the last epoch of an interrupted run, -1 for a new run.
+
+    `state_dict` holds the attributes of callable objects, but not functions and lambdas.
+    """
+
+    def get_lr(self) -> list[float]:
+        rates = learning_rates(self.optimizer)
+        if self._is_initial:
+            return rates
+        pairs = zip(rates, self.lr_lambdas, strict=True)
+        return [rate * factor(self.last_epoch) for rate, factor in pairs]

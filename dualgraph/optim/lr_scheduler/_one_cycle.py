@@ -75,11 +75,12 @@ class OneCycleLR(LRScheduler):
             )
         self._anneal_func_type = anneal_strategy
         self.cycle_momentum = cycle_momentum
-        self.use_beta1 = "betas" in optimizer.defaults
-        if cycle_momentum and not self.use_beta1 and "momentum" not in optimizer.defaults:
-            raise ArgumentError(
-                "optimizer must support momentum or beta1 with `cycle_momentum` option enabled"
-            )
+        if cycle_momentum:
+            self.use_beta1 = "betas" in optimizer.defaults
+            if not self.use_beta1 and "momentum" not in optimizer.defaults:
+                raise ArgumentError(
+                    "optimizer must support momentum or beta1 with `cycle_momentum` option enabled"
+                )
         self._schedule_phases = _phases(self.total_steps, pct_start, three_phase)
         peaks = per_group("max_lr", max_lr, optimizer)
         highs = per_group("max_momentum", max_momentum, optimizer)
