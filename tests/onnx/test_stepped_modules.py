@@ -125,7 +125,7 @@ def test_values_and_gradients(case: Any) -> None:
     y = net(*inputs)
     names = [i.name for i in model.graph.input]
     (wanted,) = InferenceSession(model).run(None, dict(zip(names, arrays, strict=True)))
-    np.testing.assert_allclose(y.detach().numpy(), wanted, rtol=1e-6)
+    np.testing.assert_allclose(y.detach().numpy(), wanted, rtol=1e-5, atol=1e-6)
 
     # The derivative in one direction, of all that can be trained and of the input.
     held = [inputs[0], *net.parameters()]
@@ -165,7 +165,7 @@ def test_training_and_export(tmp_path: Path) -> None:
     written = dg.onnx.export(net, (x, axes), path)
     assert [n.op_type for n in written.graph.node] == ["MatMul", "Tanh", "ReduceSum"]
     (y,) = InferenceSession(path).run(None, {"x": x.numpy(), "axes": axes.numpy()})
-    np.testing.assert_allclose(y, net(x, axes).detach().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(y, net(x, axes).detach().numpy(), rtol=1e-5)
     again = dg.onnx.load(path, trainable=False)
     assert not any(p.requires_grad for p in again.parameters())
     held, own = again.state_dict()["layer.weight"], net.state_dict()["layer.weight"]

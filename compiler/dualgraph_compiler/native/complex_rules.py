@@ -169,8 +169,9 @@ def _isfinite(op: Op, node: Node, x: Pair) -> Value:
 
 
 @_rule("mul", "matmul", "conv", "conv_weight_grad")
-def _product(op: Op, node: Node, a: Pair, b: Pair) -> Pair:
-    return Pair(op(a.re, b.re) - op(a.im, b.im), op(a.re, b.im) + op(a.im, b.re))
+def _product(op: Op, node: Node, a: Pair, b: Pair, bias: Pair | None = None) -> Pair:
+    re, im = ((), ()) if bias is None else ((bias.re,), (bias.im,))
+    return Pair(op(a.re, b.re, *re) - op(a.im, b.im), op(a.re, b.im, *im) + op(a.im, b.re))
 
 
 @_rule("div")

@@ -155,9 +155,16 @@ def hardmax(ctx: Importer, x: Value, axis: int) -> Value:
     return f.cast(hit, x.dtype)  # type: ignore[no-any-return]
 
 
+def _blocksize(ctx: Importer) -> int:
+    b = ctx.attr("blocksize")
+    if not isinstance(b, int) or b < 1:
+        raise OnnxError(f"expected a blocksize of 1 or more, got {b}")
+    return b
+
+
 @from_onnx("DepthToSpace")
 def _depth_to_space(ctx: Importer, x: Value) -> Value:
-    b = ctx.attr("blocksize")
+    b = _blocksize(ctx)
     n, c, h, w = x.shape
     if ctx.attr("mode", "DCR") == "DCR":
         y = f.permute(f.reshape(x, (n, b, b, c // (b * b), h, w)), (0, 3, 4, 1, 5, 2))
@@ -168,7 +175,7 @@ def _depth_to_space(ctx: Importer, x: Value) -> Value:
 
 @from_onnx("SpaceToDepth")
 def _space_to_depth(ctx: Importer, x: Value) -> Value:
-    b = ctx.attr("blocksize")
+    b = _blocksize(ctx)
     n, c, h, w = x.shape
     order = (0, 3, 5, 1, 2, 4) if ctx.attr("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
     y = f.permute(f.reshape(x, (n, c, h // b, b, w // b, b)), order)
