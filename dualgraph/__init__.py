@@ -91,6 +91,7 @@ from .legacy import (
     set_default_tensor_type,
     typename,
 )
+from .tape_form import GradientTape, UnconnectedGradients
 from .tracing import (
     CompiledFunction,
     Graph,
@@ -306,6 +307,8 @@ __all__ = [
     "is_grad_enabled",
     "no_grad",
     "set_grad_enabled",
+    "GradientTape",
+    "UnconnectedGradients",
     "cond",
     "scan",
     "while_loop",

@@ -28,6 +28,7 @@ __all__ = [
     "LongTensor",
     "ShortTensor",
     "TensorType",
+    "Variable",
     "set_default_tensor_type",
     "typename",
 ]
@@ -101,6 +102,28 @@ ShortTensor = _kind("Short", "cpu")
 IntTensor = _kind("Int", "cpu")
 LongTensor = _kind("Long", "cpu")
 BoolTensor = _kind("Bool", "cpu")
+
+
+class _AnyTensor(type):
+    """The class of :class:`Variable`: every tensor is an instance."""
+
+    def __instancecheck__(cls, x: Any) -> bool:
+        return isinstance(x, Tensor)
+
+
+class Variable(metaclass=_AnyTensor):
+    """A tensor that can be differentiated, which all tensors have become.
+
+    ``Variable(x, requires_grad=True)`` is a tensor that shares the memory of `x`; `volatile` asks
+    for one that nothing is recorded of.
+
+    Source: ``torch.autograd.Variable``.
+    """
+
+    def __new__(cls, data: Tensor, requires_grad: bool = False, volatile: bool = False) -> Any:
+        """The same memory as `data`, off the tape."""
+        return data.detach().requires_grad_(requires_grad and not volatile)
+
 
 # Those of ``dualgraph.cuda``, by name.
 ON_GPU = {f"{name}Tensor": _kind(name, "cuda") for name in _DTYPES}

@@ -17,6 +17,7 @@ from .tape import Leaf
 
 __all__ = [
     "Function",
+    "Variable",
     "backward",
     "enable_grad",
     "grad",
@@ -144,8 +145,13 @@ def __getattr__(name: str) -> Any:
         from .function import Function
 
         return Function
+    if name == "Variable":
+        from ..legacy import Variable
+
+        return Variable
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 if TYPE_CHECKING:
+    from ..legacy import Variable
     from .function import Function

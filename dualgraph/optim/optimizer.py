@@ -216,6 +216,36 @@ class Optimizer(Hooked):
         else:
             op.update(xp, self._workspace, param._data, grad._data, arrays, numbers)
 
+    def apply_gradients(self, grads_and_vars: Iterable[tuple[Tensor | None, Tensor]]) -> None:
+        """Make a step with these gradients, whatever gradients the parameters hold.
+
+        What a :class:`dualgraph.GradientTape` gives is applied with it:
+        ``optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))``.
+
+        Args:
+            grads_and_vars: pairs of gradient and parameter. Parameters without a pair, or with
+                None for a gradient, stay as they are.
+
+        Raises:
+            ArgumentError: no gradients at all, or a parameter that is not this optimizer's.
+
+        Source: ``tf.keras.optimizers.Optimizer.apply_gradients``.
+        """
+        given = {id(param): grad for grad, param in grads_and_vars if grad is not None}
+        if not given:
+            raise ArgumentError("no gradients provided for any variable")
+        params = [p for group in self.param_groups for p in group["params"]]
+        if unknown := given.keys() - {id(p) for p in params}:
+            raise ArgumentError(f"{len(unknown)} of the variables are not this optimizer's")
+        before = [p.grad for p in params]
+        try:
+            for param in params:
+                param.grad = given.get(id(param))
+            self.step()
+        finally:
+            for param, grad in zip(params, before, strict=True):
+                param.grad = grad
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or set them to zero in place."""
         for group in self.param_groups:

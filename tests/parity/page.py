@@ -46,7 +46,8 @@ AttributeError: torch.hub is missing: downloading code and weights is left to th
 
 Two tools measure what agrees. `dualgraph parity` counts public names against a list made from
 PyTorch {VERSION}. `python -m tests.parity` runs PyTorch's own databases of operators, modules and
-optimizers in both, sample by sample, and compares results, dtypes, shapes and gradients.
+optimizers in both, sample by sample, and compares results, dtypes, shapes and gradients. The form
+of TensorFlow's training loops is shown beside PyTorch's in [dialects.md](dialects.md).
 """
 
 
