@@ -25,11 +25,13 @@ from .functions import (
     ordering,
     parts,
     pointwise,
+    positions,
     random,
     reduction,
     shape,
     special,
     statistics,
+    strided,
 )
 from .functions.inplace import in_place, in_place_operator
 
@@ -96,6 +98,7 @@ class Methods:
     # -- making tensors like this one --------------------------------------------------------------
 
     new_empty = creation.new_empty
+    new_empty_strided = strided.new_empty_strided
     new_full = creation.new_full
     new_ones = creation.new_ones
     new_zeros = creation.new_zeros
@@ -473,6 +476,12 @@ class Methods:
     H = property(shape.adjoint)
     mH = property(shape.adjoint)
 
+    as_strided = strided.as_strided
+    as_strided_scatter = strided.as_strided_scatter
+    resize_ = strided.resize_
+    resize_as_ = strided.resize_as_
+    sum_to_size = strided.sum_to_size
+
     # -- rearranging -------------------------------------------------------------------------------
 
     diag = joining.diag
@@ -497,10 +506,14 @@ class Methods:
     index_copy = gathering.index_copy
     index_fill = gathering.index_fill
     index_put = gathering.index_put
+    index_reduce = gathering.index_reduce
     index_select = gathering.index_select
     masked_scatter = gathering.masked_scatter
     masked_select = gathering.masked_select
     nonzero = gathering.nonzero
+    nonzero_static = positions.nonzero_static
+    put = gathering.put
+    renorm = gathering.renorm
     repeat_interleave = gathering.repeat_interleave
     scatter = gathering.scatter
     scatter_add = gathering.scatter_add
@@ -511,6 +524,9 @@ class Methods:
     index_copy_ = in_place(gathering.index_copy)
     index_fill_ = in_place(gathering.index_fill)
     index_put_ = in_place(gathering.index_put)
+    index_reduce_ = in_place(gathering.index_reduce, composed=True)
+    put_ = in_place(gathering.put, composed=True)
+    renorm_ = in_place(gathering.renorm, composed=True)
     masked_scatter_ = in_place(gathering.masked_scatter)
     scatter_ = in_place(gathering.scatter)
     scatter_add_ = in_place(gathering.scatter_add)

@@ -18,6 +18,8 @@ exports.
     sizes         numbers computed from sizes               pairs      complex numbers as pairs
     special       gamma and Bessel functions                 histograms histc, histogram
     cumulative    running extremes, the mode                 differences derivatives of samples
+    strided       views by strides                              native     what layers are made of
+    positions     of elements that are not zero
 """
 
 from .arithmetic import (
@@ -157,10 +159,13 @@ from .gathering import (
     index_copy,
     index_fill,
     index_put,
+    index_reduce,
     index_select,
     masked_scatter,
     masked_select,
     nonzero,
+    put,
+    renorm,
     repeat_interleave,
     scatter,
     scatter_add,
@@ -247,6 +252,15 @@ from .linalg import (
     outer,
     tensordot,
     vdot,
+)
+from .native import (
+    constant_pad_nd,
+    grid_sampler,
+    grid_sampler_2d,
+    grid_sampler_3d,
+    native_batch_norm,
+    native_group_norm,
+    native_layer_norm,
 )
 from .ordering import (
     argsort,
@@ -342,6 +356,7 @@ from .pointwise import (
     tanh,
     trunc,
 )
+from .positions import nonzero_static, unravel_index
 from .random import (
     bernoulli,
     multinomial,
@@ -422,6 +437,14 @@ from .statistics import (
     std_mean,
     var,
     var_mean,
+)
+from .strided import (
+    as_strided,
+    as_strided_copy,
+    as_strided_scatter,
+    empty_permuted,
+    empty_strided,
+    resize_as_,
 )
 
 __all__ = [
@@ -735,6 +758,9 @@ __all__ = [
     "index_copy",
     "index_fill",
     "index_put",
+    "index_reduce",
+    "put",
+    "renorm",
     "take",
     "take_along_dim",
     "masked_select",
@@ -809,4 +835,22 @@ __all__ = [
     "unsafe_chunk",
     "unsafe_split",
     "vsplit",
+    # strided
+    "as_strided",
+    "as_strided_copy",
+    "as_strided_scatter",
+    "empty_permuted",
+    "empty_strided",
+    "resize_as_",
+    # positions
+    "nonzero_static",
+    "unravel_index",
+    # native
+    "constant_pad_nd",
+    "grid_sampler",
+    "grid_sampler_2d",
+    "grid_sampler_3d",
+    "native_batch_norm",
+    "native_group_norm",
+    "native_layer_norm",
 ]

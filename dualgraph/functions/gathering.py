@@ -13,6 +13,7 @@ from dualgraph_compiler.errors import ArgumentError, DTypeError, IndexOutOfRange
 from dualgraph_compiler.ops import advanced_indexing as adv
 from dualgraph_compiler.ops import indexing as ix
 from dualgraph_compiler.ops.base import shape_text
+from dualgraph_compiler.ops.comparison import Where
 
 from .._dispatch import apply, apply1
 from .._promote import cast
@@ -196,10 +197,18 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
         return reshape(index_fill(reshape(input, (1,)), dim, index, value), ())
     axis = axis_of("index_fill", dim, input._data.ndim)
     fill = value if hasattr(value, "_data") else number_like(value, input)
-    shape = list(input._data.shape)
-    shape[axis] = index._data.size
-    source = expand(cast(fill, input.dtype), tuple(shape))
-    return apply(adv.IndexPut((axis,)), input, source, _index("index_fill", index))
+    if fill._data.ndim:
+        raise ShapeError(
+            "index_fill_ only supports a 0-dimensional value tensor, but got tensor with "
+            f"{fill._data.ndim} dimension(s)."
+        )
+    # Through a mask: a position that stands twice in the index is filled once.
+    none = expand(number_like(False, input.bool()), (input._data.shape[axis],))
+    hit = expand(number_like(True, input.bool()), (index._data.size,))
+    at = reshape(_index("index_fill", index), (index._data.size,))
+    mask = apply(adv.IndexPut((0,)), none, hit, at)
+    mask = reshape(mask, (-1, *(1,) * (input._data.ndim - axis - 1)))
+    return apply(Where(), mask, cast(fill, input.dtype), input)
 
 
 def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
@@ -215,6 +224,69 @@ def index_put(input: Tensor, indices: Any, values: Tensor, accumulate: bool = Fa
     axes, tensors = _indices(plan)
     source = _fitted(values, input, _picked_shape(input, axes, tensors))
     return apply(adv.IndexPut(axes, accumulate), input, source, *tensors)
+
+
+def index_reduce(
+    input: Tensor,
+    dim: int,
+    index: Tensor,
+    source: Tensor,
+    reduce: str,
+    *,
+    include_self: bool = True,
+    out: Any = None,
+) -> Tensor:
+    """A copy with slices of `source` combined with those along `dim` that `index` [k] points to.
+
+    `reduce` is "prod", "mean", "amax" or "amin"; without `include_self` the input counts only where
+    no index points.
+    """
+    if reduce not in ("prod", "mean", "amax", "amin"):
+        raise ArgumentError(
+            f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got "
+            f"{reduce}."
+        )
+    if not input._data.ndim:
+        found = scatter_reduce(
+            reshape(input, (1,)),
+            0,
+            reshape(index, (-1,)),
+            reshape(source, (-1,)),
+            reduce,
+            include_self=include_self,
+        )
+        return finish(reshape(found, ()), out)
+    axis = axis_of("index_reduce", dim, input._data.ndim)
+    shape = [1] * input._data.ndim
+    shape[axis] = index._data.size
+    spread = expand(reshape(index, tuple(shape)), tuple(source._data.shape))
+    found = scatter_reduce(input, axis, spread, source, reduce, include_self=include_self)
+    return finish(found, out)
+
+
+def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
+    """A copy with the elements at row-major positions `index` replaced by (or plus) `source`."""
+    if source.dtype is not input.dtype:
+        raise DTypeError("put_(): self and source expected to have the same dtype")
+    if source._data.size != index._data.size:
+        raise ShapeError(
+            f"put_(): Expected source and index to have the same number of elements, but got "
+            f"source.numel() = {source._data.size}, index.numel() = {index._data.size}"
+        )
+    flat = reshape(input, (input._data.size,))
+    at = reshape(_index("put", index), (index._data.size,))
+    new = reshape(source, (source._data.size,))
+    written = apply(adv.IndexPut((0,), accumulate), flat, new, at)
+    return reshape(written, tuple(input._data.shape))
+
+
+def renorm(input: Tensor, p: float, dim: int, maxnorm: float, *, out: Any = None) -> Tensor:
+    """Slices along `dim` whose p-norm is above `maxnorm`, scaled down to it."""
+    axis = axis_of("renorm", dim, input._data.ndim)
+    others = tuple(i for i in range(input._data.ndim) if i != axis)
+    norms = input.norm(p, dim=others, keepdim=True)
+    scale = (maxnorm / (norms + 1e-7)).masked_fill(norms <= maxnorm, 1.0)
+    return finish(input * scale, out)
 
 
 def take(input: Tensor, index: Tensor) -> Tensor:

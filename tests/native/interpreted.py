@@ -25,6 +25,7 @@ i1e igamma igammac lgamma log_ndtr ndtri polygamma polynomial zeta
 """
 
 INTERPRETED: dict[str, set[tuple[str, str]]] = {
+    "as_strided": _none("as_strided"),
     "bit_cast": _none("bit_cast"),
     "cast": {("cast", _NARROW)},
     "conv": _of("conv", "float64"),  # of the parts of complex numbers

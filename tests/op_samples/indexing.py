@@ -281,6 +281,12 @@ EMBEDDING = OpSamples(
             "padding",
             expected_grads=([[0, 0], [0, 0], [2, 2]], None),
         ),
+        Sample(
+            em.Embedding(None, True),
+            (f64(3, 2), ints(1, 2, 2)),
+            "scale_grad_by_freq",
+            expected_grads=([[0, 0], [1, 1], [1, 1]], None),
+        ),
         Sample(em.Embedding(), (rand(3, 2), np.array(1)), "0-d index"),
         Sample(em.Embedding(), (rand(3, 2), ints()), "nothing looked up"),
     ],

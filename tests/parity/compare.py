@@ -66,6 +66,7 @@ def _kind(x: Any) -> str:
 
 
 def _same_tensor(ours: Any, theirs: torch.Tensor, what: str, values: bool) -> None:
+    theirs = theirs.to_dense() if theirs.is_sparse else theirs  # gradients, where asked for so
     if not isinstance(ours, dg.Tensor):
         raise Different(f"{what}: {_kind(ours)}, not a tensor")
     name = str(theirs.dtype).removeprefix("torch.")

@@ -27,12 +27,16 @@ UNSPECIFIED = {
     "resize_", "resize_as_",
     "bernoulli", "cauchy", "exponential", "geometric", "log_normal", "multinomial", "normal",
     "rand_like", "randint", "randint_like", "randn", "randn_like", "uniform",
+    "nn.functional.fractional_max_pool2d", "nn.functional.fractional_max_pool3d",
+    "pca_lowrank", "svd_lowrank",
+}  # fmt: skip
+
+# Entries that draw, too, but for those samples that keep (or drop) everything.
+DROPPING = {
     "nn.functional.alpha_dropout", "nn.functional.dropout", "nn.functional.dropout2d",
     "nn.functional.dropout3d", "nn.functional.feature_alpha_dropout",
-    "nn.functional.fractional_max_pool2d", "nn.functional.fractional_max_pool3d",
     "nn.functional.multi_head_attention_forward", "nn.functional.rrelu",
     "nn.functional.scaled_dot_product_attention",
-    "pca_lowrank", "svd_lowrank",
 }  # fmt: skip
 
 
@@ -67,12 +71,16 @@ def title(op: Any) -> str:
     return f"{op.name}.{op.variant_test_name}" if op.variant_test_name else str(op.name)
 
 
+# Made of ``torch.ops``, which is private.
+_OVERLOADS = {"max_pool2d_with_indices_backward"}
 _ELSEWHERE = ("_", "torch.", "sparse.", "to_sparse", "jiterator", "masked.")
 
 
 def in_scope(op: Any) -> bool:
     """Dense operators that users call: no sparse or masked tensors, private names, CUDA kernels."""
     if not op.supported_dtypes("cpu"):  # nothing that could be compared here
+        return False
+    if isinstance(op.op, torch._ops.OpOverload) or op.name in _OVERLOADS:
         return False
     return op.name.startswith("__") or not op.name.startswith(_ELSEWHERE)
 
@@ -131,7 +139,7 @@ def _run_sample(op: Any, ours: Any, sample: Any, grad: bool) -> int:
     except Exception:  # PyTorch refuses its own sample: nothing to compare with
         return 0
     found = ours(*arguments, **keywords)
-    values = op.name not in UNSPECIFIED
+    values = _specified(op, sample)
     finish = sample.output_process_fn_grad
     if isinstance(finish, types.FunctionType):
         expected, found = finish(expected), counterpart(finish)(found)
@@ -149,6 +157,17 @@ def _run_sample(op: Any, ours: Any, sample: Any, grad: bool) -> int:
             gradients(found, own, dg, dg.from_numpy) if theirs else [], theirs, "gradient"
         )
     return 1
+
+
+def _specified(op: Any, sample: Any) -> bool:
+    """Whether a sample's operands say what its result is."""
+    if op.name not in DROPPING:
+        return op.name not in UNSPECIFIED
+    if sample.kwargs.get("training") is False:
+        return True
+    if op.name == "nn.functional.multi_head_attention_forward":
+        return sample.args[9] in (0, 1)  # its dropout_p
+    return sample.kwargs.get("p", sample.kwargs.get("dropout_p")) in (0, 1)
 
 
 def _placed(result: Any, arguments: Any, keywords: Any, counted: bool) -> Any:

@@ -31,10 +31,21 @@ def tensor(t: torch.Tensor) -> dg.Tensor:
     """A leaf of ours with the elements, strides and `requires_grad` of `t`."""
     if t.layout is not torch.strided:
         raise Missing(f"layout {t.layout}")
-    ours = dg.from_numpy(_copy(array(t)))
+    part = _part_of_storage(t)
+    ours = dg.from_numpy(_copy(array(t))) if part is None else part
     if isinstance(t, torch.nn.Parameter):
         return dg.nn.Parameter(ours, requires_grad=t.requires_grad)
     return ours.requires_grad_() if t.requires_grad else ours
+
+
+def _part_of_storage(t: torch.Tensor) -> dg.Tensor | None:
+    """A view of memory that is larger than the tensor, so that `as_strided` finds the rest."""
+    whole = t.untyped_storage().nbytes() // t.element_size()
+    if t.is_conj() or t.is_neg() or whole == t.numel() or t.dtype is torch.bfloat16:
+        return None
+    flat = t.detach().as_strided((whole,), (1,), 0)
+    memory = dg.from_numpy(array(flat).copy()).requires_grad_(t.requires_grad)
+    return dg.as_strided(memory, t.shape, t.stride(), t.storage_offset())
 
 
 def _copy(data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

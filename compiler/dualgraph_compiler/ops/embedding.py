@@ -20,11 +20,14 @@ from .onnx_rules import Export, Import, from_onnx
 class Embedding(Op):
     """Rows of `weight`: the gradient of row `padding_idx` is zero.
 
+    With `scale_grad_by_freq` a row's gradient is divided by how often `index` names the row.
+
     Shapes: weight [V, *D], index of any shape, non-negative -> [*index, *D].
     Source: torch.nn.functional.embedding; ONNX Gather-13.
     """
 
     padding_idx: int | None = None
+    scale_grad_by_freq: bool = False
 
     def infer(self, weight: TensorType, index: TensorType) -> TensorType:
         require_index("embedding", index)
@@ -36,6 +39,10 @@ class Embedding(Op):
         return checked("embedding", kernels.take, xp, weight, index)
 
     def vjp(self, g: Array, _y: Array, _weight: Array, index: Array) -> tuple[Grad, ...]:
+        if self.scale_grad_by_freq:
+            ones = f.full(g, tuple(index.shape), 1)
+            counts = IndexSelect(0)(EmbeddingGrad(_weight.shape[0])(ones, index), index)
+            g = g / f.reshape(counts, (*counts.shape, *(1,) * (g.ndim - counts.ndim)))
         return EmbeddingGrad(_weight.shape[0], self.padding_idx)(g, index), None
 
     def to_onnx(self, ctx: Export, weight: str, index: str) -> Any:

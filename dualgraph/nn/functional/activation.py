@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dualgraph_compiler import dtypes as dt
@@ -243,3 +244,24 @@ def gumbel_softmax(
     index = soft.argmax(dim, keepdim=True)
     one_hot = fn.zeros_like(logits).scatter(dim, index, 1.0)
     return one_hot - soft.detach() + soft  # type: ignore[no-any-return]
+
+
+# -- in place -------------------------------------------------------------------------------------
+
+
+def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def changed(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return function(input, *args, inplace=True, **kwargs)
+
+    changed.__name__ = changed.__qualname__ = f"{function.__name__}_"
+    changed.__doc__ = f"`{function.__name__}` in place."
+    return changed
+
+
+celu_ = _in_place(celu)
+elu_ = _in_place(elu)
+hardtanh_ = _in_place(hardtanh)
+leaky_relu_ = _in_place(leaky_relu)
+rrelu_ = _in_place(rrelu)
+selu_ = _in_place(selu)
+threshold_ = _in_place(threshold)

@@ -1,4 +1,4 @@
-"""Affine maps and table lookups."""
+"""Affine maps and one-hot vectors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.errors import ArgumentError, ShapeError
 from dualgraph_compiler.ops import linalg
 from dualgraph_compiler.ops.base import shape_text
-from dualgraph_compiler.ops.embedding import Embedding
 
 from ... import functions as fn
 from ..._dispatch import apply
@@ -43,43 +42,6 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     mixed = (rows @ weight).squeeze(-2)  # [..., out, in2]
     out = (mixed * input2.unsqueeze(-2)).sum(-1)
     return out if bias is None else out + bias  # type: ignore[no-any-return]
-
-
-def embedding(
-    input: Tensor,
-    weight: Tensor,
-    padding_idx: int | None = None,
-    max_norm: float | None = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
-) -> Tensor:
-    """Rows of a table: input int [...], weight [n, d] -> [..., d].
-
-    The row `padding_idx` gets no gradient. `max_norm` scales rows that are longer down, in place.
-    """
-    if scale_grad_by_freq or sparse:
-        raise ArgumentError("embedding: scale_grad_by_freq and sparse gradients are not supported")
-    count = weight.shape[0]
-    index = None
-    if padding_idx is not None:
-        if isinstance(count, int) and not -count <= padding_idx < count:
-            raise ArgumentError("Padding_idx must be within num_embeddings")
-        index = padding_idx if padding_idx >= 0 else count + padding_idx
-    if max_norm is not None:
-        _renormalize(weight, input, max_norm, norm_type)
-    return apply(Embedding(index), weight, input)
-
-
-def _renormalize(weight: Tensor, input: Tensor, max_norm: float, norm_type: float) -> None:
-    from ...autograd.grad_mode import no_grad
-
-    with no_grad():
-        rows = input.unique()
-        table = weight[rows]
-        norms = (table.abs() ** norm_type).sum(-1, keepdim=True) ** (1.0 / norm_type)
-        scale = (max_norm / (norms + 1e-7)).clamp(max=1.0)
-        weight[rows] = table * scale
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

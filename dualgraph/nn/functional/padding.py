@@ -9,6 +9,7 @@ from dualgraph_compiler.errors import ArgumentError, ShapeError
 from dualgraph_compiler.kernels.sizes import conv_output_size
 from dualgraph_compiler.ops.base import shape_text
 from dualgraph_compiler.ops.padding import Pad, PadMode
+from dualgraph_compiler.ops.slicing import SliceGrad
 
 from ... import functions as fn
 from ..._dispatch import apply
@@ -97,6 +98,9 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     return x.reshape(n, c, *sizes)
 
 
+native_channel_shuffle = channel_shuffle
+
+
 def unfold(
     input: Tensor,
     kernel_size: Any,
@@ -131,3 +135,41 @@ def unfold(
     ]
     out = fn.stack(blocks, 2).reshape(n, c * kh * kw, p * q)
     return out.squeeze(0) if single else out
+
+
+def fold(
+    input: Tensor,
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> Tensor:
+    """Columns as sliding blocks of an image, added where they overlap: [N, C KH KW, P Q] -> image.
+
+    The transpose of `unfold`. Shapes: -> [N, C, *output_size]; without N alike.
+    """
+    kernel = per_axis("fold", kernel_size, 2)
+    steps, pads = per_axis("fold", stride, 2), per_axis("fold", padding, 2)
+    spread = per_axis("fold", dilation, 2)
+    sizes = [s + 2 * p for s, p in zip(per_axis("fold", output_size, 2), pads)]
+    x = input.unsqueeze(0) if input.ndim == 2 else input
+    n, rows, columns = x.shape
+    (kh, kw), (dh, dw), (sh, sw) = kernel, spread, steps
+    p, q = (conv_output_size(s, k, t, 0, 0, d) for s, k, t, d in zip(sizes, kernel, steps, spread))
+    if rows % (kh * kw) or columns != p * q:
+        raise ShapeError(
+            f"fold: expected [N, C * {kh * kw}, {p * q}] for blocks of {kh} x {kw} in an image of "
+            f"{tuple(per_axis('fold', output_size, 2))}, got {shape_text(tuple(input.shape))}"
+        )
+    channels = rows // (kh * kw)
+    blocks = x.reshape(n, channels, kh * kw, p, q)
+    shape = (n, channels, *sizes)
+    image: Any = 0
+    for at in range(kh * kw):
+        i, j = at // kw * dh, at % kw * dw
+        ends = (n, channels, i + (p - 1) * sh + 1, j + (q - 1) * sw + 1)
+        spot = SliceGrad((0, 0, i, j), ends, (1, 1, sh, sw), shape)
+        image = apply(spot, blocks[:, :, at]) + image
+    out = pad(image, (-pads[1], -pads[1], -pads[0], -pads[0]))
+    return out.squeeze(0) if input.ndim == 2 else out

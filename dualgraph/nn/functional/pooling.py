@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -272,3 +274,27 @@ def _root(means: Tensor, count: int, order: float) -> Tensor:
     from .activation import relu
 
     return (means.sign() * relu(means.abs()) * count).pow(1.0 / order)  # type: ignore[no-any-return]
+
+
+# -- always with the places of the maxima ---------------------------------------------------------
+
+
+def _with_indices(function: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor]]:
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def pooled(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        given = signature.bind(*args, **kwargs).arguments
+        return function(**{**given, "return_indices": True})  # type: ignore[no-any-return]
+
+    pooled.__name__ = pooled.__qualname__ = f"{function.__name__}_with_indices"
+    pooled.__doc__ = f"`{function.__name__}`, and where each maximum stood."
+    return pooled
+
+
+adaptive_max_pool1d_with_indices = _with_indices(adaptive_max_pool1d)
+adaptive_max_pool2d_with_indices = _with_indices(adaptive_max_pool2d)
+adaptive_max_pool3d_with_indices = _with_indices(adaptive_max_pool3d)
+max_pool1d_with_indices = _with_indices(max_pool1d)
+max_pool2d_with_indices = _with_indices(max_pool2d)
+max_pool3d_with_indices = _with_indices(max_pool3d)

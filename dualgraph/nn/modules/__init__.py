@@ -1,9 +1,11 @@
 """Layers, by family."""
 
 from .activation import *  # noqa: F403
+from .adaptive import *  # noqa: F403
 from .attention import *  # noqa: F403
 from .container import *  # noqa: F403
 from .conv import *  # noqa: F403
+from .distributed import *  # noqa: F403
 from .dropout import *  # noqa: F403
 from .lazy import *  # noqa: F403
 from .linear import *  # noqa: F403

@@ -29,6 +29,9 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
 ]
 
 
@@ -324,3 +327,44 @@ class FractionalMaxPool3d(_FractionalMaxPool):
 
     _rank = 3
     _function = staticmethod(F.fractional_max_pool3d)
+
+
+class _MaxUnpool(Module):
+    _function: Any
+    _rank: int
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__()
+        name, rank = type(self).__name__, self._rank
+        self.kernel_size = per_axis(name, kernel_size, rank)
+        self.stride = per_axis(name, kernel_size if stride is None else stride, rank)
+        self.padding = per_axis(name, padding, rank)
+
+    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
+        return type(self)._function(  # type: ignore[no-any-return]
+            input, indices, self.kernel_size, self.stride, self.padding, output_size
+        )
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """Maxima put back to where MaxPool1d found them, zeros elsewhere."""
+
+    _rank = 1
+    _function = staticmethod(F.max_unpool1d)
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """Maxima put back to where MaxPool2d found them, zeros elsewhere."""
+
+    _rank = 2
+    _function = staticmethod(F.max_unpool2d)
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """Maxima put back to where MaxPool3d found them, zeros elsewhere."""
+
+    _rank = 3
+    _function = staticmethod(F.max_unpool3d)
