@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualgraph_compiler.errors import DualGraphError
+from dualgraph_models.datasets._samples import Pairs, Transform
 
 MAX_BYTES = 1 << 30
 MAX_RANK = 8
@@ -67,7 +68,7 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> npt
             raise IdxError(f"{path}: damaged or truncated gzip data ({error})") from error
 
 
-def _read(file: IO[bytes], path: Path, max_bytes: int) -> npt.NDArray[Any]:
+def _header(file: IO[bytes], path: Path, max_bytes: int) -> tuple[np.dtype[Any], tuple[int, ...]]:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in DTYPES:
         raise IdxError(f"{path}: not an IDX file: it starts with {magic.hex(' ') or 'nothing'}")
@@ -81,6 +82,11 @@ def _read(file: IO[bytes], path: Path, max_bytes: int) -> npt.NDArray[Any]:
     # A zero must not hide another, absurd dimension: NumPy cannot represent such a shape either.
     if math.prod(max(dim, 1) for dim in shape) * dtype.itemsize > max_bytes:
         raise IdxError(f"{path}: shape {shape} of {dtype.name} exceeds {max_bytes:,} bytes")
+    return dtype, shape
+
+
+def _read(file: IO[bytes], path: Path, max_bytes: int) -> npt.NDArray[Any]:
+    dtype, shape = _header(file, path, max_bytes)
     expected = math.prod(shape) * dtype.itemsize
 
     data = bytearray()
@@ -95,6 +101,84 @@ def _read(file: IO[bytes], path: Path, max_bytes: int) -> npt.NDArray[Any]:
     if file.read(1):
         raise IdxError(f"{path}: more data than its shape {shape} of {dtype.name} accounts for")
     return np.frombuffer(data, dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+class IdxDataset(Pairs):
+    """Images and labels of a pair of IDX files, such as MNIST's.
+
+    Files that are not compressed are mapped into memory, and read as samples are asked for.
+
+    Shapes: files (n, ...) and (n); sample i is slice i of the first, an array in native byte order,
+    and label i as an int.
+
+    Args:
+        images: path of the samples.
+        labels: path of the labels.
+        transform: applied to each sample.
+        target_transform: applied to each label.
+
+    Raises:
+        IdxError: files that are malformed, truncated or do not fit together.
+    """
+
+    def __init__(
+        self,
+        images: str | os.PathLike[str],
+        labels: str | os.PathLike[str],
+        transform: Transform = None,
+        target_transform: Transform = None,
+    ) -> None:
+        super().__init__(transform, target_transform)
+        self.images_path, self.labels_path = os.fspath(images), os.fspath(labels)
+        self._open()
+
+    def _open(self) -> None:
+        self._images = map_idx(self.images_path)
+        self.targets = read_idx(self.labels_path).astype(np.int64)
+        if self._images.ndim == 0 or self.targets.shape != self._images.shape[:1]:
+            raise IdxError(
+                f"{self.labels_path}: labels of shape {self.targets.shape} do not fit samples of "
+                f"shape {self._images.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        sample = np.asarray(self._images[index])
+        return self.pair(sample.astype(sample.dtype.newbyteorder("=")), int(self.targets[index]))
+
+    def __getstate__(self) -> Any:
+        """Without the data, which a worker of a DataLoader opens for itself."""
+        kept = ("images_path", "labels_path", "transform", "target_transform")
+        return {name: self.__dict__[name] for name in kept}
+
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+
+def map_idx(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+    """Map one IDX file into memory: an array that cannot be written to, big-endian as the file.
+
+    A file that is compressed is read instead. Raises IdxError as `read_idx` does.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        if file.read(2) == b"\x1f\x8b":
+            return read_idx(path)
+        file.seek(0)
+        dtype, shape = _header(file, path, max(path.stat().st_size, CHUNK_BYTES))
+        start = file.tell()
+        expected, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - start
+        if held != expected:
+            raise IdxError(
+                f"{path}: shape {shape} of {dtype.name} needs {expected:,} bytes, the file holds "
+                f"{held:,}"
+            )
+        if expected == 0:  # which cannot be mapped
+            return np.empty(shape, dtype)
+        return np.memmap(file, dtype, "r", start, shape)
 
 
 def load_mnist(folder: str | os.PathLike[str]) -> Mnist:
