@@ -11,13 +11,32 @@ from dualgraph_compiler.errors import ArgumentError, AutogradError
 
 from .. import functions
 from .._dispatch import captures, current_fn, make, symbolic
-from . import engine, inplace
-from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from ..transforms.levels import Wrapped
+from . import engine, forward_ad, graph, inplace
+from .anomaly_mode import detect_anomaly, set_detect_anomaly
+from .grad_mode import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from .gradcheck import gradcheck, gradgradcheck
+from .graph import GradientEdge
 from .tape import Leaf
 
 __all__ = [
     "Function",
     "Variable",
+    "detect_anomaly",
+    "forward_ad",
+    "functional",
+    "gradcheck",
+    "gradgradcheck",
+    "graph",
+    "is_inference_mode_enabled",
+    "set_detect_anomaly",
     "backward",
     "enable_grad",
     "grad",
@@ -68,9 +87,20 @@ def grad(
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
     materialize_grads: bool = False,
 ) -> tuple[Any, ...]:
     """The gradients of the sum of `outputs` with respect to `inputs`; no `grad` is touched.
+
+    Args:
+        outputs: one tensor or several.
+        inputs: the tensors to differentiate by, or their gradient edges.
+        grad_outputs: what to weight the outputs with; ones for 0-d outputs if left out.
+        retain_graph: keep saved values, so that backward may run again; default `create_graph`.
+        create_graph: record the gradients' own computation.
+        allow_unused: give None where an input takes no part in the outputs.
+        is_grads_batched: `grad_outputs` have a batch as their first axis, and so have the results.
+        materialize_grads: give zeros instead of None.
 
     Raises:
         AutogradError: there are no inputs, or one takes no part in the outputs (unless
@@ -79,6 +109,8 @@ def grad(
     ins = _as_sequence(inputs)
     if not ins:
         raise AutogradError("grad: expected inputs to differentiate by, got none")
+    if is_grads_batched:
+        return _batched(outputs, ins, grad_outputs, create_graph, allow_unused, materialize_grads)
     keys = _producers(ins)
     targets: dict[Any, Any] = dict.fromkeys(keys)
     roots = _roots(outputs, grad_outputs, create_graph)
@@ -104,6 +136,38 @@ def grad(
     return tuple(out)
 
 
+def _batched(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any,
+    create_graph: bool,
+    allow_unused: bool | None,
+    materialize_grads: bool,
+) -> tuple[Any, ...]:
+    """`grad` for each of a batch of weights."""
+    from ..func import vmap
+
+    absent: list[int] = []
+
+    def one(*weights: Any) -> tuple[Any, ...]:
+        found = grad(
+            outputs,
+            inputs,
+            weights,
+            retain_graph=True,
+            create_graph=create_graph,
+            allow_unused=allow_unused,
+            materialize_grads=materialize_grads,
+        )
+        absent.extend(i for i, g in enumerate(found) if g is None)
+        return tuple(g for g in found if g is not None)
+
+    if grad_outputs is None:
+        raise ArgumentError("grad: `is_grads_batched` needs `grad_outputs`")
+    present = iter(vmap(one)(*_as_sequence(grad_outputs)))
+    return tuple(None if i in absent else next(present) for i in range(len(inputs)))
+
+
 def _as_tensor(g: Any, create_graph: bool) -> Any:
     """A gradient from the engine as a tensor of its own: others may hold the same array."""
     if create_graph:
@@ -114,9 +178,13 @@ def _as_tensor(g: Any, create_graph: bool) -> Any:
 def _producers(inputs: Sequence[Any]) -> list[Any]:
     found = []
     for i, t in enumerate(inputs):
+        if type(t) is GradientEdge:
+            found.append(t.entry)
+            continue
         fn = t._fn if t._base is None else current_fn(t)
-        if fn is not None and symbolic.open_graphs and captures.current is not None:
-            fn = captures.current.edge(t)
+        capture = captures.current if symbolic.open_graphs else None
+        if fn is not None and capture is not None and not isinstance(t._data, Wrapped):
+            fn = capture.edge(t)
         if fn is None:
             raise AutogradError(
                 f"One of the differentiated Tensors does not require grad (input {i})"
@@ -128,7 +196,7 @@ def _producers(inputs: Sequence[Any]) -> list[Any]:
 def _as_sequence(x: Any) -> Sequence[Any]:
     from dualgraph._tensor import Tensor
 
-    return (x,) if isinstance(x, Tensor) else tuple(x)
+    return (x,) if isinstance(x, Tensor | GradientEdge) else tuple(x)
 
 
 def _roots(tensors: Any, grad_tensors: Any, create_graph: bool) -> list[tuple[Any, Any]]:
@@ -140,7 +208,7 @@ def _roots(tensors: Any, grad_tensors: Any, create_graph: bool) -> list[tuple[An
 
 
 def __getattr__(name: str) -> Any:
-    # `Function` builds on Tensor, which builds on this package's tape.
+    # These build on Tensor, which builds on this package's tape.
     if name == "Function":
         from .function import Function
 
@@ -149,9 +217,14 @@ def __getattr__(name: str) -> Any:
         from ..legacy import Variable
 
         return Variable
+    if name == "functional":
+        import importlib
+
+        return importlib.import_module(".functional", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 if TYPE_CHECKING:
     from ..legacy import Variable
+    from . import functional
     from .function import Function

@@ -23,6 +23,7 @@ from dualgraph_compiler.ops.base import shape_text
 
 from .. import functions
 from .._dispatch import SMALLEST, captures, current_fn, make, symbolic
+from .anomaly_mode import Anomaly, checked
 from .grad_mode import local
 from .inplace import assign
 from .reach import leading_to, parents
@@ -52,9 +53,10 @@ def run_backward(
     if capture is not None:
         _enter_capture(capture, roots, accumulate, targets)
         capture.graph.loc = capture.location()
+    checking = symbolic.open_graphs != 0 and Anomaly.enabled
     mode, local.grad = local.grad, create_graph
     try:
-        _propagate(roots, retain_graph, create_graph, targets, accumulate)
+        _propagate(roots, retain_graph, create_graph, targets, accumulate, checking)
     finally:
         local.grad = mode
         if capture is not None:
@@ -102,6 +104,7 @@ def _propagate(
     create_graph: bool,
     targets: dict[Any, Any] | None,
     accumulate: bool,
+    checking: bool,
 ) -> None:
     """The walk; one long loop, since every call in it is paid for by every node."""
     useful = inner = None
@@ -118,6 +121,7 @@ def _propagate(
         else:
             grads[fn] = g
             heappush(heap, (-fn.seq, fn))
+    general = create_graph or checking
     g = gs = gi = None  # the loop drops its references early, see `_store`
     while heap:
         fn = heappop(heap)[1]
@@ -131,8 +135,10 @@ def _propagate(
             if fn not in inner and kind is not Leaf:  # type: ignore[operator]
                 continue
         if kind is Node:
-            if create_graph or fn.inputs is None or type(g) is list:
+            if general or fn.inputs is None or type(g) is list:
                 gs = node_gradients(fn, g, create_graph)
+                if checking:
+                    gs = checked(fn, gs)
             else:
                 version = fn.version
                 for cell in fn.cells:
@@ -162,6 +168,8 @@ def _propagate(
             continue
         else:
             gs = fn.run_towards(g, create_graph, useful)
+            if checking:
+                gs = checked(fn, gs)
             if not retain:
                 fn.release()
         edges = fn.edges

@@ -13,11 +13,13 @@ from dualgraph_compiler.errors import AutogradError, ShapeError
 from dualgraph_compiler.ops.base import shape_text
 from dualgraph_compiler.ops.f import unbroadcast
 
-from .._dispatch import current_fn, make
+from .._dispatch import current_fn, make, symbolic
 from .._promote import cast
 from .._tensor import Tensor
+from ..transforms.custom import carried_out, is_wrapped
 from .grad_mode import is_grad_enabled, local, no_grad
-from .tape import CustomNode, Leaf, Pick, seen, watchers
+from .saved import HookPair, current_hooks, pack, unpack
+from .tape import CustomNode, EntryName, Leaf, Pick, seen, watchers
 
 
 class FunctionContext:
@@ -29,6 +31,7 @@ class FunctionContext:
         self._saved: tuple[Tensor | None, ...] | None = ()
         self._versions: list[int | None] = []
         self._outputs: dict[int, Any] = {}  # saved tensors that are outputs, by position: their fn
+        self._packed: list[_PackedTensor | None] | None = None
         self._dirty: tuple[Tensor, ...] = ()
         self._non_differentiable: tuple[Tensor, ...] = ()
         self.materialize_grads = True
@@ -63,6 +66,8 @@ class FunctionContext:
                     f"inplace operation: a tensor of shape {list(t.shape)} is at version "
                     f"{t._ver[0]}; expected version {version} instead."
                 )
+        if self._packed is not None:
+            return tuple(p if p is None else p.tensor() for p in self._packed)
         if not self._outputs:
             return self._saved
         back = list(self._saved)
@@ -81,6 +86,11 @@ class FunctionContext:
         """Declare outputs that have no gradient."""
         self._non_differentiable = tensors
 
+    def save_for_forward(self, *tensors: Tensor | None) -> None:
+        """Keep tensors for `jvp`, where `saved_tensors` gives them, too."""
+        if not self._saved:
+            self.save_for_backward(*tensors)
+
     def set_materialize_grads(self, value: bool) -> None:
         """Whether absent output gradients reach `backward` as zeros (the default) or None."""
         self.materialize_grads = value
@@ -96,7 +106,30 @@ class FunctionContext:
             if t is not None and id(t) in outputs:
                 self._outputs[i] = outputs[id(t)]
                 saved[i] = t.detach()
+        hooks = current_hooks() if watchers.count else None
+        if hooks is not None:
+            producers = [self._outputs.get(i, lambda: None) for i in range(len(saved))]
+            self._packed = [
+                t if t is None else _PackedTensor(hooks, t, producer)
+                for t, producer in zip(saved, producers, strict=True)
+            ]
+            saved, self._versions = [], []
         self._saved = tuple(saved)
+
+
+class _PackedTensor:
+    """A saved tensor that went through a hook, and its place on the tape."""
+
+    def __init__(self, hooks: HookPair, t: Tensor, producer: Callable[[], Any]) -> None:
+        self._hooks = hooks
+        self._packed = pack(hooks, t._data)
+        self._fn = t._fn if t._base is None else current_fn(t)
+        self._producer = producer
+
+    def tensor(self) -> Tensor:
+        """The tensor again."""
+        fn = self._fn if self._fn is not None else self._producer()
+        return make(unpack(self._hooks, self._packed), fn)
 
 
 class FunctionNode(CustomNode):
@@ -119,7 +152,7 @@ class FunctionNode(CustomNode):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        return f"{self.function.__name__}Backward"
+        return EntryName(f"{self.function.__name__}Backward")
 
     def run(self, g: Any, create_graph: bool) -> list[Any]:
         """The gradients of the inputs, from the user's `backward`.
@@ -177,7 +210,7 @@ class FunctionNode(CustomNode):
 
     def release(self) -> None:
         """Forget the saved tensors."""
-        self.ctx._saved = None
+        self.ctx._saved = self.ctx._packed = None
 
 
 def _array(x: Any) -> Any:
@@ -208,6 +241,17 @@ class Function:
         """Compute the arguments' gradients from the results'."""
         raise NotImplementedError("You must implement the backward function for custom Function.")
 
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """Compute the results' tangents from the arguments' (None: zero), for forward mode."""
+        raise NotImplementedError("You must implement the jvp function for custom Function.")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(
+            "Legacy autograd function with non-static forward method is deprecated. Please use "
+            "new-style autograd function with static forward method."
+        )
+
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Call `forward`, and record the call if an argument requires a gradient.
@@ -218,13 +262,13 @@ class Function:
         ctx = FunctionContext()
         edges = [_edge(a) for a in args]
         ctx.needs_input_grad = tuple(e is not None for e in edges)
-        setup = getattr(cls, "setup_context", None)
+        wrapped = symbolic.open_graphs and is_wrapped(args)
+        if wrapped and not (local.grad and any(ctx.needs_input_grad)):
+            return carried_out(cls, args)
         with no_grad():
-            if setup is None:
-                out = cls.forward(ctx, *args)
-            else:
-                out = cls.forward(*args)
-                setup(ctx, args, out)
+            out = run_forward(cls, ctx, args)
+        if wrapped:
+            _replace(out, carried_out(cls, args))
         if not (local.grad and any(ctx.needs_input_grad)):
             ctx._seal({})
             return out
@@ -245,6 +289,24 @@ class Function:
             fresh.append(o)
         ctx._seal(producers)
         return tuple(fresh) if isinstance(out, tuple) else fresh[0]
+
+
+def run_forward(cls: type[Function], ctx: FunctionContext, args: Sequence[Any]) -> Any:
+    """The result of the user's `forward`; `ctx` holds what it leaves."""
+    setup = getattr(cls, "setup_context", None)
+    if setup is None:
+        return cls.forward(ctx, *args)
+    out = cls.forward(*args)
+    setup(ctx, tuple(args), out)
+    return out
+
+
+def _replace(out: Any, found: Any) -> None:
+    """Let tensors computed by a `forward` stand for what the rules of a transform give."""
+    several = isinstance(out, tuple)
+    for y, new in zip(out if several else (out,), found if several else (found,), strict=True):
+        if isinstance(y, Tensor):
+            y._data = new._data
 
 
 def _placed(
@@ -315,3 +377,6 @@ class _Once(CustomNode):
         raise AutogradError(
             "trying to differentiate twice a function that was marked with @once_differentiable"
         )
+
+
+FunctionCtx = FunctionContext  # as PyTorch calls it

@@ -14,6 +14,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 class _Local(threading.local):
     grad = True
+    inference = False
 
 
 local = _Local()
@@ -81,26 +82,31 @@ def _each_step(mode: bool, function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-class no_grad(_GradMode):
-    """Nothing inside is recorded: ``with dg.no_grad(): ...`` or ``@dg.no_grad()``."""
+class _Bare(_GradMode):
+    """A mode that also decorates without being called: ``@dg.no_grad``."""
+
+    _sets = False
 
     def __new__(cls, function: Any = None) -> Any:
         made = object.__new__(cls)
-        if function is None:
+        if function is None or isinstance(function, bool):
             return made
-        _GradMode.__init__(made, False)
+        _GradMode.__init__(made, cls._sets)
         return made(function)
 
     def __init__(self, function: Any = None) -> None:
-        self._mode = False
+        self._mode = self._sets
         self._saved = []
 
 
-class enable_grad(_GradMode):
+class no_grad(_Bare):
+    """Nothing inside is recorded: ``with dg.no_grad(): ...`` or ``@dg.no_grad()``."""
+
+
+class enable_grad(_Bare):
     """Recording inside a `no_grad` block."""
 
-    def __init__(self) -> None:
-        super().__init__(True)
+    _sets = True
 
 
 class set_grad_enabled(_GradMode):
@@ -120,8 +126,44 @@ class set_grad_enabled(_GradMode):
         return super().__call__(function)
 
 
-class inference_mode(_GradMode):
-    """As `no_grad` (mode=True); PyTorch's stricter variant has nothing more to gain here."""
+class inference_mode(_Bare):
+    """As `no_grad` (mode=True); PyTorch's stricter variant has nothing more to gain here.
 
-    def __init__(self, mode: bool = True) -> None:
-        super().__init__(not mode)
+    With mode=False inside, recording is on again.
+    """
+
+    def __init__(self, mode: Any = True) -> None:
+        _GradMode.__init__(self, not mode)
+        self._inference = bool(mode)
+        self._outer: list[bool] = []
+
+    def __call__(self, function: _F) -> _F:
+        if inspect.isgeneratorfunction(function):
+            return super().__call__(function)
+        mode = self._inference
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with inference_mode(mode):
+                return function(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]
+
+    def __enter__(self) -> None:
+        self._outer.append(local.inference)
+        local.inference = self._inference
+        super().__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        local.inference = self._outer.pop()
+
+
+def is_inference_mode_enabled() -> bool:
+    """Whether this is inside of an `inference_mode` block."""
+    return local.inference

@@ -28,6 +28,7 @@ from .._dispatch import apply, capture_for, captures, current_fn, make, symbolic
 from ..transforms.levels import Wrapped
 from .grad_mode import local
 from .recompute import StandIn
+from .saved import Packed
 from .tape import Leaf, Node, Overwritten
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def assign(target: Tensor, result: Tensor) -> Tensor:
     tape = local.grad and (result._fn is not None or base._fn is not None)
     if tape and type(result._fn) is Node:
         _keep_operands(result._fn, target._ver)
-    elif tape and type(result._fn) is StandIn:
+    elif tape and isinstance(result._fn, StandIn | Packed):
         result._fn.keep_operands(target._ver)
     if target._base is not None and (capture is not None or tape):
         _write_through(target, base, result, capture)

@@ -32,6 +32,15 @@ next_seq = itertools.count().__next__
 Hook: TypeAlias = "Callable[[Tensor], Tensor | None]"
 
 
+class EntryName(str):
+    """An entry's name; also called, as ``grad_fn.name()``."""
+
+    __slots__ = ()
+
+    def __call__(self) -> str:
+        return str(self)
+
+
 class Shaped:
     """Stands in for a value of which a gradient rule needs the shape and dtype only."""
 
@@ -53,7 +62,9 @@ class Leaf:
     """
 
     __slots__ = ("__weakref__", "active", "grad", "hooks", "post_hooks", "seq")
-    name = "AccumulateGrad"
+    name = EntryName("AccumulateGrad")
+    edges: Sequence[Any] = ()
+    next_functions: tuple[tuple[Any, int], ...] = ()
 
     def __init__(self) -> None:
         self.seq = next_seq()
@@ -61,6 +72,23 @@ class Leaf:
         self.grad: Tensor | None = None
         self.hooks: dict[int, Hook] | None = None
         self.post_hooks: dict[int, Callable[[Tensor], None]] | None = None
+
+    def register_hook(self, fn: Callable[..., Any]) -> Any:
+        """Call ``fn((), (grad,))`` after a gradient has accumulated here."""
+        from .entry_hooks import after_leaf
+
+        return after_leaf(self, fn)
+
+    def register_prehook(self, fn: Callable[..., Any]) -> Any:
+        """Call ``fn((grad,))`` before a gradient accumulates here; a result replaces it."""
+        from .entry_hooks import before
+
+        return before(self, fn)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Nothing: for code that looks."""
+        return {}
 
 
 class Node:
@@ -94,13 +122,32 @@ class Node:
     hooks: dict[int, Hook] | None
 
     @property
-    def name(self) -> str:
-        return "".join(p.capitalize() for p in self.op.name.split("_")) + "Backward0"
+    def name(self) -> EntryName:
+        return name_of(self.op)
 
     @property
     def is_used_up(self) -> bool:
         """Whether a backward pass has freed the saved values."""
         return self.inputs is None
+
+    def register_hook(self, fn: Callable[..., Any]) -> Any:
+        """Call ``fn(grad_inputs, grad_outputs)`` after the rule; a result replaces the first."""
+        from .entry_hooks import after
+
+        return after(self, fn)
+
+    def register_prehook(self, fn: Callable[..., Any]) -> Any:
+        """Call ``fn(grad_outputs)`` when they are known; a result replaces them."""
+        from .entry_hooks import before
+
+        return before(self, fn)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What anomaly mode knows: the call stack in which the entry was recorded."""
+        from .anomaly_mode import metadata
+
+        return metadata(self)
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
@@ -127,6 +174,11 @@ def used_up(what: str) -> AutogradError:
         "freed after the first. Specify retain_graph=True if you need to backward twice or access "
         "saved values after calling backward."
     )
+
+
+def name_of(op: Any) -> EntryName:
+    """The name of the entries of `op`."""
+    return EntryName("".join(p.capitalize() for p in op.name.split("_")) + "Backward0")
 
 
 class Pick:
@@ -161,8 +213,26 @@ class Pick:
         self.node.hooks[self.index] = value
 
     @property
-    def name(self) -> str:
-        return str(self.node.name)
+    def name(self) -> EntryName:
+        return self.node.name  # type: ignore[no-any-return]
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """The producers of the operands, as PyTorch shows them."""
+        return self.node.next_functions  # type: ignore[no-any-return]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """As the node's."""
+        return self.node.metadata  # type: ignore[no-any-return]
+
+    def register_hook(self, fn: Callable[..., Any]) -> Any:
+        """As the node's."""
+        return self.node.register_hook(fn)
+
+    def register_prehook(self, fn: Callable[..., Any]) -> Any:
+        """As the node's."""
+        return self.node.register_prehook(fn)
 
 
 class CustomNode:
@@ -186,6 +256,10 @@ class CustomNode:
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
         """The producers of the operands, as PyTorch shows them."""
         return tuple((e.node, e.index) if type(e) is Pick else (e, 0) for e in self.edges)
+
+    register_hook = Node.register_hook
+    register_prehook = Node.register_prehook
+    metadata = Node.metadata
 
     def run(self, g: Any, create_graph: bool) -> Sequence[Any]:
         """The operands' gradients, given the output's (a list of them where there are several)."""
