@@ -27,6 +27,7 @@ from .functions import (
     pointwise,
     positions,
     random,
+    random_fill,
     reduction,
     shape,
     special,
@@ -107,12 +108,15 @@ class Methods:
     # -- random ------------------------------------------------------------------------------------
 
     bernoulli = random.bernoulli
-    bernoulli_ = random.bernoulli_
-    exponential_ = random.exponential_
+    bernoulli_ = random_fill.bernoulli_
+    cauchy_ = random_fill.cauchy_
+    exponential_ = random_fill.exponential_
+    geometric_ = random_fill.geometric_
+    log_normal_ = random_fill.log_normal_
     multinomial = random.multinomial
-    normal_ = random.normal_
-    random_ = random.random_
-    uniform_ = random.uniform_
+    normal_ = random_fill.normal_
+    random_ = random_fill.random_
+    uniform_ = random_fill.uniform_
 
     # -- facts -------------------------------------------------------------------------------------
 

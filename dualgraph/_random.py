@@ -88,6 +88,18 @@ class Generator:
         """A generator that gives the numbers this one would give next."""
         return Generator(self.device).set_state(self.get_state())
 
+    def get_offset(self) -> int:
+        """How much of the stream has been used, in blocks of four 32-bit words."""
+        _outside_captures("Generator.get_offset()")
+        return int(self._offset._data)
+
+    def set_offset(self, offset: int) -> None:
+        """Go to a place in the stream of the present seed."""
+        if not 0 <= offset <= _MASK:
+            raise ArgumentError(f"set_offset expects 0 <= offset < 2**64, got {offset}")
+        _outside_captures("Generator.set_offset()")
+        self._offset._data[...] = np.uint64(offset)
+
     def __getstate__(self) -> Any:
         return str(self.device), self.initial_seed(), int(self._offset._data)
 

@@ -359,8 +359,10 @@ from .pointwise import (
 from .positions import nonzero_static, unravel_index
 from .random import (
     bernoulli,
+    binomial,
     multinomial,
     normal,
+    poisson,
     rand,
     rand_like,
     randint,
@@ -485,7 +487,9 @@ __all__ = [
     "randperm",
     "normal",
     "bernoulli",
+    "binomial",
     "multinomial",
+    "poisson",
     "rand_like",
     "randn_like",
     "randint_like",

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import chebyshev, hermite, hermite_e, laguerre, legendre
 
-from dualgraph_compiler.errors import ArgumentError
+from dualgraph_compiler.errors import ArgumentError, DTypeError
 from dualgraph_compiler.ops import bessel as bs
+from dualgraph_compiler.ops import random_counts as rc
 from dualgraph_compiler.ops import special as sp
 
 from . import OpSamples, Refused, Sample, t
@@ -258,4 +259,72 @@ POLYNOMIAL = OpSamples(
 )
 
 
-SAMPLES = [*ERROR_FUNCTIONS, *GAMMA_FUNCTIONS, *BESSEL_FUNCTIONS, POLYNOMIAL]
+# -- random variables of uniform numbers ----------------------------------------------------------
+
+
+def _taken_from_the_mode(u: float, probabilities: list[float], mode: int) -> float:
+    """The place at which probabilities, taken off u from the mode outwards, use it up."""
+    order = sorted(range(len(probabilities)), key=lambda k: (abs(k - mode), -k))
+    for k in order:
+        u -= probabilities[k]
+        if u < 0:
+            return float(k)
+    return float(mode)
+
+
+def _poisson(u: float, rate: float) -> float:
+    if not rate >= 0:
+        return nan
+    probabilities = [math.exp(-rate) * rate**k / math.factorial(k) for k in range(60)]
+    return _taken_from_the_mode(u, probabilities, int(rate))
+
+
+def _binomial(u: float, count: float, p: float) -> float:
+    if not (count >= 0 and 0 <= p <= 1):
+        return nan
+    n = int(count)
+    probabilities = [math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(n + 1)]
+    return _taken_from_the_mode(u, probabilities, min(int((n + 1) * p), n))
+
+
+def _slope(a: float, x: float) -> float:
+    """By differences of another step than the kernel's."""
+    h = 1e-3
+    p = [gamma_p(a + d * h, x) for d in (-2, -1, 1, 2)]
+    change = (p[0] - 8 * p[1] + 8 * p[2] - p[3]) / (12 * h)
+    return -change / (x ** (a - 1) * math.exp(-x) / math.gamma(a))
+
+
+_U = np.linspace(0.01, 0.99, 12).reshape(3, 4)
+RANDOM_VARIABLES = [
+    OpSamples(
+        rc.PoissonOf,
+        lambda op, *xs: by_element(_poisson)(*xs),
+        [
+            *(Sample(rc.PoissonOf(), (_U.astype(d), (_U * 5).astype(d))) for d in ("f4", "f8")),
+            Sample(rc.PoissonOf(), (_U, np.array([0.0, 0.5, 7.0, 20.0])), what="broadcast"),
+            Sample(rc.PoissonOf(), (np.array(0.5), np.array(3.0)), what="0-d"),
+            Sample(rc.PoissonOf(), (_U[:0], _U[:0]), what="no elements"),
+            Sample(rc.PoissonOf(), (_U[0], np.array([nan, -1.0, 0.0, 1.0])), what="no rate"),
+            edge(rc.PoissonOf(), ([0.3, 0.7], [1.0, 2.0]), [0.0, 0.0], [0.0, 0.0]),
+        ],
+        [Refused(rc.PoissonOf(), (t("i32[2]"),) * 2, DTypeError, "expected")],
+        onnx=_NONE,
+    ),
+    OpSamples(
+        rc.BinomialOf,
+        lambda op, *xs: by_element(_binomial)(*xs),
+        [
+            Sample(rc.BinomialOf(), (_U, np.full((3, 4), 9.0), _U.T.copy().reshape(3, 4))),
+            Sample(rc.BinomialOf(), (_U, np.array(6.7), np.array([0.0, 1.0, 0.5, 0.1]))),
+            Sample(rc.BinomialOf(), (_U[0], np.array([-1.0, 0.0, 3.0, nan]), np.array(1.5))),
+            edge(rc.BinomialOf(), ([0.3], [4.0], [0.5]), [0.0], [0.0], [0.0]),
+        ],
+        [Refused(rc.BinomialOf(), (t("i32[2]"),) * 3, DTypeError, "expected")],
+        onnx=_NONE,
+    ),
+    _special(rc.StandardGammaSlope, _slope, 2, low=1.3, high=3.0, tol={np.dtype("f8"): 1e-7}),
+]
+
+
+SAMPLES = [*RANDOM_VARIABLES, *ERROR_FUNCTIONS, *GAMMA_FUNCTIONS, *BESSEL_FUNCTIONS, POLYNOMIAL]

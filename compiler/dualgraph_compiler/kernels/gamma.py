@@ -54,10 +54,11 @@ def digamma(xp: Any, x: Array) -> Array:
     Asymptotic series above 10 (Abramowitz & Stegun 6.3.18), recurrence below, reflection for
     negative x; float64 within 4e-15 absolute or relative.
     """
-    return elementwise(xp, _digamma64, x, np.float64)
+    return elementwise(xp, digamma64, x, np.float64)
 
 
-def _digamma64(xp: Any, x: Array, out: Array) -> None:
+def digamma64(xp: Any, x: Array, out: Array) -> None:
+    """`digamma` of a block of float64, into `out`."""
     reflect = x < 0.0
     v = xp.where(reflect, 1.0 - x, x)
     shift = xp.zeros_like(v)
