@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 
 from dualgraph_compiler.errors import DTypeError
-from dualgraph_compiler.ops.selection import NonMaxSuppression, Positions, Range, Unique
+from dualgraph_compiler.ops.selection import (
+    Beginning,
+    NonMaxSuppression,
+    Positions,
+    Range,
+    Unique,
+)
 
 from . import FLOATS, INTS, OpSamples, Refused, Sample, rand, strided, t
 
@@ -137,6 +143,24 @@ NMS = OpSamples(
 )
 
 
+BEGINNING = OpSamples(
+    Beginning,
+    lambda op, x, count: x[: int(count)],
+    [
+        Sample(Beginning(2), (rand(5, 3, dtype=d), np.array(2)))
+        for d in (np.float32, np.float64, np.int32, np.int64, np.bool_)
+    ]
+    + [
+        Sample(Beginning(0), (rand(4), np.array(0))),
+        Sample(Beginning(0), (rand(0, 2), np.array(3))),
+    ],
+    [
+        Refused(Beginning(1), (t("f32[3]"), t("i64[1]")), DTypeError, "count"),
+        Refused(Beginning(1), (t("f32[]"), t("i64[]")), match="axis"),
+    ],
+)
+
+
 def _range(a: Any, b: Any, s: Any, dtype: Any) -> Sample:
     return Sample(Range(len(np.arange(a, b, s))), tuple(np.array(v, dtype) for v in (a, b, s)))
 
@@ -158,4 +182,4 @@ RANGE = OpSamples(
     ],
 )
 
-SAMPLES = [POSITIONS, UNIQUE, NMS, RANGE]
+SAMPLES = [POSITIONS, UNIQUE, NMS, BEGINNING, RANGE]

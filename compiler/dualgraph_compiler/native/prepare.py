@@ -16,6 +16,7 @@ from .bins import binned
 from .complex import split_complex
 from .control import compiled_control
 from .conv_gradient import input_gradient
+from .kept_boxes import kept_boxes
 from .layout import choose_layouts
 from .pool_gradient import pool_gradient, with_indices
 from .products import sum_of_products
@@ -79,6 +80,7 @@ def prepare(graph: Graph, target: Target) -> Graph:
         with out.inserting_before(node):
             made: Value | list[Value] | None = plain_integer_conv(node)
             made = simpler(node) if made is None else made
+            made = kept_boxes(node) if made is None else made
             made = sum_of_products(node) if made is None else made
         if made is not None:
             work.replace(node, made if isinstance(made, list) else (made,))

@@ -225,6 +225,33 @@ def _import_nms(
     return _given(ctx, lambda n: NonMaxSuppression(n, centered), boxes, scores, *limits)
 
 
+@op
+class Beginning(Counted):
+    """The first entries of x along its first axis, as many as `count` says (int64 []).
+
+    Shapes: x [most, ..] -> [size, ..]. Source: ONNX Compress-11.
+    """
+
+    size: DimLike
+    may_alias: ClassVar[bool] = True
+
+    def infer(self, x: TensorType, count: TensorType) -> TensorType:
+        if count.dtype is not int64 or count.shape != ():
+            raise DTypeError(f"beginning: expected the count as i64[], got {count}")
+        if not x.ndim:
+            raise ShapeError("beginning: expected entries along an axis, got a single number")
+        return x.with_shape((self.size, *x.shape[1:]))
+
+    def eager(self, xp: Any, x: Array, count: Array) -> Array:
+        return self.counted(x[: int(count)])
+
+    def to_onnx(self, ctx: Export, x: str, count: str) -> Any:
+        zero, one = (ctx.constant(np.int64(i)) for i in (0, 1))
+        most = ctx.emit("Gather", ctx.emit("Shape", x), zero)
+        early = ctx.emit("Less", ctx.emit("Range", zero, most, one), count)
+        return ctx.emit("Compress", x, early, axis=0)
+
+
 # -- ranges between computed bounds ---------------------------------------------------------------
 
 

@@ -41,7 +41,9 @@ class Worklist:
             self._queue_new(new)
             for user in new.uses:
                 self.push(user)
-        self._erase_dead(node)
+        # What stands in its place may find the same sizes.
+        again = any(v.node is not None and v.node.op.defines_sizes for v in values)
+        self._erase_dead(node, node if again else None)
         self.changed = True
 
     def push(self, node: Node) -> None:
@@ -60,12 +62,14 @@ class Worklist:
                 self.push(node)
                 stack.extend(node.inputs)
 
-    def _erase_dead(self, node: Node) -> None:
+    def _erase_dead(self, node: Node, replaced: Node | None = None) -> None:
+        """Erase what nothing uses; but for `replaced`, ops that define sizes are used."""
         kept = set(self.graph.outputs)
         stack = [node]
         while stack:
             dead = stack.pop()
-            used = any(v.uses or v in kept for v in dead.outputs) or dead.op.defines_sizes
+            used = any(v.uses or v in kept for v in dead.outputs)
+            used |= dead.op.defines_sizes and dead is not replaced
             if dead not in self._known or used:
                 continue
             producers = [v.node for v in dead.inputs if v.node is not None]

@@ -109,6 +109,8 @@ RULES: dict[type[Op], LibraryRule] = {}
 def why_not(node: Node) -> str | None:
     """Why a node is no library step; None where it is one."""
     rule = RULES.get(type(node.op))
+    if rule is None and node.op.name == "non_max_suppression":  # what `kept_boxes` leaves
+        return f"{node.op.name} of {node.inputs[0].dtype.name} has no native form yet"
     if rule is None:
         return f"{node.op.name} has no native form yet"
     return rule.why_not(node)

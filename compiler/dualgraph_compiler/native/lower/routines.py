@@ -1,4 +1,4 @@
-"""Ops computed by a routine of their own, with nothing fused behind it: sorting.
+"""Ops computed by a routine of their own, with nothing fused behind it, such as sorting.
 
 A rule makes the routine of a node (see `library.Routine`), whose operands are contiguous in memory.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ...graph import Node
 from ...ops.base import Op
+from ..kept_boxes import KeptBoxes
 from .library import Routine
 from .registry import registering, unlisted
 
@@ -39,3 +40,14 @@ def _trees(node: Node, context: Context, prelude: Prelude, symbols: Mapping[str,
     from ..render.trees import Trees
 
     return Trees(node, context, prelude, symbols)
+
+
+def _kept_boxes(
+    node: Node, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+) -> Routine:
+    from ..render.kept_boxes import KeptBoxesRoutine
+
+    return KeptBoxesRoutine(node, context, prelude, symbols)
+
+
+RULES[KeptBoxes] = _kept_boxes
