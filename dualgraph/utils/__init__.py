@@ -1,5 +1,6 @@
-"""Utilities around training: loading of data, and checkpointing of activations."""
+"""Utilities around training: loading of data, checkpointing of activations, summaries of models."""
 
 from dualgraph.utils import checkpoint, data, dlpack
+from dualgraph.utils._summary import Row, Summary, summary
 
-__all__ = ["checkpoint", "data", "dlpack"]
+__all__ = ["Row", "Summary", "checkpoint", "data", "dlpack", "summary"]

@@ -17,6 +17,7 @@ from dualgraph import nn, optim
 from dualgraph.nn.utils import clip_grad_norm_
 from dualgraph.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from dualgraph_models.datasets import load_lines
+from dualgraph_models.pretrained import Pretrained
 from dualgraph_models.running import options, progress
 
 PADDING = 0  # also the target of positions that do not count
@@ -25,7 +26,7 @@ END = ord("\n")
 DYNAMIC = {"tokens": {0: "batch", 1: "steps"}, "lengths": {0: "batch"}}
 
 
-class CharLSTM(nn.Module):
+class CharLSTM(nn.Module, Pretrained):
     """Scores of the next character at every position.
 
     Shapes: tokens int64 [N, T], padded with `PADDING`, and lengths int64 [N], 1 to T -> scores

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import nn
+from dualgraph_models.pretrained import Pretrained
 
 
-class DigitsCNN(nn.Module):
+class DigitsCNN(nn.Module, Pretrained):
     """LeNet (LeCun et al. 1998) in miniature, with batch normalisation.
 
     Shapes: images [N, 1, 8, 8], 0 to 1 -> scores of the ten digits [N, 10].

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dualgraph as dg
 from dualgraph import nn
+from dualgraph_models.pretrained import Pretrained
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, Pretrained):
     """Features of texts.
 
     Shapes: tokens int64 [N, T], T up to `context` -> [N, width].

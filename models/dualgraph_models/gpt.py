@@ -20,6 +20,7 @@ from dualgraph import nn, optim
 from dualgraph.nn.utils import clip_grad_norm_
 from dualgraph.optim import lr_scheduler
 from dualgraph_models.datasets import load_text
+from dualgraph_models.pretrained import Pretrained
 from dualgraph_models.running import options, progress
 
 # For dg.compile and for the export of the model: what may vary.
@@ -98,7 +99,7 @@ class Block(nn.Module):
         return x + self.dropout(self.mlp(self.ln_2(x))), past
 
 
-class GPT(nn.Module):
+class GPT(nn.Module, Pretrained):
     """Scores of the next token at every position.
 
     Shapes: tokens int64 [N, T], T up to `config.context` -> scores [N, T, vocabulary].

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import nn, optim
+from dualgraph_models.pretrained import Pretrained
 from dualgraph_models.running import options, progress
 
 WORDS = ("-", "rise", "fall", "warble")
@@ -58,7 +59,7 @@ class CausalConv1d(nn.Module):
         return self.conv(x), x[:, :, -self.left :]
 
 
-class KeywordSpotter(nn.Module):
+class KeywordSpotter(nn.Module, Pretrained):
     """Scores of the words at every frame.
 
     Shapes: sound [N, T], T a multiple of `FRAME`, and the state before it, silence by default ->

@@ -8,9 +8,10 @@ from __future__ import annotations
 import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import nn
+from dualgraph_models.pretrained import Pretrained
 
 
-class LeNet(nn.Module):
+class LeNet(nn.Module, Pretrained):
     """Two convolutions with pooling, three linear layers.
 
     Shapes: images [N, 1, 28, 28] -> scores [N, num_classes].

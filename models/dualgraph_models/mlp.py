@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import dualgraph as dg
 from dualgraph import nn
+from dualgraph_models.pretrained import Pretrained
 
 
-class MLP(nn.Module):
+class MLP(nn.Module, Pretrained):
     """Linear layers with an activation between them.
 
     Shapes: x [N, in_features] -> [N, out_features].

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import nn
+from dualgraph_models.pretrained import Pretrained
 
 
-class MnistCNN(nn.Module):
+class MnistCNN(nn.Module, Pretrained):
     """One convolution and two linear layers.
 
     Shapes: images [N, 1, 28, 28], 0 to 1 -> scores of the ten digits [N, 10].

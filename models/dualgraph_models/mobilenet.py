@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dualgraph as dg
 from dualgraph import nn
+from dualgraph_models.pretrained import Pretrained
 
 # Of each stage: expansion, channels at width 1, blocks, stride of the first (table 2).
 STAGES = (
@@ -45,7 +46,7 @@ class InvertedResidual(nn.Module):
         return x + y if self.adds else y  # type: ignore[no-any-return]
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(nn.Module, Pretrained):
     """Inverted residuals, then one wide convolution, the mean over places, and a linear layer.
 
     Shapes: images [N, 3, H, W] (224 x 224 in the paper, any size from 32 on) -> scores

@@ -1,8 +1,8 @@
-"""ResNet-18: K. He et al., "Deep residual learning for image recognition" (2016).
+"""ResNets: K. He et al., "Deep residual learning for image recognition" (2016).
 
-Parameters have the names and shapes of torchvision's ``resnet18``, so its checkpoints load. A
-training step can be compiled whole: batch norm's running statistics are state that it reads and
-writes.
+Parameters have the names and shapes of torchvision's ``resnet18`` to ``resnet152``, so their
+checkpoints load. A training step can be compiled whole: batch norm's running statistics are state
+that it reads and writes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import dualgraph.nn.functional as F
 from dualgraph import nn, optim
 from dualgraph_models.datasets import digits_split
 from dualgraph_models.digits_cnn import random_shift
+from dualgraph_models.pretrained import Pretrained
 from dualgraph_models.running import options, progress
 
 
@@ -26,6 +27,8 @@ class BasicBlock(nn.Module):
 
     Shapes: [N, in_channels, H, W] -> [N, channels, H / stride, W / stride].
     """
+
+    expansion = 1
 
     def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
         super().__init__()
@@ -47,8 +50,40 @@ class BasicBlock(nn.Module):
         return self.relu(self.bn2(self.conv2(x)) + shortcut)  # type: ignore[no-any-return]
 
 
-class ResNet(nn.Module):
-    """A residual network of basic blocks.
+class Bottleneck(nn.Module):
+    """A 3x3 convolution on few channels, between two 1x1 ones, around a shortcut.
+
+    The 3x3 convolution has the stride, as in torchvision ("ResNet V1.5").
+    Shapes: [N, in_channels, H, W] -> [N, 4 * channels, H / stride, W / stride].
+    """
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+        super().__init__()
+        out = self.expansion * channels
+        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or in_channels != out:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
+            )
+
+    def forward(self, x: dg.Tensor) -> dg.Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.relu(self.bn3(self.conv3(x)) + shortcut)  # type: ignore[no-any-return]
+
+
+class ResNet(nn.Module, Pretrained):
+    """A residual network.
 
     Shapes: images [N, 3, H, W] (224 x 224 in the paper, any size from 32 on) -> scores
     [N, num_classes].
@@ -57,22 +92,29 @@ class ResNet(nn.Module):
         blocks: how many in each of the four stages.
         num_classes: of the last layer.
         width: channels of the first stage; each further one has twice as many.
+        bottleneck: whether blocks are bottlenecks, with four times as many channels, and not basic.
     """
 
     def __init__(
-        self, blocks: Sequence[int] = (2, 2, 2, 2), num_classes: int = 1000, width: int = 64
+        self,
+        blocks: Sequence[int] = (2, 2, 2, 2),
+        num_classes: int = 1000,
+        width: int = 64,
+        bottleneck: bool = False,
     ) -> None:
         super().__init__()
+        kind = Bottleneck if bottleneck else BasicBlock
         self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        self.layer1 = _stage(width, width, blocks[0], 1)
-        self.layer2 = _stage(width, 2 * width, blocks[1], 2)
-        self.layer3 = _stage(2 * width, 4 * width, blocks[2], 2)
-        self.layer4 = _stage(4 * width, 8 * width, blocks[3], 2)
+        last = kind.expansion * width
+        self.layer1 = _stage(kind, width, width, blocks[0], 1)
+        self.layer2 = _stage(kind, last, 2 * width, blocks[1], 2)
+        self.layer3 = _stage(kind, 2 * last, 4 * width, blocks[2], 2)
+        self.layer4 = _stage(kind, 4 * last, 8 * width, blocks[3], 2)
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
-        self.fc = nn.Linear(8 * width, num_classes)
+        self.fc = nn.Linear(8 * last, num_classes)
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
@@ -83,14 +125,26 @@ class ResNet(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
 
 
-def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
-    first = BasicBlock(in_channels, channels, stride)
-    return nn.Sequential(first, *(BasicBlock(channels, channels) for _ in range(blocks - 1)))
+def _stage(
+    kind: type[BasicBlock] | type[Bottleneck],
+    in_channels: int,
+    channels: int,
+    blocks: int,
+    stride: int,
+) -> nn.Sequential:
+    first = kind(in_channels, channels, stride)
+    inner = kind.expansion * channels
+    return nn.Sequential(first, *(kind(inner, channels) for _ in range(blocks - 1)))
 
 
 def resnet18(num_classes: int = 1000) -> ResNet:
     """ResNet-18: 11.7 million parameters with 1,000 classes."""
     return ResNet((2, 2, 2, 2), num_classes)
+
+
+def resnet50(num_classes: int = 1000) -> ResNet:
+    """ResNet-50: 25.6 million parameters with 1,000 classes."""
+    return ResNet((3, 4, 6, 3), num_classes, bottleneck=True)
 
 
 def training_step(

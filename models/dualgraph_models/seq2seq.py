@@ -19,6 +19,7 @@ import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import nn, optim
 from dualgraph.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+from dualgraph_models.pretrained import Pretrained
 from dualgraph_models.running import options, progress
 
 PADDING, BEGIN, END = 0, 1, 2
@@ -34,7 +35,7 @@ DYNAMIC_STEP = {
 DYNAMIC = {"source": {0: "batch", 1: "digits"}, "lengths": {0: "batch"}}
 
 
-class Seq2Seq(nn.Module):
+class Seq2Seq(nn.Module, Pretrained):
     """Scores of the next target token at every position, given a source and the tokens before it.
 
     Shapes: source int64 [N, S], padded, its lengths int64 [N], target int64 [N, T], which begins

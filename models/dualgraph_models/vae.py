@@ -16,10 +16,11 @@ import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph import nn, optim
 from dualgraph_models.datasets import digits_split
+from dualgraph_models.pretrained import Pretrained
 from dualgraph_models.running import options, progress
 
 
-class VAE(nn.Module):
+class VAE(nn.Module, Pretrained):
     """A Gaussian code of an image, and what that decodes to.
 
     Shapes: images [N, 1, 8, 8], 0 to 1 -> logits of the pixels [N, 1, 8, 8], and mean and

@@ -13,6 +13,7 @@ import dualgraph.nn.functional as F
 from dualgraph_models import char_lstm, gpt, keyword_spotter, resnet, seq2seq, vae
 from dualgraph_models.datasets import load_digits, load_lines, load_text
 from dualgraph_models.with_torch import with_torch
+from tests.models.test_reference import SMALL_BERT, SMALL_GPT2
 
 STEPS = 8
 
@@ -119,6 +120,43 @@ def test_training(name: str, torch_in_double: Any) -> None:
     for key, v in twin.state_dict().items():
         got = model.state_dict()[key].numpy()
         np.testing.assert_allclose(got, v.numpy(), rtol=1e-6, atol=1e-8, err_msg=key)
+
+
+# Of the other models: how a small one is made of its module, and its inputs.
+IMAGES = np.random.default_rng(0).standard_normal((2, 3, 32, 32))
+TOKENS = np.random.default_rng(0).integers(1, 20, (2, 8))
+OTHERS: dict[str, tuple[Callable[[Any], Any], Any]] = {
+    "resnet": (lambda m: m.ResNet((1, 1, 1, 1), 5, 4, bottleneck=True), IMAGES),
+    "mobilenet": (lambda m: m.MobileNetV2(5, 0.25, 0.0), IMAGES),
+    "vgg": (lambda m: m.VGG((1, 1, 1, 1, 1), True, 5, 2, 16, 0.0), IMAGES),
+    "unet": (lambda m: m.UNet(3, 2, 4, 2), IMAGES),
+    "dcgan": (lambda m: m.Discriminator(4, 3, 3), IMAGES),
+    "vit": (lambda m: m.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5), IMAGES),
+    "language_model": (lambda m: m.LSTMLanguageModel(20, 12, 2, 0.0), TOKENS),
+    "encoder": (lambda m: m.Encoder(20, 8, 2, 2, 16, 0.0), TOKENS),
+    "gpt2": (lambda m: m.GPT2LMHeadModel(**SMALL_GPT2), TOKENS),
+    "bert": (lambda m: m.BertForMaskedLM(**SMALL_BERT), TOKENS),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_outputs_and_gradients(name: str, torch_in_double: Any) -> None:
+    torch = torch_in_double
+    build, data = OTHERS[name]
+    model = build(__import__(f"dualgraph_models.{name}", fromlist=["_"]))
+    twin = build(with_torch(name))
+    state = {k: as_torch(torch, v) for k, v in model.state_dict().items()}
+    assert state.keys() == twin.state_dict().keys()
+    twin.load_state_dict(state)
+    found, wanted = model(dg.tensor(data)), twin(torch.tensor(data))
+    if isinstance(found, tuple):
+        found, wanted = found[0], wanted[0]
+    np.testing.assert_allclose(found.detach().numpy(), wanted.detach().numpy(), rtol=1e-9)
+    found.square().sum().backward()
+    wanted.square().sum().backward()
+    for (key, p), q in zip(model.named_parameters(), twin.parameters(), strict=True):
+        got = p.grad.numpy()
+        np.testing.assert_allclose(got, q.grad.numpy(), rtol=1e-6, atol=1e-9, err_msg=key)
 
 
 @pytest.mark.parametrize("kind", ["Greedy", "Beam"])
