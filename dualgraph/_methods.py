@@ -35,6 +35,7 @@ from .functions import (
     strided,
 )
 from .functions.inplace import in_place, in_place_operator
+from .linalg import legacy
 
 
 class Methods:
@@ -571,6 +572,26 @@ class Methods:
     addmv_ = in_place(linalg.addmv, composed=True)
     addr_ = in_place(linalg.addr, composed=True)
     baddbmm_ = in_place(linalg.baddbmm, composed=True)
+
+    # -- decompositions ----------------------------------------------------------------------------
+
+    cholesky = legacy.cholesky
+    cholesky_inverse = legacy.cholesky_inverse
+    cholesky_solve = legacy.cholesky_solve
+    det = legacy.det
+    geqrf = legacy.geqrf
+    inverse = legacy.inverse
+    logdet = legacy.logdet
+    lu = legacy.lu
+    lu_solve = legacy.lu_solve
+    matrix_exp = legacy.matrix_exp
+    orgqr = legacy.orgqr
+    ormqr = legacy.ormqr
+    pinverse = legacy.pinverse
+    qr = legacy.qr
+    slogdet = legacy.slogdet
+    svd = legacy.svd
+    triangular_solve = legacy.triangular_solve
 
     # -- dtype and device --------------------------------------------------------------------------
 

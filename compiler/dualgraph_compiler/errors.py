@@ -19,6 +19,7 @@
     |  |- NoSuchModel(FileNotFoundError)   there is no such file
     |  `- NotAnOnnxFile                 bytes that are no ONNX model, or not all of one
     |- RunError                         an operation that fails on the numbers it met in a run
+    |  |- LinAlgError                   a matrix that has no inverse or factorization as asked for
     |  |- OutOfMemory(MemoryError)      a run that needs more memory than there is
     |  `- RunStopped                    a run that was told to stop
     `- SerializationError(ValueError)   a checkpoint that cannot be read or written
@@ -154,6 +155,10 @@ class NotAnOnnxFile(OnnxError):
 
 class RunError(DualGraphError):
     """An operation that fails on the numbers it met in a run."""
+
+
+class LinAlgError(RunError):
+    """A matrix that has no inverse, or no factorization of the kind asked for."""
 
 
 class OutOfMemory(RunError, MemoryError):

@@ -244,14 +244,17 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 
 
 def matrix_power(input: Tensor, n: int) -> Tensor:
-    """A square matrix (or a batch) multiplied with itself: n >= 0."""
+    """A square matrix (or a batch) multiplied with itself; its inverse for a negative n."""
     if n < 0:
-        raise ArgumentError(f"matrix_power: expected n >= 0, got {n}")
+        from ..linalg.solvers import inv
+
+        input, n = inv(input), -n
     if n == 0:
         from .creation import eye
 
-        identity = eye(input._data.shape[-1], dtype=input.dtype)
-        return identity.expand(tuple(input._data.shape)).clone()
+        zeros = input.masked_fill(input == input, 0).masked_fill(input != input, 0)
+        one = eye(input._data.shape[-1], dtype=input.dtype, device=input.device)
+        return zeros + one  # type: ignore[no-any-return]
     result: Tensor | None = None
     while n:
         if n & 1:

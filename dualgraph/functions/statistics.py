@@ -145,9 +145,14 @@ def vector_norm(
 
 
 def _power_norm(size: Tensor, p: float, dim: Any, keepdim: bool) -> Tensor:
-    total = sum(size**p, dim, keepdim)
-    if not total.requires_grad:
-        return total ** (1 / p)  # type: ignore[no-any-return]
+    if not size.requires_grad:
+        return sum(size**p, dim, keepdim) ** (1 / p)  # type: ignore[no-any-return]
+    if p < 1:  # the power has no slope at 0; 0 counts as one
+        zeros = size == 0
+        powers = (size.masked_fill(zeros, 1) ** p).masked_fill(zeros, math.inf if p < 0 else 0)
+    else:
+        powers = size**p
+    total = sum(powers, dim, keepdim)
     zero = total == 0
     return (total.masked_fill(zero, 1) ** (1 / p)).masked_fill(zero, 0)  # type: ignore[no-any-return]
 
@@ -160,11 +165,17 @@ def norm(
     out: Tensor | None = None,
     dtype: Any = None,
 ) -> Tensor:
-    """The p-norm over `dim` (default all); "fro" is the 2-norm."""
+    """The p-norm over `dim` (default all); "fro" is the 2-norm, "nuc" that of singular values."""
     if p is None or p == "fro":
         p = 2
+    if p == "nuc":
+        from ..linalg.norms import matrix_norm
+
+        return matrix_norm(
+            input, p, (-2, -1) if dim is None else dim, keepdim, dtype=dtype, out=out
+        )
     if isinstance(p, str):
-        raise ArgumentError(f"norm: expected a number or 'fro' as p, got {p!r}")
+        raise ArgumentError(f"norm: expected a number, 'fro' or 'nuc' as p, got {p!r}")
     return vector_norm(input, p, dim, keepdim, dtype=dtype, out=out)
 
 

@@ -125,7 +125,8 @@ class Signature:
         if self.name in _PLAIN or found is None:
             return found
         if isinstance(found, tuple | list):
-            return type(found)(wrap(x, *seen) for x in found)
+            kind = list if isinstance(found, list) else tuple  # CuPy's have no names
+            return kind(wrap(x, *seen) for x in found)
         return wrap(found, *seen)
 
 

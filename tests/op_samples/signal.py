@@ -1,4 +1,4 @@
-"""Fourier transforms, functions of matrices, pooling over regions."""
+"""Fourier transforms, pooling over regions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 
 from dualgraph_compiler.errors import DTypeError, IndexOutOfRange
 from dualgraph_compiler.ops.fourier import Dft, InverseRealDft, RealDft
-from dualgraph_compiler.ops.matrix import Det, Inverse
 from dualgraph_compiler.ops.pairs import ViewAsComplex, ViewAsReal
 from dualgraph_compiler.ops.random import FreshSeed
 from dualgraph_compiler.ops.roi import MaxRoiPool, RoiAlign, RoiAlignGrad, RoiAlignMax
@@ -160,47 +159,7 @@ VIEW_AS_COMPLEX = OpSamples(
 )
 
 
-def regular(*shape: int, dtype: Any = F64) -> Any:
-    """Matrices far from singular."""
-    return (rand(*shape, dtype=F64) + 3 * np.eye(shape[-1])).astype(dtype)
-
-
 FEW = "ONNX Runtime takes float32 only"
-
-DET = OpSamples(
-    Det,
-    lambda op, x: np.linalg.det(x),
-    [
-        Sample(Det(), (regular(3, 3),), grad=True, runtime=FEW),
-        Sample(Det(), (regular(2, 2, 2),), grad=True, runtime=FEW),
-        Sample(Det(), (rand(2, 3, 4, 4),), tol=1e-4),
-        Sample(Det(), (strided(rand(3, 3)),), tol=1e-4),
-        Sample(Det(), (np.ones((2, 2), np.float32),), "singular"),
-        Sample(Det(), (rand(0, 3, 3),), "no matrices"),
-        Sample(Det(), (regular(2, 2, dtype=np.float16),), tol=1e-2, runtime=FEW),
-        Sample(Det(), (regular(2, 2, dtype=bfloat16),), tol=1e-1, runtime=FEW),
-        Sample(Det(), (regular(2, 2) + 1j * rand(2, 2, dtype=F64),), grad=True, onnx="complex"),
-    ],
-    [
-        Refused(Det(), (t("f32[2, 3]"),), match="square"),
-        Refused(Det(), (t("i64[2, 2]"),), DTypeError, "floating"),
-    ],
-)
-
-
-INVERSE = OpSamples(
-    Inverse,
-    lambda op, x: np.linalg.inv(x) if np.linalg.det(x).all() else np.full(x.shape, np.nan),
-    [
-        Sample(Inverse(), (regular(3, 3),), grad=True),
-        Sample(Inverse(), (regular(2, 2, 2),), grad=True),
-        Sample(Inverse(), (regular(4, 4, dtype=np.float32),), tol=1e-4),
-        Sample(Inverse(), (np.ones((2, 2)),), "singular"),
-        Sample(Inverse(), (regular(2, 2, dtype=np.float16),), tol=1e-2),
-    ],
-    [Refused(Inverse(), (t("f32[2, 3]"),), match="square")],
-    onnx="ONNX has no inverse",
-)
 
 
 def any_seed(op: Any, inputs: Any, outputs: Any) -> None:
@@ -368,8 +327,6 @@ SAMPLES = [
     INVERSE_REAL_DFT,
     VIEW_AS_REAL,
     VIEW_AS_COMPLEX,
-    DET,
-    INVERSE,
     FRESH_SEED,
     ROI_ALIGN,
     ROI_ALIGN_MAX,
