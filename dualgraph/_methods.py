@@ -7,6 +7,9 @@ the builtins.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 from .functions import (
     arithmetic,
     comparison,
@@ -37,6 +40,19 @@ from .functions import (
 from .functions.inplace import in_place, in_place_operator
 from .linalg import legacy
 
+if TYPE_CHECKING:
+    from ._tensor import Tensor
+
+
+def _operator(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Tensor]:
+    """`function`, known to give a tensor wherever it does not leave the work to the other side."""
+    return function
+
+
+def _property(function: Callable[[Any], Tensor]) -> Tensor:
+    """A property; what it is to a type checker is what reading it gives."""
+    return property(function)  # type: ignore[return-value]
+
 
 class Methods:
     """Operators and methods of Tensor, by family."""
@@ -45,43 +61,43 @@ class Methods:
 
     # -- operators ---------------------------------------------------------------------------------
 
-    __add__ = arithmetic.operator_add
-    __radd__ = arithmetic.operator_radd
-    __sub__ = arithmetic.operator_sub
-    __rsub__ = arithmetic.operator_rsub
-    __mul__ = arithmetic.operator_mul
-    __rmul__ = arithmetic.operator_rmul
-    __truediv__ = arithmetic.operator_truediv
-    __rtruediv__ = __rdiv__ = arithmetic.operator_rtruediv
-    __floordiv__ = arithmetic.operator_floordiv
-    __rfloordiv__ = arithmetic.operator_rfloordiv
-    __mod__ = arithmetic.operator_mod
-    __rmod__ = arithmetic.operator_rmod
-    __pow__ = arithmetic.operator_pow
-    __rpow__ = arithmetic.operator_rpow
-    __matmul__ = linalg.operator_matmul
-    __rmatmul__ = linalg.operator_rmatmul
+    __add__ = _operator(arithmetic.operator_add)
+    __radd__ = _operator(arithmetic.operator_radd)
+    __sub__ = _operator(arithmetic.operator_sub)
+    __rsub__ = _operator(arithmetic.operator_rsub)
+    __mul__ = _operator(arithmetic.operator_mul)
+    __rmul__ = _operator(arithmetic.operator_rmul)
+    __truediv__ = _operator(arithmetic.operator_truediv)
+    __rtruediv__ = __rdiv__ = _operator(arithmetic.operator_rtruediv)
+    __floordiv__ = _operator(arithmetic.operator_floordiv)
+    __rfloordiv__ = _operator(arithmetic.operator_rfloordiv)
+    __mod__ = _operator(arithmetic.operator_mod)
+    __rmod__ = _operator(arithmetic.operator_rmod)
+    __pow__ = _operator(arithmetic.operator_pow)
+    __rpow__ = _operator(arithmetic.operator_rpow)
+    __matmul__ = _operator(linalg.operator_matmul)
+    __rmatmul__ = _operator(linalg.operator_rmatmul)
     __neg__ = pointwise.neg
     __pos__ = pointwise.positive
     __abs__ = pointwise.abs
     __invert__ = comparison.bitwise_not
-    __and__ = comparison.operator_and
-    __rand__ = comparison.operator_rand
-    __or__ = comparison.operator_or
-    __ror__ = comparison.operator_ror
-    __xor__ = comparison.operator_xor
-    __rxor__ = comparison.operator_rxor
-    __lshift__ = comparison.operator_lshift
-    __rlshift__ = comparison.operator_rlshift
-    __rshift__ = comparison.operator_rshift
-    __rrshift__ = comparison.operator_rrshift
-    __eq__ = comparison.operator_eq
-    __ne__ = comparison.operator_ne
-    __lt__ = comparison.operator_lt
-    __le__ = comparison.operator_le
-    __gt__ = comparison.operator_gt
-    __ge__ = comparison.operator_ge
-    __getitem__ = indexing.getitem
+    __and__ = _operator(comparison.operator_and)
+    __rand__ = _operator(comparison.operator_rand)
+    __or__ = _operator(comparison.operator_or)
+    __ror__ = _operator(comparison.operator_ror)
+    __xor__ = _operator(comparison.operator_xor)
+    __rxor__ = _operator(comparison.operator_rxor)
+    __lshift__ = _operator(comparison.operator_lshift)
+    __rlshift__ = _operator(comparison.operator_rlshift)
+    __rshift__ = _operator(comparison.operator_rshift)
+    __rrshift__ = _operator(comparison.operator_rrshift)
+    __eq__ = _operator(comparison.operator_eq)  # type: ignore[assignment]
+    __ne__ = _operator(comparison.operator_ne)  # type: ignore[assignment]
+    __lt__ = _operator(comparison.operator_lt)
+    __le__ = _operator(comparison.operator_le)
+    __gt__ = _operator(comparison.operator_gt)
+    __ge__ = _operator(comparison.operator_ge)
+    __getitem__ = _operator(indexing.getitem)
     __setitem__ = indexing.setitem
 
     __iadd__ = in_place_operator(arithmetic.add)
@@ -188,8 +204,8 @@ class Methods:
     tan = pointwise.tan
     tanh = pointwise.tanh
     trunc = pointwise.trunc
-    real = property(pointwise.real)
-    imag = property(pointwise.imag)
+    real = _property(pointwise.real)
+    imag = _property(pointwise.imag)
     abs_ = in_place(pointwise.abs)
     absolute_ = in_place(pointwise.absolute)
     acos_ = in_place(pointwise.acos)
@@ -476,10 +492,10 @@ class Methods:
     unsqueeze = shape.unsqueeze
     view = shape.view
     view_as = shape.view_as
-    T = property(shape.reverse_dims)
-    mT = property(shape.matrix_transpose)
-    H = property(shape.adjoint)
-    mH = property(shape.adjoint)
+    T = _property(shape.reverse_dims)
+    mT = _property(shape.matrix_transpose)
+    H = _property(shape.adjoint)
+    mH = _property(shape.adjoint)
 
     as_strided = strided.as_strided
     as_strided_scatter = strided.as_strided_scatter

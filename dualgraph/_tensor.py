@@ -138,9 +138,11 @@ class Tensor(Methods, Facts):
         return -1 if index is None else index
 
     def is_floating_point(self) -> bool:
+        """Whether the dtype is a real floating-point one."""
         return self.dtype.is_floating_point
 
     def is_complex(self) -> bool:
+        """Whether the dtype is complex."""
         return self.dtype.is_complex
 
     @property

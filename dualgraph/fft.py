@@ -115,7 +115,7 @@ def _scaled(x: Tensor, norm: str | None, lengths: Sequence[Any], inverse: bool) 
         return x
     n = product(tuple(lengths))
     factor = sym_sqrt(n) if abs(power) == 0.5 else n
-    return x / factor if power > 0 else x * factor  # type: ignore[no-any-return]
+    return x / factor if power > 0 else x * factor
 
 
 def _turned(norm: str | None) -> str | None:

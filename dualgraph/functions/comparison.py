@@ -127,10 +127,10 @@ def isclose(
     if equal_nan and input.dtype.category >= dt.FLOAT:
         same = same | (isnan(input) & isnan(other))
     if input.dtype is dt.bool_ or (rtol == 0 and atol == 0):
-        return same  # type: ignore[no-any-return]
+        return same
     gap = (input - other).abs()
     allowed = other.abs() * rtol + atol
-    return same | (isfinite(gap) & (gap <= allowed))  # type: ignore[no-any-return]
+    return same | (isfinite(gap) & (gap <= allowed))
 
 
 def allclose(

@@ -411,4 +411,4 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
     elif num_classes < 0:
         raise ArgumentError("one_hot: num_classes must be given for a tensor without elements")
     classes = arange(num_classes, device=device_for_like(input, None))
-    return (input.unsqueeze(-1) == classes).to(dt.int64)  # type: ignore[no-any-return]
+    return (input.unsqueeze(-1) == classes).to(dt.int64)

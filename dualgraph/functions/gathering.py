@@ -122,7 +122,7 @@ def scatter_reduce(
     count = hits + 1 if include_self else hits.clamp_min(1)
     if input.dtype.category < dt.FLOAT:
         return total.div(count, rounding_mode="floor")
-    return total / count  # type: ignore[no-any-return]
+    return total / count
 
 
 # What a reduction starts from; None for the least or largest number of the dtype.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import cast as cast_type
 
 import numpy as np
 
@@ -22,22 +23,28 @@ if TYPE_CHECKING:
     from .._tensor import Tensor
 
 
-def in_place(function: Callable[..., Tensor], *, composed: bool = False) -> Callable[..., Tensor]:
+_P = ParamSpec("_P")
+
+
+def in_place(function: Callable[_P, Tensor], *, composed: bool = False) -> Callable[_P, Tensor]:
     """The in-place method that goes with a function: the result is written to the first operand.
 
     `composed`: the function is made of several ops, and may leave the operand behind on the tape
     where `assign`, which sees the last of them only, cannot keep what that needs.
     """
 
+    call: Callable[..., Tensor] = function
+
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         source = self
         if (composed or kwargs) and local.grad and type(self._data) is np.ndarray:
             source, args = _before(self, args)
-        return assign(self, function(source, *args, **kwargs))
+        return assign(self, call(source, *args, **kwargs))
 
     method.__name__ = method.__qualname__ = f"{function.__name__}_"
     method.__doc__ = f"In-place version of `{function.__name__}`."
-    return method
+    vars(method)["__wrapped__"] = function  # whose arguments `help` shows
+    return cast_type("Callable[_P, Tensor]", method)
 
 
 def _before(self: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
@@ -48,7 +55,7 @@ def _before(self: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...
     return copy, tuple(copy if a is self else a for a in args)
 
 
-def in_place_operator(function: Callable[..., Tensor]) -> Callable[..., Any]:
+def in_place_operator(function: Callable[..., Tensor]) -> Callable[[Any, Any], Any]:
     """The operator ``x += y`` that goes with a function."""
     twin = in_place(function)
 

@@ -254,7 +254,7 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
 
         zeros = input.masked_fill(input == input, 0).masked_fill(input != input, 0)
         one = eye(input._data.shape[-1], dtype=input.dtype, device=input.device)
-        return zeros + one  # type: ignore[no-any-return]
+        return zeros + one
     result: Tensor | None = None
     while n:
         if n & 1:
@@ -274,7 +274,7 @@ def cross(input: Tensor, other: Tensor, dim: int = -1) -> Tensor:
         raise ShapeError(
             f"linalg.cross: inputs dimension {dim} must have length 3. Got {a._data.shape[axis]}"
         )
-    return a.roll(-1, axis) * b.roll(-2, axis) - a.roll(-2, axis) * b.roll(-1, axis)  # type: ignore[no-any-return]
+    return a.roll(-1, axis) * b.roll(-2, axis) - a.roll(-2, axis) * b.roll(-1, axis)
 
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-08) -> Tensor:
@@ -283,7 +283,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-08) 
 
     a, b = broadcast_tensors(x1, x2)
     sizes = vector_norm(a, 2, dim).clamp_min(eps) * vector_norm(b, 2, dim).clamp_min(eps)
-    return (a * b).sum(dim) / sizes  # type: ignore[no-any-return]
+    return (a * b).sum(dim) / sizes
 
 
 def cdist(

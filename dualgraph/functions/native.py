@@ -66,7 +66,7 @@ def grid_sampler_3d(
 
 
 def _inverse_deviation(var: Tensor, eps: float) -> Tensor:
-    return (var + eps).rsqrt()  # type: ignore[no-any-return]
+    return (var + eps).rsqrt()
 
 
 def native_batch_norm(

@@ -277,4 +277,4 @@ def angle(input: Tensor) -> Tensor:
         return atan2(imag(input), real(input))
     x = input if input.dtype.category == dt.FLOAT else cast(input, Defaults.dtype)
     turned = (x * 0).masked_fill(x < 0, math.pi)
-    return turned.masked_fill(x.isinf() & (x > 0), 0)  # type: ignore[no-any-return]
+    return turned.masked_fill(x.isinf() & (x > 0), 0)

@@ -108,7 +108,7 @@ def nansum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any 
 def nanmean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
     """The mean over `dim` of what is not NaN."""
     present = sum(~input.isnan(), dim, keepdim)
-    return nansum(input, dim, keepdim, dtype=dtype) / present  # type: ignore[no-any-return]
+    return nansum(input, dim, keepdim, dtype=dtype) / present
 
 
 def count_nonzero(input: Tensor, dim: Any = None) -> Tensor:

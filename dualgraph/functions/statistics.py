@@ -146,7 +146,7 @@ def vector_norm(
 
 def _power_norm(size: Tensor, p: float, dim: Any, keepdim: bool) -> Tensor:
     if not size.requires_grad:
-        return sum(size**p, dim, keepdim) ** (1 / p)  # type: ignore[no-any-return]
+        return sum(size**p, dim, keepdim) ** (1 / p)
     if p < 1:  # the power has no slope at 0; 0 counts as one
         zeros = size == 0
         powers = (size.masked_fill(zeros, 1) ** p).masked_fill(zeros, math.inf if p < 0 else 0)
@@ -154,7 +154,7 @@ def _power_norm(size: Tensor, p: float, dim: Any, keepdim: bool) -> Tensor:
         powers = size**p
     total = sum(powers, dim, keepdim)
     zero = total == 0
-    return (total.masked_fill(zero, 1) ** (1 / p)).masked_fill(zero, 0)  # type: ignore[no-any-return]
+    return (total.masked_fill(zero, 1) ** (1 / p)).masked_fill(zero, 0)
 
 
 def norm(
@@ -274,6 +274,7 @@ def _quantile(
     levels = q if hasattr(q, "_data") else tensor(q, dtype=x.dtype)
     ordered = x.sort(axis)[0].movedim(axis, -1)  # NaN last
     nans = x.isnan()
+    last: Any
     if name == "nanquantile":
         last = ((~nans).sum(axis).unsqueeze(-1).to(x.dtype) - 1).clamp_min(0)
     else:
@@ -381,11 +382,11 @@ def corrcoef(input: Tensor) -> Tensor:
     """The correlations of variables, in rows, over observations, in columns: [n, n]."""
     found = cov(input)
     if not found._data.ndim:
-        return found / found  # type: ignore[no-any-return]
+        return found / found
     deviations = found.diagonal().real.sqrt() if found.is_complex() else found.diagonal().sqrt()
     scaled = found / deviations.unsqueeze(1) / deviations.unsqueeze(0)
     if not scaled.is_complex():
-        return scaled.clamp(-1, 1)  # type: ignore[no-any-return]
+        return scaled.clamp(-1, 1)
     from .creation import complex as join
 
     return join(scaled.real.clamp(-1, 1), scaled.imag.clamp(-1, 1))

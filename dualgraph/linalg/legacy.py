@@ -73,7 +73,7 @@ def logdet(input: Tensor) -> Tensor:
     """The logarithm of the determinant of square matrices; NaN where that is below 0."""
     sign, log = apply_many(matrix.SlogDet(), squares("logdet", input))
     if input.dtype.is_complex:
-        return sign.log() + log  # type: ignore[no-any-return]
+        return sign.log() + log
     return log.masked_fill(sign == -1, float("nan"))
 
 

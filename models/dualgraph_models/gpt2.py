@@ -23,7 +23,7 @@ class Conv1D(nn.Module):
         self.bias = nn.Parameter(dg.zeros(out_features))
 
     def forward(self, x: dg.Tensor) -> dg.Tensor:
-        return x @ self.weight + self.bias  # type: ignore[no-any-return]
+        return x @ self.weight + self.bias
 
 
 class Attention(nn.Module):

@@ -34,17 +34,17 @@ def _run(op: Op, input: Tensor, inplace: bool) -> Tensor:
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """max(x, 0)."""
+    """max(x, 0). Shapes: [*] -> [*]."""
     return _run(_RELU, input, inplace)
 
 
 def relu_(input: Tensor) -> Tensor:
-    """`relu` in place."""
+    """`relu` in place. Shapes: [*] -> [*]."""
     return _run(_RELU, input, True)
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """min(max(x, 0), 6)."""
+    """min(max(x, 0), 6). Shapes: [*] -> [*]."""
     return _run(_RELU6, input, inplace)
 
 
@@ -56,7 +56,7 @@ def hardtanh(
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """Return x where x > 0, else negative_slope x."""
+    """Return x where x > 0, else negative_slope x. Shapes: [*] -> [*]."""
     return _run(ac.LeakyRelu(float(negative_slope)), input, inplace)
 
 
@@ -92,37 +92,37 @@ def rrelu(
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """Return x where x > 0, else alpha (e**x - 1)."""
+    """Return x where x > 0, else alpha (e**x - 1). Shapes: [*] -> [*]."""
     return _run(ac.Elu(float(alpha)), input, inplace)
 
 
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """Return x where x > 0, else alpha (e**(x / alpha) - 1)."""
+    """Return x where x > 0, else alpha (e**(x / alpha) - 1). Shapes: [*] -> [*]."""
     return _run(ac.Celu(float(alpha)), input, inplace)
 
 
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
-    """The self-normalising ELU (Klambauer et al. 2017)."""
+    """The self-normalising ELU (Klambauer et al. 2017). Shapes: [*] -> [*]."""
     return _run(_SELU, input, inplace)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """Return x Phi(x); `approximate` is "none" or "tanh"."""
+    """Return x Phi(x); `approximate` is "none" or "tanh". Shapes: [*] -> [*]."""
     return apply(co.Gelu(approximate), input)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """Return x sigmoid(x)."""
+    """Return x sigmoid(x). Shapes: [*] -> [*]."""
     return _run(_SILU, input, inplace)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """Return x tanh(softplus(x))."""
+    """Return x tanh(softplus(x)). Shapes: [*] -> [*]."""
     return _run(_MISH, input, inplace)
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """Return x hardsigmoid(x)."""
+    """Return x hardsigmoid(x). Shapes: [*] -> [*]."""
     return _run(_HARDSWISH, input, inplace)
 
 
@@ -132,50 +132,50 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def sigmoid(input: Tensor) -> Tensor:
-    """1 / (1 + e**-x)."""
+    """1 / (1 + e**-x). Shapes: [*] -> [*]."""
     return float_unary(_SIGMOID, input)
 
 
 def logsigmoid(input: Tensor) -> Tensor:
-    """log(sigmoid(x))."""
+    """log(sigmoid(x)). Shapes: [*] -> [*]."""
     return apply(_LOGSIGMOID, input)
 
 
 def tanh(input: Tensor) -> Tensor:
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent. Shapes: [*] -> [*]."""
     return float_unary(_TANH, input)
 
 
 def tanhshrink(input: Tensor) -> Tensor:
-    """Return x - tanh(x)."""
-    return input - float_unary(_TANH, input)  # type: ignore[no-any-return]
+    """Return x - tanh(x). Shapes: [*] -> [*]."""
+    return input - float_unary(_TANH, input)
 
 
 def softsign(input: Tensor) -> Tensor:
-    """Return x / (1 + |x|)."""
+    """Return x / (1 + |x|). Shapes: [*] -> [*]."""
     if input.dtype.is_complex:
-        return input / (1 + input.abs())  # type: ignore[no-any-return]
+        return input / (1 + input.abs())
     return float_unary(_SOFTSIGN, input)
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
-    """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
+    """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold. Shapes: [*] -> [*]."""
     return apply(ac.Softplus(float(beta), float(threshold)), input)
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """Return x where x > threshold, else value."""
+    """Return x where x > threshold, else value. Shapes: [*] -> [*]."""
     result = fn.where(input <= threshold, value, input)
     return assign(input, result) if inplace else result
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """Return x where |x| > lambd, else 0."""
+    """Return x where |x| > lambd, else 0. Shapes: [*] -> [*]."""
     return fn.where((input >= -lambd) & (input <= lambd), 0.0, input)  # type: ignore[no-any-return]
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """Return x moved towards 0 by lambd, and 0 within it."""
+    """Return x moved towards 0 by lambd, and 0 within it. Shapes: [*] -> [*]."""
     if lambd < 0:
         raise ArgumentError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
     below = fn.where(input < -lambd, input + lambd, input * 0.0)
@@ -191,7 +191,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
         why = f"glu: halving dimension must be even, but dimension {axis} is size {size}"
         require_size(rest, "==", 0, why)
     half = size // 2
-    return input.narrow(axis, 0, half) * sigmoid(input.narrow(axis, half, half))  # type: ignore[no-any-return]
+    return input.narrow(axis, 0, half) * sigmoid(input.narrow(axis, half, half))
 
 
 # -- along a dimension ----------------------------------------------------------------------------
@@ -234,6 +234,8 @@ def gumbel_softmax(
 ) -> Tensor:
     """A sample of the Gumbel-softmax distribution (Jang et al. 2017).
 
+    Shapes: logits [*] -> [*].
+
     With `hard` it is one-hot, and its gradient that of the soft sample.
     """
     uniform = fn.rand_like(logits).clamp(min=1e-30)
@@ -243,7 +245,7 @@ def gumbel_softmax(
         return soft
     index = soft.argmax(dim, keepdim=True)
     one_hot = fn.zeros_like(logits).scatter(dim, index, 1.0)
-    return one_hot - soft.detach() + soft  # type: ignore[no-any-return]
+    return one_hot - soft.detach() + soft
 
 
 # -- in place -------------------------------------------------------------------------------------
@@ -254,7 +256,7 @@ def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return function(input, *args, inplace=True, **kwargs)
 
     changed.__name__ = changed.__qualname__ = f"{function.__name__}_"
-    changed.__doc__ = f"`{function.__name__}` in place."
+    changed.__doc__ = f"`{function.__name__}` in place. Shapes: [*] -> [*]."
     return changed
 
 

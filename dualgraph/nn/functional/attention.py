@@ -218,7 +218,7 @@ class _Masks:
             keys = keys.unsqueeze(1).unsqueeze(1)
         if pairs is None or keys is None:
             return keys if pairs is None else pairs
-        return pairs + keys  # type: ignore[no-any-return]
+        return pairs + keys
 
 
 def _additive(name: str, mask: Tensor | None, dtype: Any) -> Tensor | None:

@@ -86,7 +86,24 @@ def conv2d(
 ) -> Tensor:
     """Cross-correlation: x [N, C, H, W] or [C, H, W], weight [O, C/groups, KH, KW] -> [N, O, P, Q].
 
-    `padding` is one number or two, "valid" for none or "same" for [P, Q] = [H, W].
+    P = floor((H + 2 padding - dilation (KH - 1) - 1) / stride) + 1, and Q likewise from W.
+
+    Args:
+        input: images, [N, C, H, W], or one image [C, H, W], which gives [O, P, Q].
+        weight: kernels, [O, C/groups, KH, KW], of the input's dtype.
+        bias: added to each channel of the result, [O].
+        stride: how far the kernel moves at a time: one number, or two for H and W.
+        padding: zeros at both ends of H and of W: one number or two, "valid" for none or "same"
+            for [P, Q] = [H, W] (with a stride of 1).
+        dilation: how far apart the kernel's elements lie: one number or two.
+        groups: into how many parts the channels are cut; each part of the result is computed from
+            one part of the input.
+
+    Raises:
+        ShapeError: sizes that do not fit each other, or a kernel larger than the padded input.
+        DTypeError: operands of different dtypes.
+
+    Source: ``torch.nn.functional.conv2d``; ONNX Conv-11.
     """
     return _conv(2, input, weight, bias, stride, padding, dilation, groups)
 

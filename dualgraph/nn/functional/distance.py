@@ -89,4 +89,4 @@ def scaled_dot_product_attention(
         weights = fn.where((scores == -math.inf).all(-1, keepdim=True), 0.0, weights)
     if dropout_p:
         weights = dropout(weights, dropout_p)
-    return weights @ value  # type: ignore[no-any-return]
+    return weights @ value

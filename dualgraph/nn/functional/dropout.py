@@ -94,12 +94,15 @@ def _alpha(input: Tensor, p: float, training: bool, inplace: bool, channels: boo
 def alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
 ) -> Tensor:
-    """Dropout that keeps mean and variance of SELU outputs (Klambauer et al. 2017)."""
+    """Dropout that keeps mean and variance of SELU outputs (Klambauer et al. 2017).
+
+    Shapes: [*] -> [*].
+    """
     return _alpha(input, p, training, inplace, channels=False)
 
 
 def feature_alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
 ) -> Tensor:
-    """`alpha_dropout` of whole channels."""
+    """`alpha_dropout` of whole channels. Shapes: [N, C, *] -> [N, C, *]."""
     return _alpha(input, p, training, inplace, channels=True)

@@ -113,7 +113,7 @@ def embedding_bag(
     if mode == "sum":
         return sums
     sizes = rows.new_zeros(count).index_add(0, bag, kept.to(rows.dtype))
-    return sums / sizes.clamp(min=1).unsqueeze(1)  # type: ignore[no-any-return]
+    return sums / sizes.clamp(min=1).unsqueeze(1)
 
 
 def _bags(input: Tensor, offsets: Tensor | None, include_last: bool) -> tuple[Tensor, Tensor]:

@@ -65,7 +65,10 @@ def fractional_max_pool2d_with_indices(
     return_indices: bool = False,
     _random_samples: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`fractional_max_pool2d` with the places of the maxima."""
+    """`fractional_max_pool2d` with the places of the maxima.
+
+    Shapes: [N, C, H, W] -> twice [N, C, P, Q].
+    """
     return _pooled(2, input, kernel_size, output_size, output_ratio, _random_samples)
 
 
@@ -77,7 +80,10 @@ def fractional_max_pool3d_with_indices(
     return_indices: bool = False,
     _random_samples: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`fractional_max_pool3d` with the places of the maxima."""
+    """`fractional_max_pool3d` with the places of the maxima.
+
+    Shapes: [N, C, D, H, W] -> twice [N, C, O, P, Q].
+    """
     return _pooled(3, input, kernel_size, output_size, output_ratio, _random_samples)
 
 
@@ -134,4 +140,4 @@ def _starts(drawn: Tensor, size: int, kernel: int, count: int) -> Tensor:
     offset = (drawn * step).to(dt.int64).unsqueeze(-1)
     starts = ((drawn.unsqueeze(-1) + each) * step).to(dt.int64) - offset
     last = fn.arange(count, device=drawn.device) == count - 1
-    return starts.masked_fill(last, size - kernel)  # type: ignore[no-any-return]
+    return starts.masked_fill(last, size - kernel)

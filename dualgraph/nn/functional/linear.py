@@ -33,7 +33,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"{shape_text(tuple(weight.shape))}"
         )
     out = (input * weight).sum(-1)
-    return out if bias is None else out + bias  # type: ignore[no-any-return]
+    return out if bias is None else out + bias
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -41,7 +41,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     rows = input1.unsqueeze(-2).unsqueeze(-2)  # [..., 1, 1, in1]
     mixed = (rows @ weight).squeeze(-2)  # [..., out, in2]
     out = (mixed * input2.unsqueeze(-2)).sum(-1)
-    return out if bias is None else out + bias  # type: ignore[no-any-return]
+    return out if bias is None else out + bias
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:

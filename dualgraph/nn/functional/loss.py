@@ -146,7 +146,7 @@ def kl_div(
         safe = fn.where(target == 0, 1.0, target)
         losses = target * safe.log() - target * input
     if reduction == "batchmean":
-        return losses.sum() / (input.shape[0] if input.ndim else 1)  # type: ignore[no-any-return]
+        return losses.sum() / (input.shape[0] if input.ndim else 1)
     return reduced("kl_div", losses, reduction)
 
 
@@ -158,7 +158,10 @@ def binary_cross_entropy(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """-(t log p + (1 - t) log(1 - p)) of probabilities p; logarithms stop at -100."""
+    """-(t log p + (1 - t) log(1 - p)) of probabilities p; logarithms stop at -100.
+
+    Shapes: input and target [*] -> [], or [*] with reduction="none".
+    """
     if tuple(input.shape) != tuple(target.shape):
         raise ShapeError(
             f"Using a target size ({shape_text(tuple(target.shape))}) that is different to the "
@@ -183,6 +186,8 @@ def binary_cross_entropy_with_logits(
     pos_weight: Tensor | None = None,
 ) -> Tensor:
     """`binary_cross_entropy` of sigmoid(input), without its loss of precision.
+
+    Shapes: input and target [*] -> [], or [*] with reduction="none".
 
     `pos_weight` multiplies the part of positive targets.
     """
@@ -230,7 +235,7 @@ def mse_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """(x - t)^2."""
+    """(x - t)^2. Shapes: input and target [*] -> [], or [*] with reduction="none"."""
     _check_sizes("mse_loss", input, target)
     d = input - target
     return reduced("mse_loss", d * d, reduction_of(size_average, reduce, reduction))
@@ -243,7 +248,7 @@ def l1_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """|x - t|."""
+    """|x - t|. Shapes: input and target [*] -> [], or [*] with reduction="none"."""
     _check_sizes("l1_loss", input, target)
     losses = (input - target).abs()
     return reduced("l1_loss", losses, reduction_of(size_average, reduce, reduction))
@@ -257,7 +262,10 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Tensor:
-    """d^2 / (2 beta) for d = |x - t| < beta, else d - beta / 2."""
+    """d^2 / (2 beta) for d = |x - t| < beta, else d - beta / 2.
+
+    Shapes: input and target [*] -> [], or [*] with reduction="none".
+    """
     _check_sizes("smooth_l1_loss", input, target)
     if beta < 0:
         raise ArgumentError("smooth_l1_loss does not support negative values for beta.")
@@ -270,7 +278,10 @@ def smooth_l1_loss(
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
 ) -> Tensor:
-    """d^2 / 2 for d = |x - t| <= delta, else delta (d - delta / 2)."""
+    """d^2 / 2 for d = |x - t| <= delta, else delta (d - delta / 2).
+
+    Shapes: input and target [*] -> [], or [*] with reduction="none".
+    """
     _check_sizes("huber_loss", input, target)
     if delta <= 0:
         raise ArgumentError("huber_loss does not support non-positive values for delta.")
@@ -289,7 +300,10 @@ def poisson_nll_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Negative log-likelihood of Poisson-distributed counts; `full` adds Stirling's term."""
+    """Negative log-likelihood of Poisson-distributed counts; `full` adds Stirling's term.
+
+    Shapes: input and target [*] -> [], or [*] with reduction="none".
+    """
     if log_input:
         losses = input.exp() - target * input
     else:
@@ -309,7 +323,10 @@ def gaussian_nll_loss(
     eps: float = 1e-6,
     reduction: str = "mean",
 ) -> Tensor:
-    """Negative log-likelihood under normal distributions of mean `input` and variance `var`."""
+    """Negative log-likelihood under normal distributions of mean `input` and variance `var`.
+
+    Shapes: input and target [*] -> [], or [*] with reduction="none".
+    """
     if isinstance(var, int | float):
         var = fn.full_like(input, float(var))
     if tuple(var.shape) != tuple(input.shape) and var.ndim == input.ndim - 1:

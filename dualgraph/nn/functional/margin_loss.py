@@ -24,7 +24,10 @@ def soft_margin_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """log(1 + exp(-t x)) of targets t = 1 or -1."""
+    """log(1 + exp(-t x)) of targets t = 1 or -1.
+
+    Shapes: input and target [*] -> [], or [*] with reduction="none".
+    """
     losses = -logsigmoid(target * input)
     return reduced("soft_margin_loss", losses, reduction_of(size_average, reduce, reduction))
 
@@ -37,7 +40,10 @@ def hinge_embedding_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Return x where t = 1, max(0, margin - x) where t = -1."""
+    """Return x where t = 1, max(0, margin - x) where t = -1.
+
+    Shapes: input and target [*] -> [], or [*] with reduction="none".
+    """
     near = fn.where(target != -1, input, 0.0)
     far = fn.where(target != 1, (margin - input).clamp(min=0.0), 0.0)
     return reduced(
@@ -54,7 +60,10 @@ def margin_ranking_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """max(0, -t (x1 - x2) + margin)."""
+    """max(0, -t (x1 - x2) + margin).
+
+    Shapes: input and target [*] -> [], or [*] with reduction="none".
+    """
     losses = (-target * (input1 - input2) + margin).clamp(min=0.0)
     return reduced("margin_ranking_loss", losses, reduction_of(size_average, reduce, reduction))
 
@@ -68,7 +77,10 @@ def cosine_embedding_loss(
     reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """1 - cos(x1, x2) where t = 1, max(0, cos(x1, x2) - margin) where t = -1."""
+    """1 - cos(x1, x2) where t = 1, max(0, cos(x1, x2) - margin) where t = -1.
+
+    Shapes: x1, x2 [N, D], target [N] -> [], or [N] with reduction="none".
+    """
     eps = 1e-12
     dots = (input1 * input2).sum(-1)
     norms = ((input1 * input1).sum(-1) + eps) * ((input2 * input2).sum(-1) + eps)
@@ -165,7 +177,10 @@ def triplet_margin_with_distance_loss(
     swap: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
-    """As `triplet_margin_loss`, with any distance."""
+    """As `triplet_margin_loss`, with any distance.
+
+    Shapes: three times [N, D] -> [], or [N] with reduction="none".
+    """
     distance = pairwise_distance if distance_function is None else distance_function
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:

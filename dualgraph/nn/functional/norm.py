@@ -260,4 +260,4 @@ def local_response_norm(
         squares = squares.reshape(n, 1, c, h, product(tuple(rest)))
         squares = pad(squares, (0, 0, 0, 0, size // 2, (size - 1) // 2))
         means = avg_pool3d(squares, (size, 1, 1), stride=1).squeeze(1).reshape(n, c, h, *rest)
-    return input / (means * alpha + k) ** beta  # type: ignore[no-any-return]
+    return input / (means * alpha + k) ** beta

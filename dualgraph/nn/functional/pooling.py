@@ -81,7 +81,10 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The maximum of windows over L; with `return_indices` also where in L it stood."""
+    """The maximum of windows over L; with `return_indices` also where in L it stood.
+
+    Shapes: [N, C, L] or [C, L] -> [N, C, Q], places int64 of that shape.
+    """
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
@@ -141,7 +144,10 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> Tensor:
-    """The average of windows over L; padding zeros count unless `count_include_pad` is False."""
+    """The average of windows over L; padding zeros count unless `count_include_pad` is False.
+
+    Shapes: [N, C, L] or [C, L] -> [N, C, Q].
+    """
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
@@ -204,7 +210,10 @@ def _adaptive_max(rank: int, input: Tensor, output_size: Any, return_indices: bo
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
-    """Averages over L in bins, so many that the result has `output_size` of them."""
+    """Averages over L in bins, so many that the result has `output_size` of them.
+
+    Shapes: [N, C, L] or [C, L] -> [N, C, output_size].
+    """
     return _adaptive_avg(1, input, output_size)
 
 
@@ -219,7 +228,10 @@ def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
 
 
 def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
-    """Maxima over L in bins, with their places where `return_indices`."""
+    """Maxima over L in bins, with their places where `return_indices`.
+
+    Shapes: [N, C, L] or [C, L] -> [N, C, output_size], places int64 of that shape.
+    """
     return _adaptive_max(1, input, output_size, return_indices)
 
 
@@ -240,7 +252,7 @@ def lp_pool1d(
     stride: _Size | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """The p-norm of windows over L."""
+    """The p-norm of windows over L. Shapes: [N, C, L] or [C, L] -> [N, C, Q]."""
     means = avg_pool1d(input.pow(norm_type), kernel_size, stride, 0, ceil_mode)
     return _root(means, kernel_size, norm_type)
 
@@ -273,7 +285,7 @@ def lp_pool3d(
 def _root(means: Tensor, count: int, order: float) -> Tensor:
     from .activation import relu
 
-    return (means.sign() * relu(means.abs()) * count).pow(1.0 / order)  # type: ignore[no-any-return]
+    return (means.sign() * relu(means.abs()) * count).pow(1.0 / order)
 
 
 # -- always with the places of the maxima ---------------------------------------------------------
@@ -288,7 +300,9 @@ def _with_indices(function: Callable[..., Any]) -> Callable[..., tuple[Tensor, T
         return function(**{**given, "return_indices": True})  # type: ignore[no-any-return]
 
     pooled.__name__ = pooled.__qualname__ = f"{function.__name__}_with_indices"
-    pooled.__doc__ = f"`{function.__name__}`, and where each maximum stood."
+    pooled.__doc__ = (
+        f"`{function.__name__}`, and where each maximum stood: a second result of its shape."
+    )
     return pooled
 
 

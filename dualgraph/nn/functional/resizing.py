@@ -180,7 +180,7 @@ def _averaged(x: Tensor, axis: int, new: DimLike, ratio: Any, aligned: bool, cub
     weights = fn.tensor(matrix.T, dtype=x.dtype)
     if not x.is_symbolic:
         weights = weights.to(x.device)
-    return (x.movedim(axis, -1) @ weights).movedim(-1, axis)  # type: ignore[no-any-return]
+    return (x.movedim(axis, -1) @ weights).movedim(-1, axis)
 
 
 def upsample(
@@ -190,17 +190,20 @@ def upsample(
     mode: str = "nearest",
     align_corners: bool | None = None,
 ) -> Tensor:
-    """As `interpolate`, which PyTorch prefers."""
+    """As `interpolate`, which PyTorch prefers. Shapes: [N, C, *sizes] -> [N, C, *larger sizes]."""
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
 def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
-    """As `interpolate` in mode "nearest"."""
+    """As `interpolate` in mode "nearest". Shapes: [N, C, *sizes] -> [N, C, *larger sizes]."""
     return interpolate(input, size, scale_factor)
 
 
 def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
-    """As `interpolate` in mode "bilinear" with aligned corners."""
+    """As `interpolate` in mode "bilinear" with aligned corners.
+
+    Shapes: [N, C, H, W] -> [N, C, P, Q].
+    """
     return interpolate(input, size, scale_factor, "bilinear", align_corners=True)
 
 
@@ -246,7 +249,7 @@ def affine_grid(theta: Tensor, size: Any, align_corners: bool | None = None) -> 
     if not theta.is_symbolic:
         points = points.to(theta.device)
     grid = points.unsqueeze(0) @ theta.transpose(1, 2)
-    return grid.reshape((theta.shape[0], *spatial, rank))  # type: ignore[no-any-return]
+    return grid.reshape((theta.shape[0], *spatial, rank))
 
 
 # -- the inverse of max pooling -------------------------------------------------------------------
@@ -297,7 +300,10 @@ def max_unpool1d(
     padding: Any = 0,
     output_size: Any = None,
 ) -> Tensor:
-    """Maxima put back to where `max_pool1d` found them, zeros elsewhere."""
+    """Maxima put back to where `max_pool1d` found them, zeros elsewhere.
+
+    Shapes: [N, C, Q] -> [N, C, L].
+    """
     return _max_unpool(1, input, indices, kernel_size, stride, padding, output_size)
 
 
@@ -309,7 +315,10 @@ def max_unpool2d(
     padding: Any = 0,
     output_size: Any = None,
 ) -> Tensor:
-    """Maxima put back to where `max_pool2d` found them, zeros elsewhere."""
+    """Maxima put back to where `max_pool2d` found them, zeros elsewhere.
+
+    Shapes: [N, C, P, Q] -> [N, C, H, W].
+    """
     return _max_unpool(2, input, indices, kernel_size, stride, padding, output_size)
 
 
@@ -321,5 +330,8 @@ def max_unpool3d(
     padding: Any = 0,
     output_size: Any = None,
 ) -> Tensor:
-    """Maxima put back to where `max_pool3d` found them, zeros elsewhere."""
+    """Maxima put back to where `max_pool3d` found them, zeros elsewhere.
+
+    Shapes: [N, C, O, P, Q] -> [N, C, D, H, W].
+    """
     return _max_unpool(3, input, indices, kernel_size, stride, padding, output_size)

@@ -131,7 +131,8 @@ class _BatchNorm(_ChannelNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
-        mean, var, momentum = self.running_mean, self.running_var, self.momentum
+        mean, var = self.running_mean, self.running_var
+        momentum: Any = self.momentum
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             if momentum is None:  # the plain average of all batches

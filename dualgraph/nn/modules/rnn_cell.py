@@ -156,4 +156,4 @@ class GRUCell(RNNCellBase):
         r, z = F.sigmoid(r1 + r2), F.sigmoid(z1 + z2)
         n = F.tanh(n1 + r * n2)
         out = n + z * (h - n)
-        return out.squeeze(0) if single else out  # type: ignore[no-any-return]
+        return out.squeeze(0) if single else out

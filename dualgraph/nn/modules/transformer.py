@@ -105,7 +105,7 @@ class TransformerEncoderLayer(Module):
 
         if self.norm_first:
             src = src + attend(self.norm1(src))
-            return src + self._feed_forward(self.norm2(src))  # type: ignore[no-any-return]
+            return src + self._feed_forward(self.norm2(src))
         src = self.norm1(src + attend(src))
         return self.norm2(src + self._feed_forward(src))  # type: ignore[no-any-return]
 
@@ -176,7 +176,7 @@ class TransformerDecoderLayer(Module):
         if self.norm_first:
             tgt = tgt + attend(self.norm1(tgt))
             tgt = tgt + look_back(self.norm2(tgt))
-            return tgt + self._feed_forward(self.norm3(tgt))  # type: ignore[no-any-return]
+            return tgt + self._feed_forward(self.norm3(tgt))
         tgt = self.norm1(tgt + attend(tgt))
         tgt = self.norm2(tgt + look_back(tgt))
         return self.norm3(tgt + self._feed_forward(tgt))  # type: ignore[no-any-return]

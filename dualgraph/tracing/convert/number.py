@@ -141,7 +141,7 @@ for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
 for _name in ("and", "or", "xor"):
     _binary(_name, _logical)
     setattr(Number, f"__i{_name}__", getattr(Number, f"__{_name}__"))
-Number.__pow__ = Number.__ipow__ = _power  # type: ignore[assignment]
+Number.__pow__ = Number.__ipow__ = _power
 
 
 def _unary(name: str) -> None:
