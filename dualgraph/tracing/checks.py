@@ -14,7 +14,7 @@ from typing import Any
 from .. import _changes
 from .._tensor import Tensor
 from ..autograd.tape import Leaf
-from ..nn.modules._hooks import global_hooks
+from ..nn.modules._global_hooks import global_hooks
 from .guards import NAMES, Difference, Guard
 from .places import Constants
 

@@ -17,4 +17,5 @@ from .pooling import *  # noqa: F403
 from .rnn import *  # noqa: F403
 from .rnn_cell import *  # noqa: F403
 from .shape import *  # noqa: F403
+from .similarity import *  # noqa: F403
 from .transformer import *  # noqa: F403

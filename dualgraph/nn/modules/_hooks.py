@@ -16,6 +16,7 @@ from ..._dispatch import captures, symbolic
 from ..._tensor import Tensor
 from ...autograd.function import Function
 from ...autograd.inplace import RemovableHandle
+from . import _global_hooks as of_all
 
 if TYPE_CHECKING:
     from ...tracing.capture import Capture
@@ -31,8 +32,6 @@ class _Calls(threading.local):
 
 
 _calls = _Calls()
-_global_forward: dict[int, Hook] = {}
-_global_forward_pre: dict[int, Hook] = {}
 
 
 class _Call:
@@ -141,6 +140,9 @@ class Hooked:
         """
         return self._register(self._backward_hooks, hook, prepend)
 
+    # PyTorch's hook of old, which saw the gradients of the module's last operation only.
+    register_backward_hook = register_full_backward_hook
+
     def _register(self, hooks: dict[int, Hook], hook: Hook, prepend: bool) -> RemovableHandle:
         self.__dict__["_hooked"] = True
         before = list(hooks.items()) if prepend else []
@@ -174,16 +176,20 @@ class Hooked:
         try:
             return self._run_hooks(call)
         except Exception:
-            for key, hook in list(self._forward_hooks.items()):
-                if key in self._always_called and key not in call.hooked:
-                    if key in self._with_kwargs:
-                        hook(self, call.args, call.kwargs, None)
-                    else:
-                        hook(self, call.args, None)
+            for key, hook in (*of_all.forward.items(), *self._forward_hooks.items()):
+                always = key in self._always_called or key in of_all.always_called
+                if always and key not in call.hooked:
+                    self._run_hook(key, hook, call, None)
             raise
 
+    def _run_hook(self, key: int, hook: Hook, call: _Call, result: Any) -> Any:
+        """A forward hook, with the keyword arguments if it takes them."""
+        if key in self._with_kwargs or key in of_all.takes_kwargs:
+            return hook(self, call.args, call.kwargs, result)
+        return hook(self, call.args, result)
+
     def _run_hooks(self, call: _Call) -> Any:
-        for key, hook in [*_global_forward_pre.items(), *self._forward_pre_hooks.items()]:
+        for key, hook in [*of_all.forward_pre.items(), *self._forward_pre_hooks.items()]:
             if key in self._with_kwargs:
                 pair = hook(self, call.args, call.kwargs)
                 if pair is not None:
@@ -198,18 +204,16 @@ class Hooked:
                 if new is not None:
                     call.args = new if isinstance(new, tuple) else (new,)
         watch = None
-        if self._backward_hooks or self._backward_pre_hooks:
+        own = self._backward_hooks or self._backward_pre_hooks
+        if own or of_all.backward or of_all.backward_pre:
             watch = _Backward(self)
             call.args = watch.inputs(call.args)
         capture = captures.current if symbolic.open_graphs else None
         forward = self.forward if capture is None else capture.adapted(self.forward)
         result = forward(*call.args, **call.kwargs)
-        for key, hook in [*_global_forward.items(), *self._forward_hooks.items()]:
+        for key, hook in [*of_all.forward.items(), *self._forward_hooks.items()]:
             call.hooked.add(key)
-            if key in self._with_kwargs:
-                new = hook(self, call.args, call.kwargs, result)
-            else:
-                new = hook(self, call.args, result)
+            new = self._run_hook(key, hook, call, result)
             if new is not None:
                 result = new
         return result if watch is None else watch.outputs(result)
@@ -265,11 +269,11 @@ class _Backward:
 
     def _at_outputs(self, gs: tuple[Any, ...], where: list[int], count: int) -> tuple[Any, ...]:
         full = _spread(gs, where, count)
-        for hook in list(self.module._backward_pre_hooks.values()):
+        for hook in (*of_all.backward_pre.values(), *self.module._backward_pre_hooks.values()):
             full = _replaced(full, hook(self.module, full))
         self.grad_output = full
         if not self.has_inputs:
-            for hook in list(self.module._backward_hooks.values()):
+            for hook in self._hooks():
                 if hook(self.module, (), full) is not None:
                     raise RuntimeError(
                         "backward hooks of a module whose inputs require no gradient cannot return "
@@ -277,9 +281,12 @@ class _Backward:
                     )
         return tuple(full[i] for i in where)
 
+    def _hooks(self) -> list[Hook]:
+        return [*of_all.backward.values(), *self.module._backward_hooks.values()]
+
     def _at_inputs(self, gs: tuple[Any, ...], where: list[int], count: int) -> tuple[Any, ...]:
         full = _spread(gs, where, count)
-        for hook in list(self.module._backward_hooks.values()):
+        for hook in self._hooks():
             full = _replaced(full, hook(self.module, full, self.grad_output))
         return tuple(full[i] for i in where)
 
@@ -317,20 +324,3 @@ class _Mark(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         return (None, *ctx.at(grads))
-
-
-def global_hooks() -> list[Hook]:
-    """The hooks that run at every module, forward pre-hooks first."""
-    return [*_global_forward_pre.values(), *_global_forward.values()]
-
-
-def register_module_forward_pre_hook(hook: Hook) -> RemovableHandle:
-    """Call ``hook(module, args)`` before the forward of every module."""
-    Hooked._hooked = True
-    return RemovableHandle(_global_forward_pre, hook)
-
-
-def register_module_forward_hook(hook: Hook) -> RemovableHandle:
-    """Call ``hook(module, args, output)`` after the forward of every module."""
-    Hooked._hooked = True
-    return RemovableHandle(_global_forward, hook)

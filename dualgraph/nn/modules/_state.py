@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dualgraph_compiler.errors import SerializationError
@@ -85,8 +86,8 @@ class Stateful:
                     destination=destination, prefix=f"{prefix}{name}.", keep_vars=keep_vars
                 )
         for hook in list(self._state_dict_hooks.values()):
-            if hook(self, destination, prefix, metadata) is not None:
-                raise RuntimeError("state_dict post-hook must return None")
+            new = hook(self, destination, prefix, metadata)
+            destination = destination if new is None else new
         return destination  # type: ignore[no-any-return]
 
     def _own_tensors(self) -> Iterator[tuple[str, Tensor | None]]:
@@ -248,15 +249,32 @@ class Stateful:
 
     def register_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, state_dict, prefix, metadata)`` after `state_dict` has."""
-        return RemovableHandle(self._state_dict_hooks, hook)
+        return RemovableHandle(self._state_dict_hooks, partial(_in_place, hook))
 
     def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, state_dict, prefix, ...)`` before entries are taken from it."""
         return RemovableHandle(self._load_state_dict_pre_hooks, hook)
 
+    def _register_state_dict_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """As `register_state_dict_post_hook`; the hook may return another dict. PyTorch's own."""
+        return RemovableHandle(self._state_dict_hooks, hook)
+
+    def _register_load_state_dict_pre_hook(
+        self, hook: Callable[..., Any], with_module: bool = False
+    ) -> RemovableHandle:
+        """As `register_load_state_dict_pre_hook`, without the module unless asked for."""
+        called = hook if with_module else lambda _module, *rest: hook(*rest)
+        return RemovableHandle(self._load_state_dict_pre_hooks, called)
+
     def register_load_state_dict_post_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """Call ``hook(module, incompatible_keys)`` after; it may change the lists in place."""
         return RemovableHandle(self._load_state_dict_post_hooks, hook)
+
+
+def _in_place(hook: Callable[..., Any], *args: Any) -> None:
+    """Call a hook that may change the state_dict, but not give another one."""
+    if hook(*args) is not None:
+        raise RuntimeError("state_dict post-hook must return None")
 
 
 def _quoted(keys: list[str]) -> str:

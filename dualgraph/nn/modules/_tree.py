@@ -13,6 +13,7 @@ from ... import _changes
 from ..._changes import Own
 from ..._tensor import Tensor
 from ..parameter import Buffer, Parameter
+from ._global_hooks import registered
 
 if TYPE_CHECKING:
     from .module import Module
@@ -57,6 +58,7 @@ class Tree:
                     "be created explicitly. To express a parameter as a function of another, "
                     "compute the value in the forward() method."
                 )
+            param = registered("parameter", self, name, param)
         self._parameters[name] = param
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -73,7 +75,7 @@ class Tree:
                 f"cannot assign '{type_name(tensor)}' object to buffer '{name}' "
                 "(Tensor or None required)"
             )
-        self._buffers[name] = tensor
+        self._buffers[name] = None if tensor is None else registered("buffer", self, name, tensor)
         if persistent:
             self._non_persistent_buffers_set.discard(name)
         else:
@@ -84,7 +86,7 @@ class Tree:
         if module is not None and not isinstance(module, Tree):
             raise TypeError(f"{type_name(module)} is not a Module subclass")
         self._check_new_name("module", name, "_modules")
-        self._modules[name] = module
+        self._modules[name] = None if module is None else registered("module", self, name, module)
 
     def register_module(self, name: str, module: Module | None) -> None:
         """The same as :meth:`add_module`."""
@@ -130,7 +132,7 @@ class Tree:
             if "_modules" not in held:
                 raise AttributeError("cannot assign module before Module.__init__() call")
             self._forget(name, "_modules")
-            self._modules[name] = value  # type: ignore[assignment]
+            self._modules[name] = registered("module", self, name, value)
             return
         if name in held.get("_parameters", ()):
             if value is not None:
@@ -155,7 +157,7 @@ class Tree:
                     f"cannot assign '{type_name(value)}' as buffer '{name}' "
                     "(Tensor or None expected)"
                 )
-            self._buffers[name] = value
+            self._buffers[name] = None if value is None else registered("buffer", self, name, value)
         elif name == "__dict__" and type(value) is dict:
             object.__setattr__(self, name, Own(value))
         else:
@@ -205,9 +207,9 @@ class Tree:
             if module is not None:
                 yield from module.named_modules(memo, _join(prefix, name), remove_duplicate)
 
-    def modules(self) -> Iterator[Module]:
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
         """Every module below and including this one, each once."""
-        for _, module in self.named_modules():
+        for _, module in self.named_modules(remove_duplicate=remove_duplicate):
             yield module
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
@@ -283,12 +285,20 @@ class Tree:
                 raise AttributeError(f"`{part}` is not an nn.Module")
         return module  # type: ignore[no-any-return]
 
-    def set_submodule(self, target: str, module: Module) -> None:
-        """Replace, or add, the submodule at a dotted path."""
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Replace, or add unless `strict`, the submodule at a dotted path.
+
+        AttributeError where there is none to replace, or no module to add it to.
+        """
         if not target:
             raise ValueError("Cannot set the submodule without a target name!")
+        if not isinstance(module, Tree):
+            raise ValueError(f"`module` is not an nn.Module, found {type(module)}")
         parent, _, name = target.rpartition(".")
-        setattr(self.get_submodule(parent), name, module)
+        holder = self.get_submodule(parent)
+        if strict or hasattr(holder, name):
+            self.get_submodule(target)
+        setattr(holder, name, module)
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter at a dotted path. AttributeError if there is none."""

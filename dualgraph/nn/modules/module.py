@@ -16,12 +16,33 @@ from dualgraph_compiler.dtypes import DType
 from ..._changes import Members, Own
 from ..._tensor import Tensor
 from ...autograd.grad_mode import no_grad
+from ...functions.creation import empty_like
 from ..parameter import is_lazy
-from ._hooks import Hooked, register_module_forward_hook, register_module_forward_pre_hook
+from ._global_hooks import (
+    register_module_backward_hook,
+    register_module_buffer_registration_hook,
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_full_backward_hook,
+    register_module_full_backward_pre_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from ._hooks import Hooked
 from ._state import Stateful
 from ._tree import KINDS, Tree
 
-__all__ = ["Module", "register_module_forward_hook", "register_module_forward_pre_hook"]
+__all__ = [
+    "Module",
+    "register_module_backward_hook",
+    "register_module_buffer_registration_hook",
+    "register_module_forward_hook",
+    "register_module_forward_pre_hook",
+    "register_module_full_backward_hook",
+    "register_module_full_backward_pre_hook",
+    "register_module_module_registration_hook",
+    "register_module_parameter_registration_hook",
+]
 
 T = TypeVar("T", bound="Module")
 
@@ -42,7 +63,13 @@ class Module(Tree, Hooked, Stateful):
     training: bool
     forward: Callable[..., Any] = _forward_unimplemented
 
-    def __init__(self) -> None:
+    # Whether `__init__` calls on the next class of the method resolution order, with what it got.
+    call_super_init: bool = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not self.call_super_init and (args or kwargs):
+            given = f"{len(args) + 1} arguments" if args else f"argument {next(iter(kwargs))!r}"
+            raise TypeError(f"{type(self).__name__}.__init__() got unexpected {given}")
         held: dict[str, Any] = dict(self.__dict__)
         held["training"] = True
         held.update((kind, Members()) for kind in KINDS)
@@ -61,6 +88,8 @@ class Module(Tree, Hooked, Stateful):
         ):
             held[name] = OrderedDict()
         object.__setattr__(self, "__dict__", Own(held))
+        if self.call_super_init:
+            super().__init__(*args, **kwargs)
 
     # -- modes ------------------------------------------------------------------------------------
 
@@ -143,6 +172,10 @@ class Module(Tree, Hooked, Stateful):
             return t if device is None else t.to(device)
 
         return self._apply(convert)
+
+    def to_empty(self: T, *, device: Any, recurse: bool = True) -> T:
+        """Move to a device without the values: parameters and buffers are zero there."""
+        return self._apply(lambda t: empty_like(t, device=device), recurse=recurse)
 
     def cuda(self: T, device: Any = None) -> T:
         """Move parameters and buffers to a GPU. DeviceError if there is none."""
