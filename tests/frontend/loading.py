@@ -125,8 +125,18 @@ def values(loader: DataLoader[Any]) -> list[Any]:
     return [batch.tolist() for batch in loader]
 
 
-def blocks() -> set[str]:
-    return set(glob.glob(f"/dev/shm/dg{os.getpid():x}-*"))
+def blocks(pid: int | None = None) -> set[str]:
+    return set(glob.glob(f"/dev/shm/dg{pid or os.getpid():x}-*"))
+
+
+class Ragged(Dataset[Any]):
+    """Some samples are large enough for shared memory, some not; none is like the one before."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> Any:
+        return np.ones(((index * 7) % 40) * 1000, np.float32)
 
 
 @pytest.fixture(autouse=True)

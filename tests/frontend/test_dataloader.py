@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+import multiprocessing
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -25,8 +26,10 @@ from dualgraph.utils.data import (
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_runtime.device import Device
 from tests.frontend.loading import (
+    Ragged,
     Rows,
     Stream,
+    blocks,
     first,
     nothing_is_left_behind,
     same,
@@ -39,7 +42,7 @@ __all__ = ["nothing_is_left_behind"]
 WORKERS = [0, 1, 3]
 # Also on machines with fewer processors than that.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
-METHODS = ["fork", "spawn"]
+METHODS = ["fork", "spawn", "forkserver"]
 
 
 def test_the_signature_is_that_of_pytorch() -> None:
@@ -219,6 +222,50 @@ def test_batches_outlive_the_loader() -> None:
     gc.collect()
     for i, (row, _) in enumerate(batches):
         assert row.numpy().min() == row.numpy().max() == i
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_batches_of_changing_size(in_order: bool) -> None:
+    loader = DataLoader(Ragged(), num_workers=2, collate_fn=first, in_order=in_order)
+    for _ in range(2):
+        sizes = [(len(row), float(row.sum())) for row in loader]
+        expected = [((i * 7) % 40 * 1000,) * 2 for i in range(40)]
+        assert (sizes if in_order else sorted(sizes)) == (
+            expected if in_order else sorted(expected)
+        )
+
+
+def test_blocks_are_used_again() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    token = f"{os.getpid():x}-again"
+    writer, reader = _transfer.Writer(token), _transfer.Reader(token)
+
+    def carry(index: int, count: int) -> Any:
+        writer.send(theirs, index, _transfer.encode(np.full(count, index)))
+        received, parts = reader.receive(ours)
+        assert received == index
+        return _transfer.decode(parts)
+
+    def places() -> set[str]:
+        return {name.rpartition("-")[2] for name in blocks() if "-again-" in name}
+
+    kept = [carry(0, 50_000)]
+    assert places() == ({"0"} if os.path.isdir("/dev/shm") else set())
+    kept.append(carry(1, 10_000))  # not told that the first one is free
+    assert len(places()) in (0, 2)
+    for index in range(2, 8):
+        writer.release(reader.take_free())
+        # Smaller ones, larger ones, ones that need no block.
+        kept.append(carry(index, (10, 50_000, 90_000)[index % 3]))
+    assert len(places()) in (0, 2)
+    for index, array in enumerate(kept):
+        assert (array == index).all()
+    # What has been sent and not received is removed, too.
+    for index in range(8, 12):
+        writer.send(theirs, index, _transfer.encode(np.full(50_000, index)))
+    assert len(places()) in (0, 5, 6)
+    reader.close(4)
+    assert places() == set()
 
 
 def test_batches_of_odd_things() -> None:

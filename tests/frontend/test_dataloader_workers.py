@@ -29,6 +29,7 @@ from tests.frontend.loading import (
     Rows,
     Slow,
     Stream,
+    blocks,
     fail_to_start,
     first,
     nothing_is_left_behind,
@@ -269,6 +270,7 @@ def test_early_break_and_collection_end_the_workers() -> None:
 
 SCRIPT = """
 import os, sys, time
+import numpy as np
 from dualgraph.utils.data import DataLoader
 
 class Data:
@@ -276,7 +278,7 @@ class Data:
         return 1000
 
     def __getitem__(self, index):
-        return bytes(200_000), os.getpid(), time.sleep({sleep}) or index
+        return np.ones(50_000), os.getpid(), time.sleep({sleep}) or index
 
 def run():
     loader = DataLoader(Data(), num_workers=2, collate_fn=list, multiprocessing_context="fork")
@@ -334,6 +336,10 @@ def test_every_way_to_end_the_main_process(how: str) -> None:
             os.kill(process.pid, signal.SIGKILL)
     _, errors = process.communicate(timeout=30)
     assert_processes_end(pids)
+    deadline = time.monotonic() + 20
+    while (left := blocks(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the system's helper that removes them notices the end a little later
+    assert not left
     if how == "exit":
         assert (process.returncode, errors) == (0, "")
     if how == "interrupt":

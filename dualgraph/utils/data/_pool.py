@@ -32,11 +32,12 @@ def new_token() -> str:
 
 @dataclass
 class _Member:
-    """One worker: its process, our end of the connection, and the batches it owes us."""
+    """One worker: its process, our end of the connection, its memory, the batches it owes us."""
 
     id: int
     process: Any
     link: connection.Connection
+    reader: _transfer.Reader
     owed: set[int] = field(default_factory=set)
 
 
@@ -57,12 +58,11 @@ class Pool:
 
     def __init__(self, job: Job, context: BaseContext) -> None:
         self.epoch = 0
-        self._token = job.token
         self._next_index = 0
         self._first_index = 0  # of this epoch
         self._heard_last = 0
         self._members: list[_Member] = []
-        self._finalizer = weakref.finalize(self, _shut_down, self._members, job.token, os.getpid())
+        self._finalizer = weakref.finalize(self, _shut_down, self._members, os.getpid())
         _start_resource_tracker()
         try:
             for worker_id in range(job.num_workers):
@@ -91,8 +91,9 @@ class Pool:
         """Give worker `worker` the keys of a batch; return the number of the task."""
         index = self._next_index
         self._next_index += 1
-        self._members[worker].owed.add(index)
-        self._send(worker, (index, keys))
+        member = self._members[worker]
+        member.owed.add(index)
+        self._send(worker, (index, keys, member.reader.take_free()))
         return index
 
     def _send(self, worker: int, task: Any) -> None:
@@ -160,7 +161,7 @@ class Pool:
             # What a dying worker has sent is read before its death is noticed.
             if member.link in ready or (dead and member.link.poll()):
                 try:
-                    index, parts = _transfer.receive(member.link, self._token)
+                    index, parts = member.reader.receive(member.link)
                 except (EOFError, OSError):
                     raise _death(member) from None
                 member.owed.discard(index)
@@ -184,7 +185,7 @@ def _start(worker_id: int, job: Job, context: Any) -> _Member:
         raise
     finally:
         theirs.close()
-    return _Member(worker_id, process, ours)
+    return _Member(worker_id, process, ours, _transfer.Reader(f"{job.token}-{worker_id}"))
 
 
 def _start_resource_tracker() -> None:
@@ -221,7 +222,7 @@ def _death(member: _Member) -> DualGraphError:
     )
 
 
-def _shut_down(members: list[_Member], token: str, owner: int) -> None:
+def _shut_down(members: list[_Member], owner: int) -> None:
     """End the processes of a pool. Must not refer to the pool, whose finalizer this is."""
     if os.getpid() != owner:  # a forked child has inherited the pool, but not the workers
         return
@@ -230,7 +231,7 @@ def _shut_down(members: list[_Member], token: str, owner: int) -> None:
             member.link.send(None)
     deadline = time.monotonic() + _GRACE
     for member in members:
-        _drain(member, token, deadline)
+        _drain(member, deadline)
     for member in members:
         member.process.join(max(0.0, deadline - time.monotonic()))
         if member.process.is_alive():
@@ -239,12 +240,11 @@ def _shut_down(members: list[_Member], token: str, owner: int) -> None:
         if member.process.is_alive():
             member.process.kill()
             member.process.join()
-        for index in member.owed:
-            _transfer.remove_block(_transfer.block_name(token, index))
+        member.reader.close(len(member.owed))
         member.link.close()
 
 
-def _drain(member: _Member, token: str, deadline: float) -> None:
+def _drain(member: _Member, deadline: float) -> None:
     """Take answers nobody wants any more until the worker has ended, lest it wait for us."""
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -252,5 +252,5 @@ def _drain(member: _Member, token: str, deadline: float) -> None:
             ready = connection.wait([member.link, member.process.sentinel], left)
             if member.link not in ready:
                 return
-            index, _ = _transfer.receive(member.link, token)
+            index, _ = member.reader.receive(member.link)
             member.owed.discard(index)

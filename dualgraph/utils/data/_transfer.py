@@ -1,11 +1,15 @@
 """Moving batches from a worker to the main process.
 
 A batch is pickled with its large arrays left out of the stream. Much data goes to a block of
-shared memory, little through the connection. The reader copies the arrays out and removes the
-block, so nothing it returns depends on the block, on the worker or on another batch.
+shared memory, little through the connection. The reader copies the arrays out, so nothing it
+returns depends on the block, on the worker or on another batch.
 
-The reader can name the block of any batch (`block_name`), so blocks of a worker that died before
-it could announce them are found and removed too.
+Each worker has a few blocks and uses them again and again: memory that was just written to is many
+times cheaper to write to than new memory, every page of which the system has to find and clear.
+What the reader has copied it reports as free with the next task; a worker that finds no free block
+makes another one. So there are as many blocks as batches under way.
+
+Blocks have names that the reader can find out: those of a worker that has died are removed, too.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from typing import Any, TypeAlias
 import ml_dtypes
 import numpy as np
 
-__all__ = ["Part", "block_name", "decode", "encode", "receive", "remove_block", "send"]
+__all__ = ["Part", "Reader", "Writer", "decode", "encode"]
 
 # From here on a block of shared memory beats two copies through a pipe.
 SHARED_FROM = 1 << 16
@@ -64,32 +68,127 @@ def encode(value: Any) -> list[Part]:
     return parts
 
 
-def block_name(token: str, index: int) -> str:
-    """Return the name of the block for batch `index` of the loader known by `token`."""
-    return f"dg{token}-{index}"  # macOS allows 30 characters
+class Writer:
+    """The blocks of a worker.
 
-
-def send(link: Connection, index: int, name: str, parts: list[Part]) -> None:
-    """Send the encoded batch `index`, in a block called `name` if it is large."""
-    if sum(map(len, parts)) >= SHARED_FROM and _write_block(name, parts):
-        link.send((index, 0))
-        return
-    link.send((index, len(parts)))
-    for part in parts:
-        link.send_bytes(part)
-
-
-def receive(link: Connection, token: str) -> tuple[int, list[Any]]:
-    """Receive what `send` sent: the index of a batch, and its parts for `decode`.
-
-    Raises:
-        EOFError, OSError: the sender is gone.
+    Args:
+        prefix: what the names of its blocks begin with.
     """
-    index, count = link.recv()
-    if count == 0:
-        return index, _read_block(block_name(token, index))
-    # As bytearrays, because the arrays made on them must be writable.
-    return index, [bytearray(link.recv_bytes()) for _ in range(count)]
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._blocks: list[SharedMemory | None] = []
+        self._made: list[int] = []  # how often each place has had a new block
+        self._free: list[int] = []
+
+    def release(self, places: list[int]) -> None:
+        """Take note that the reader has copied what was in these blocks."""
+        self._free += places
+
+    def send(self, link: Connection, index: int, parts: list[Part]) -> None:
+        """Send the encoded batch `index`, in a block if it is large and there is room for one."""
+        sizes = [len(part) for part in parts]
+        *starts, total = _layout(sizes)
+        place = self._take(total) if sum(sizes) >= SHARED_FROM else None
+        if place is None:
+            link.send((index, len(parts)))
+            for part in parts:
+                link.send_bytes(part)
+            return
+        block = self._blocks[place]
+        assert block is not None
+        memory: Any = block.buf
+        for start, size, part in zip(starts, sizes, parts, strict=True):
+            memory[start : start + size] = part
+        link.send((index, (place, self._made[place], sizes)))
+
+    def _take(self, size: int) -> int | None:
+        """A free place with a block of `size` bytes or more; None if there is no room for one."""
+        if os.name != "posix":
+            return None  # elsewhere a block lives only as long as somebody has it open
+        # The one used last, whose memory is most likely still in the caches.
+        place = self._free.pop() if self._free else len(self._blocks)
+        if place == len(self._blocks):
+            self._blocks.append(None)
+            self._made.append(0)
+        old = self._blocks[place]
+        if old is None or old.size < size:
+            if old is not None:
+                old.close()
+                old.unlink()
+            self._made[place] += 1
+            self._blocks[place] = _make_block(block_name(self._prefix, place), size)
+        if self._blocks[place] is None:
+            self._free.insert(0, place)
+            return None
+        return place
+
+
+class Reader:
+    """What the main process has of a worker's blocks.
+
+    Args:
+        prefix: what the names of the blocks begin with.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._blocks: dict[int, tuple[int, SharedMemory]] = {}
+        self._free: list[int] = []
+
+    def take_free(self) -> list[int]:
+        """The blocks that have been read since the last call."""
+        free, self._free = self._free, []
+        return free
+
+    def receive(self, link: Connection) -> tuple[int, list[Any]]:
+        """Receive what a writer sent: the index of a batch, and its parts for `decode`.
+
+        Raises:
+            EOFError, OSError: the writer is gone.
+        """
+        index, how = link.recv()
+        if isinstance(how, int):
+            # As bytearrays, because the arrays made on them must be writable.
+            return index, [bytearray(link.recv_bytes()) for _ in range(how)]
+        place, made, sizes = how
+        parts = self._copy(self._block(place, made), sizes)
+        self._free.append(place)
+        return index, parts
+
+    def _block(self, place: int, made: int) -> SharedMemory:
+        known, block = self._blocks.get(place, (0, None))
+        if block is None or known != made:
+            if block is not None:
+                block.close()
+            block = SharedMemory(block_name(self._prefix, place))
+            self._blocks[place] = made, block
+        return block
+
+    def _copy(self, block: SharedMemory, sizes: list[int]) -> list[Any]:
+        memory: Any = block.buf
+        parts = []
+        for start, size in zip(_layout(sizes), sizes, strict=False):
+            part: Any = np.empty(size, np.uint8)
+            memoryview(part)[:] = memory[start : start + size]
+            parts.append(part)
+        return parts
+
+    def close(self, unread: int) -> None:
+        """Remove all blocks of a worker that has ended.
+
+        Args:
+            unread: how many batches it may have sent that have not been received.
+        """
+        for _, block in self._blocks.values():
+            block.close()
+        for place in range(max(self._blocks, default=-1) + unread + 2):
+            remove_block(block_name(self._prefix, place))
+
+
+def block_name(prefix: str, place: int) -> str:
+    """The name of block number `place` of a worker."""
+    return f"dg{prefix}-{place}"  # macOS allows 30 characters
 
 
 def decode(parts: list[Any]) -> Any:
@@ -97,38 +196,23 @@ def decode(parts: list[Any]) -> Any:
     return pickle.loads(parts[0], buffers=parts[1:])
 
 
-def _write_block(name: str, parts: list[Part]) -> bool:
-    """Put `parts` into a new block of shared memory, or return False if there is no room.
-
-    Layout: the number of parts and their sizes as uint64, then the parts, each aligned.
-    """
-    if os.name != "posix":
-        return False  # elsewhere a block lives only as long as somebody has it open
-    sizes = [len(part) for part in parts]
-    table = np.array([len(parts), *sizes], np.uint64).tobytes()
-    *starts, total = _layout(len(table), sizes)
+def _make_block(name: str, size: int) -> SharedMemory | None:
+    """A new block, or None if there is no room for it."""
     try:
-        block = SharedMemory(name, create=True, size=total)
+        block = SharedMemory(name, create=True, size=size)
     except OSError:
-        return False
-    try:
-        if not _reserve(name, total):
-            block.unlink()
-            return False
-        memory: Any = block.buf
-        memory[: len(table)] = table
-        for start, size, part in zip(starts, sizes, parts, strict=True):
-            memory[start : start + size] = part
-        del memory
-    finally:
-        block.close()
-    return True
+        return None
+    if _reserve(name, size):
+        return block
+    block.close()
+    block.unlink()
+    return None
 
 
-def _layout(table_size: int, sizes: list[int]) -> list[int]:
-    """Return where each part starts, and the size of the block."""
-    aligned = [-(-size // _ALIGNMENT) * _ALIGNMENT for size in (table_size, *sizes)]
-    return list(itertools.accumulate(aligned))
+def _layout(sizes: list[int]) -> list[int]:
+    """Where each part starts, and the size of them all."""
+    aligned = [-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes]
+    return list(itertools.accumulate(aligned, initial=0))
 
 
 def _reserve(name: str, size: int) -> bool:
@@ -146,25 +230,6 @@ def _reserve(name: str, size: int) -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-def _read_block(name: str) -> list[Any]:
-    """Copy the parts out of a block, and remove it."""
-    block = SharedMemory(name)
-    try:
-        memory: Any = block.buf
-        count = int.from_bytes(memory[:8], sys.byteorder)
-        sizes = np.frombuffer(bytes(memory[8 : 8 + 8 * count]), np.uint64).tolist()
-        parts = []
-        for start, size in zip(_layout(8 + 8 * count, sizes), sizes, strict=False):
-            part: Any = np.empty(size, np.uint8)
-            memoryview(part)[:] = memory[start : start + size]
-            parts.append(part)
-        del memory
-    finally:
-        block.close()
-        block.unlink()
-    return parts
 
 
 def remove_block(name: str) -> None:

@@ -1,8 +1,8 @@
 """A worker process of the DataLoader: what it runs, and how it reports.
 
-The main process sends tasks over a connection: a pair (index, keys) for a batch, `RESTART` before a
-new epoch, `None` to stop. Every pair gets one answer, in order: the batch, a `Failure`, or `END`
-when a stream has no more.
+The main process sends tasks over a connection: (index, keys, blocks that are free again) for a
+batch, `RESTART` before a new epoch, `None` to stop. Every batch asked for gets one answer, in
+order: the batch, a `Failure`, or `END` when a stream has no more.
 """
 
 from __future__ import annotations
@@ -127,14 +127,15 @@ def run(worker_id: int, job: Job, link: connection.Connection) -> None:
     tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(link, tasks), daemon=True).start()
     worker = _Worker(worker_id, job)
+    writer = _transfer.Writer(f"{job.token}-{worker_id}")
     with contextlib.suppress(ConnectionError):  # nobody is left to answer
         while (task := tasks.get()) is not None:
             if task == RESTART:
                 worker.open()
             else:
-                index, keys = task
-                name = _transfer.block_name(job.token, index)
-                _transfer.send(link, index, name, worker.answer(keys))
+                index, keys, free = task
+                writer.release(free)
+                writer.send(link, index, worker.answer(keys))
 
 
 def _receive(link: connection.Connection, tasks: queue.SimpleQueue[Any]) -> None:
