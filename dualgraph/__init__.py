@@ -106,6 +106,7 @@ from .tracing import (
 if TYPE_CHECKING:
     from . import (
         accelerator,
+        amp,
         backends,
         compiler,
         cpu,
@@ -127,6 +128,16 @@ if TYPE_CHECKING:
         utils,
         version,
         xpu,
+    )
+    from .amp import (
+        autocast,
+        clear_autocast_cache,
+        get_autocast_dtype,
+        is_autocast_cache_enabled,
+        is_autocast_enabled,
+        set_autocast_cache_enabled,
+        set_autocast_dtype,
+        set_autocast_enabled,
     )
     from .func import vmap
     from .nn.functional import (
@@ -239,6 +250,7 @@ _LAZY = {
         name: f".{name}"
         for name in (
             "accelerator",
+            "amp",
             "backends",
             "compiler",
             "cpu",
@@ -260,6 +272,19 @@ _LAZY = {
             "utils",
             "version",
             "xpu",
+        )
+    },
+    **{
+        name: f".amp:{name}"
+        for name in (
+            "autocast",
+            "clear_autocast_cache",
+            "get_autocast_dtype",
+            "is_autocast_cache_enabled",
+            "is_autocast_enabled",
+            "set_autocast_cache_enabled",
+            "set_autocast_dtype",
+            "set_autocast_enabled",
         )
     },
     "vmap": ".func:vmap",
@@ -410,6 +435,8 @@ __all__ = [
     "newaxis",
     "OutOfMemoryError",
     "accelerator",
+    "amp",
+    "autocast",
     "backends",
     "compiler",
     "cpu",
@@ -430,6 +457,13 @@ __all__ = [
     "types",
     "utils",
     "version",
+    "clear_autocast_cache",
+    "get_autocast_dtype",
+    "is_autocast_cache_enabled",
+    "is_autocast_enabled",
+    "set_autocast_cache_enabled",
+    "set_autocast_dtype",
+    "set_autocast_enabled",
     "vmap",
     "xpu",
     "load",

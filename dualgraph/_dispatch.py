@@ -58,6 +58,7 @@ class Symbolic:
 class _Captures(threading.local):
     current: Capture | None = None
     disabled: bool = False  # whether compiled functions run eagerly, see ``dualgraph.compiler``
+    autocast: bool = False  # what `disabled` is apart from ``amp.autocast``, which sets it
 
 
 symbolic = Symbolic()

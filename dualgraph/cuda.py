@@ -227,8 +227,8 @@ def _device(device: Any) -> Device:
 
 def __getattr__(name: str) -> Any:
     """Typed constructors (``cuda.FloatTensor``), and ``cuda.amp``."""
-    if name == "amp" and importlib.util.find_spec("dualgraph.amp"):
-        return importlib.import_module("dualgraph.amp")
+    if name == "amp":
+        return importlib.import_module("dualgraph.amp.cuda_amp")
     from .legacy import ON_GPU
 
     if name in ON_GPU:

@@ -11,7 +11,9 @@ from dualgraph_compiler.errors import ArgumentError, DTypeError, ShapeError
 from dualgraph_compiler.ops.base import shape_text
 from dualgraph_compiler.ops.linalg import Matmul
 
+from .._autocast import in_float32, in_lower_precision
 from .._dispatch import apply2
+from ..transforms.levels import transforms
 from .basics import axis_of, finish
 from .shape import broadcast_tensors, permute, reshape
 
@@ -61,7 +63,7 @@ def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor
 
 
 def _require_one_dtype(a: Tensor, b: Tensor) -> None:
-    if a.dtype is not b.dtype:
+    if a.dtype is not b.dtype and transforms.autocast is None:
         raise DTypeError(
             f"expected m1 and m2 to have the same dtype, but got: {a.dtype.name} != {b.dtype.name}"
         )
@@ -136,6 +138,7 @@ def inner(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     return finish(tensordot(input, other, ([-1], [-1])), out)
 
 
+@in_lower_precision
 def addmm(
     input: Tensor,
     mat1: Tensor,
@@ -149,6 +152,7 @@ def addmm(
     return _added(input, mm(mat1, mat2), beta, alpha, out)
 
 
+@in_lower_precision
 def addmv(
     input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Any = None
 ) -> Tensor:
@@ -156,6 +160,7 @@ def addmv(
     return _added(input, mv(mat, vec), beta, alpha, out)
 
 
+@in_lower_precision
 def addr(
     input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Any = None
 ) -> Tensor:
@@ -163,6 +168,7 @@ def addr(
     return _added(input, outer(vec1, vec2), beta, alpha, out)
 
 
+@in_lower_precision
 def baddbmm(
     input: Tensor,
     batch1: Tensor,
@@ -176,6 +182,7 @@ def baddbmm(
     return _added(input, bmm(batch1, batch2), beta, alpha, out)
 
 
+@in_lower_precision
 def addbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Any = None
 ) -> Tensor:
@@ -286,6 +293,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-08) 
     return (a * b).sum(dim) / sizes
 
 
+@in_float32
 def cdist(
     x1: Tensor,
     x2: Tensor,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from .._dispatch import current_fn
+from .._dispatch import current_fn, symbolic
 from .._tensor import Tensor
 from ..autograd.grad_mode import local
 from ..autograd.tape import Leaf
+from ..transforms.levels import transforms
 from . import tree
 from .keys import Same, key_of
 from .places import Constants
@@ -30,6 +31,8 @@ def taken_apart(
         Unkeyed: an argument cannot be compared.
     """
     kind: list[Any] = [local.grad]
+    if symbolic.open_graphs and transforms.autocast is not None:
+        kind.append(transforms.autocast.key)
     leaves: Any = args
     if kwargs or not all([isinstance(a, Tensor) for a in args]):  # noqa: C419 - faster
         whole = (args, kwargs)

@@ -21,6 +21,7 @@ from dualgraph_runtime.options import Execution
 
 from .._dispatch import captures
 from .._tensor import Tensor
+from ..transforms.levels import transforms
 from . import tree
 from .arguments import taken_apart
 from .binding import argument_names, bind
@@ -113,8 +114,11 @@ class CompiledFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if captures.current is not None or captures.disabled:  # being captured itself: inline
-            return self._function(*args, **kwargs)
-        last = self._last
+            if captures.current is not None or captures.autocast or transforms.autocast is None:
+                return self._function(*args, **kwargs)
+            last = None  # which is no judge of the precision that autocast asks for
+        else:
+            last = self._last
         if last is not None and not kwargs:
             again = last.again(args)
             if again is not None:
@@ -137,7 +141,7 @@ class CompiledFunction:
         if entry is None or call is True:
             return self._function(*args, **kwargs)
         assert isinstance(call, Call)
-        if kwargs:
+        if kwargs or captures.disabled:
             return self._run(cached, call, args, kwargs)
         cached.learn(args)
         self._last = cached

@@ -11,6 +11,7 @@ from dualgraph_compiler.ops.base import broadcast_shapes, shape_text
 from dualgraph_compiler.ops.loss import CrossEntropy, NllLoss
 
 from ... import functions as fn
+from ..._autocast import in_float32
 from ..._dispatch import apply
 from ._args import reduced, reduction_of
 from .activation import log_softmax, logsigmoid
@@ -37,6 +38,7 @@ def _check_sizes(name: str, input: Tensor, target: Tensor) -> None:
 # -- against classes ------------------------------------------------------------------------------
 
 
+@in_float32
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -105,6 +107,7 @@ def _soft_cross_entropy(
     return reduced("cross_entropy", losses, reduction)
 
 
+@in_float32
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -119,6 +122,7 @@ def nll_loss(
     return apply(op, input, target, *(() if weight is None else (weight,)))
 
 
+@in_float32
 def kl_div(
     input: Tensor,
     target: Tensor,
@@ -150,6 +154,7 @@ def kl_div(
     return reduced("kl_div", losses, reduction)
 
 
+@in_float32
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -176,6 +181,7 @@ def binary_cross_entropy(
     return reduced("binary_cross_entropy", losses, reduction_of(size_average, reduce, reduction))
 
 
+@in_float32
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -207,6 +213,7 @@ def binary_cross_entropy_with_logits(
     )
 
 
+@in_float32
 def multilabel_soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -228,6 +235,7 @@ def multilabel_soft_margin_loss(
 # -- against numbers ------------------------------------------------------------------------------
 
 
+@in_float32
 def mse_loss(
     input: Tensor,
     target: Tensor,
@@ -241,6 +249,7 @@ def mse_loss(
     return reduced("mse_loss", d * d, reduction_of(size_average, reduce, reduction))
 
 
+@in_float32
 def l1_loss(
     input: Tensor,
     target: Tensor,
@@ -254,6 +263,7 @@ def l1_loss(
     return reduced("l1_loss", losses, reduction_of(size_average, reduce, reduction))
 
 
+@in_float32
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -275,6 +285,7 @@ def smooth_l1_loss(
     return reduced("smooth_l1_loss", d, reduction_of(size_average, reduce, reduction))
 
 
+@in_float32
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
 ) -> Tensor:
@@ -290,6 +301,7 @@ def huber_loss(
     return reduced("huber_loss", losses, reduction)
 
 
+@in_float32
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,
@@ -315,6 +327,7 @@ def poisson_nll_loss(
     return reduced("poisson_nll_loss", losses, reduction_of(size_average, reduce, reduction))
 
 
+@in_float32
 def gaussian_nll_loss(
     input: Tensor,
     target: Tensor,

@@ -9,6 +9,7 @@ from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.errors import ArgumentError, DTypeError, ShapeError
 
 from ... import functions as fn
+from ..._autocast import in_float32
 from ._args import reduced, reduction_of
 from .activation import logsigmoid
 from .distance import pairwise_distance
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..._tensor import Tensor
 
 
+@in_float32
 def soft_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -32,6 +34,7 @@ def soft_margin_loss(
     return reduced("soft_margin_loss", losses, reduction_of(size_average, reduce, reduction))
 
 
+@in_float32
 def hinge_embedding_loss(
     input: Tensor,
     target: Tensor,
@@ -51,6 +54,7 @@ def hinge_embedding_loss(
     )
 
 
+@in_float32
 def margin_ranking_loss(
     input1: Tensor,
     input2: Tensor,
@@ -68,6 +72,7 @@ def margin_ranking_loss(
     return reduced("margin_ranking_loss", losses, reduction_of(size_average, reduce, reduction))
 
 
+@in_float32
 def cosine_embedding_loss(
     input1: Tensor,
     input2: Tensor,
@@ -92,6 +97,7 @@ def cosine_embedding_loss(
     )
 
 
+@in_float32
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -113,6 +119,7 @@ def triplet_margin_loss(
     return reduced("triplet_margin_loss", losses, reduction_of(size_average, reduce, reduction))
 
 
+@in_float32
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -141,6 +148,7 @@ def multi_margin_loss(
     return reduced("multi_margin_loss", losses, reduction_of(size_average, reduce, reduction))
 
 
+@in_float32
 def multilabel_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -167,6 +175,7 @@ def multilabel_margin_loss(
     return reduced("multilabel_margin_loss", losses, how)
 
 
+@in_float32
 def triplet_margin_with_distance_loss(
     anchor: Tensor,
     positive: Tensor,
