@@ -33,6 +33,7 @@ from .functions import (
     random_fill,
     reduction,
     shape,
+    signal,
     special,
     statistics,
     strided,
@@ -588,6 +589,9 @@ class Methods:
     addmv_ = in_place(linalg.addmv, composed=True)
     addr_ = in_place(linalg.addr, composed=True)
     baddbmm_ = in_place(linalg.baddbmm, composed=True)
+
+    istft = signal.istft
+    stft = signal.stft
 
     # -- decompositions ----------------------------------------------------------------------------
 

@@ -437,6 +437,15 @@ from .shape import (
     unflatten,
     unsqueeze,
 )
+from .signal import (
+    bartlett_window,
+    blackman_window,
+    hamming_window,
+    hann_window,
+    istft,
+    kaiser_window,
+    stft,
+)
 from .sizes import sym_float, sym_int, sym_max, sym_min, sym_not, sym_sqrt, sym_sum
 from .special import (
     digamma,
@@ -874,6 +883,14 @@ __all__ = [
     "cumulative_trapezoid",
     "trapezoid",
     "trapz",
+    # signal
+    "bartlett_window",
+    "blackman_window",
+    "hamming_window",
+    "hann_window",
+    "istft",
+    "kaiser_window",
+    "stft",
     # pairs
     "view_as_complex",
     "view_as_real",

@@ -129,13 +129,25 @@ def _run_dtype(op: Any, ours: Any, dtype: torch.dtype, limit: int | None, outcom
         outcome.samples += compared
 
 
+def _alone(x: Any) -> Any:
+    """Arguments with leaves for views of leaves, which a sample makes without recording.
+
+    PyTorch gives those no gradient.
+    """
+    if isinstance(x, torch.Tensor):
+        return x.detach().requires_grad_() if x.is_leaf and x.requires_grad and x._is_view() else x
+    if type(x) in (list, tuple):
+        return type(x)(map(_alone, x))
+    return {k: _alone(v) for k, v in x.items()} if type(x) is dict else x
+
+
 def _run_sample(op: Any, ours: Any, sample: Any, grad: bool) -> int:
     seen: dict[int, Any] = {}
-    given = (sample.input, *sample.args)
-    arguments, keywords = translate(given, seen), translate(sample.kwargs, seen)
-    leaves = [t for t in tensors((given, sample.kwargs), torch.Tensor) if t.requires_grad]
+    given, named = _alone((sample.input, *sample.args)), _alone(sample.kwargs)
+    arguments, keywords = translate(given, seen), translate(named, seen)
+    leaves = [t for t in tensors((given, named), torch.Tensor) if t.requires_grad]
     try:
-        expected = op.op(*given, **sample.kwargs)
+        expected = op.op(*given, **named)
     except Exception:  # PyTorch refuses its own sample: nothing to compare with
         return 0
     found = ours(*arguments, **keywords)
@@ -147,7 +159,7 @@ def _run_sample(op: Any, ours: Any, sample: Any, grad: bool) -> int:
         counted = op.name in ("kthvalue", "topk")
         found, expected = (
             _placed(found, arguments, keywords, counted),
-            _placed(expected, given, sample.kwargs, counted),
+            _placed(expected, given, named, counted),
         )
     same(found, expected, "result", values=values)
     if grad and leaves and values:
