@@ -86,6 +86,7 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
@@ -98,6 +99,7 @@ def grad(
         grad_outputs: what to weight the outputs with; ones for 0-d outputs if left out.
         retain_graph: keep saved values, so that backward may run again; default `create_graph`.
         create_graph: record the gradients' own computation.
+        only_inputs: without meaning, as in PyTorch.
         allow_unused: give None where an input takes no part in the outputs.
         is_grads_batched: `grad_outputs` have a batch as their first axis, and so have the results.
         materialize_grads: give zeros instead of None.

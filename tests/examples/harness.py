@@ -138,6 +138,15 @@ def patch_random(patch: pytest.MonkeyPatch, torch: Any) -> None:
     def shuffled(self: Any) -> Iterator[int]:
         return iter(order.permutation(len(self.data_source)).tolist())
 
+    def random_split(dataset: Any, lengths: Sequence[int], generator: Any = None) -> list[Any]:
+        places = order.permutation(sum(lengths)).tolist()
+        ends = np.cumsum(lengths)
+        return [
+            torch.utils.data.Subset(dataset, places[end - length : end])
+            for end, length in zip(ends, lengths, strict=True)
+        ]
+
+    patch.setattr(torch.utils.data, "random_split", random_split)
     patch.setattr(torch, "randn", drawn(rng.standard_normal))
     patch.setattr(torch, "rand", drawn(rng.random))
     patch.setattr(torch, "randn_like", drawn_like(rng.standard_normal))
