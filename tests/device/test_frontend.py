@@ -223,6 +223,33 @@ def test_saving(cupy: Any, tmp_path: Path) -> None:
         np.testing.assert_array_equal(numbers(a), numbers(b))
 
 
+@pytest.mark.parametrize("new", [True, False], ids=["archive", "old"])
+def test_sharing_is_saved(cupy: Any, tmp_path: Path, new: bool) -> None:
+    base = dg.arange(12.0, device="cuda").reshape(3, 4)
+    state = [base, base[1:, ::2], base.T, nn.Parameter(base[0]), dg.ones(2), base[:0]]
+    dg.save(state, tmp_path / "a.pt", _use_new_zipfile_serialization=new)
+    for where in (None, "cpu", {"cuda:0": "cpu"}, lambda storage, place: storage.cuda(0)):
+        loaded = dg.load(tmp_path / "a.pt", map_location=where)
+        kinds = ["cpu" if where not in (None,) and not callable(where) else "cuda"] * 4
+        assert [t.device.type for t in loaded[:4]] == kinds
+        assert [numbers(t).tolist() for t in loaded] == [numbers(t).tolist() for t in state]
+        loaded[1].fill_(-1.0)
+        assert numbers(loaded[2]).tolist()[0] == [0, -1, -1]
+        assert numbers(loaded[0]).tolist()[1] == [-1, 5, -1, 7]
+        with dg.no_grad():
+            loaded[3].fill_(3.0)
+        assert numbers(loaded[0]).tolist()[0] == [3, 3, 3, 3]
+    assert [t.device.type for t in dg.load(tmp_path / "a.pt")][4] == "cpu"
+
+
+def test_saved_files_say_where_tensors_were(cupy: Any, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    dg.save({"x": dg.ones(2, device="cuda"), "d": dg.device("cuda")}, tmp_path / "a.pt")
+    seen = []
+    loaded = torch.load(tmp_path / "a.pt", map_location=lambda s, place: seen.append(place) or s)
+    assert (loaded["x"].tolist(), seen) == ([1, 1], ["cuda:0"])
+
+
 # -- other libraries ------------------------------------------------------------------------------
 
 

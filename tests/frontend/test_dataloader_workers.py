@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import multiprocessing
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -301,6 +303,52 @@ def start_script(body: str, sleep: float = 0.0) -> subprocess.Popen[str]:
         env=environment,
         start_new_session=True,
     )
+
+
+STARTING = """
+from dualgraph.utils.data import DataLoader
+from tests.frontend.loading import Slow
+
+loader = DataLoader(Slow(0.01), num_workers=2, multiprocessing_context="spawn")
+print("starting", flush=True)
+for batch in loader:
+    pass
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ctrl_c_while_workers_start() -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.4)  # both have been started, and are importing
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert errors.count("Traceback") == errors.count("KeyboardInterrupt") == 1
+    deadline = time.monotonic() + 20
+    while (left := living_members(process.pid)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+
+
+def living_members(group: int) -> list[str]:
+    """The processes of a group that are not zombies."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            name, _, rest = path.read_text().rpartition(")")
+            state, _, its_group = rest.split()[:3]
+            if int(its_group) == group and state != "Z":
+                found.append(name)
+    return found
 
 
 def assert_processes_end(pids: set[int]) -> None:

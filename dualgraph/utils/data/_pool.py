@@ -179,13 +179,30 @@ def _start(worker_id: int, job: Job, context: Any) -> _Member:
             # Python warns of any fork beside running threads, such as those of a BLAS library.
             # The worker takes no lock of theirs: those libraries reset themselves on fork.
             warnings.filterwarnings("ignore", ".*use of fork", DeprecationWarning)
-            process.start()
+            with _interrupts_held():
+                process.start()
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
     return _Member(worker_id, process, ours, _transfer.Reader(f"{job.token}-{worker_id}"))
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold back Ctrl-C from us, and from what is started: a worker has it ignored when it runs.
+
+    Else one that is still importing its modules would end with a traceback of its own.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_resource_tracker() -> None:

@@ -115,6 +115,8 @@ def run(worker_id: int, job: Job, link: connection.Connection) -> None:
     """Be worker `worker_id` until the main process says stop, or is gone."""
     # Ctrl-C reaches every process of the terminal; the main one decides what becomes of us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held back until now
     global _info
     seed = job.base_seed + worker_id
     _info = WorkerInfo(worker_id, job.num_workers, seed, job.dataset)
