@@ -12,7 +12,9 @@ __all__ = [
     "current_accelerator",
     "current_device_index",
     "device_count",
+    "device_index",
     "is_available",
+    "set_device_index",
     "synchronize",
 ]
 
@@ -35,6 +37,14 @@ def current_accelerator(check_available: bool = False) -> Device | None:
 def current_device_index() -> int:
     """The number of the GPU in use."""
     return cuda.current_device()
+
+
+def set_device_index(device: Any, /) -> None:
+    """Let ``device("cuda")`` stand for this GPU from now on."""
+    cuda.set_device(device)
+
+
+device_index = cuda.device
 
 
 def synchronize(device: Any = None, /) -> None:

@@ -4,6 +4,7 @@ from . import attention as attention
 from . import functional as functional
 from . import init as init
 from . import modules as modules
+from . import parallel as parallel
 from . import utils as utils
 from .modules import *  # noqa: F403
 from .parameter import Buffer as Buffer

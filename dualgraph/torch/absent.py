@@ -42,8 +42,7 @@ REASONS: list[tuple[str, str]] = [
     (
         "training runs in one process",
         """
-        torch.distributed torch.distributed.* torch.nn.DataParallel torch.nn.SyncBatchNorm
-        torch.nn.parallel torch.nn.parallel.* torch.utils.data.DistributedSampler
+        torch.distributed.* torch.nn.parallel.* torch.utils.data.DistributedSampler
         torch.is_distributed torch.Tensor.is_distributed torch.futures torch.futures.*
         """,
     ),

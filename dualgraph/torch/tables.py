@@ -6,7 +6,7 @@ __all__ = ["HIDDEN", "MODULES", "NAMES"]
 
 # Modules that are arranged otherwise here.
 MODULES = {
-    "torch.cuda.amp": "dualgraph.amp",
+    "torch.cuda.amp": "dualgraph.amp.cuda_amp",
     "torch.cuda.random": "dualgraph.cuda",
     "torch.nn.modules.adaptive": "dualgraph.nn.modules.linear",
     "torch.nn.modules.batchnorm": "dualgraph.nn.modules.norm",

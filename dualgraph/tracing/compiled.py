@@ -52,6 +52,10 @@ def compile(
     numerics: Numerics = "standard",
     execution: Execution | None = None,
     recompile_limit: int = 8,
+    backend: Any = None,
+    mode: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    disable: bool = False,
 ) -> Any:
     """A callable that runs `model` (a module or function) as an optimised graph.
 
@@ -76,10 +80,12 @@ def compile(
             the variable ``DUALGRAPH_EXECUTION`` says, else "auto".
         recompile_limit: how many graphs one kind of call may have; calls that need yet another one
             run eagerly, with one warning that says what kept changing.
+        backend, mode, options: which compiler of PyTorch's, and how; here there is one.
+        disable: leave `model` as it is.
 
     Source: ``torch.compile``.
     """
-    options = {
+    given = {
         "fullgraph": fullgraph,
         "dynamic": dynamic,
         "dynamic_shapes": dynamic_shapes,
@@ -89,10 +95,11 @@ def compile(
     }
     Mode.of(numerics, execution)
     if model is None:
-        return functools.partial(compile, **options)
-    if getattr(target_of(model), "is_disabled", False):  # see ``dualgraph.compiler``
+        return functools.partial(compile, **given, disable=disable)
+    # `is_disabled`: see ``dualgraph.compiler``.
+    if disable or getattr(target_of(model), "is_disabled", False):
         return model
-    return CompiledFunction(model, **options)
+    return CompiledFunction(model, **given)
 
 
 @has_shortcuts

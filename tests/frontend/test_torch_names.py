@@ -11,7 +11,7 @@ import pytest
 
 import dualgraph as dg
 from dualgraph import accelerator, backends, jit, random, testing
-from dualgraph_compiler.errors import ArgumentError
+from dualgraph_compiler.errors import ArgumentError, DualGraphError
 
 
 @pytest.fixture
@@ -244,3 +244,25 @@ def test_importing_all_of_it_warns_of_nothing() -> None:
         warnings.simplefilter("error")
         for name in dg.__all__:
             getattr(dg, name)
+
+
+def test_one_process_and_one_device_are_enough() -> None:
+    linear = dg.nn.Linear(2, 3)
+    parallel = dg.nn.DataParallel(linear)
+    x = dg.ones(1, 2)
+    assert dg.equal(parallel(x), linear(x))
+    assert list(parallel.state_dict()) == ["module.weight", "module.bias"]
+    for call in (dg.distributed.init_process_group, dg.distributed.get_rank):
+        with pytest.raises(DualGraphError, match="one process"):
+            call()
+    with pytest.raises(DualGraphError, match="one process"):
+        dg.nn.parallel.DistributedDataParallel(linear)
+
+
+def test_pytorchs_options_of_compile() -> None:
+    linear = dg.nn.Linear(2, 3)
+    assert dg.compile(linear, disable=True) is linear
+    fast = dg.compile(linear, mode="max-autotune", backend="inductor", options={"trace": True})
+    assert dg.equal(fast(dg.ones(1, 2)), linear(dg.ones(1, 2)))
+    decorated = dg.compile(mode="default")(lambda t: t + 1)
+    assert decorated(dg.ones(1)).item() == 2.0
