@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from dualgraph_compiler.errors import ArgumentError
@@ -236,3 +237,35 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any =
         for row in fn.randperm(rows).tolist()[:zeros]:
             tensor[row, column] = 0.0
     return tensor
+
+
+# -- names of old ---------------------------------------------------------------------------------
+
+
+def _of_old(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    name = function.__name__
+
+    def old(*args: Any, **kwargs: Any) -> Tensor:
+        warnings.warn(
+            f"`nn.init.{name[:-1]}` is now deprecated in favor of `nn.init.{name}`.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return function(*args, **kwargs)
+
+    old.__name__ = old.__qualname__ = name[:-1]
+    old.__doc__ = f"`{name}`, under the name that it had before."
+    return old
+
+
+uniform = _of_old(uniform_)
+normal = _of_old(normal_)
+constant = _of_old(constant_)
+eye = _of_old(eye_)
+dirac = _of_old(dirac_)
+xavier_uniform = _of_old(xavier_uniform_)
+xavier_normal = _of_old(xavier_normal_)
+kaiming_uniform = _of_old(kaiming_uniform_)
+kaiming_normal = _of_old(kaiming_normal_)
+orthogonal = _of_old(orthogonal_)
+sparse = _of_old(sparse_)
