@@ -96,6 +96,39 @@ def test_chain_dataset() -> None:
         list(ChainDataset([Squares(3)]))
 
 
+def test_tensor_dataset_many_at_once() -> None:
+    x, y = dg.rand(5, 2, 3), dg.arange(5)
+    data = TensorDataset(x, y)
+    for keys in ([3, 0, -1, 3], [], [np.int64(2)], [slice(0, 2)], [[0, 1]]):
+        many = data.__getitems__(keys)
+        assert [[t.tolist() for t in row] for row in many] == [
+            [t.tolist() for t in data[key]] for key in keys
+        ]
+    with pytest.raises(IndexError):
+        data.__getitems__([5])
+    with pytest.raises(IndexError):
+        data.__getitems__([-6])
+    trained = TensorDataset(dg.ones(2, requires_grad=True))
+    assert trained.__getitems__([1])[0][0].requires_grad
+    assert default_collate(trained.__getitems__([1, 0]))[0].requires_grad
+
+    class Doubled(TensorDataset):
+        def __getitem__(self, index: Any) -> Any:
+            return self.tensors[1][index] * 2
+
+    assert Doubled(x, y).__getitems__([1, 2]) == [2, 4]
+
+
+def test_collating_tensors_of_other_kinds() -> None:
+    half, whole = dg.ones(2, dtype=dg.float16), dg.ones(2)
+    assert default_collate([half, whole]).dtype is dg.float32
+    with pytest.raises(RuntimeError, match="size"):
+        default_collate([dg.ones(2), dg.ones(3)])
+    made = default_collate([whole, whole[:]])
+    made.zero_()
+    assert whole.tolist() == [1, 1]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 import dualgraph as dg
+from dualgraph._dispatch import captures, make
 from dualgraph._tensor import Tensor
 from dualgraph_compiler.errors import DualGraphError
 
@@ -90,6 +91,18 @@ def map_structure(function: Callable[[Any], Any], data: Any) -> Any:
 
 
 def _stack(batch: Sequence[Any], *, collate_fn_map: CollateMap | None = None) -> Tensor:
+    arrays = [tensor._data for tensor in batch]
+    first = arrays[0]
+    if (
+        captures.current is None
+        and all(
+            type(array) is np.ndarray and array.dtype == first.dtype and array.shape == first.shape
+            for array in arrays
+        )
+        and not any(tensor.requires_grad for tensor in batch)
+    ):
+        # What `stack` would do, without a view of each sample on the way.
+        return make(np.concatenate([array[None] for array in arrays]))
     return dg.stack(list(batch))
 
 

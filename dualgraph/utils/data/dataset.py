@@ -9,7 +9,10 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 import dualgraph as dg
+from dualgraph._dispatch import captures, make
 from dualgraph._tensor import Tensor
 from dualgraph_compiler.errors import ArgumentError
 
@@ -77,6 +80,19 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
 
     def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
         return tuple(tensor[index] for tensor in self.tensors)
+
+    def __getitems__(self, indices: Sequence[Any]) -> list[tuple[Tensor, ...]]:
+        rows = np.asarray(indices)
+        if (
+            type(self).__getitem__ is not TensorDataset.__getitem__  # a subclass has its own
+            or captures.current is not None
+            or rows.dtype.kind != "i"
+            or any(type(t._data) is not np.ndarray or t.requires_grad for t in self.tensors)
+            or any((rows < -len(t)).any() or (rows >= len(t)).any() for t in self.tensors)
+        ):
+            return [self[index] for index in indices]
+        gathered = [tensor._data[rows] for tensor in self.tensors]
+        return [tuple(make(data[i, ...]) for data in gathered) for i in range(len(rows))]
 
     def __len__(self) -> int:
         return int(self.tensors[0].size(0))
