@@ -77,9 +77,7 @@ def _real(name: str, x: Tensor) -> Tensor:
 
 def _pairs(x: Tensor) -> Tensor:
     """Numbers as pairs of real ones; imaginary parts of real ones are zeros."""
-    if x.dtype.is_complex:
-        return apply(ViewAsReal(), x)
-    return apply(Pad(((0, 0),) * x._data.ndim + ((0, 1),)), x.unsqueeze(-1))
+    return apply(ViewAsReal(), x if x.dtype.is_complex else cast(x, dt.COMPLEX_OF[x.dtype]))
 
 
 def _fit(x: Tensor, axis: int, size: Any) -> Tensor:

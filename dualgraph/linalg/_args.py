@@ -9,7 +9,6 @@ import numpy as np
 
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.errors import DTypeError, LinAlgError, ShapeError
-from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops.base import shape_text
 
 from ..functions.basics import finish
@@ -49,11 +48,14 @@ def squares(name: str, x: Tensor) -> Tensor:
 
 
 def check_info(name: str, info: Tensor, why: str) -> None:
-    """LinAlgError where a computation that has run notes a failure; in a trace nothing is known."""
+    """LinAlgError where a computation that has run notes a failure.
+
+    In a trace, and inside what `func` transforms, nothing is known.
+    """
     found = info._data
-    if isinstance(found, Value) or not found.size:
-        return
     if type(found) is not np.ndarray:
+        if not hasattr(found, "get"):
+            return
         found = found.get()
     bad = np.flatnonzero(found)
     if bad.size:

@@ -163,6 +163,16 @@ def test_symbolic_sizes() -> None:
             np.testing.assert_allclose(a, b.numpy(), rtol=1e-4, atol=1e-4)
 
 
+def test_batched_and_differentiated_forward() -> None:
+    x = dg.tensor(REAL)
+    for function in (la.inv, la.det, lambda v: la.solve(v, v.mT), lambda v: la.cholesky(v @ v.mT)):
+        want = dg.stack([function(v) for v in x]).numpy()
+        np.testing.assert_allclose(dg.func.vmap(function)(x).numpy(), want, rtol=1e-10)
+        _, slope = dg.func.jvp(function, (x,), (x * 0.1,))
+        change = (function(x * (1 + 1e-7)) - function(x * (1 - 1e-7))) / 2e-6
+        np.testing.assert_allclose(slope.numpy(), change.numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_errors_name_what_is_wrong() -> None:
     singular = dg.zeros(2, 2)
     for call in (la.inv, la.lu_factor, la.cholesky, lambda x: la.solve(x, x), dg.inverse):

@@ -1,8 +1,9 @@
 """Factorizations and triangular systems that NumPy and CuPy lack, over batches of matrices.
 
-All loops run over rows or columns, and over blocks of them, so that the work within is matrix
-products and array arithmetic on whole batches. Source: Golub & Van Loan, Matrix Computations,
-sections 3.1, 3.4 and 4.4; names and conventions (pivots counted from 1, `info`) are LAPACK's.
+Both halve their matrices until what is left is small, so that nearly all work is products of
+matrices, of a whole batch at once. Source: Golub & Van Loan, Matrix Computations, chapters 3 and 4;
+Toledo 1997, Locality of reference in LU decomposition with partial pivoting. Names and conventions
+(pivots counted from 1, `info`) are LAPACK's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 
 from .arrays import Array
 
-_BLOCK = 32  # rows or columns up to which products of matrices are not worth their call
+_BLOCK = 64  # rows of a triangle that is solved as any matrix
+_PANEL = 8  # columns that are eliminated one by one
 
 
 # -- triangular systems ---------------------------------------------------------------------------
@@ -30,32 +32,40 @@ def solve_triangular(xp: Any, a: Array, b: Array, upper: bool, unit: bool) -> Ar
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     x = xp.array(xp.broadcast_to(b, (*batch, *b.shape[-2:])))
     if x.size:
-        _substitute(a, x, upper, unit)
+        _substitute(xp, xp.broadcast_to(a, (*batch, *a.shape[-2:])), x, upper, unit)
     return x
 
 
-def _substitute(a: Array, x: Array, upper: bool, unit: bool) -> None:
+def _substitute(xp: Any, a: Array, x: Array, upper: bool, unit: bool) -> None:
     """Solve for x in place, half by half."""
     n = a.shape[-1]
     if n <= _BLOCK:
-        _substitute_rows(a, x, upper, unit)
+        try:
+            x[...] = xp.linalg.solve(_triangle(xp, a, upper, unit), x)
+        except np.linalg.LinAlgError:
+            _substitute_rows(a, x, upper)
         return
     half = n // 2
     low, high = slice(0, half), slice(half, n)
     first, second = (high, low) if upper else (low, high)
-    _substitute(a[..., first, first], x[..., first, :], upper, unit)
+    _substitute(xp, a[..., first, first], x[..., first, :], upper, unit)
     x[..., second, :] -= a[..., second, first] @ x[..., first, :]
-    _substitute(a[..., second, second], x[..., second, :], upper, unit)
+    _substitute(xp, a[..., second, second], x[..., second, :], upper, unit)
 
 
-def _substitute_rows(a: Array, x: Array, upper: bool, unit: bool) -> None:
+def _triangle(xp: Any, a: Array, upper: bool, unit: bool) -> Array:
+    kept = xp.triu(a, int(unit)) if upper else xp.tril(a, -int(unit))
+    return kept + xp.eye(a.shape[-1], dtype=a.dtype) if unit else kept
+
+
+def _substitute_rows(a: Array, x: Array, upper: bool) -> None:
+    """Row by row, with infinities and NaN from zeros on the diagonal on."""
     n = a.shape[-1]
     for i in reversed(range(n)) if upper else range(n):
         known = slice(i + 1, n) if upper else slice(0, i)
         if known.start < known.stop:
             x[..., i : i + 1, :] -= a[..., i : i + 1, known] @ x[..., known, :]
-        if not unit:
-            x[..., i, :] /= a[..., i, i, None]
+        x[..., i, :] /= a[..., i, i, None]
 
 
 # -- LU -------------------------------------------------------------------------------------------
@@ -78,32 +88,62 @@ def lu(xp: Any, a: Array) -> tuple[Array, Array, Array]:
     x = xp.array(a.reshape(math.prod(batch), m, n))
     pivots = xp.zeros((x.shape[0], k), np.int32)
     info = xp.zeros(x.shape[0], np.int32)
-    if x.shape[0]:
-        for start in range(0, k, _BLOCK):
-            stop = min(start + _BLOCK, k)
-            _eliminate(xp, x, pivots, info, start, stop)
-            rest = x[:, start:stop, stop:]
-            if rest.size:
-                _substitute_rows(x[:, start:stop, start:stop], rest, False, True)
-                x[:, stop:, stop:] -= x[:, stop:, start:stop] @ rest
+    if x.shape[0] and k:
+        order = _factor(xp, x, pivots, 0, k)
+        zeros = xp.diagonal(x, axis1=1, axis2=2) == 0
+        info = xp.where(zeros.any(1), xp.argmax(zeros, axis=1) + 1, 0).astype(np.int32)
+        if k < n:
+            right = x[:, :, k:]
+            right[...] = _reordered(xp, right, order)
+            _substitute(xp, x[:, :, :k], right, False, True)
     return x.reshape(a.shape), pivots.reshape(*batch, k), info.reshape(batch)
 
 
-def _eliminate(xp: Any, x: Array, pivots: Array, info: Array, start: int, stop: int) -> None:
-    """Factor columns start..stop of every matrix, exchanging whole rows."""
-    which = xp.arange(x.shape[0])
-    for j in range(start, stop):
-        best = xp.argmax(_size(xp, x[:, j:, j]), axis=1) + j
-        pivots[:, j] = best + 1
-        row = x[which, best]
-        x[which, best] = x[:, j]
-        x[:, j] = row
-        pivot = x[:, j, j]
-        zero = pivot == 0
-        info[...] = xp.where(zero & (info == 0), j + 1, info)
-        x[:, j + 1 :, j] /= xp.where(zero, xp.ones_like(pivot), pivot)[:, None]
-        if j + 1 < stop:
-            x[:, j + 1 :, j + 1 : stop] -= x[:, j + 1 :, j, None] * x[:, j, None, j + 1 : stop]
+def _factor(xp: Any, x: Array, pivots: Array, start: int, stop: int) -> Array:
+    """Factor columns start..stop, from row `start` on; gives the order that rows come into."""
+    if stop - start <= _PANEL:
+        return _eliminate(xp, x, pivots, start, stop)
+    half = (start + stop) // 2
+    order = _factor(xp, x, pivots, start, half)
+    left, right = x[:, start:, start:half], x[:, start:, half:stop]
+    right[...] = _reordered(xp, right, order)
+    above, below = right[:, : half - start], right[:, half - start :]
+    _substitute(xp, left[:, : half - start], above, False, True)
+    below -= left[:, half - start :] @ above
+    then = _factor(xp, x, pivots, half, stop)
+    low = left[:, half - start :]
+    low[...] = _reordered(xp, low, then)
+    rest = order[:, half - start :]
+    rest[...] = xp.take_along_axis(rest, then, 1)
+    return order
+
+
+def _reordered(xp: Any, x: Array, order: Array) -> Array:
+    """The rows of each matrix in an order [batch, rows]."""
+    return xp.take_along_axis(x, order[..., None], 1)
+
+
+def _eliminate(xp: Any, x: Array, pivots: Array, start: int, stop: int) -> Array:
+    """`_factor` column by column."""
+    which, width, rows = xp.arange(x.shape[0]), stop - start, x.shape[1] - start
+    # Columns as rows, which lie in memory in one piece; the last holds where each row was, so that
+    # it is exchanged with them.
+    panel = xp.empty((x.shape[0], width + 1, rows), x.dtype)
+    panel[:, :width] = xp.swapaxes(x[:, start:, start:stop], 1, 2)
+    panel[:, width] = xp.arange(rows)
+    for j in range(width):
+        best = xp.argmax(_size(xp, panel[:, j, j:]), axis=1) + j
+        pivots[:, start + j] = best + (start + 1)
+        row = panel[which, :, best]
+        panel[which, :, best] = panel[:, :, j]
+        panel[:, :, j] = row
+        pivot = row[:, j]
+        factors = panel[:, j, j + 1 :]
+        factors /= (pivot + (pivot == 0))[:, None]  # a column of zeros stays one
+        if j + 1 < width:
+            panel[:, j + 1 : width, j + 1 :] -= row[:, j + 1 : width, None] * factors[:, None]
+    x[:, start:, start:stop] = xp.swapaxes(panel[:, :width], 1, 2)
+    return panel[:, width].real.astype(np.int64)
 
 
 def permutation(xp: Any, pivots: Array, n: int, inverse: bool) -> Array:
