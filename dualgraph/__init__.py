@@ -131,6 +131,7 @@ if TYPE_CHECKING:
         xpu,
     )
     from .amp import (
+        GradScaler,
         autocast,
         clear_autocast_cache,
         get_autocast_dtype,
@@ -279,6 +280,9 @@ _LAZY = {
     **{
         name: f".amp:{name}"
         for name in (
+            "GradScaler",
+            "GradScaler",
+            "GradScaler",
             "autocast",
             "clear_autocast_cache",
             "get_autocast_dtype",
@@ -290,6 +294,9 @@ _LAZY = {
         )
     },
     "vmap": ".func:vmap",
+    "is_anomaly_check_nan_enabled": ".autograd.anomaly_mode:is_anomaly_check_nan_enabled",
+    "is_anomaly_enabled": ".autograd.anomaly_mode:is_anomaly_enabled",
+    "is_inference_mode_enabled": ".autograd:is_inference_mode_enabled",
     "load": ".serialization:load",
     "save": ".serialization:save",
 }
@@ -438,6 +445,7 @@ __all__ = [
     "OutOfMemoryError",
     "accelerator",
     "amp",
+    "GradScaler",
     "autocast",
     "backends",
     "compiler",

@@ -27,6 +27,15 @@ _FUNCTIONALS = {
 }  # fmt: skip
 # Those that PyTorch calls with `train` where the functional has `training`, which has a default.
 _DROPOUTS = {"alpha_dropout", "dropout", "feature_alpha_dropout"}
+# Of a kind of device, before `torch.amp` had one function for all.
+_AUTOCAST = {
+    "get_autocast_cpu_dtype": ("get_autocast_dtype", "cpu"),
+    "get_autocast_gpu_dtype": ("get_autocast_dtype", "cuda"),
+    "is_autocast_cpu_enabled": ("is_autocast_enabled", "cpu"),
+    "set_autocast_cpu_dtype": ("set_autocast_dtype", "cpu"),
+    "set_autocast_cpu_enabled": ("set_autocast_enabled", "cpu"),
+    "set_autocast_gpu_dtype": ("set_autocast_dtype", "cuda"),
+}
 
 
 def alias(name: str) -> Any:
@@ -38,6 +47,13 @@ def alias(name: str) -> Any:
         return getattr(F, name, None)
     if name in _DROPOUTS:
         return _dropout(getattr(F, name))
+    if name.removesuffix("_") in _DROPOUTS:
+        return _dropout(getattr(F, name.removesuffix("_")), inplace=True)
+    if name in _AUTOCAST:
+        from . import amp
+
+        function, device = _AUTOCAST[name]
+        return functools.partial(getattr(amp, function), device)
     if name in _OWN:
         return _OWN[name]
     method = getattr(_tensor.Tensor, name, None)
@@ -55,10 +71,10 @@ def _in_place(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _dropout(functional: Callable[..., Any]) -> Callable[..., Any]:
+def _dropout(functional: Callable[..., Any], inplace: bool = False) -> Callable[..., Any]:
     @functools.wraps(functional)
     def function(input: Tensor, p: float, train: bool) -> Any:
-        return functional(input, p, train)
+        return functional(input, p, train, inplace)
 
     return function
 
@@ -129,6 +145,16 @@ def range(start: Any = 0, end: Any = None, step: Any = 1, **options: Any) -> Ten
     return result
 
 
+def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
+    """Powers of numbers, the highest first unless `increasing`: [n] -> [n, N], N = n by default."""
+    from . import functions as fn
+
+    count = int(x.shape[0]) if N is None else N
+    powers = fn.arange(count, device=x.device)
+    result: Tensor = x.unsqueeze(-1) ** (powers if increasing else powers.flip(0))
+    return result
+
+
 def detach(input: Tensor) -> Tensor:
     """The same storage off the tape."""
     return input.detach()
@@ -177,6 +203,13 @@ def frombuffer(
     return from_numpy(array).requires_grad_(requires_grad)
 
 
+def set_anomaly_enabled(enabled: bool, check_nan: bool = True) -> None:
+    """Switch anomaly mode on or off, for all threads; see ``autograd.detect_anomaly``."""
+    from .autograd.anomaly_mode import set_mode
+
+    set_mode(enabled, check_nan)
+
+
 def is_inference(input: Tensor) -> bool:
     """Whether made in inference mode: no tensor is marked so."""
     return input.is_inference()
@@ -202,6 +235,6 @@ _OWN = {
     for f in (
         batch_norm, detach, embedding, frombuffer, get_device, get_device_module, instance_norm,
          is_conj, is_inference, is_neg,
-        range, to_dlpack,
+        range, set_anomaly_enabled, to_dlpack, vander,
     )
 }  # fmt: skip

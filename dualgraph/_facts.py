@@ -59,6 +59,18 @@ class Facts:
         """The number of dimensions."""
         return int(self.ndim)
 
+    def hardshrink(self: Any, lambd: float = 0.5) -> Tensor:
+        """The elements x where |x| > lambd, 0 elsewhere."""
+        from .nn.functional import hardshrink
+
+        return hardshrink(self, lambd)
+
+    def prelu(self: Any, weight: Tensor) -> Tensor:
+        """The elements x where x > 0, weight x elsewhere; weight [] or one for each channel."""
+        from .nn.functional import prelu
+
+        return prelu(self, weight)
+
     def new(self: Any, *data: Any) -> Tensor:
         """A tensor of this one's dtype and device, as the constructor would make it.
 

@@ -39,6 +39,7 @@ from .functions import (
     strided,
 )
 from .functions.inplace import in_place, in_place_operator
+from .functions.own_shape import in_own_shape
 from .linalg import legacy
 
 if TYPE_CHECKING:
@@ -469,11 +470,15 @@ class Methods:
     select = parts.select
     split = parts.split
     squeeze = shape.squeeze
+    squeeze_ = in_own_shape(shape.squeeze)
     storage_offset = shape.storage_offset
     stride = shape.stride
     swapaxes = shape.swapaxes
+    swapaxes_ = in_own_shape(shape.swapaxes)
     swapdims = shape.swapdims
+    swapdims_ = in_own_shape(shape.swapdims)
     t = shape.t
+    t_ = in_own_shape(shape.t)
     dsplit = parts.dsplit
     hsplit = parts.hsplit
     split_with_sizes = parts.split_with_sizes
@@ -487,10 +492,12 @@ class Methods:
     slice_scatter = copies.slice_scatter
     tile = shape.tile
     transpose = shape.transpose
+    transpose_ = in_own_shape(shape.transpose)
     unbind = parts.unbind
     unflatten = shape.unflatten
     unfold = parts.unfold
     unsqueeze = shape.unsqueeze
+    unsqueeze_ = in_own_shape(shape.unsqueeze)
     view = shape.view
     view_as = shape.view_as
     T = _property(shape.reverse_dims)
@@ -499,6 +506,7 @@ class Methods:
     mH = _property(shape.adjoint)
 
     as_strided = strided.as_strided
+    as_strided_ = in_own_shape(strided.as_strided)
     as_strided_scatter = strided.as_strided_scatter
     resize_ = strided.resize_
     resize_as_ = strided.resize_as_

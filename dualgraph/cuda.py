@@ -30,6 +30,7 @@ __all__ = [
     "is_available",
     "is_bf16_supported",
     "is_initialized",
+    "is_tf32_supported",
     "manual_seed",
     "manual_seed_all",
     "max_memory_allocated",
@@ -137,6 +138,11 @@ def empty_cache() -> None:
     """Give memory that is cached but unused back to the driver."""
     if is_available():
         Device("cuda").xp.get_default_memory_pool().free_all_blocks()
+
+
+def is_tf32_supported() -> bool:
+    """Whether float32 products may be rounded to fewer bits: they never are."""
+    return False
 
 
 def memory_allocated(device: Any = None) -> int:

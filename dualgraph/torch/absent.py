@@ -98,7 +98,11 @@ REASONS: list[tuple[str, str]] = [
         torch.serialization.check_* torch.serialization.location_tag
         torch.serialization.register_package torch.serialization.StorageType
         torch.serialization.LoadEndianness torch.serialization.default_restore_location
-        torch.serialization.skip_data torch.serialization.normalize_* torch.sym_constrain*
+        torch.serialization.skip_data torch.serialization.SourceChangeWarning
+        torch.nn.parameter.UninitializedTensorMixin torch.onnx.errors torch.embedding_bag
+        torch.autograd.set_multithreading_enabled torch.utils.swap_tensors torch.Tensor.index
+        torch.Tensor.grad_dtype torch.func.debug_unwrap torch.serialization.normalize_*
+        torch.sym_constrain*
         torch.Tensor.as_subclass torch.Tensor.sparse* torch.Tag
         torch.testing.FileCheck torch.multiprocessing.reducer torch.nn.NLLLoss2d
         torch.set_autocast_cache_enabled torch.is_autocast_cache_enabled torch.segment_reduce

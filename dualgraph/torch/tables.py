@@ -29,4 +29,4 @@ NAMES = {
 }
 
 # Modules of dualgraph's that show nothing of PyTorch's.
-HIDDEN = {"cli", "control", "functions", "torch", "tracing"}
+HIDDEN = {"cli", "control", "functions", "legacy", "tape_form", "torch", "tracing", "transforms"}

@@ -106,6 +106,17 @@ def test_functions_in_a_second_place() -> None:
     assert dg.frombuffer(bytearray([1, 0, 2, 0]), dtype=dg.int16, offset=2).tolist() == [2]
     with pytest.raises(ArgumentError, match="frombuffer"):
         dg.frombuffer(bytearray(3), dtype=dg.int16)
+    x, kept = dg.ones(8), dg.ones(8)
+    assert dg.dropout_(x, 1.0, True) is x
+    assert not x.any()
+    assert dg.equal(dg.dropout_(kept, 0.5, False), dg.ones(8))
+    assert dg.vander(dg.tensor([1, 2, 3])).tolist() == [[1, 1, 1], [4, 2, 1], [9, 3, 1]]
+    assert dg.vander(dg.tensor([2.0]), 3, increasing=True).tolist() == [[1.0, 2.0, 4.0]]
+    assert dg.tensor([-2.0, 0.3]).hardshrink().tolist() == [-2.0, 0.0]
+    assert dg.tensor([-2.0, 3.0]).prelu(dg.tensor(0.5)).tolist() == [-1.0, 3.0]
+    assert dg.get_autocast_cpu_dtype() is dg.bfloat16
+    assert not dg.is_autocast_cpu_enabled()
+    assert not dg.onnx.is_in_onnx_export()
     assert dg.get_device(y) == -1
     assert dg.get_device_module("cpu") is dg.cpu
     assert not hasattr(dg, "nothing_")
@@ -266,3 +277,50 @@ def test_pytorchs_options_of_compile() -> None:
     assert dg.equal(fast(dg.ones(1, 2)), linear(dg.ones(1, 2)))
     decorated = dg.compile(mode="default")(lambda t: t + 1)
     assert decorated(dg.ones(1)).item() == 2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("squeeze_", ()),
+        ("squeeze_", (1,)),
+        ("unsqueeze_", (-1,)),
+        ("transpose_", (0, 2)),
+        ("swapaxes_", (1, 2)),
+        ("swapdims_", (0, 1)),
+        ("as_strided_", ((2, 2), (1, 2))),
+    ],
+    ids=str,
+)
+def test_shapes_are_changed_in_place_as_by_pytorch(name: str, arguments: Any) -> None:
+    torch = pytest.importorskip("torch")
+    found = []
+    for lib in (dg, torch):
+        x = lib.arange(6.0).reshape(2, 1, 3)
+        same = getattr(x, name)(*arguments)
+        assert same is x
+        x.add_(1.0)
+        leaf = lib.ones(2, 1, 3, requires_grad=True)
+        y = leaf * lib.arange(6.0).reshape(2, 1, 3)
+        getattr(y, name)(*arguments)
+        (y * y).sum().backward()
+        found.append((x.tolist(), list(y.shape), leaf.grad.tolist()))
+        with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+            getattr(leaf, name)(*arguments)
+    assert found[0] == found[1]
+
+
+def test_a_shape_changed_in_place_shares_memory_and_is_not_captured() -> None:
+    x = dg.arange(6.0).reshape(2, 3)
+    shown = x[0]
+    x.t_()
+    x[0, 0] = 7.0
+    assert shown[0].item() == 7.0
+    assert dg.unsqueeze_(x, 0).shape == (1, 3, 2)
+
+    @dg.compile(fullgraph=True)
+    def inside(t: dg.Tensor) -> dg.Tensor:
+        return (t + 1).t_()
+
+    with pytest.raises(DualGraphError, match="t_ changes the shape"):
+        inside(dg.ones(2, 3))
