@@ -33,19 +33,38 @@ def log_gamma64(xp: Any, x: Array, out: Array) -> None:
     """`lgamma` of a block of float64, into `out`."""
     reflect = x < 0.0
     v = xp.where(reflect, 1.0 - x, x)
-    product = xp.ones_like(v)
-    for _ in range(10):
-        low = v < 10.0
-        product = xp.where(low, product * v, product)
-        v = xp.where(low, v + 1.0, v)
+    low = v < 10.0
+    before = xp.zeros_like(v)
+    branch(xp, low, lambda v: xp.log(_rising(v)), before, v)
+    v = xp.where(low, v + 10.0, v)
     inverse = 1.0 / v
     series = horner(inverse * inverse, _STIRLING, xp.empty_like(v)) * inverse
     y = (v - 0.5) * (xp.log(v) - 1.0) + (series + (0.5 * math.log(2 * math.pi) - 0.5))
-    y = xp.where(xp.isinf(v), np.inf, y - xp.log(product))
-    distance = abs(x - xp.rint(x))  # sin(pi x) from the distance to the nearest integer: exact
-    mirrored = math.log(math.pi) - xp.log(xp.sin(math.pi * distance)) - y
-    y = xp.where((x == 1.0) | (x == 2.0), 0.0, y)
-    out[...] = xp.where(reflect, xp.where(xp.isinf(x), np.inf, mirrored), y)
+    y = xp.where(xp.isinf(v), np.inf, y - before)
+    out[...] = xp.where((x == 1.0) | (x == 2.0), 0.0, y)
+
+    def mirrored(x: Array, y: Array) -> Array:
+        distance = abs(x - xp.rint(x))  # sin(pi x) from that to the nearest integer: exact
+        found = math.log(math.pi) - xp.log(xp.sin(math.pi * distance)) - y
+        return xp.where(xp.isinf(x), np.inf, found)
+
+    branch(xp, reflect, mirrored, out, x, out)
+
+
+def _rising(v: Array) -> Array:
+    """The product of v, v + 1, ..., v + 9."""
+    product = v.copy()
+    for k in range(1, 10):
+        product *= v + k
+    return product
+
+
+def _reciprocals(v: Array) -> Array:
+    """1 / v + 1 / (v + 1) + ... + 1 / (v + 9), the small ones first."""
+    total = 1.0 / (v + 9.0)
+    for k in range(8, -1, -1):
+        total += 1.0 / (v + k)
+    return total
 
 
 def digamma(xp: Any, x: Array) -> Array:
@@ -61,17 +80,19 @@ def digamma64(xp: Any, x: Array, out: Array) -> None:
     """`digamma` of a block of float64, into `out`."""
     reflect = x < 0.0
     v = xp.where(reflect, 1.0 - x, x)
-    shift = xp.zeros_like(v)
-    for _ in range(10):
-        low = v < 10.0
-        shift = xp.where(low, shift + 1.0 / v, shift)
-        v = xp.where(low, v + 1.0, v)
+    low = v < 10.0
+    before = xp.zeros_like(v)
+    branch(xp, low, _reciprocals, before, v)
+    v = xp.where(low, v + 10.0, v)
     t = 1.0 / (v * v)
-    y = xp.log(v) - 0.5 / v - t * horner(t, _BERNOULLI, xp.empty_like(v)) - shift
-    fraction = x - xp.rint(x)
-    mirrored = xp.where(fraction == 0.0, np.nan, y - math.pi / xp.tan(math.pi * fraction))
-    y = xp.where(reflect, mirrored, y)
-    out[...] = xp.where(x == 0.0, xp.copysign(np.inf, -x), y)
+    out[...] = xp.log(v) - 0.5 / v - t * horner(t, _BERNOULLI, xp.empty_like(v)) - before
+
+    def mirrored(x: Array, y: Array) -> Array:
+        fraction = x - xp.rint(x)
+        return xp.where(fraction == 0.0, np.nan, y - math.pi / xp.tan(math.pi * fraction))
+
+    branch(xp, reflect, mirrored, out, x, out)
+    out[...] = xp.where(x == 0.0, xp.copysign(np.inf, -x), out)
 
 
 # -- zeta and polygamma ---------------------------------------------------------------------------

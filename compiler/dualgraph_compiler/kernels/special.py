@@ -7,6 +7,7 @@ stated per function. NaN gives NaN, and no warnings are emitted.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -253,13 +254,24 @@ def _inverse(xp: Any, a: Array, q: Array) -> Array:
     root = xp.minimum(xp.sqrt(w), 4.1)  # where the fit ends; Halley steps go on from there
     tail = horner(root - 3.0, _GILES_TAIL, xp.empty_like(w))
     y = xp.where(w < 5.0, centre, tail) * a
-    y = xp.where(w > 16.8, xp.sqrt(xp.maximum(w - 0.5 * xp.log(xp.maximum(w, 1.0) * 3.14), 0)), y)
-    value = xp.empty_like(w)
-    for _ in range(3):
-        _erf64(xp, y, value)
-        error = value - a
-        _erfc64(xp, y, value)
-        error = xp.where(a < 0.5, error, q - value)
-        u = error / (2.0 / math.sqrt(math.pi) * xp.exp(-y * y))
-        y = y - u / (1.0 + y * u)
+    far = w > 16.8
+    y = xp.where(far, xp.sqrt(xp.maximum(w - 0.5 * xp.log(xp.maximum(w, 1.0) * 3.14), 0)), y)
+    # One step cubes the fit's error of 1e-7; where that ends it takes two more.
+    y = _halley(xp, y, a, q)
+    branch(xp, far, lambda y, a, q: _halley(xp, _halley(xp, y, a, q), a, q), y, y, a, q)
     return xp.where(q == 0.0, np.inf, xp.where((q > 0.0) & (a >= 0.0), y, np.nan))
+
+
+def _halley(xp: Any, y: Array, a: Array, q: Array) -> Array:
+    """A step of Halley's method towards erf(y) = a, or erfc(y) = q where that is smaller."""
+
+    def value(f: Callable[[Any, Array, Array], None], y: Array) -> Array:
+        out = xp.empty_like(y)
+        f(xp, y, out)
+        return out
+
+    error = xp.empty_like(y)
+    branch(xp, a < 0.5, lambda y, a: value(_erf64, y) - a, error, y, a)
+    branch(xp, ~(a < 0.5), lambda y, q: q - value(_erfc64, y), error, y, q)
+    u = error / (2.0 / math.sqrt(math.pi) * xp.exp(-y * y))
+    return y - u / (1.0 + y * u)
