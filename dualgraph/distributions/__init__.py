@@ -19,6 +19,7 @@ from .distribution import Distribution
 from .gamma import Beta, Chi2, Dirichlet, Gamma, InverseGamma, StudentT
 from .independent import Independent
 from .kl import kl_divergence, register_kl
+from .multivariate import MultivariateNormal
 from .tails import Cauchy, Gumbel, HalfCauchy, HalfNormal, Kumaraswamy, Pareto, Weibull
 from .transformed import (
     MixtureSameFamily,
@@ -69,6 +70,7 @@ __all__ = [
     "LogNormal",
     "MixtureSameFamily",
     "Multinomial",
+    "MultivariateNormal",
     "NegativeBinomial",
     "Normal",
     "OneHotCategorical",

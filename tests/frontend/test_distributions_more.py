@@ -61,6 +61,22 @@ CASES: dict[str, tuple[Make, Any]] = {
         [0.3, 1.2],
     ),
 }
+COVARIANCE = [[2.0, 0.5, 0.1], [0.5, 1.0, -0.3], [0.1, -0.3, 0.7]]
+TRIL = [[1.2, 0.0, 0.0], [0.5, 0.7, 0.0], [0.1, -0.3, 2.0]]
+CASES |= {
+    "MultivariateNormal": (
+        lambda d, t: d.MultivariateNormal(t([A, B]), t(COVARIANCE)),
+        [A, A],
+    ),
+    "MultivariateNormal(precision)": (
+        lambda d, t: d.MultivariateNormal(t(A), precision_matrix=t(COVARIANCE)),
+        [[A, B]],
+    ),
+    "MultivariateNormal(factor)": (
+        lambda d, t: d.MultivariateNormal(t(A), scale_tril=t([TRIL, COVARIANCE]).tril()),
+        [A, B],
+    ),
+}
 WITHOUT_MOMENTS = {"Cauchy", "HalfCauchy"}
 
 
@@ -156,6 +172,22 @@ def test_samples_carry_gradients(make: Any, slope: Any, value: float) -> None:
     assert a.grad.item() == pytest.approx(slope(value), rel=0.1)
 
 
+def test_normal_vectors() -> None:
+    d = D.MultivariateNormal(dg.tensor(A), dg.tensor(COVARIANCE))
+    for found in (d, D.MultivariateNormal(dg.tensor(A), precision_matrix=d.precision_matrix)):
+        np.testing.assert_allclose(found.covariance_matrix.numpy(), COVARIANCE, atol=1e-6)
+    dg.manual_seed(0)
+    drawn = d.sample((20000,))
+    np.testing.assert_allclose(np.cov(drawn.numpy().T), COVARIANCE, atol=0.06)
+    mean = dg.tensor(A, requires_grad=True)
+    D.MultivariateNormal(mean, dg.eye(3)).rsample((4,)).sum().backward()
+    assert mean.grad.tolist() == [4, 4, 4]
+    with pytest.raises(ArgumentError, match="Exactly one"):
+        D.MultivariateNormal(dg.zeros(3))
+    with pytest.raises(ArgumentError, match="lower triangular"):
+        D.MultivariateNormal(dg.zeros(2), scale_tril=dg.ones(2, 2))
+
+
 def test_straight_through_samples() -> None:
     logits = dg.tensor([0.1, 0.2, 0.7], requires_grad=True)
     drawn = D.OneHotCategoricalStraightThrough(logits=logits).rsample((5,))
@@ -226,6 +258,10 @@ PAIRS: dict[str, Make] = {
     "Laplace, Normal": lambda d, t: (d.Laplace(t(A), t(B)), d.Normal(t(B), t(A))),
     "Normal, Gumbel": lambda d, t: (d.Normal(t(A), t(B)), d.Gumbel(t(B), t(A))),
     "Bernoulli, Poisson": lambda d, t: (d.Bernoulli(t([0.2, 0.7, 0.5])), d.Poisson(t(A))),
+    "MultivariateNormal": lambda d, t: (
+        d.MultivariateNormal(t([A, B]), t(COVARIANCE)),
+        d.MultivariateNormal(t(A), scale_tril=t(TRIL)),
+    ),
     "transformed": lambda d, t: tuple(
         d.TransformedDistribution(d.Normal(t(m), t(s)), [d.transforms.ExpTransform()])
         for m, s in ((A, B), (B, A))
