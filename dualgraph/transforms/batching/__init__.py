@@ -17,7 +17,7 @@ from dualgraph_compiler.ops import f
 from dualgraph_compiler.ops.base import Kind, Op
 
 from ..._dispatch import apply
-from . import contraction, indexing, layers, movement
+from . import contraction, indexing, layers, matrices, movement
 from .rules import RULES, pointwise
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["batch", "how"]
 
-_LOADED = (contraction, indexing, layers, movement)
+_LOADED = (contraction, indexing, layers, matrices, movement)
 # The shape of their result depends on the data: elements of a batch would differ.
 _DATA_DEPENDENT = frozenset(("masked_select", "nonzero", "positions", "unique"))
 

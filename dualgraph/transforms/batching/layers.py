@@ -11,7 +11,6 @@ from dualgraph_compiler.ops import avg_pool as av
 from dualgraph_compiler.ops import composite as co
 from dualgraph_compiler.ops import f
 from dualgraph_compiler.ops import loss as lo
-from dualgraph_compiler.ops import matrix as ma
 from dualgraph_compiler.ops import norm as no
 from dualgraph_compiler.ops import pool as po
 from dualgraph_compiler.ops.batch_norm import BatchNorm
@@ -23,7 +22,7 @@ from .rules import altered, as_is, everywhere, merged, parted, rule
 if TYPE_CHECKING:
     from ..._tensor import Tensor
 
-rule(co.Gelu, co.HardSwish, co.Mish, co.Silu, co.Softsign, ma.Det, ma.Inverse)(as_is)
+rule(co.Gelu, co.HardSwish, co.Mish, co.Silu, co.Softsign)(as_is)
 
 
 @rule(

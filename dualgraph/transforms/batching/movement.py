@@ -18,7 +18,9 @@ from dualgraph_compiler.ops import slicing as sl
 from dualgraph_compiler.ops import sorting as so
 from dualgraph_compiler.ops.barrier import Barrier
 from dualgraph_compiler.ops.composite import LogSoftmax, Softmax
-from dualgraph_compiler.ops.fourier import Dft
+from dualgraph_compiler.ops.fourier import Dft, InverseRealDft, RealDft
+from dualgraph_compiler.ops.numeric import XorReduce
+from dualgraph_compiler.ops.running import LogCumsumExp, RunningArgMax, RunningArgMin
 
 from ..._dispatch import apply
 from .rules import altered, as_is, everywhere, lifted, rule
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from ..._tensor import Tensor
 
 
-@rule(rd.Sum, rd.Mean, rd.Max, rd.Min, rd.Prod, rd.LogSumExp, qu.All, qu.Any, re.Flip)
+@rule(rd.Sum, rd.Mean, rd.Max, rd.Min, rd.Prod, rd.LogSumExp, qu.All, qu.Any, re.Flip, XorReduce)
 def _over_axes(op: Any, _size: DimLike, xs: Sequence[Tensor], _flags: Sequence[bool]) -> Any:
     return apply(altered(op, axes=tuple(_behind(a) for a in op.axes)), *xs)
 
@@ -41,6 +43,11 @@ def _behind(axis: int) -> int:
     Softmax,
     LogSoftmax,
     Dft,
+    InverseRealDft,
+    LogCumsumExp,
+    RealDft,
+    RunningArgMax,
+    RunningArgMin,
     cu.Cumprod,
     cu.Cumsum,
     cu.LinearScan,
