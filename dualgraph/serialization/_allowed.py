@@ -215,6 +215,10 @@ def _bytearray(machine: Machine, content: Any = b"", encoding: Any = None) -> by
     return bytearray(content)
 
 
+def _no_bytes(machine: Machine) -> bytes:
+    return b""
+
+
 def _complex(machine: Machine, real: Any = 0.0, imag: Any = 0.0) -> complex:
     _require(type(real) in (int, float) and type(imag) in (int, float), "a complex of no numbers")
     return complex(real, imag)
@@ -278,6 +282,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "torch.device": _device,
     "_codecs.encode": _encode,
     "builtins.bytearray": _bytearray,
+    "builtins.bytes": _no_bytes,
     "builtins.complex": _complex,
     "builtins.set": _collection(set),
     "builtins.frozenset": _collection(frozenset),

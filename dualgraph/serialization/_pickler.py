@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import codecs
 import functools
 import io
 import pickle
@@ -87,7 +88,7 @@ def pickled(obj: Any, protocol: int, *, legacy: bool) -> tuple[bytes, list[Block
     stream = io.BytesIO()
     try:
         # What overlaps must be known before the first reference to a storage is written.
-        _Survey(io.BytesIO(), protocol, memory, legacy).dump(obj)
+        _Survey(memory).survey(obj)
         memory.join()
         _Pickler(stream, protocol, memory, legacy).dump(obj)
     except RecursionError:
@@ -226,6 +227,7 @@ class _Pickler(pickle._Pickler):
     proto: int
     write: Any
     memoize: Any
+    save_reduce: Any
 
     def __init__(self, stream: Any, protocol: int, memory: _Memory, legacy: bool) -> None:
         super().__init__(stream, protocol)
@@ -312,19 +314,38 @@ class _Pickler(pickle._Pickler):
     def _save_dtype(self, obj: DType) -> None:
         self.save(_torch(f"torch.{obj.name}"))
 
-    dispatch.update({_Name: _save_name, DType: _save_dtype})
+    def _save_bytes(self, obj: bytes) -> None:
+        if obj or self.proto > 2:
+            pickle._Pickler.dispatch[bytes](self, obj)  # type: ignore[arg-type]
+        else:  # else written as a call of `bytes`, which PyTorch refuses
+            self.save_reduce(codecs.encode, ("", "latin1"), obj=obj)
+
+    dispatch.update({_Name: _save_name, DType: _save_dtype, bytes: _save_bytes})
 
 
-class _Survey(_Pickler):
+class _Survey(pickle.Pickler):
     """Meets every tensor that a pickler will meet, and notes its memory."""
 
-    def persistent_id(self, obj: Any) -> Any:
-        return None
+    def __init__(self, memory: _Memory) -> None:
+        super().__init__(io.BytesIO())
+        self._memory = memory
+        self._met: set[int] = set()
+        self._attributes: list[Any] = []
 
-    def _reduce_data(self, tensor: Tensor) -> tuple[Any, tuple[Any, ...]]:
-        array = self._memory.plain(tensor._concrete("save()"))
-        self._memory.note(array)
-        return _torch("torch.Tensor"), ()
+    def persistent_id(self, obj: Any) -> Any:
+        if not isinstance(obj, Tensor):
+            return None
+        if id(obj) not in self._met:
+            self._met.add(id(obj))
+            self._memory.note(self._memory.plain(obj._concrete("save()")))
+            self._attributes.append(_attributes(obj))
+        return "tensor"
+
+    def survey(self, obj: Any) -> None:
+        """Note every tensor in `obj`."""
+        self.dump(obj)
+        while self._attributes:
+            self.dump(self._attributes.pop())
 
 
 def _attributes(tensor: Tensor) -> dict[str, Any]:

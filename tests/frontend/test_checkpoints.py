@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import dualgraph as dg
 from dualgraph import nn, optim, serialization
@@ -92,7 +94,17 @@ def make_state(lib: Any) -> dict[str, Any]:
         "device": lib.device("cuda", 1),
         "cpu": lib.device("cpu"),
         "numbers": [0, 1, -1, 255, 256, 65536, -(2**31), 2**40, -(2**70), 1.5, float("inf"), 2j],
-        "others": (None, True, False, "text", "äöü", b"bytes\xff", bytearray(b"ab"), ""),
+        "others": (
+            None,
+            True,
+            False,
+            "text",
+            "äöü",
+            b"bytes\xff",
+            bytearray(b"ab"),
+            "",
+            bytearray(),
+        ),
         "sets": [{1, "a"}, set()],
         "ordered": collections.OrderedDict(z=1, a=2),
         "counter": collections.Counter("aab"),
@@ -619,12 +631,48 @@ def test_things_that_cannot_be_saved(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_no_bytes_at_all() -> None:
+    torch = pytest.importorskip("torch")
+    assert torch.load(stored([b"", b""])) == [b"", b""]
+    assert dg.load(stored([b""], save=torch.save)) == [b""]
+
+
 def test_lists_that_hold_themselves() -> None:
     loop: list[Any] = [dg.ones(1)]
     loop.append(loop)
     loaded = again(loop)
     assert loaded[1] is loaded
     assert loaded[0].tolist() == [1]
+
+
+keys = st.text(max_size=4) | st.integers() | st.none() | st.booleans() | st.binary(max_size=3)
+leaves = (
+    keys
+    | st.floats(allow_nan=False)
+    | st.complex_numbers(allow_nan=False)
+    | st.sampled_from(list(DTYPES.values()))
+    | st.sets(keys, max_size=3)
+    | st.lists(st.floats(width=32, allow_nan=False), max_size=4).map(dg.tensor)
+)
+trees = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(keys | st.tuples(keys, keys), inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=3).map(collections.OrderedDict)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(tree=trees, new=st.booleans(), protocol=st.integers(2, 5))
+def test_any_tree(tree: Any, new: bool, protocol: int) -> None:
+    buffer = io.BytesIO()
+    dg.save(tree, buffer, pickle_protocol=protocol, _use_new_zipfile_serialization=new)
+    buffer.seek(0)
+    assert plain(dg.load(buffer)) == plain(tree)
 
 
 # -- files ----------------------------------------------------------------------------------------
