@@ -79,6 +79,20 @@ def test_functionals_tell_their_shapes() -> None:
     assert not untold
 
 
+# What holds modules, and bases of others.
+HOLDERS = {"Module", "ModuleDict", "ParameterDict", "RNNBase", "RNNCellBase", "Sequential"}
+
+
+def test_layers_tell_their_shapes() -> None:
+    untold = set()
+    for name, layer in public("dualgraph.nn"):
+        short = name.rpartition(".")[2]
+        lazy_or_options = short.startswith("Lazy") or short.endswith("Options")
+        if not lazy_or_options and not SIZES.search(inspect.getdoc(layer) or ""):
+            untold.add(short)
+    assert untold <= HOLDERS
+
+
 def test_help_is_useful() -> None:
     text = pydoc.render_doc(F.conv2d, renderer=pydoc.plaintext)
     for word in ("[N, C, H, W]", "stride: ", "groups: ", "ShapeError", "-> 'Tensor'"):

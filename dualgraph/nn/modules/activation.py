@@ -54,31 +54,31 @@ class _Plain(Module):
 
 
 class Sigmoid(_Plain):
-    """1 / (1 + e**-x)."""
+    """1 / (1 + e**-x). Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.sigmoid)
 
 
 class Tanh(_Plain):
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent. Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.tanh)
 
 
 class LogSigmoid(_Plain):
-    """log(sigmoid(x))."""
+    """log(sigmoid(x)). Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.logsigmoid)
 
 
 class Softsign(_Plain):
-    """x / (1 + |x|)."""
+    """x / (1 + |x|). Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.softsign)
 
 
 class Tanhshrink(_Plain):
-    """x - tanh(x)."""
+    """x - tanh(x). Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.tanhshrink)
 
@@ -100,31 +100,31 @@ class _Inplace(Module):
 
 
 class ReLU(_Inplace):
-    """max(x, 0)."""
+    """max(x, 0). Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.relu)
 
 
 class SELU(_Inplace):
-    """The self-normalising ELU."""
+    """The self-normalising ELU. Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.selu)
 
 
 class SiLU(_Inplace):
-    """x sigmoid(x)."""
+    """x sigmoid(x). Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.silu)
 
 
 class Mish(_Inplace):
-    """x tanh(softplus(x))."""
+    """x tanh(softplus(x)). Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.mish)
 
 
 class Hardswish(_Inplace):
-    """x hardsigmoid(x)."""
+    """x hardsigmoid(x). Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.hardswish)
 
@@ -171,7 +171,7 @@ class Hardtanh(Module):
 
 
 class ReLU6(Hardtanh):
-    """min(max(x, 0), 6)."""
+    """min(max(x, 0), 6). Shapes: [*] -> [*]."""
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__(0.0, 6.0, inplace)
@@ -181,7 +181,7 @@ class ReLU6(Hardtanh):
 
 
 class LeakyReLU(Module):
-    """x where x > 0, else negative_slope x."""
+    """x where x > 0, else negative_slope x. Shapes: [*] -> [*]."""
 
     def __init__(self, negative_slope: float = 1e-2, inplace: bool = False) -> None:
         super().__init__()
@@ -211,19 +211,19 @@ class _Alpha(Module):
 
 
 class ELU(_Alpha):
-    """x where x > 0, else alpha (e**x - 1)."""
+    """x where x > 0, else alpha (e**x - 1). Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.elu)
 
 
 class CELU(_Alpha):
-    """x where x > 0, else alpha (e**(x / alpha) - 1)."""
+    """x where x > 0, else alpha (e**(x / alpha) - 1). Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.celu)
 
 
 class GELU(Module):
-    """x Phi(x); `approximate` is "none" or "tanh"."""
+    """x Phi(x); `approximate` is "none" or "tanh". Shapes: [*] -> [*]."""
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
@@ -294,7 +294,7 @@ class RReLU(Module):
 
 
 class Softplus(Module):
-    """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold."""
+    """log(1 + exp(beta x)) / beta, and x itself where beta x > threshold. Shapes: [*] -> [*]."""
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
@@ -323,19 +323,19 @@ class _Shrink(Module):
 
 
 class Hardshrink(_Shrink):
-    """x where |x| > lambd, else 0."""
+    """x where |x| > lambd, else 0. Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.hardshrink)
 
 
 class Softshrink(_Shrink):
-    """x moved towards 0 by lambd, and 0 within it."""
+    """x moved towards 0 by lambd, and 0 within it. Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.softshrink)
 
 
 class Threshold(Module):
-    """x where x > threshold, else value."""
+    """x where x > threshold, else value. Shapes: [*] -> [*]."""
 
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         super().__init__()

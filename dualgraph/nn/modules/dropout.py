@@ -38,7 +38,7 @@ class _Dropout(Module):
 
 
 class Dropout(_Dropout):
-    """Elements are 0 with probability `p`, the rest scaled by 1 / (1 - p)."""
+    """Elements are 0 with probability `p`, the rest scaled by 1 / (1 - p). Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.dropout)
 
@@ -62,12 +62,12 @@ class Dropout3d(_Dropout):
 
 
 class AlphaDropout(_Dropout):
-    """Dropout that keeps mean and variance of SELU outputs."""
+    """Dropout that keeps mean and variance of SELU outputs. Shapes: [*] -> [*]."""
 
     _function = staticmethod(F.alpha_dropout)
 
 
 class FeatureAlphaDropout(_Dropout):
-    """AlphaDropout of whole channels."""
+    """AlphaDropout of whole channels. Shapes: [N, C, *] -> [N, C, *]."""
 
     _function = staticmethod(F.feature_alpha_dropout)

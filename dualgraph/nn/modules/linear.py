@@ -18,7 +18,7 @@ __all__ = ["Bilinear", "Embedding", "EmbeddingBag", "Identity", "Linear"]
 
 
 class Identity(Module):
-    """The input as it is; arguments of the constructor are ignored."""
+    """The input as it is; arguments of the constructor are ignored. Shapes: [*] -> [*]."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()

@@ -49,19 +49,22 @@ class _Loss(Module):
 
 
 class MSELoss(_Loss):
-    """(x - t)^2."""
+    """(x - t)^2. Shapes: x and target [*] -> [], or [*] with reduction="none"."""
 
     _function = staticmethod(F.mse_loss)
 
 
 class L1Loss(_Loss):
-    """|x - t|."""
+    """|x - t|. Shapes: x and target [*] -> [], or [*] with reduction="none"."""
 
     _function = staticmethod(F.l1_loss)
 
 
 class SoftMarginLoss(_Loss):
-    """log(1 + exp(-t x)) of targets t = 1 or -1."""
+    """log(1 + exp(-t x)) of targets t = 1 or -1.
+
+    Shapes: x and target [*] -> [], or [*] with reduction="none".
+    """
 
     _function = staticmethod(F.soft_margin_loss)
 
@@ -73,7 +76,10 @@ class MultiLabelMarginLoss(_Loss):
 
 
 class SmoothL1Loss(_Loss):
-    """d^2 / (2 beta) for d = |x - t| < beta, else d - beta / 2."""
+    """d^2 / (2 beta) for d = |x - t| < beta, else d - beta / 2.
+
+    Shapes: x and target [*] -> [], or [*] with reduction="none".
+    """
 
     def __init__(
         self,
@@ -90,7 +96,10 @@ class SmoothL1Loss(_Loss):
 
 
 class HuberLoss(_Loss):
-    """d^2 / 2 for d = |x - t| <= delta, else delta (d - delta / 2)."""
+    """d^2 / 2 for d = |x - t| <= delta, else delta (d - delta / 2).
+
+    Shapes: x and target [*] -> [], or [*] with reduction="none".
+    """
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
@@ -101,7 +110,10 @@ class HuberLoss(_Loss):
 
 
 class KLDivLoss(_Loss):
-    """Kullback-Leibler divergence of the target from the log-probabilities x."""
+    """Kullback-Leibler divergence of the target from the log-probabilities x.
+
+    Shapes: x and target [*] -> [], or [*] with reduction="none".
+    """
 
     def __init__(
         self,
@@ -118,7 +130,10 @@ class KLDivLoss(_Loss):
 
 
 class PoissonNLLLoss(_Loss):
-    """Negative log-likelihood of counts under a Poisson distribution."""
+    """Negative log-likelihood of counts under a Poisson distribution.
+
+    Shapes: x and target [*] -> [], or [*] with reduction="none".
+    """
 
     def __init__(
         self,
@@ -146,7 +161,10 @@ class PoissonNLLLoss(_Loss):
 
 
 class GaussianNLLLoss(_Loss):
-    """Negative log-likelihood under normal distributions of mean x and variance var."""
+    """Negative log-likelihood under normal distributions of mean x and variance var.
+
+    Shapes: x and target [*] -> [], or [*] with reduction="none".
+    """
 
     def __init__(self, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean") -> None:
         super().__init__(reduction=reduction)
@@ -232,18 +250,27 @@ class NLLLoss(_WeightedLoss):
 
 
 class NLLLoss2d(NLLLoss):
-    """`NLLLoss`, under the name that it had for images."""
+    """`NLLLoss`, under the name that it had for images.
+
+    Shapes: [N, C, H, W], target [N, H, W] -> [].
+    """
 
 
 class BCELoss(_WeightedLoss):
-    """Binary cross entropy of probabilities."""
+    """Binary cross entropy of probabilities.
+
+    Shapes: x and target [*] -> [], or [*] with reduction="none".
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
-    """Binary cross entropy of sigmoid(x)."""
+    """Binary cross entropy of sigmoid(x).
+
+    Shapes: x and target [*] -> [], or [*] with reduction="none".
+    """
 
     weight: Tensor | None
     pos_weight: Tensor | None
@@ -271,7 +298,10 @@ class BCEWithLogitsLoss(_Loss):
 
 
 class MultiLabelSoftMarginLoss(_WeightedLoss):
-    """The mean over classes of the binary cross entropy of sigmoid(x)."""
+    """The mean over classes of the binary cross entropy of sigmoid(x).
+
+    Shapes: x and target [N, C] -> [], or [N] with reduction="none".
+    """
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         return F.multilabel_soft_margin_loss(
@@ -307,7 +337,10 @@ class MultiMarginLoss(_WeightedLoss):
 
 
 class CTCLoss(_Loss):
-    """Minus the log-probability of label sequences over all alignments; see ``F.ctc_loss``."""
+    """Minus the log-probability of label sequences over all alignments; see ``F.ctc_loss``.
+
+    Shapes: log-probabilities [T, N, C], targets [N, S] or [sum of lengths], lengths [N] -> [].
+    """
 
     def __init__(
         self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False

@@ -199,7 +199,7 @@ class _LPPool(Module):
 
 
 class LPPool1d(_LPPool):
-    """The p-norm of windows over L."""
+    """The p-norm of windows over L. Shapes: [N, C, L] or [C, L] -> [N, C, Q]."""
 
     _function = staticmethod(F.lp_pool1d)
 
@@ -350,21 +350,30 @@ class _MaxUnpool(Module):
 
 
 class MaxUnpool1d(_MaxUnpool):
-    """Maxima put back to where MaxPool1d found them, zeros elsewhere."""
+    """Maxima put back to where MaxPool1d found them, zeros elsewhere.
+
+    Shapes: [N, C, Q] and places of that shape -> [N, C, L].
+    """
 
     _rank = 1
     _function = staticmethod(F.max_unpool1d)
 
 
 class MaxUnpool2d(_MaxUnpool):
-    """Maxima put back to where MaxPool2d found them, zeros elsewhere."""
+    """Maxima put back to where MaxPool2d found them, zeros elsewhere.
+
+    Shapes: [N, C, P, Q] and places of that shape -> [N, C, H, W].
+    """
 
     _rank = 2
     _function = staticmethod(F.max_unpool2d)
 
 
 class MaxUnpool3d(_MaxUnpool):
-    """Maxima put back to where MaxPool3d found them, zeros elsewhere."""
+    """Maxima put back to where MaxPool3d found them, zeros elsewhere.
+
+    Shapes: [N, C, O, P, Q] and places of that shape -> [N, C, D, H, W].
+    """
 
     _rank = 3
     _function = staticmethod(F.max_unpool3d)

@@ -39,7 +39,10 @@ __all__ = [
 
 
 class Flatten(Module):
-    """Dimensions `start_dim` to `end_dim` as one."""
+    """Dimensions `start_dim` to `end_dim` as one.
+
+    Shapes: [N, *] -> [N, product of *] by default.
+    """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
@@ -121,7 +124,7 @@ class ConstantPad3d(_ConstantPad):
 
 
 class ZeroPad1d(_Pad):
-    """Zeros around L."""
+    """Zeros around L. Shapes: [N, C, L] or [C, L] -> [N, C, left + L + right]."""
 
     _rank = 1
 
@@ -139,7 +142,7 @@ class ZeroPad3d(_Pad):
 
 
 class ReflectionPad1d(_Pad):
-    """L continued by its mirror image."""
+    """L continued by its mirror image. Shapes: [N, C, L] or [C, L] -> [N, C, left + L + right]."""
 
     _rank, _mode = 1, "reflect"
 
@@ -157,7 +160,7 @@ class ReflectionPad3d(_Pad):
 
 
 class ReplicationPad1d(_Pad):
-    """L continued by its edge."""
+    """L continued by its edge. Shapes: [N, C, L] or [C, L] -> [N, C, left + L + right]."""
 
     _rank, _mode = 1, "replicate"
 
@@ -175,7 +178,7 @@ class ReplicationPad3d(_Pad):
 
 
 class CircularPad1d(_Pad):
-    """L continued from its other end."""
+    """L continued from its other end. Shapes: [N, C, L] or [C, L] -> [N, C, left + L + right]."""
 
     _rank, _mode = 1, "circular"
 
@@ -224,7 +227,7 @@ class PixelUnshuffle(Module):
 
 
 class ChannelShuffle(Module):
-    """Channels, in groups, dealt out like cards."""
+    """Channels, in groups, dealt out like cards. Shapes: [N, C, *] -> [N, C, *]."""
 
     def __init__(self, groups: int) -> None:
         super().__init__()

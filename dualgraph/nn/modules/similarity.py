@@ -26,7 +26,10 @@ __all__ = [
 
 
 class HingeEmbeddingLoss(_Loss):
-    """x where t = 1, max(0, margin - x) where t = -1."""
+    """x where t = 1, max(0, margin - x) where t = -1.
+
+    Shapes: x and target [*] -> [], or [*] with reduction="none".
+    """
 
     def __init__(
         self,
@@ -62,19 +65,28 @@ class _PairLoss(_Loss):
 
 
 class MarginRankingLoss(_PairLoss):
-    """max(0, -t (x1 - x2) + margin)."""
+    """max(0, -t (x1 - x2) + margin).
+
+    Shapes: x1, x2, target [N] -> [], or [N] with reduction="none".
+    """
 
     _function = staticmethod(F.margin_ranking_loss)
 
 
 class CosineEmbeddingLoss(_PairLoss):
-    """1 - cos(x1, x2) where t = 1, max(0, cos(x1, x2) - margin) where t = -1."""
+    """1 - cos(x1, x2) where t = 1, max(0, cos(x1, x2) - margin) where t = -1.
+
+    Shapes: x1, x2 [N, D], target [N] -> [], or [N] with reduction="none".
+    """
 
     _function = staticmethod(F.cosine_embedding_loss)
 
 
 class TripletMarginLoss(_Loss):
-    """max(0, |anchor - positive| - |anchor - negative| + margin)."""
+    """max(0, |anchor - positive| - |anchor - negative| + margin).
+
+    Shapes: three times [N, D] -> [], or [N] with reduction="none".
+    """
 
     def __init__(
         self,
@@ -106,7 +118,10 @@ class TripletMarginLoss(_Loss):
 
 
 class TripletMarginWithDistanceLoss(_Loss):
-    """max(0, d(anchor, positive) - d(anchor, negative) + margin), with any distance d."""
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin), with any distance d.
+
+    Shapes: three times [N, D] -> [], or [N] with reduction="none".
+    """
 
     def __init__(
         self,

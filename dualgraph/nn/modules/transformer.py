@@ -49,6 +49,8 @@ def _activation(given: Activation) -> Callable[[Tensor], Tensor]:
 class TransformerEncoderLayer(Module):
     """Self-attention, then two linear layers, each with dropout, a shortcut and a norm.
 
+    Shapes: [N, S, E] -> [N, S, E], batch second by default.
+
     Args:
         d_model: features of the sequences.
         nhead: heads of the attention.
@@ -116,6 +118,8 @@ class TransformerEncoderLayer(Module):
 
 class TransformerDecoderLayer(Module):
     """Self-attention, attention to the encoder's output, then two linear layers.
+
+    Shapes: [N, T, E], memory [N, S, E] -> [N, T, E], batch second by default.
 
     Args: as `TransformerEncoderLayer`.
     """
@@ -189,6 +193,8 @@ class TransformerDecoderLayer(Module):
 class TransformerEncoder(Module):
     """`num_layers` copies of a layer, one after the other, and `norm` at the end.
 
+    Shapes: [N, S, E] -> [N, S, E], batch second by default.
+
     `enable_nested_tensor` and `mask_check` are PyTorch's; they change nothing here.
     """
 
@@ -220,7 +226,10 @@ class TransformerEncoder(Module):
 
 
 class TransformerDecoder(Module):
-    """`num_layers` copies of a layer, one after the other, and `norm` at the end."""
+    """`num_layers` copies of a layer, one after the other, and `norm` at the end.
+
+    Shapes: [N, T, E], memory [N, S, E] -> [N, T, E], batch second by default.
+    """
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
         super().__init__()
