@@ -74,7 +74,7 @@ class ViewInfo:
     since there they say what its value is). `recorded` is None for what `detach` gives in a trace.
     """
 
-    __slots__ = ("base", "ops", "recorded", "version")
+    __slots__ = ("_base", "ops", "recorded", "version")
 
     def __init__(
         self,
@@ -83,10 +83,18 @@ class ViewInfo:
         version: int,
         recorded: bool | None = True,
     ) -> None:
-        self.base = base
+        self._base = base
         self.ops = ops
         self.version = version
         self.recorded = recorded
+
+    @property
+    def base(self) -> Tensor:
+        """The tensor whose memory it is: where that has become a view in place, what it was."""
+        base = self._base
+        if base._base is not None:
+            base = self._base = base.__dict__["_was"]
+        return base
 
 
 def apply(op: Op, *inputs: Tensor) -> Tensor:

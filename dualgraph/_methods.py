@@ -25,6 +25,7 @@ from .functions import (
     inplace,
     joining,
     linalg,
+    native,
     ordering,
     parts,
     pointwise,
@@ -300,6 +301,8 @@ class Methods:
     frexp = arithmetic.frexp
     gcd = arithmetic.gcd
     hypot = arithmetic.hypot
+    hardshrink = native.hardshrink
+    prelu = native.prelu
     lerp = arithmetic.lerp
     heaviside = arithmetic.heaviside
     lcm = arithmetic.lcm
@@ -485,6 +488,7 @@ class Methods:
     tensor_split = parts.tensor_split
     unsafe_chunk = copies.unsafe_chunk
     unsafe_split = copies.unsafe_split
+    unsafe_split_with_sizes = copies.unsafe_split_with_sizes
     vsplit = parts.vsplit
     diagonal_scatter = copies.diagonal_scatter
     narrow_copy = copies.narrow_copy
@@ -646,4 +650,5 @@ class Methods:
 
     copy_ = inplace.copy_
     fill_ = inplace.fill_
+    fill_diagonal_ = inplace.fill_diagonal_
     zero_ = inplace.zero_

@@ -496,7 +496,7 @@ def _needs_data(capture: Any, what: str) -> TraceError:
 
 
 # What the autograd methods keep in a tensor's `__dict__`.
-_PRIVATE = frozenset(("_free_grad", "_frozen", "_retained"))
+_PRIVATE = frozenset(("_free_grad", "_frozen", "_retained", "_was"))
 
 
 def _rebuild(

@@ -118,6 +118,7 @@ from .comparison import (
 )
 from .copies import (
     alias_copy,
+    detach_copy,
     diagonal_copy,
     diagonal_scatter,
     expand_copy,
@@ -135,7 +136,10 @@ from .copies import (
     unfold_copy,
     unsafe_chunk,
     unsafe_split,
+    unsafe_split_with_sizes,
     unsqueeze_copy,
+    view_as_complex_copy,
+    view_as_real_copy,
     view_copy,
 )
 from .creation import (
@@ -862,6 +866,7 @@ __all__ = [
     "einsum",
     # copies
     "alias_copy",
+    "detach_copy",
     "diagonal_copy",
     "diagonal_scatter",
     "expand_copy",
@@ -878,6 +883,9 @@ __all__ = [
     "unbind_copy",
     "unfold_copy",
     "unsqueeze_copy",
+    "unsafe_split_with_sizes",
+    "view_as_complex_copy",
+    "view_as_real_copy",
     "view_copy",
     # integration
     "cumulative_trapezoid",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .basics import finish
 from .indexing import getitem
 from .joining import diagonal
+from .pairs import view_as_complex, view_as_real
 from .parts import chunk, narrow, select, split, unbind, unfold
 from .shape import expand, permute, reshape, squeeze, t, transpose, unsqueeze
 
@@ -66,6 +67,24 @@ def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]
 def split_with_sizes_copy(input: Tensor, split_sizes: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Copies of pieces of the given sizes along `dim`."""
     return tuple(piece.clone() for piece in split(input, list(split_sizes), dim))
+
+
+unsafe_split_with_sizes = split_with_sizes_copy
+
+
+def detach_copy(input: Tensor, *, out: Any = None) -> Tensor:
+    """A copy off the tape."""
+    return finish(input.detach().clone(), out)
+
+
+def view_as_real_copy(input: Tensor, *, out: Any = None) -> Tensor:
+    """A copy of complex numbers as pairs of reals."""
+    return finish(view_as_real(input).clone(), out)
+
+
+def view_as_complex_copy(input: Tensor, *, out: Any = None) -> Tensor:
+    """A copy of pairs of reals as complex numbers."""
+    return finish(view_as_complex(input).clone(), out)
 
 
 def squeeze_copy(input: Tensor, dim: Any = None, *, out: Any = None) -> Tensor:

@@ -58,7 +58,7 @@ class _LazyView(ViewInfo):
     def __init__(
         self, base: Tensor, parent: ViewInfo | None, shape: Shape, key: Any, at: int
     ) -> None:
-        self.base = base
+        self._base = base
         self.version = at
         self.recorded = True
         self.parent = parent

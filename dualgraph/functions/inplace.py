@@ -99,6 +99,30 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     return assign(self, cast(fill, self.dtype).expand(tuple(data.shape)))
 
 
+def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
+    """Overwrite the main diagonal with a number.
+
+    A tensor of more than two dimensions has equal sizes. With `wrap` the diagonal of a tall matrix
+    begins anew below its end, after a row without.
+    """
+    shape = tuple(self._data.shape)
+    if len(shape) < 2:
+        raise ShapeError("dimensions must larger than 1")
+    if len(shape) > 2 and len({*shape}) > 1:
+        raise ShapeError("all dimensions of input must be of equal length")
+    if len(shape) > 2:
+        shown = self
+        for _ in shape[1:]:
+            shown = shown.diagonal(0, 0, 1) if shown is self else shown.diagonal(0, 0, -1)
+        fill_(shown, fill_value)
+        return self
+    rows, columns = shape
+    starts = range(0, rows, columns + 1) if wrap and columns else (0,)
+    for start in starts:
+        fill_((self[start:] if start else self).diagonal(), fill_value)
+    return self
+
+
 def zero_(self: Tensor) -> Tensor:
     """Overwrite every element with zero."""
     return fill_(self, 0)

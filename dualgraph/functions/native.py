@@ -65,6 +65,20 @@ def grid_sampler_3d(
     return _grid_sampler("grid_sampler_3d", 3, input, grid, *modes)
 
 
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """As ``F.hardshrink``."""
+    from ..nn import functional as F
+
+    return F.hardshrink(input, lambd)
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """As ``F.prelu``."""
+    from ..nn import functional as F
+
+    return F.prelu(input, weight)
+
+
 def _inverse_deviation(var: Tensor, eps: float) -> Tensor:
     return (var + eps).rsqrt()
 

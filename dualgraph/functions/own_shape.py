@@ -1,7 +1,7 @@
 """In-place methods that change a tensor's own shape: ``x.unsqueeze_(0)``, ``x.t_()``.
 
-Off the tape the memory stays and is seen in another way. A tensor that is recorded gets memory of
-its own, so that what shared its memory before keeps the old values for good.
+The tensor becomes a view of what it was. Its memory is what it was, and so is what other views of
+it show.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import cast as cast_type
 from dualgraph_compiler.errors import AutogradError
 
 from .. import _changes
-from .._dispatch import captures
+from .._dispatch import captures, make
+from ..autograd.grad_mode import local
+from ..autograd.tape import Leaf
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -31,21 +33,21 @@ def in_own_shape(view: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
     call: Callable[..., Tensor] = view
 
     def method(self: Tensor, *args: object, **kwargs: object) -> Tensor:
+        if local.grad and type(self._fn) is Leaf:
+            raise AutogradError(
+                "a leaf Variable that requires grad is being used in an in-place operation."
+            )
         if captures.current is not None:
             raise captures.current.failure(
                 f"{view.__name__}_ changes the shape of a tensor in place",
                 f"Use x = x.{view.__name__}(...) instead.",
             )
-        if not self.requires_grad:
-            self.data = call(self, *args, **kwargs)
-            return self
-        if self.is_leaf:
-            raise AutogradError(
-                "a leaf Variable that requires grad is being used in an in-place operation."
-            )
-        result = call(self, *args, **kwargs).clone()
-        self._data, self._fn, self._ver = result._data, result._fn, result._ver
-        self._base = None
+        before = make(self._data, self._fn)
+        before._ver, before._base = self._ver, self._base
+        shown = call(before, *args, **kwargs)
+        if self._base is None:
+            self.__dict__["_was"] = before  # what other views of this tensor show part of
+        self._data, self._fn, self._base = shown._data, shown._fn, shown._base
         _changes.tensors.note()
         return self
 

@@ -127,3 +127,69 @@ def test_index_fill_counts_a_position_once() -> None:
     assert y.tolist() == [[0, 2, 2], [0, 2, 2]]
     y.sum().backward()
     assert value.grad.item() == 4
+
+
+# -- views in place -------------------------------------------------------------------------------
+
+IN_PLACE: list[tuple[str, tuple[Any, ...]]] = [
+    ("unsqueeze_", (1,)),
+    ("squeeze_", ()),
+    ("squeeze_", (1,)),
+    ("transpose_", (0, 2)),
+    ("swapaxes_", (0, 1)),
+    ("swapdims_", (1, 2)),
+    ("as_strided_", ((2, 2), (1, 2), 1)),
+]
+
+
+@pytest.mark.parametrize(("name", "args"), IN_PLACE)
+def test_views_in_place(name: str, args: tuple[Any, ...]) -> None:
+    x = dg.arange(6.0).reshape(2, 1, 3).clone()
+    start = x.clone()
+    other = x.view(6)
+    wanted = getattr(x, name[:-1])(*args)
+    values = wanted.tolist()
+    assert getattr(x, name)(*args) is x
+    assert x.shape == wanted.shape
+    assert x.tolist() == values
+    x.add_(1)  # the memory is what it was
+    assert other.sum().item() == start.sum().item() + x.numel()
+
+
+@pytest.mark.parametrize(("name", "args"), IN_PLACE)
+def test_views_in_place_are_recorded(name: str, args: tuple[Any, ...]) -> None:
+    def f(x: dg.Tensor, inplace: bool) -> dg.Tensor:
+        y = x * 2
+        z = getattr(y, name if inplace else name[:-1])(*args)
+        z.mul_(z.detach() + 1)
+        return (z * z).sum()  # type: ignore[no-any-return]
+
+    x = dg.arange(6.0).reshape(2, 1, 3).requires_grad_()
+    grads = [dg.autograd.grad(f(x, inplace), [x])[0].tolist() for inplace in (False, True)]
+    assert grads[0] == grads[1]
+
+
+def test_other_views_stay_what_they_are() -> None:
+    x = dg.arange(6.0).reshape(2, 3).requires_grad_()
+    y = x * 2
+    row = y[0]
+    y.t_()
+    y.mul_(dg.tensor([[1.0, 10.0]]))
+    assert row.tolist() == [0, 2, 4]
+    row.mul_(3)
+    assert y.tolist() == [[0, 60], [6, 80], [12, 100]]
+    (grad,) = dg.autograd.grad(row.sum() + y.sum() * 100, [x])
+    assert grad.tolist() == [[606.0] * 3, [2000.0] * 3]
+
+
+def test_views_in_place_refused() -> None:
+    with pytest.raises(RuntimeError, match="leaf Variable"):
+        dg.zeros(2, requires_grad=True).unsqueeze_(0)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 5), (7, 3), (3, 3, 3), (2, 2, 2, 2)])
+@pytest.mark.parametrize("wrap", [False, True])
+def test_fill_diagonal(shape: tuple[int, ...], wrap: bool) -> None:
+    wanted = np.zeros(shape)
+    np.fill_diagonal(wanted, 5, wrap=wrap)
+    assert dg.zeros(shape).fill_diagonal_(5, wrap).tolist() == wanted.tolist()
