@@ -48,6 +48,7 @@ class ViewAsComplex(Movement):
     """
 
     is_view: ClassVar[bool] = True
+    may_alias: ClassVar[bool] = True  # as a view, where pairs are adjacent
 
     def infer(self, x: TensorType) -> TensorType:
         if x.dtype not in (float32, float64):
