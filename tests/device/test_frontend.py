@@ -290,3 +290,15 @@ def test_pinned_batches(cupy: Any) -> None:
         batches = [(x.cuda(), y) for x, y in loader]
     assert [x.tolist() for x, _ in batches] == [[0, 1], [2, 3]]
     assert all(x.is_cuda and not y.is_cuda for x, y in batches)
+
+
+class Boxed(list[Any]):
+    def pin_memory(self) -> str:
+        return f"pinned {len(self)}"
+
+
+def test_pinned_objects_of_other_kinds(cupy: Any) -> None:
+    loader = DataLoader([[1], [2]], 2, pin_memory=True, collate_fn=Boxed)
+    assert list(loader) == ["pinned 2"]
+    loader = DataLoader([1, 2], 2, pin_memory=True, collate_fn=lambda x: {"a": (Boxed(x), "text")})
+    assert list(loader) == [{"a": ["pinned 2", "text"]}]

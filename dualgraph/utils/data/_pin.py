@@ -18,6 +18,9 @@ __all__ = ["pin_memory"]
 def pin_memory(data: Any) -> Any:
     """Copy all CPU tensors in nested containers to page-locked memory.
 
+    Another object, a container or not, that has a method `pin_memory` is replaced by what that
+    returns.
+
     Without a GPU there is no such memory: warns, and returns `data` as it is.
     """
     if not Device("cuda").is_available():
@@ -27,11 +30,13 @@ def pin_memory(data: Any) -> Any:
             stacklevel=3,
         )
         return data
-    return map_structure(_pin, data)
+    return map_structure(_pin, data, is_leaf=lambda value: hasattr(value, "pin_memory"))
 
 
 def _pin(value: Any) -> Any:
-    if not isinstance(value, Tensor) or not isinstance(value._data, np.ndarray):
+    if not isinstance(value, Tensor):
+        return value.pin_memory() if hasattr(value, "pin_memory") else value
+    if not isinstance(value._data, np.ndarray):
         return value
     import cupyx
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, MutableMapping, MutableSequence, Sequence
 from typing import Any, TypeAlias
 
@@ -75,15 +76,23 @@ def default_convert(data: Any) -> Any:
     return map_structure(_convert_leaf, data)
 
 
-def map_structure(function: Callable[[Any], Any], data: Any) -> Any:
-    """Apply `function` to everything in nested containers, and rebuild them; tuples give lists."""
+def map_structure(
+    function: Callable[[Any], Any], data: Any, is_leaf: Callable[[Any], bool] = lambda value: False
+) -> Any:
+    """Apply `function` to everything in nested containers, and rebuild them; tuples give lists.
+
+    Containers of which `is_leaf` says so are given to `function` whole.
+    """
+    if is_leaf(data):
+        return function(data)
+    again = functools.partial(map_structure, function, is_leaf=is_leaf)
     if isinstance(data, Mapping):
-        return _rebuild(data, {key: map_structure(function, data[key]) for key in data})
+        return _rebuild(data, {key: again(data[key]) for key in data})
     if _is_dataclass(data):
-        fields = {f.name: getattr(data, f.name) for f in dataclasses.fields(data)}
-        return _with_fields(data, {k: map_structure(function, v) for k, v in fields.items()})
+        fields = {f.name: again(getattr(data, f.name)) for f in dataclasses.fields(data)}
+        return _with_fields(data, fields)
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
-        return _rebuild(data, [map_structure(function, item) for item in data])
+        return _rebuild(data, [again(item) for item in data])
     return function(data)
 
 
