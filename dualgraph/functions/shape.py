@@ -310,11 +310,12 @@ def copied(input: Tensor, data: Any) -> Tensor:
     """`data`, a copy of the input's elements, as a tensor with the input's place on the tape."""
     from dualgraph_compiler.ops.convert import Cast
 
-    from .._dispatch import symbolic
+    from .._dispatch import captures
     from ..autograd.grad_mode import local
     from ..autograd.tape import record
+    from ..transforms.levels import Wrapped
 
-    if symbolic.open_graphs or input.is_symbolic:
+    if captures.current is not None or input.is_symbolic or isinstance(data, Wrapped):
         return apply1(Cast(input.dtype), input)
     out = make(data)
     if local.grad and input.requires_grad:

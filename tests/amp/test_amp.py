@@ -354,3 +354,13 @@ def test_training_reaches_the_loss_of_float32(make: Any) -> None:
     want = trained(make, None)
     for dtype in (bf16, f16):
         assert abs(trained(make, dtype) - want) < 0.05 * np.log(4), dtype
+
+
+def test_copies_are_contiguous() -> None:
+    """Whatever dtype an operation would compute in, `contiguous` lays elements out in rows."""
+    for dtype in (dg.bfloat16, dg.float32):
+        with dg.autocast("cpu", dtype=dg.bfloat16):
+            x = dg.ones(2, 3, 4, dtype=dtype).transpose(0, 1).contiguous()
+        assert x.is_contiguous()
+        assert x.dtype is dtype
+        assert tuple(x.view(6, 4).shape) == (6, 4)

@@ -24,33 +24,31 @@ class Case(NamedTuple):
     every: int = 1
 
 
+TEXT = "--epochs 1 --dry-run 20 --limit 8000 --dropout 0 --emsize 32 --nhid 32"
+GPT = "--max-iters 10 --batch-size 4 --eval-iters 1 --n-layer 2 --n-embd 32"
 CASES = {
     "image_classifier": Case("image_classifier", "--epochs 1 --dry-run 20"),
     "vae": Case("vae", "--epochs 2 --batch-size 128"),
     "dcgan": Case("dcgan", "--niter 1 --dry-run 10 --manual-seed 1 --ngf 8 --ndf 8", every=3),
-    "lstm": Case(
-        "word_language_model", "--model LSTM --epochs 1 --dry-run 20 --limit 8000 --dropout 0"
-    ),
-    "tied_gru": Case(
-        "word_language_model",
-        "--model GRU --tied --epochs 1 --dry-run 20 --limit 8000 --dropout 0 --lr 1",
-    ),
-    "transformer": Case(
-        "word_language_model",
-        "--model Transformer --epochs 1 --dry-run 20 --limit 8000 --dropout 0 --lr 1",
-    ),
+    "lstm": Case("word_language_model", f"--model LSTM {TEXT}"),
+    "tied_gru": Case("word_language_model", f"--model GRU --tied --lr 1 {TEXT}"),
+    "transformer": Case("word_language_model", f"--model Transformer --lr 1 {TEXT}"),
     "time_series": Case(
         "time_series", "--steps 1 --waves 8 --length 30 --hidden 8 --future 10", 1e-9
     ),
     "super_resolution": Case("super_resolution", "--epochs 1"),
     "siamese_network": Case("siamese_network", "--epochs 1 --dry-run 20 --batch-size 32 --lr 0.1"),
+    "actor_critic": Case("actor_critic", "--episodes 20"),
+    "gpt": Case("gpt", f"{GPT} --tokens 9"),
+    "gpt_written_out": Case("gpt", f"{GPT} --tokens 9 --no-flash"),
+    "gpt_in_bfloat16": Case("gpt", f"{GPT} --tokens 0 --dtype bfloat16", 1e-2),
+    "gpt_in_float16": Case("gpt", f"{GPT} --tokens 0 --dtype float16", 1e-2),
     "translation": Case("translation", "--epochs 1 --count 640 --dropout 0 --emb-size 16"),
     "wgan_gp": Case("wgan_gp", "--iterations 5", every=10),
     "adversarial_examples": Case("adversarial_examples", "--epochs 1"),
     "dqn": Case("dqn", "--episodes 12"),
     "custom_functions": Case("custom_functions", "--steps 40"),
     "ensembling": Case("ensembling", "--steps 10 --log-interval 1"),
-    "actor_critic": Case("actor_critic", "--episodes 20"),
 }
 
 

@@ -1,10 +1,11 @@
-"""A cubic fitted to a sine: with an autograd function of one's own, and hooks."""
+"""A cubic fitted to a sine: with an autograd function of one's own, weight norm, hooks."""
 
 import argparse
 import math
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
@@ -32,7 +33,7 @@ class Polynomial(nn.Module):
         self.c = nn.Parameter(torch.zeros(()))
         self.d = nn.Parameter(torch.full((), 0.3))
         self.rest = nn.Sequential(
-            nn.Linear(1, 16), nn.Softplus(beta=2), nn.Linear(16, 1, bias=False)
+            weight_norm(nn.Linear(1, 16)), nn.Softplus(beta=2), nn.Linear(16, 1, bias=False)
         )
         nn.init.zeros_(self.rest[2].weight)
 

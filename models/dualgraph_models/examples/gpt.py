@@ -208,6 +208,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch-size", type=int, default=12)
     parser.add_argument("--block-size", type=int, default=32)
+    parser.add_argument("--n-layer", type=int, default=3)
+    parser.add_argument("--n-embd", type=int, default=64)
     parser.add_argument("--gradient-accumulation-steps", type=int, default=2)
     parser.add_argument("--max-iters", type=int, default=100)
     parser.add_argument("--warmup-iters", type=int, default=10)
@@ -258,7 +260,12 @@ def main():
             x, y = x.to(device), y.to(device)
         return x, y
 
-    config = GPTConfig(block_size=args.block_size, flash=not args.no_flash)
+    config = GPTConfig(
+        block_size=args.block_size,
+        n_layer=args.n_layer,
+        n_embd=args.n_embd,
+        flash=not args.no_flash,
+    )
     model = GPT(config)
     model.to(device)
     scaler = torch.amp.GradScaler(device_type, enabled=(args.dtype == "float16"))
