@@ -9,8 +9,10 @@ from typing import Any
 from dualgraph_compiler.errors import ArgumentError
 
 from .. import functions
+from .._dispatch import captures
 from .._tensor import Tensor
 from ..nn import Module
+from ..tracing.places import Attribute
 
 State = Mapping[str, Tensor]
 
@@ -78,7 +80,8 @@ def _replaced(
     before: list[tuple[dict[str, Any], str, Any]] = []
     try:
         for name, value in wanted.items():
-            held, last = _holder(module, name)
+            owner, held, last = _holder(module, name)
+            _note(owner, last, held[last])
             before.append((held, last, held[last]))
             held[last] = value
         yield
@@ -115,8 +118,16 @@ def _tied(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, T
     return wanted
 
 
-def _holder(module: Module, name: str) -> tuple[dict[str, Any], str]:
-    """The dict that holds the tensor of a dotted name, and its name there."""
+def _note(owner: Module, name: str, value: Any) -> None:
+    """Let a trace know what the module has itself, before it has something else for a while."""
+    capture = captures.current
+    watch = None if capture is None else capture.root.watch
+    if watch is not None:
+        watch.see(Attribute(owner, name, f"{type(owner).__name__}.{name}"), value, set())
+
+
+def _holder(module: Module, name: str) -> tuple[Module, dict[str, Any], str]:
+    """The module and its dict that hold the tensor of a dotted name, and its name there."""
     path, _, last = name.rpartition(".")
     try:
         owner = module.get_submodule(path) if path else module
@@ -124,7 +135,7 @@ def _holder(module: Module, name: str) -> tuple[dict[str, Any], str]:
         raise AttributeError(f"{type(module).__name__} has no submodule {path!r}") from None
     for held in (owner._parameters, owner._buffers):
         if last in held:
-            return held, last
+            return owner, held, last
     raise AttributeError(f"{type(owner).__name__} has no parameter or buffer {last!r} ({name!r})")
 
 

@@ -283,6 +283,27 @@ def test_compiled_calls_know_the_region_they_are_in() -> None:
             assert fast(A, B).dtype is bf16
 
 
+def test_a_compiled_step_in_mixed_precision() -> None:
+    def losses(compiled: bool) -> list[float]:
+        dg.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        optimizer = optim.AdamW(model.parameters(), lr=1e-2)
+        labels = dg.tensor([0, 1, 0, 1])
+
+        def step(x: Any) -> Any:
+            optimizer.zero_grad()
+            with dg.autocast("cpu"):
+                loss = F.cross_entropy(model(x), labels)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        run = dg.compile(step, fullgraph=True, execution="interpreter") if compiled else step
+        return [run(A).item() for _ in range(4)]
+
+    np.testing.assert_allclose(losses(True), losses(False), rtol=1e-3)
+
+
 # -- training -------------------------------------------------------------------------------------
 
 

@@ -423,6 +423,28 @@ def test_in_graphs(name: str) -> None:
     assert tuple(graph.outputs[0].shape) == tuple(want.shape)
 
 
+def test_gradients_of_samples_in_a_graph() -> None:
+    """A module's tensors are replaced while it is traced, and are its own again afterwards."""
+    model, x, labels = nn.Linear(3, 2), dg.tensor(MATRIX, dtype=dg.float32), dg.tensor(INDEX % 2)
+    weight = model.weight
+
+    def gradients(state: Any, x: Any, labels: Any) -> Any:
+        def loss(state: Any, row: Any, label: Any) -> Any:
+            scores = dg.func.functional_call(model, state, (row[None],))
+            return nn.functional.cross_entropy(scores, label[None])
+
+        return dg.vmap(dg.func.grad(loss), in_dims=(None, 0, 0))(state, x, labels)
+
+    state = {k: v.detach() for k, v in model.named_parameters()}
+    fast = dg.compile(gradients, fullgraph=True, execution="interpreter")
+    for scale in (1.0, 2.0):
+        state["weight"] = weight.detach() * scale
+        got, want = fast(state, x, labels), gradients(state, x, labels)
+        for name in want:
+            np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-6)
+    assert model.weight is weight
+
+
 def test_compiled_functions_under_transforms_run_as_plain_ones() -> None:
     fast = dg.compile(lambda r: (r.sin() * r).sum())
     x = dg.tensor(MATRIX)

@@ -64,8 +64,7 @@ def _behind(axis: int) -> int:
 def _along_axis(op: Any, size: DimLike, xs: Sequence[Tensor], flags: Sequence[bool]) -> Any:
     xs = everywhere(size, xs, flags)
     single = all(x.ndim == 1 for x in xs)  # 0-d elements have an axis 0, too
-    if single:
-        xs = [f.reshape(x, (size, 1)) for x in xs]
+    xs = [f.reshape(x, (size, 1)) if x.ndim == 1 else x for x in xs]
     outputs: Any = apply(altered(op, axis=_behind(op.axis)), *xs)
     if not single:
         return outputs
