@@ -341,4 +341,5 @@ def data_ptr(self: Tensor) -> int:
 def storage_offset(self: Tensor) -> int:
     """Elements between the start of the storage this tensor shows and its own first element."""
     base = self if self._base is None else self._base.base
-    return (data_ptr(self) - data_ptr(base)) // self._data.itemsize  # type: ignore[no-any-return]
+    apart = data_ptr(self) - data_ptr(base)
+    return apart // self._concrete("storage_offset()").itemsize  # type: ignore[no-any-return]

@@ -18,6 +18,7 @@ from dualgraph_compiler.ops.strided import AsStrided
 
 from .. import _changes
 from .._dispatch import apply, captures
+from ..transforms.levels import Wrapped
 from .basics import device_for_like, dtype_or_default, finish, leaf, sizes_of, wrap
 from .creation import zeros
 from .shape import storage_offset, stride
@@ -49,6 +50,9 @@ def _layout(input: Tensor) -> tuple[tuple[int, ...], int]:
     A value of a graph is laid out as eager code would: row by row, or as a view of what is.
     """
     data = input._data
+    if isinstance(data, Wrapped):  # a tensor with a tangent, or a batch of which one element shows
+        steps, start = _layout(data.inner)
+        return steps[len(steps) - len(data.shape) :], start
     if type(data) is not Value:
         return stride(input), storage_offset(input)
     info = input._base

@@ -50,6 +50,19 @@ def test_as_strided_is_traced() -> None:
     assert slope.sum().item() == 4
 
 
+def test_as_strided_of_batches_and_duals() -> None:
+    def f(x: dg.Tensor) -> dg.Tensor:
+        return x.as_strided((2, 3), (1, 2), 1) * x[0]
+
+    rows = dg.arange(24.0).reshape(2, 12)
+    single = [r.clone() for r in rows]
+    wanted = dg.stack([f(r) for r in single])
+    assert dg.func.vmap(f)(rows).tolist() == wanted.tolist()
+    value, tangent = dg.func.jvp(f, (single[1],), (dg.ones(12),))
+    assert value.tolist() == wanted[1].tolist()
+    assert tangent.tolist() == (single[1].as_strided((2, 3), (1, 2), 1) + 12).tolist()
+
+
 def test_scatter_keeps_what_is_not_shown() -> None:
     x, new = dg.zeros(5).requires_grad_(), dg.ones(2).requires_grad_()
     y = dg.as_strided_scatter(x, new, (2,), (2,), 1)
