@@ -4,7 +4,8 @@ Names and results are PyTorch's (``torch.distributions``). Parameters of one dis
 broadcast against each other; a tensor of them is a batch of distributions.
 """
 
-from . import kl_more, transforms  # noqa: F401 (kl_more registers its rules)
+from . import constraints, kl_more, transforms  # noqa: F401 (kl_more registers its rules)
+from .constraint_registry import biject_to, transform_to
 from .continuous import Exponential, Laplace, LogNormal, Normal, Uniform
 from .counts import (
     Binomial,
@@ -19,6 +20,13 @@ from .distribution import Distribution
 from .gamma import Beta, Chi2, Dirichlet, Gamma, InverseGamma, StudentT
 from .independent import Independent
 from .kl import kl_divergence, register_kl
+from .matrix_transforms import (
+    CumulativeDistributionTransform,
+    LowerCholeskyTransform,
+    PositiveDefiniteTransform,
+    StackTransform,
+    StickBreakingTransform,
+)
 from .multivariate import MultivariateNormal
 from .tails import Cauchy, Gumbel, HalfCauchy, HalfNormal, Kumaraswamy, Pareto, Weibull
 from .transformed import (
@@ -53,6 +61,7 @@ __all__ = [
     "Cauchy",
     "Chi2",
     "ComposeTransform",
+    "CumulativeDistributionTransform",
     "Dirichlet",
     "Distribution",
     "ExpTransform",
@@ -68,6 +77,7 @@ __all__ = [
     "Kumaraswamy",
     "Laplace",
     "LogNormal",
+    "LowerCholeskyTransform",
     "MixtureSameFamily",
     "Multinomial",
     "MultivariateNormal",
@@ -77,6 +87,7 @@ __all__ = [
     "OneHotCategoricalStraightThrough",
     "Pareto",
     "Poisson",
+    "PositiveDefiniteTransform",
     "PowerTransform",
     "RelaxedBernoulli",
     "RelaxedOneHotCategorical",
@@ -84,14 +95,19 @@ __all__ = [
     "SigmoidTransform",
     "SoftmaxTransform",
     "SoftplusTransform",
+    "StackTransform",
+    "StickBreakingTransform",
     "StudentT",
     "TanhTransform",
     "Transform",
     "TransformedDistribution",
     "Uniform",
     "Weibull",
+    "biject_to",
+    "constraints",
     "identity_transform",
     "kl_divergence",
     "register_kl",
+    "transform_to",
     "transforms",
 ]

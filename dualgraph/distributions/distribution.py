@@ -62,6 +62,20 @@ class Distribution:
         return self._event_shape
 
     @property
+    def support(self) -> Any:
+        """The constraint that values meet, see `constraints`."""
+        from . import constraints
+
+        return constraints.of(self)[1]
+
+    @property
+    def arg_constraints(self) -> dict[str, Any]:
+        """The constraint that each parameter meets."""
+        from . import constraints
+
+        return constraints.of(self)[0]
+
+    @property
     def mean(self) -> Tensor:
         """The expected value."""
         raise NotImplementedError

@@ -90,6 +90,27 @@ class TransformedDistribution(Distribution):
         rest = self.base_dist.log_prob(y)
         return total + _last(rest, event - len(self.base_dist.event_shape))
 
+    def _codomain(self) -> Any:
+        """Where the last transform leads; that is known of those that are onto."""
+        from . import constraints
+
+        known = {
+            "ExpTransform": constraints.positive,
+            "SoftplusTransform": constraints.positive,
+            "AbsTransform": constraints.positive,
+            "PowerTransform": constraints.positive,
+            "SigmoidTransform": constraints.unit_interval,
+            "CumulativeDistributionTransform": constraints.unit_interval,
+            "TanhTransform": constraints.interval(-1.0, 1.0),
+            "SoftmaxTransform": constraints.simplex,
+            "StickBreakingTransform": constraints.simplex,
+        }
+        last = self.transforms[-1] if self.transforms else None
+        inner = constraints.real if last is not None else self.base_dist.support
+        found = known.get(type(last).__name__, inner)
+        missing = len(self._event_shape) - found.event_dim
+        return constraints.independent(found, missing) if missing > 0 else found
+
     def _sign(self) -> Any:
         return math.prod((t.sign for t in self.transforms), start=1)
 

@@ -301,6 +301,12 @@ def draws(g: dg.Generator | None) -> list[dg.Tensor]:
     ]
 
 
+def gammas() -> list[float]:
+    dg.manual_seed(2026)
+    rates = dg.tensor([0.1, 1.0, 7.0], dtype=dg.float64)
+    return dg.distributions.Gamma(rates, 1.0).sample().tolist()  # type: ignore[no-any-return]
+
+
 # What seed 2026 gives. Saved states and published results depend on these: they do not change.
 PINNED: list[list[complex]] = [
     [0.43107843, 0.52233493, 0.7023729],
@@ -323,6 +329,8 @@ PINNED: list[list[complex]] = [
     [(0.08998363465070724 - 0.979297935962677j), (-0.09651491045951843 - 0.26381006836891174j)],
 ]
 
+GAMMAS = [0.0004921980292512675, 0.13393044555905373, 1.7810303787419133]
+
 
 def test_pinned_values() -> None:
     dg.manual_seed(2026)
@@ -330,6 +338,7 @@ def test_pinned_values() -> None:
         np.testing.assert_allclose(drawn.numpy(), known, rtol=2e-6, err_msg=str(i))
     g = dg.Generator().manual_seed(2026)
     assert dg.equal(draws(g)[0], dg.tensor(PINNED[0]))
+    np.testing.assert_allclose(gammas(), GAMMAS, rtol=1e-12)
 
 
 @pytest.mark.parametrize("execution", ["interpreter", "native"])
