@@ -102,10 +102,15 @@ def std_mean(
 
 def _root(x: Tensor) -> Tensor:
     """sqrt(x) with gradient 0 where x is 0, instead of infinite."""
-    if not x.requires_grad:
+    if not _is_differentiated(x):
         return x.sqrt()
     zero = x == 0
     return x.masked_fill(zero, 1).sqrt().masked_fill(zero, 0)
+
+
+def _is_differentiated(x: Tensor) -> bool:
+    """Whether anything may ask for a derivative: backward, or what `func` makes of the tensor."""
+    return x.requires_grad or hasattr(x._data, "level")
 
 
 # -- norms ----------------------------------------------------------------------------------------
@@ -145,7 +150,7 @@ def vector_norm(
 
 
 def _power_norm(size: Tensor, p: float, dim: Any, keepdim: bool) -> Tensor:
-    if not size.requires_grad:
+    if not _is_differentiated(size):
         return sum(size**p, dim, keepdim) ** (1 / p)
     if p < 1:  # the power has no slope at 0; 0 counts as one
         zeros = size == 0
