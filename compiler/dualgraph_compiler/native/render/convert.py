@@ -59,8 +59,57 @@ def convert(prelude: Prelude, x: str, old: str, new: str, lanes: int) -> str:
             return f"{prelude.lanewise(name, cast, 'u64', old, lanes)}({x})"
         middle = "i64" if new == "u32" else "i32"
         if _BYTES[new] < 4 or new == "u32":
-            x = f"__builtin_convertvector({x}, {prelude.vector(middle, lanes)})"
+            x, old = f"__builtin_convertvector({x}, {prelude.vector(middle, lanes)})", middle
+    if lanes in _PARTS and _BYTES[old] == 1 and _BYTES[new] >= 4:
+        x = f"{_from_bytes(prelude, old, lanes)}({x})"
+        if new == "i32":
+            return x
+    if lanes in _PARTS and _BYTES[new] == 1 and _BYTES[old] >= 4:
+        if old != "i32":
+            x = f"__builtin_convertvector({x}, {prelude.vector('i32', lanes)})"
+        return f"{_to_bytes(prelude, new, lanes)}({x})"
     return f"__builtin_convertvector({x}, {prelude.vector(new, lanes)})"
+
+
+# So many bytes are a part of a register only: compilers would convert them one by one.
+_PARTS = (4, 8)
+
+
+def _from_bytes(prelude: Prelude, type: str, lanes: int) -> str:
+    """The function that makes i32 of so many u8 or i8."""
+    narrow, wide = prelude.vector(type, lanes), prelude.vector("i32", lanes)
+    whole, size = prelude.vector("u8", 4 * lanes), 4 * lanes
+    part, parts = f"i{8 * lanes}", prelude.vector(f"i{8 * lanes}", 4)
+    nothing = lanes  # the place of a byte that is zero
+    place = 3 if type == "i8" else 0
+    order = [str(i // 4) if i % 4 == place else str(nothing) for i in range(size)]
+    down = " >> 24" if type == "i8" else ""
+    name = f"words_of_{narrow}"
+    function = f"""
+static inline {wide} {name}({narrow} x) {{
+  {part} all;
+  memcpy(&all, &x, sizeof all);
+  const {whole} y = ({whole})({parts}){{all}};
+  return ({wide})SHUFFLE({whole}, y, {", ".join(order)}){down};
+}}"""
+    return prelude.shuffling(name, function)
+
+
+def _to_bytes(prelude: Prelude, type: str, lanes: int) -> str:
+    """The function that takes the lowest byte of so many i32."""
+    narrow, wide = prelude.vector(type, lanes), prelude.vector("i32", lanes)
+    whole, size = prelude.vector("u8", 4 * lanes), 4 * lanes
+    part, parts = f"i{8 * lanes}", prelude.vector(f"i{8 * lanes}", 4)
+    order = [str(4 * i % size) for i in range(size)]
+    name = f"bytes_of_{wide}_{narrow}"
+    function = f"""
+static inline {narrow} {name}({wide} x) {{
+  const {part} all = (({parts})SHUFFLE({whole}, ({whole})x, {", ".join(order)}))[0];
+  {narrow} y;
+  memcpy(&y, &all, sizeof y);
+  return y;
+}}"""
+    return prelude.shuffling(name, function)
 
 
 _FROM = {

@@ -281,8 +281,7 @@ class Writer:
         if narrow is not None:
             return f"{from_narrow(self.prelude, narrow, lanes)}({text})"
         if dtype is bool_ and lanes > 1:
-            mask = self.prelude.vector(self.mask_type(), lanes)
-            return f"(__builtin_convertvector({text}, {mask}) != 0)"
+            return f"({convert(self.prelude, text, 'u8', self.mask_type(), lanes)} != 0)"
         return f"({text} != 0)" if dtype is bool_ else text
 
     def _position(self, e: Position, lanes: int) -> str:
@@ -367,7 +366,8 @@ class Writer:
 
         if lanes == 1 or register_bytes(operand) == self.scope.mask_bytes:
             return text
-        return f"__builtin_convertvector({text}, {self.prelude.vector(self.mask_type(), lanes)})"
+        mask = f"i{8 * register_bytes(operand)}"
+        return convert(self.prelude, text, mask, self.mask_type(), lanes)
 
     def _where(self, args: list[str], dtype: DType, lanes: int) -> str:
         from .types import register_bytes
@@ -379,8 +379,7 @@ class Writer:
             return f"(({cond} & {a}) | (~{cond} & {b}))"
         size = register_bytes(dtype)
         if size != self.scope.mask_bytes:
-            mask = self.prelude.vector(f"i{size * 8}", lanes)
-            cond = f"__builtin_convertvector({cond}, {mask})"
+            cond = convert(self.prelude, cond, self.mask_type(), f"i{size * 8}", lanes)
         return f"{self.prelude.sel(register(dtype), lanes)}({cond}, {a}, {b})"
 
     def _cast(self, x: str, old: DType, new: DType, lanes: int) -> str:
@@ -397,7 +396,7 @@ class Writer:
             return convert(self.prelude, x, register(old), new, lanes)
         if lanes == 1:
             return f"({new})({x})"
-        return f"__builtin_convertvector(-({x}), {self.prelude.vector(new, lanes)})"
+        return convert(self.prelude, f"-({x})", self.mask_type(), new, lanes)
 
     # -- stores -----------------------------------------------------------------------------------
 
@@ -431,5 +430,5 @@ class Writer:
         if narrow is not None:
             return f"{to_narrow(self.prelude, narrow, lanes)}({text})"
         if dtype is bool_ and lanes > 1:
-            return f"__builtin_convertvector(-({text}), {self.prelude.vector('u8', lanes)})"
+            return convert(self.prelude, f"-({text})", self.mask_type(), "u8", lanes)
         return text

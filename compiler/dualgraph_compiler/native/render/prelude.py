@@ -453,6 +453,11 @@ static inline {v} first_{v}(i64 n) {{
         """A function with a text of its own."""
         return self._add(name, text)
 
+    def shuffling(self, name: str, text: str) -> str:
+        """The same for one that calls SHUFFLE."""
+        self._functions.setdefault("SHUFFLE", _SHUFFLE)
+        return self._add(name, text)
+
     def lanewise(self, name: str, scalar: str, result: str, operand: str, lanes: int) -> str:
         """`scalar` applied lane by lane."""
         v, x = self.vector(result, lanes), self.vector(operand, lanes)
