@@ -20,6 +20,7 @@ _SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "band": "&", "bor": "|
 _SIGNS |= {"shl": "<<", "shr": ">>"}
 _TESTS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 _LOGIC = {"and": "&", "or": "|", "xor": "^"}
+_GATHERED = 2000  # characters of an initialiser of elements that are not adjacent, at most
 
 
 def _range_error(e: Checked) -> str:
@@ -269,10 +270,15 @@ class Writer:
     def _gathered(self, e: Load, kind: str, base: str, lanes: int) -> str:
         """Elements that are not adjacent, one by one."""
         v = self.prelude.vector(kind, lanes)
-        element = f"{base}[{self.index(e.at, 'l')}]"
-        if e.guards:
-            element = f"{self.condition(e.guards, 'l')} ? {element} : 0"
-        loop = f"for (i64 l = 0; l < {self._limit()}; l++) x_[l] = {element};"
+
+        def element(lane: str) -> str:
+            found = f"{base}[{self.index(e.at, lane)}]"
+            return f"{self.condition(e.guards, lane)} ? {found} : 0" if e.guards else found
+
+        if not self.lanes.rest and lanes * len(element("0")) <= _GATHERED:
+            # In memory on their way, they would have to wait for each other.
+            return f"({v}){{{', '.join(element(str(lane)) for lane in range(lanes))}}}"
+        loop = f"for (i64 l = 0; l < {self._limit()}; l++) x_[l] = {element('l')};"
         return f"({{ {v} x_ = {{0}}; {loop} x_; }})"
 
     def _loaded(self, text: str, dtype: DType, lanes: int) -> str:
