@@ -161,9 +161,10 @@ def _pad(op: Any, node: Node, at: Coords, read: Reader) -> Expr:
     inner: list[Index] = []
     for c, (lo, hi), d in zip(at, op.pads, _shape(node), strict=True):
         inner.append(c + -lo)
-        if lo == 0 and hi == 0:
-            continue
-        guards.append(Guard(c, lo, lo + d))
+        least, most = c.bounds()
+        within = known_less(lo - 1, least) and known_less(most, lo + d)
+        if not within and not (lo == 0 and hi == 0):
+            guards.append(Guard(c, lo, lo + d))
     kept = tuple(guards)
     return guarded(kept, read(0, inner, kept), const(op.value, node.output.dtype))
 

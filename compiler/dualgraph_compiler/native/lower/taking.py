@@ -29,6 +29,15 @@ def checked(index: Expr, size: DimLike, what: str, *, negative: bool = True) -> 
     return Checked(cast(index, int64), size, negative, what, int64)
 
 
+def _row(node: Node, index: Expr, size: DimLike, what: str, *, negative: bool = True) -> Index:
+    """The place that operand 1 says, checked unless all of its numbers are known to be in range."""
+    given = node.inputs[1]
+    if given.is_constant and isinstance(size, int) and given.data.size:
+        if given.data.min() >= 0 and given.data.max() < size:
+            return taken(cast(index, int64), size)
+    return _at(index, size, what, negative=negative)
+
+
 def _at(index: Expr, size: DimLike, what: str, *, negative: bool = True) -> Index:
     return taken(checked(index, size, what, negative=negative), size)
 
@@ -41,7 +50,7 @@ def _gather(op: Any, node: Node, at: Coords, read: Reader) -> Expr:
         first = checked(read(1, ()), 1, "gather: index", negative=False)
         return where(test("eq", first, const(0, int64)), x_only, like(x_only, 0))
     inner = list(at)
-    inner[op.axis] = _at(read(1, at), x.shape[op.axis], "gather: index")
+    inner[op.axis] = _row(node, read(1, at), x.shape[op.axis], "gather: index")
     return read(0, inner)
 
 
@@ -52,7 +61,8 @@ def _index_select(op: Any, node: Node, at: Coords, read: Reader) -> Expr:
     stop = axis + index.ndim
     size = x.shape[axis]
     what = f"{op.name}: index"
-    row = _at(read(1, at[axis:stop]), size, what, negative=op.name == "index_select")
+    index_of = read(1, at[axis:stop])
+    row = _row(node, index_of, size, what, negative=op.name == "index_select")
     return read(0, [*at[:axis], row, *at[stop:]])
 
 
