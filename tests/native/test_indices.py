@@ -10,6 +10,7 @@ import pytest
 from dualgraph_compiler.errors import IndexOutOfRange
 from dualgraph_compiler.graph import Graph, interpret, parse_graph
 from dualgraph_compiler.native import Interpreted
+from dualgraph_compiler.ops.base import REGISTRY
 from dualgraph_runtime.native import compile_graph, find_compiler
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
@@ -297,3 +298,21 @@ graph g(%limit: i64[], %x: f64[n], %i: i64[n]):
     np.testing.assert_allclose(run.run(arrays)[0], interpret(graph, arrays)[0])
     with pytest.raises(IndexOutOfRange, match="index_select: index 9 is out of bounds"):
         run.run([*arrays[:2], np.array([3, 0, 9, 2])])
+
+
+def test_constants_within_range_are_not_checked_at_each_read() -> None:
+    """Others are: from the end, and out of range."""
+    x = np.arange(60, dtype=np.float32).reshape(5, 12)
+    for at, is_checked in ([4, 0, 2], False), ([1, -1, 0], True), ([1, 5], True):
+        graph = parse_graph("graph g(%x: f32[5, 12]):\n  return %x as y")
+        columns = graph.constant(np.array([11, 0, 3, 3, 7, 8, 2, 10, 1, 0, 5]))
+        rows = graph.constant(np.array(at))
+        select = REGISTRY["index_select"]
+        graph.set_outputs([select(1)(select(0)(graph.inputs[0], rows), columns)])
+        run = compile_graph(graph)
+        assert bool(run.program.index_errors) is is_checked
+        if 5 in at:
+            with pytest.raises(IndexOutOfRange):
+                run.run([x])
+        else:
+            np.testing.assert_array_equal(run.run([x])[0], x[at][:, columns.data])
