@@ -68,7 +68,8 @@ class Positions(Counted):
 
     def eager(self, xp: Any, x: Array) -> Array:
         found = xp.nonzero(xp.reshape(x, (1,)) if x.ndim == 0 else x)
-        return self.counted(xp.stack(found).astype(int64.np, copy=False), 1)
+        all_axes = found[0][None] if len(found) == 1 else xp.stack(found)
+        return self.counted(all_axes.astype(int64.np, copy=False), 1)
 
     def to_onnx(self, ctx: Export, x: str) -> Any:
         t = ctx.type(x)

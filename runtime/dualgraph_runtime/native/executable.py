@@ -112,6 +112,7 @@ class Executable:
         self.program = replace(program, constants=tuple(self._constants))
         self._types = [*program.inputs, *program.params]
         self._is_sized = program.defines_sizes
+        self._asked: list[list[int]] | None = None
         self._layouts: dict[Any, Layout] = {}
         self.frame: Any = None
         self._lock = threading.Lock()
@@ -256,28 +257,42 @@ class Executable:
         """Step by step, with memory asked for as sizes become known."""
         program = self.program
         buffers = self._given(arrays)
-        waiting = [i for i, s in enumerate(program.slots) if s.home in (Home.OUTPUT, Home.ARENA)]
-        for step in program.steps:
+        for step, asked in zip(program.steps, self._asked_for(env), strict=True):
             if isinstance(step, Interpreted):
                 _interpret(step, resolved(step, env), buffers)
                 env.update({name: buffers[slot].shape[axis] for name, slot, axis in step.defines})
                 continue
-            for i in [i for i in waiting if is_known(program.slots[i].shape, env)]:
+            for i in asked:
                 slot = program.slots[i]
-                shape = tuple(evaluate(d, env) for d in slot.shape)
-                copies = self.num_threads if slot.own else 1
-                require_fits(bytes_of(slot, shape) * copies, ())
-                flat = np.empty(bytes_of(slot, shape) * copies, np.uint8).view(slot.dtype.np)
+                shape = tuple([evaluate(d, env) for d in slot.shape])
+                size = bytes_of(slot, shape) * (self.num_threads if slot.own else 1)
+                if size > _SHORT:
+                    require_fits(size, ())
+                flat = np.empty(size // slot.dtype.itemsize, slot.dtype.np)
                 buffers[i] = flat if slot.own else flat.reshape(shape)
-                waiting.remove(i)
             sizes = [env.get(name, 0) for name in program.symbols]
             self._call(step, buffers, (ctypes.c_int64 * (len(sizes) + 1))(*sizes))
         shapes = [tuple(evaluate(d, env) for d in shape) for _, shape, _ in program.outputs]
         return self._outputs(shapes, buffers, arrays)
 
+    def _asked_for(self, env: Mapping[str, int]) -> list[list[int]]:
+        """For each step, the slots that get memory before it: when their sizes become known."""
+        if self._asked is not None:
+            return self._asked
+        slots, known = self.program.slots, set(env)
+        waiting = [i for i, s in enumerate(slots) if s.home in (Home.OUTPUT, Home.ARENA)]
+        found: list[list[int]] = []
+        for step in self.program.steps:
+            ready = isinstance(step, Segment)
+            found.append([i for i in waiting if ready and is_known(slots[i].shape, known)])
+            waiting = [i for i in waiting if i not in found[-1]]
+            known.update(name for name, _, _ in getattr(step, "defines", ()))
+        self._asked = found
+        return found
+
     def _call(self, step: Segment, buffers: list[Any], dims: Any) -> None:
         table = (ctypes.c_void_p * (len(buffers) + 1))(
-            *(None if b is None else b.ctypes.data for b in buffers)
+            *[None if b is None else b.__array_interface__["data"][0] for b in buffers]
         )
         status = self._entries[step.entry](table, dims, ctypes.c_void_p(self._team))
         if status:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,9 +76,9 @@ def resolved(step: Segment | Interpreted, env: dict[str, int]) -> Any:
     return op, [tuple(evaluate(d, env) for d in shape) for _, shape in step.operands]
 
 
-def is_known(shape: Shape, env: dict[str, int]) -> bool:
-    """Whether all sizes of a shape have values."""
-    return all(s.name in env for d in shape for s in symbols(d))
+def is_known(shape: Shape, names: Container[str]) -> bool:
+    """Whether all symbols in the sizes of a shape are among these."""
+    return all(s.name in names for d in shape for s in symbols(d))
 
 
 def bytes_of(slot: Slot, shape: tuple[int, ...]) -> int:

@@ -32,9 +32,9 @@ def checked(index: Expr, size: DimLike, what: str, *, negative: bool = True) -> 
 def _row(node: Node, index: Expr, size: DimLike, what: str, *, negative: bool = True) -> Index:
     """The place that operand 1 says, checked unless all of its numbers are known to be in range."""
     given = node.inputs[1]
-    if given.is_constant and isinstance(size, int) and given.data.size:
-        if given.data.min() >= 0 and given.data.max() < size:
-            return taken(cast(index, int64), size)
+    known = given.is_constant and isinstance(size, int) and given.data.size > 0
+    if known and given.data.min() >= 0 and given.data.max() < size:
+        return taken(cast(index, int64), size)
     return _at(index, size, what, negative=negative)
 
 
