@@ -121,6 +121,10 @@ class Mode:
             return self.converted(inputs, dt.float32)
         return inputs
 
+    def uncached(self) -> Mode:
+        """The same without keeping what is converted."""
+        return Mode(self.dtypes, False, {})
+
     @property
     def key(self) -> Any:
         """What tells modes apart."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 __all__ = [
@@ -40,3 +41,10 @@ def set_device(device: Any) -> None:
 
 def synchronize(device: Any = None) -> None:
     """Nothing: the CPU computes at once."""
+
+
+def __getattr__(name: str) -> Any:
+    # It builds on tensors, which build on the package that this is part of.
+    if name == "amp":
+        return importlib.import_module("dualgraph.amp.cpu_amp")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

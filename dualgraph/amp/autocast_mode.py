@@ -12,8 +12,7 @@ from dualgraph_compiler.dtypes import DType
 
 from .. import cuda
 from .._autocast import Mode
-from .._dispatch import captures, symbolic
-from ..transforms.levels import transforms
+from ..transforms.levels import enter_autocast, transforms
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -78,20 +77,7 @@ def set_autocast_enabled(device_type: str, enabled: bool) -> None:
     if enabled:
         dtypes[device_type] = _FAST[device_type]
     cache = {} if mode is None else mode.cache
-    enter(Mode(dtypes, is_autocast_cache_enabled(), cache) if dtypes else None)
-
-
-def enter(mode: Mode | None) -> None:
-    """Put a mode, or none, in force in this thread."""
-    before = transforms.autocast
-    transforms.autocast = mode
-    if before is None and mode is not None:
-        symbolic.opened()
-        captures.autocast = captures.disabled
-        captures.disabled = True  # compiled functions look further, see `CompiledFunction`
-    elif before is not None and mode is None:
-        symbolic.closed()
-        captures.disabled = captures.autocast
+    enter_autocast(Mode(dtypes, is_autocast_cache_enabled(), cache) if dtypes else None)
 
 
 def _require(device_type: Any) -> None:
@@ -161,11 +147,11 @@ class autocast:
         if caching is None:
             caching = is_autocast_cache_enabled()
         cache = {} if outer is None else outer.cache
-        enter(Mode(dtypes, caching, cache) if dtypes else None)
+        enter_autocast(Mode(dtypes, caching, cache) if dtypes else None)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        enter(self._outer.pop())
+        enter_autocast(self._outer.pop())
 
     def __call__(self, func: _F) -> _F:
         @functools.wraps(func)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GradientEdge",
     "Node",
+    "allow_mutation_on_saved_tensors",
     "disable_saved_tensors_hooks",
     "get_gradient_edge",
     "increment_version",
@@ -106,6 +107,20 @@ class save_on_cpu(saved_tensors_hooks):
             return t.to(device)  # type: ignore[no-any-return]
 
         super().__init__(pack, unpack)
+
+
+class _Mutations:
+    """What :func:`allow_mutation_on_saved_tensors` gives; `clear` is there for PyTorch's sake."""
+
+    def clear(self) -> None:
+        """Nothing: copies go with the entries that hold them."""
+
+
+@contextmanager
+def allow_mutation_on_saved_tensors() -> Iterator[_Mutations]:
+    """What is saved for the backward inside may be overwritten: copies are saved."""
+    with hooked(HookPair(lambda t: t.clone(), lambda t: t, copies=True)):
+        yield _Mutations()
 
 
 class _Disabled(threading.local):

@@ -26,6 +26,7 @@ from dualgraph_compiler.errors import AutogradError, CheckpointError
 from dualgraph_compiler.graph import Value
 
 from .._dispatch import captures
+from ..transforms.levels import enter_autocast, transforms
 from .grad_mode import local
 from .tape import CustomNode, Node, regions, used_up, watchers
 
@@ -113,8 +114,13 @@ class Region:
         preserve_rng_state: bool,
         contexts: tuple[AbstractContextManager[Any], AbstractContextManager[Any]],
         checked: bool,
+        early_stop: bool = False,
     ) -> None:
         self._function = function
+        self._early_stop = early_stop
+        mode = transforms.autocast
+        # Without kept conversions, of which the second run would find those of the first.
+        self._autocast = None if mode is None else mode.uncached()
         self._args = args
         self._kwargs = kwargs
         self._contexts = contexts
@@ -132,10 +138,13 @@ class Region:
         if self._preserve:
             self._stream = _Stream()
         self._running = True
+        outside = transforms.autocast
         try:
+            enter_autocast(self._autocast)
             with _seers((*regions.seers, self)), self._contexts[0]:
                 return self._function(*self._args, **self._kwargs)
         finally:
+            enter_autocast(outside)
             self._running = False
             if self._stream is not None:
                 self._stream.finish()
@@ -163,14 +172,17 @@ class Region:
                     f"inplace operation: an argument of shape {list(t.shape)} of a checkpointed "
                     f"function is at version {cell[0]}; expected version {version} instead"
                 )
-        again = _Again(len(self._recorded), stop=self._running)
+        again = _Again(len(self._recorded), stop=self._running or self._early_stop)
         mode, local.grad = local.grad, True
+        outside = transforms.autocast
         try:
+            enter_autocast(self._autocast)
             with _seers((again,)), _repeating(g, self._stream), self._contexts[1]:
                 self._function(*self._args, **self._kwargs)
         except _Enough:
             pass
         finally:
+            enter_autocast(outside)
             local.grad = mode
         self._compare(again.entries)
         self._again = {i: e for i, e in enumerate(again.entries) if i in self._replaced}

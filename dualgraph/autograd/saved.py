@@ -21,6 +21,7 @@ class HookPair(NamedTuple):
 
     pack: Callable[[Tensor], Any]
     unpack: Callable[[Any], Tensor]
+    copies: bool = False  # whether what is packed does not mind writes to what was saved
 
 
 class _Seer:
@@ -96,8 +97,8 @@ class Packed(CustomNode):
         self._op = entry.op
         self._pair = pair
         self.n_outputs = entry.op.n_outputs
-        self.cells: Sequence[list[int]] | None = entry.cells
-        self._version = entry.version
+        self.cells: Sequence[list[int]] | None = () if pair.copies else entry.cells
+        self._version = 0 if pair.copies else entry.version
         flags = entry.op.saves_inputs[: len(entry.inputs or ())]
         flags += (entry.op.saves_rest,) * (len(entry.inputs or ()) - len(flags))
         self._inputs = [

@@ -37,6 +37,21 @@ class Transforms(threading.local):
 transforms = Transforms()
 
 
+def enter_autocast(mode: Any) -> None:
+    """Put a mode of ``amp.autocast`` (a ``_autocast.Mode``), or none, in force in this thread."""
+    from .._dispatch import captures, symbolic
+
+    before = transforms.autocast
+    transforms.autocast = mode
+    if before is None and mode is not None:
+        symbolic.opened()
+        captures.autocast = captures.disabled
+        captures.disabled = True  # compiled functions look further, see `CompiledFunction`
+    elif before is not None and mode is None:
+        symbolic.closed()
+        captures.disabled = captures.autocast
+
+
 class Level:
     """One transform at work; a context manager. `depth` orders nested ones."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,13 @@ from dualgraph_compiler.errors import ArgumentError, CheckpointError
 from ..autograd.grad_mode import local
 from ..autograd.recompute import Region, is_first_run
 
-__all__ = ["CheckpointError", "checkpoint", "checkpoint_sequential", "noop_context_fn"]
+__all__ = [
+    "CheckpointError",
+    "checkpoint",
+    "checkpoint_sequential",
+    "noop_context_fn",
+    "set_checkpoint_early_stop",
+]
 
 Contexts = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
 
@@ -20,6 +26,22 @@ Contexts = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
 def noop_context_fn() -> Contexts:
     """Two contexts that do nothing: the default of `context_fn`."""
     return nullcontext(), nullcontext()
+
+
+class _Settings:
+    """See `set_checkpoint_early_stop`."""
+
+    early_stop = False
+
+
+@contextmanager
+def set_checkpoint_early_stop(enable: bool) -> Iterator[None]:
+    """Whether regions inside end their second run with the last operation of the first."""
+    before, _Settings.early_stop = _Settings.early_stop, enable
+    try:
+        yield
+    finally:
+        _Settings.early_stop = before
 
 
 def checkpoint(
@@ -45,7 +67,9 @@ def checkpoint(
         context_fn: gives the contexts to enter around the first run and around the second.
         determinism_check: "default" compares operations, shapes and dtypes of the two runs; "none"
             compares how many operations there are.
-        debug, early_stop: accepted; the second run goes to the end.
+        debug: accepted.
+        early_stop: accepted; the second run goes to the end, so that a function that does more than
+            at first is noticed, unless :func:`set_checkpoint_early_stop` says otherwise.
         preserve_rng_state: draw the same random numbers in both runs.
 
     Raises:
@@ -69,6 +93,7 @@ def checkpoint(
         preserve_rng_state=preserve_rng_state,
         contexts=context_fn(),
         checked=determinism_check == "default",
+        early_stop=_Settings.early_stop,
     )
     return region.first()
 

@@ -195,6 +195,20 @@ def test_custom_functions() -> None:
     assert Product.apply(x).dtype is f32
 
 
+def test_checkpointed_regions_run_again_as_they_ran() -> None:
+    from dualgraph.utils.checkpoint import checkpoint
+
+    w = dg.rand(4, 4, requires_grad=True)
+    with dg.autocast("cpu"):
+        loss = checkpoint(lambda x: (x @ w).relu() @ w, A, use_reentrant=False).sum()
+    loss.backward()
+    kept, w.grad = w.grad, None
+    with dg.cpu.amp.autocast():
+        ((A @ w).relu() @ w).sum().backward()
+    np.testing.assert_allclose(kept, w.grad, rtol=1e-2)
+    assert not dg.is_autocast_enabled("cpu")
+
+
 # -- the scaler -----------------------------------------------------------------------------------
 
 

@@ -153,6 +153,17 @@ def test_save_on_cpu_and_disabling() -> None:
         pass
 
 
+def test_saved_tensors_may_be_overwritten() -> None:
+    x = leaf()
+    y = x * 1
+    with graph.allow_mutation_on_saved_tensors() as kept:
+        z = y.exp() * Doubled.apply(y)
+        y.add_(1)
+    z.sum().backward()
+    np.testing.assert_allclose(x.grad, np.exp(X) * (X**2 + 2 * X))
+    kept.clear()
+
+
 def test_hooks_and_checkpoints() -> None:
     seen: list[Any] = []
     x, y = leaf(), leaf()

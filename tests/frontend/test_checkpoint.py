@@ -421,3 +421,22 @@ def test_the_graph_of_a_whole_step_needs_less() -> None:
         assert tanh == (48 if apply is plain else 96)  # nothing was merged
         peaks.append(peak_bytes(small))
     assert peaks[1] < 0.5 * peaks[0]
+
+
+def test_ending_the_second_run_early() -> None:
+    from dualgraph.utils.checkpoint import set_checkpoint_early_stop
+
+    reached: list[str] = []
+
+    def function(x: Any) -> Any:
+        y = x.exp()
+        reached.append("end")
+        return y
+
+    for early, count in ((False, 2), (True, 1)):
+        reached.clear()
+        x = dg.ones(3, requires_grad=True)
+        with set_checkpoint_early_stop(early):
+            checkpoint(function, x, use_reentrant=False).sum().backward()
+        assert len(reached) == count
+        np.testing.assert_allclose(x.grad, np.exp(np.ones(3)), rtol=1e-6)
