@@ -200,6 +200,18 @@ def test_errors_name_what_is_wrong() -> None:
     assert not found.isfinite().all()
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_not_finite(bad: float) -> None:
+    """Are results where LAPACK gives some, and errors where its iterations do not end."""
+    x = dg.tensor(np.diag([1.0, bad, 2.0]))
+    assert not la.det(x).isfinite()
+    assert not la.matrix_exp(x).isfinite().all()
+    assert not la.lu_factor(x).LU.isfinite().all()
+    for call in (la.eig, la.eigvalsh, *([la.svd, la.svdvals, la.pinv] if bad != bad else [])):
+        with pytest.raises(la.LinAlgError):
+            call(x)
+
+
 def test_named_results_and_out() -> None:
     x = dg.tensor(REAL[0])
     assert la.svd(x)._fields == ("U", "S", "Vh")

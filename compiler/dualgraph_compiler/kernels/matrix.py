@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ..errors import LinAlgError
 from .arrays import Array, is_numpy
 from .factorization import lu, permutation, solve_triangular
+
+
+def converging(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """What a function of NumPy's linear algebra gives.
+
+    Raises:
+        LinAlgError: its iteration did not end, as where numbers are not finite.
+    """
+    try:
+        return function(*args, **options)
+    except np.linalg.LinAlgError as error:
+        raise LinAlgError(f"linalg.{function.__name__}: {error}") from None
 
 
 @np.errstate(all="ignore")
@@ -38,7 +52,7 @@ def solve(xp: Any, a: Array, b: Array) -> tuple[Array, Array]:
 @np.errstate(all="ignore")
 def adjugate(xp: Any, a: Array) -> Array:
     """det(a) a^-1, by singular values: the product of all but one, for each."""
-    u, s, vh = xp.linalg.svd(a)
+    u, s, vh = converging(xp.linalg.svd, a)
     n = s.shape[-1]
     others = xp.ones_like(s)
     before, after = xp.ones(s.shape[:-1], s.dtype), xp.ones(s.shape[:-1], s.dtype)
@@ -58,10 +72,10 @@ def pinv(xp: Any, a: Array, atol: Array, rtol: Array, hermitian: bool) -> Array:
     if not a.size:
         return xp.zeros((*a.shape[:-2], a.shape[-1], a.shape[-2]), a.dtype)
     if hermitian:
-        s, u = xp.linalg.eigh(a)
+        s, u = converging(xp.linalg.eigh, a)
         v = u
     else:
-        u, s, vh = xp.linalg.svd(a, full_matrices=False)
+        u, s, vh = converging(xp.linalg.svd, a, full_matrices=False)
         v = xp.swapaxes(vh, -1, -2).conj()
     size = xp.abs(s)
     kept = size > xp.maximum(atol, rtol * size.max(-1))[..., None]

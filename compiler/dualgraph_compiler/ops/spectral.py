@@ -6,15 +6,12 @@ eigenvalues, or singular values, that differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
-
-import numpy as np
 
 from ..dims import minimum
 from ..dtypes import COMPLEX_OF, REAL_OF, DType, dtype_of
-from ..errors import LinAlgError
 from ..kernels.arrays import narrow, widen
+from ..kernels.matrix import converging
 from ..types import TensorType
 from . import f
 from .base import Array, Grad, op
@@ -28,14 +25,6 @@ from .triangular import (
     hermitian,
     matrix,
 )
-
-
-def _converging(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """The function's result; LinAlgError where its iteration did not end."""
-    try:
-        return function(*args, **options)
-    except np.linalg.LinAlgError as error:
-        raise LinAlgError(f"linalg.{function.__name__}: {error}") from None
 
 
 def _real_of(dtype: DType) -> DType:
@@ -85,7 +74,7 @@ class Eigh(LinearAlgebra):
         return a.with_dtype(_real_of(a.dtype)).with_shape(a.shape[:-1]), a
 
     def eager(self, xp: Any, a: Array) -> tuple[Array, Array]:
-        w, v = _converging(xp.linalg.eigh, widen(a), "LU"[self.upper])
+        w, v = converging(xp.linalg.eigh, widen(a), "LU"[self.upper])
         return narrow(w, _real_of(dtype_of(a)).np), narrow(v, a.dtype)
 
     def vjp(self, g: tuple[Array, ...], y: tuple[Array, ...], _a: Array) -> tuple[Grad, ...]:
@@ -116,7 +105,7 @@ class Eigvalsh(LinearAlgebra):
 
     def eager(self, xp: Any, a: Array) -> Array:
         return narrow(
-            _converging(xp.linalg.eigvalsh, widen(a), "LU"[self.upper]), _real_of(dtype_of(a)).np
+            converging(xp.linalg.eigvalsh, widen(a), "LU"[self.upper]), _real_of(dtype_of(a)).np
         )
 
     def vjp(self, g: Array, _y: Array, a: Array) -> tuple[Grad, ...]:
@@ -150,7 +139,7 @@ class Eig(LinearAlgebra):
         return v.with_shape(a.shape[:-1]), v
 
     def eager(self, xp: Any, a: Array) -> tuple[Array, Array]:
-        w, v = _converging(xp.linalg.eig, widen(a))
+        w, v = converging(xp.linalg.eig, widen(a))
         dtype = _complex_of(dtype_of(a)).np  # NumPy's are real where no eigenvalue is complex
         return w.astype(dtype, copy=False), v.astype(dtype, copy=False)
 
@@ -201,7 +190,7 @@ class Svd(LinearAlgebra):
         return a.with_shape((*batch, m, rows)), s, a.with_shape((*batch, columns, n))
 
     def eager(self, xp: Any, a: Array) -> tuple[Array, ...]:
-        u, s, vh = _converging(xp.linalg.svd, widen(a), full_matrices=self.full)
+        u, s, vh = converging(xp.linalg.svd, widen(a), full_matrices=self.full)
         return narrow(u, a.dtype), narrow(s, _real_of(dtype_of(a)).np), narrow(vh, a.dtype)
 
     def vjp(self, g: tuple[Array, ...], y: tuple[Array, ...], _a: Array) -> tuple[Grad, ...]:
@@ -253,7 +242,7 @@ class Svdvals(LinearAlgebra):
 
     def eager(self, xp: Any, a: Array) -> Array:
         return narrow(
-            _converging(xp.linalg.svd, widen(a), compute_uv=False), _real_of(dtype_of(a)).np
+            converging(xp.linalg.svd, widen(a), compute_uv=False), _real_of(dtype_of(a)).np
         )
 
     def vjp(self, g: Array, _y: Array, a: Array) -> tuple[Grad, ...]:
