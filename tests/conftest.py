@@ -32,9 +32,17 @@ def cuda_is_available() -> bool:
     return bool(cupy.is_available())
 
 
+def compiler_is_available() -> bool:
+    from dualgraph_runtime.native import find_compiler  # reads settings made above
+
+    return find_compiler() is not None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda") is not None and not cuda_is_available():
         pytest.skip("needs a CUDA GPU and CuPy")
+    if item.get_closest_marker("compiler") is not None and not compiler_is_available():
+        pytest.skip("needs a C compiler")
     native = os.environ["DUALGRAPH_EXECUTION"] != "interpreter"
     if native and item.get_closest_marker("interpreted") is not None:
         pytest.skip("eager code may run natively, too")

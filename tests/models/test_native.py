@@ -11,12 +11,11 @@ import pytest
 import dualgraph as dg
 import dualgraph_runtime.native.executable as executable
 from dualgraph import optim
-from dualgraph_runtime.native import find_compiler
 
 from ..native.test_ops import quick_compiler
 from .test_forward_and_resume import CASES, Case
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from dualgraph_compiler.graph import parse_graph
 from dualgraph_compiler.native import Target, build
 from dualgraph_runtime.native import Executable, compile_graph, find_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 Array = np.ndarray[Any, Any]
 

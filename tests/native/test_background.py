@@ -18,9 +18,7 @@ import dualgraph_runtime as rt
 from dualgraph_compiler.errors import DeviceError
 from dualgraph_compiler.graph import parse_graph
 from dualgraph_compiler.onnx import export_graph
-from dualgraph_runtime.native import Background, NotCompiled, find_compiler, processes
-
-needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+from dualgraph_runtime.native import Background, NotCompiled, processes
 
 
 def test_work_begins_at_once_or_after_some_calls() -> None:
@@ -253,7 +251,7 @@ def options(execution: str) -> rt.SessionOptions:
     return made
 
 
-@needs_compiler
+@pytest.mark.compiler
 def test_a_session_starts_at_once_and_swaps() -> None:
     model = export_graph(parse_graph(GRAPH))
     session = rt.InferenceSession(model, options("auto"))

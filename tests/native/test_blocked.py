@@ -19,7 +19,7 @@ from dualgraph_compiler.ops.conv import Conv
 from dualgraph_compiler.ops.pool import MaxPool
 from dualgraph_runtime.native import Compiler, compile_graph, find_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 WIDTHS = (16, 32, 64)  # what the machine lacks the compiler makes of narrower vectors
 

@@ -12,7 +12,7 @@ import pytest
 
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.graph import Graph, parse_graph
-from dualgraph_runtime.native import cache, compile_graph, find_compiler
+from dualgraph_runtime.native import cache, compile_graph
 
 TEXT = """
 graph g(%x: f32[4]):
@@ -157,10 +157,7 @@ def test_a_folder_that_others_write_to_is_not_used(folder: Path) -> None:
     assert cache.folder() != folder
 
 
-needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
-
-
-@needs_compiler
+@pytest.mark.compiler
 def test_a_program_survives_damage_of_its_file(folder: Path) -> None:
     x = np.arange(4, dtype=np.float32)
     compile_graph(graph()).run([x])
@@ -173,7 +170,7 @@ def test_a_program_survives_damage_of_its_file(folder: Path) -> None:
     np.testing.assert_array_equal(y, x + x)
 
 
-@needs_compiler
+@pytest.mark.compiler
 def test_processes_share_a_cache(folder: Path, tmp_path: Path) -> None:
     code = (
         "import numpy as np\n"
@@ -204,7 +201,7 @@ assert (y == 2).all()
 """
 
 
-@needs_compiler
+@pytest.mark.compiler
 def test_a_warm_start_runs_no_compiler(folder: Path) -> None:
     compile_graph(graph())
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))

@@ -10,9 +10,9 @@ import pytest
 from dualgraph_compiler.graph import interpret, parse_graph
 from dualgraph_compiler.native import Interpreted
 from dualgraph_compiler.native.complex_rules import RULES
-from dualgraph_runtime.native import compile_graph, find_compiler
+from dualgraph_runtime.native import compile_graph
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 
 def rand(*shape: int) -> np.ndarray[Any, Any]:

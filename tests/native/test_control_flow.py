@@ -16,11 +16,11 @@ from dualgraph_compiler.ops.base import REGISTRY
 from dualgraph_compiler.ops.control import If
 from dualgraph_compiler.ops.loop import Loop
 from dualgraph_compiler.ops.scan import Scan
-from dualgraph_runtime.native import Executable, compile_graph, find_compiler
+from dualgraph_runtime.native import Executable, compile_graph
 
 from .test_conv_gradient import quick_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 F4 = TensorType(float32, (4,))
 MATRIX = np.random.default_rng(7).standard_normal((4, 4)).astype(np.float32)

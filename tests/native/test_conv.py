@@ -14,9 +14,9 @@ from dualgraph_compiler.native import build
 from dualgraph_compiler.ops import f
 from dualgraph_compiler.ops.conv import Conv
 from dualgraph_compiler.ops.pool import MaxPool
-from dualgraph_runtime.native import compile_graph, find_compiler
+from dualgraph_runtime.native import compile_graph
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 
 def rand(*shape: int, seed: int = 0) -> np.ndarray[Any, Any]:

@@ -22,7 +22,7 @@ from dualgraph_compiler.ops.conv_transpose import ConvTranspose
 from dualgraph_compiler.ops.pool import MaxPool, MaxPoolGrad, MaxPoolIndices
 from dualgraph_runtime.native import Compiler, compile_graph, find_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 
 def quick_compiler(vector_bytes: int | None = None) -> Compiler:

@@ -15,11 +15,11 @@ from dualgraph_compiler import Dim
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.graph import Graph, Interpreter, interpret, parse_graph
 from dualgraph_compiler.native import build
-from dualgraph_runtime.native import Executable, compile_graph, find_compiler
+from dualgraph_runtime.native import Executable, compile_graph
 
 from .test_random_graphs import row_graphs
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 
 @pytest.fixture(params=["launcher", "ctypes"], autouse=True)

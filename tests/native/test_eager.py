@@ -17,10 +17,10 @@ import dualgraph as dg
 import dualgraph.nn.functional as F
 from dualgraph_compiler.errors import DualGraphError, ShapeError
 from dualgraph_compiler.ops.base import REGISTRY
-from dualgraph_runtime.native import eager, find_compiler
+from dualgraph_runtime.native import eager
 from dualgraph_runtime.native.eager import Accelerator
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from dualgraph_compiler.native.lower import nests
 from dualgraph_compiler.ops import REGISTRY
 from dualgraph_runtime.native import Compiler, Executable, compile_graph, find_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 SOFTMAX = """
 graph g(%x: f32[n, 10]):

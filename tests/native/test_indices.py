@@ -11,9 +11,9 @@ from dualgraph_compiler.errors import IndexOutOfRange
 from dualgraph_compiler.graph import Graph, interpret, parse_graph
 from dualgraph_compiler.native import Interpreted
 from dualgraph_compiler.ops.base import REGISTRY
-from dualgraph_runtime.native import compile_graph, find_compiler
+from dualgraph_runtime.native import compile_graph
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 LEAST, MOST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 

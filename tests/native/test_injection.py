@@ -127,7 +127,7 @@ def test_comments_end_where_they_should(word: str) -> None:
         assert code_of(f"int a; /* {comment(text)} */\nint b;") == ["int a;", "int b;"]
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+@pytest.mark.compiler
 def test_the_compiler_reads_the_same_tokens(tmp_path: Path) -> None:
     """The judge of what is a comment is the compiler."""
     compiler = find_compiler()
@@ -143,7 +143,7 @@ def test_the_compiler_reads_the_same_tokens(tmp_path: Path) -> None:
     assert "evil" not in found[1]
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+@pytest.mark.compiler
 def test_a_hostile_model_runs() -> None:
     found: list[Any] = []
     x = np.random.default_rng(1).normal(size=(4, 8)).astype(np.float32)

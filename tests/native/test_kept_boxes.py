@@ -15,7 +15,7 @@ from dualgraph_compiler.native import Target, build
 from dualgraph_compiler.ops.selection import NonMaxSuppression
 from dualgraph_runtime.native import Executable, compile_graph, find_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 
 def graph_of(centered: bool, most: int | None = None) -> Graph:

@@ -7,11 +7,11 @@ import pytest
 
 from dualgraph_compiler.graph import Graph, interpret, parse_graph
 from dualgraph_compiler.native import Target, build
-from dualgraph_runtime.native import compile_graph, find_compiler
+from dualgraph_runtime.native import compile_graph
 
 from .test_blocked import WIDTHS, compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 
 def row_wise(rows: int, width: int) -> Graph:

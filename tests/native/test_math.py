@@ -11,9 +11,9 @@ import pytest
 
 from dualgraph_compiler.graph import interpret, parse_graph
 from dualgraph_compiler.native import build
-from dualgraph_runtime.native import compile_graph, find_compiler
+from dualgraph_runtime.native import compile_graph
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 Function = Callable[[Any], Any]
 

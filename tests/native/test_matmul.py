@@ -15,7 +15,7 @@ from dualgraph_compiler.native import Target, build
 from dualgraph_compiler.ops import f
 from dualgraph_runtime.native import Executable, compile_graph, find_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 
 def rand(*shape: int, seed: int = 0) -> np.ndarray[Any, Any]:

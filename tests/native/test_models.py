@@ -25,7 +25,7 @@ from dualgraph_models import (
 )
 from dualgraph_runtime.native import compile_graph, find_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 MODELS: dict[str, Callable[[], tuple[Any, tuple[dg.Tensor, ...]]]] = {
     "char_lstm": lambda: (char_lstm.CharLSTM(), char_lstm.example_inputs(2, 5)),

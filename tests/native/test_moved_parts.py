@@ -10,11 +10,11 @@ from dualgraph_compiler.dtypes import bool_, float32
 from dualgraph_compiler.graph import interpret
 from dualgraph_compiler.native import Target, build
 from dualgraph_compiler.ops import f
-from dualgraph_runtime.native import compile_graph, find_compiler
+from dualgraph_runtime.native import compile_graph
 
 from .test_blocked import WIDTHS, compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 
 def moved(heads: int, depth: int, before: int) -> Graph:

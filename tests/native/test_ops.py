@@ -22,7 +22,7 @@ from ..op_samples import OpSamples, Sample
 from ..test_ops import as_tuple, check_result, each_op, naming
 from .interpreted import INTERPRETED
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 # How much wider than an eager kernel's the tolerance is: sums are in another order, and functions
 # of float32 are polynomials.

@@ -16,7 +16,7 @@ from dualgraph_compiler.ops import REGISTRY
 from dualgraph_compiler.types import TensorType
 from dualgraph_runtime.native import compile_graph, find_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 DTYPES = ["float16", "bfloat16", "float32", "float64", "int8", "int64", "uint8", "uint64", "bool"]
 

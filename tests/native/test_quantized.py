@@ -24,7 +24,7 @@ from dualgraph_compiler.ops.quantize import (
 from dualgraph_compiler.types import TensorType
 from dualgraph_runtime.native import Compiler, compile_graph, find_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 # Bytes of vectors, and flags: without the macros the text is plain C.
 PLAIN = tuple(f"-U__{m}__" for m in ("SSE2", "AVX2", "AVX512BW", "AVX512VNNI", "AVXVNNI"))

@@ -15,11 +15,11 @@ from dualgraph_compiler.ops import f
 from dualgraph_compiler.ops.gru import GRU
 from dualgraph_compiler.ops.lstm import LSTM
 from dualgraph_compiler.ops.recurrent import RNN
-from dualgraph_runtime.native import compile_graph, find_compiler
+from dualgraph_runtime.native import compile_graph
 
 from .test_conv_gradient import quick_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 LAYERS: list[Any] = [LSTM(), LSTM(reverse=True), GRU(), GRU(reverse=True), RNN(), RNN("relu", True)]
 

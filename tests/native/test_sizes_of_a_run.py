@@ -9,9 +9,9 @@ import pytest
 
 from dualgraph_compiler.graph import interpret, parse_graph
 from dualgraph_compiler.native import Segment
-from dualgraph_runtime.native import compile_graph, find_compiler
+from dualgraph_runtime.native import compile_graph
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 # A loop between kernels. What comes behind needs its number of steps, even where it reads nothing
 # else of it: a sum with the first kernel's result must not move to the front.

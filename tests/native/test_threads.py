@@ -27,7 +27,7 @@ from dualgraph_runtime.native.threads import default_threads
 
 from .test_random_graphs import row_graphs
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 # A softmax over rows, a product whose matrix is packed in the program, one with a batch, a copy
 # that turns axes round, a concatenation, a sum over windows.

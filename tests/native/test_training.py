@@ -13,7 +13,7 @@ from dualgraph_compiler.native import build
 from dualgraph_compiler.ops import f
 from dualgraph_compiler.ops.optimizer import AdamUpdate, SgdUpdate, VectorNorm
 from dualgraph_compiler.types import TensorType
-from dualgraph_runtime.native import compile_graph, find_compiler
+from dualgraph_runtime.native import compile_graph
 
 _SHAPE = (8, 4, 3, 3)
 
@@ -45,7 +45,7 @@ def test_update_of_a_parameter_is_one_loop(op: Any, scaled: bool) -> None:
     assert len(over) == 1, program.report()
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+@pytest.mark.compiler
 @pytest.mark.parametrize("op", UPDATES, ids=lambda op: op.name)
 def test_update_is_that_of_the_interpreter(op: Any) -> None:
     graph = _update(op, scaled=True)
@@ -60,7 +60,7 @@ def test_update_is_that_of_the_interpreter(op: Any) -> None:
         np.testing.assert_allclose(found, want, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+@pytest.mark.compiler
 def test_vector_norms() -> None:
     orders = [0.0, 1.0, 2.0, 3.0, np.inf, -np.inf]
     shapes: list[tuple[int, ...]] = [(), (0, 3), (5,), (4, 7, 3)]

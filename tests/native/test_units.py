@@ -54,7 +54,7 @@ def test_a_text_with_variables_stays_whole() -> None:
         assert len(split(text[:start] + shared + text[start:], 3)) == 1
 
 
-@pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+@pytest.mark.compiler
 def test_parts_make_one_program(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("DUALGRAPH_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(executable, "_UNIT", 1000)

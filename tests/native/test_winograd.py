@@ -12,11 +12,11 @@ from dualgraph_compiler.dtypes import float32
 from dualgraph_compiler.native import Target, build
 from dualgraph_compiler.ops import f
 from dualgraph_compiler.ops.conv import Conv
-from dualgraph_runtime.native import compile_graph, find_compiler
+from dualgraph_runtime.native import compile_graph
 
 from .test_blocked import WIDTHS, compiler, reference
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 BOUND = 1e-4  # of the largest output, against float64
 

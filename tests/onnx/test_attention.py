@@ -117,6 +117,7 @@ def test_sizes_that_are_not_known() -> None:
     compare(model, feeds, shapes | {"filled": ("n",)})
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("cache", ["", "past", "filled"])
 def test_attention_is_one_kernel(cache: str) -> None:
     """Whatever masks, shared heads and caches there are; in half precision, too."""

@@ -26,7 +26,6 @@ from onnx import TensorProto, helper
 import dualgraph_runtime as rt
 from dualgraph_compiler.errors import DualGraphError, OnnxError, OutOfMemory, RunError
 from dualgraph_compiler.onnx import import_model, wellformed
-from dualgraph_runtime.native import find_compiler
 from tests.onnx import hostile
 from tests.onnx.helpers import make_model
 from tests.onnx.mutate import damaged
@@ -34,8 +33,6 @@ from tests.onnx.mutate import damaged
 node = helper.make_node
 CASES = int(os.environ.get("DUALGRAPH_HOSTILE_CASES", "2000"))
 HUGE = 10**15
-
-needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
 
 
 # -- mutated files ---------------------------------------------------------------------------------
@@ -58,7 +55,7 @@ def test_mutated_models() -> None:
     fuzz("--count", str(CASES))
 
 
-@needs_compiler
+@pytest.mark.compiler
 def test_mutated_models_compiled() -> None:
     fuzz("--seed", "900000", "--count", str(CASES // 100), "--execution", "native")
 
@@ -190,7 +187,7 @@ def test_bombs(name: str, fed: bool) -> None:
     assert time.process_time() - start < 10
 
 
-@needs_compiler
+@pytest.mark.compiler
 @pytest.mark.parametrize("name", ["ConstantOfShape", "Expand, read", "outer product", "Pad"])
 def test_bombs_compiled(name: str) -> None:
     model, feed = bomb(name, fed=False)

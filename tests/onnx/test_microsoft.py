@@ -330,6 +330,7 @@ def test_rotary_embedding() -> None:
                 compare("RotaryEmbedding", feeds, interleaved=interleaved, **given)
 
 
+@pytest.mark.compiler
 def test_decoding_is_native() -> None:
     """Gathering the cache and attention, with sizes that are known at a run only."""
     model, feeds = group_query(1, 6, [4, 7], do_rotary=1)

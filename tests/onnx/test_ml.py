@@ -182,6 +182,7 @@ def test_two_classes_with_scores_of_their_own() -> None:
     same([scores], run_onnxruntime(model, {"x": ROWS})[1:])
 
 
+@pytest.mark.compiler
 def test_trees_are_native() -> None:
     """Any number of rows: blocks of them, and what is left; float32 and float64."""
     trees = forest("class", trees=17, depth=6, targets=3, per_leaf=2, modes=MODES[:5])

@@ -134,6 +134,7 @@ def test_batch_first(name: str) -> None:
             np.testing.assert_allclose(state, wanted.swapaxes(0, 1), 1e-5, 1e-5)
 
 
+@pytest.mark.compiler
 def test_rare_forms_run_as_native_code_and_differentiate() -> None:
     model, feeds = case("GRU", lens=True)
     graph = import_model(model, input_shapes={"x": ("steps", BATCH, FEATURES)})

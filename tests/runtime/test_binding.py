@@ -13,7 +13,6 @@ import pytest
 import dualgraph_runtime as rt
 from dualgraph_compiler.graph import parse_graph
 from dualgraph_compiler.onnx import export_graph
-from dualgraph_runtime.native import find_compiler
 
 GRAPH = """
 graph g(%x: f32[n, 8], %i: i64[n]):
@@ -28,10 +27,9 @@ def model() -> bytes:
     return bytes(export_graph(parse_graph(GRAPH)).SerializeToString())
 
 
-needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
-
-
-@pytest.fixture(params=["onnxruntime", "interpreter", pytest.param("native", marks=needs_compiler)])
+@pytest.fixture(
+    params=["onnxruntime", "interpreter", pytest.param("native", marks=pytest.mark.compiler)]
+)
 def both(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     """A package and its session: what a test says holds of ONNX Runtime, too."""
     if request.param == "onnxruntime":
@@ -128,7 +126,7 @@ def test_what_does_not_fit_is_refused(both: tuple[Any, Any]) -> None:
             )
 
 
-@needs_compiler
+@pytest.mark.compiler
 def test_memory_shared_between_inputs_and_outputs() -> None:
     """Kernels are told that nothing overlaps; where it does, they write elsewhere first."""
     options = rt.SessionOptions()
@@ -152,7 +150,7 @@ def test_memory_shared_between_inputs_and_outputs() -> None:
 # -- arrays returned again -------------------------------------------------------------------------
 
 
-@needs_compiler
+@pytest.mark.compiler
 def test_arrays_nobody_holds_are_returned_again_and_no_others() -> None:
     options = rt.SessionOptions()
     options.execution = "native"
@@ -184,7 +182,7 @@ def test_arrays_nobody_holds_are_returned_again_and_no_others() -> None:
         assert y.flags.writeable
 
 
-@needs_compiler
+@pytest.mark.compiler
 def test_threads_get_arrays_of_their_own() -> None:
     graph = parse_graph("""
 graph g(%x: f32[n, 300]):

@@ -26,7 +26,7 @@ from dualgraph_compiler.types import TensorType
 from dualgraph_runtime import reuse
 from dualgraph_runtime.native import Executable, background, cache, find_compiler, stored, toolchain
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 GRAPH = """
 graph g(%x: f32[n, 8]):

@@ -23,6 +23,8 @@ BOUNDS = {"h5": Dim("h5", max=40)}
 LENIENT = re.compile(
     r"ambiguous beside 0|division by zero|raised to a negative power|modulo by zero"
 )
+# The sign of a bound had to be assumed, or that a pooled image is there.
+ASSUMED = re.compile(r"counted from the|avg_pool3d: .*needs (\w+) >= 1, but \1 = 0")
 
 
 def flat(x: Any) -> list[Any]:
@@ -68,8 +70,8 @@ def check(got: Any, want: Any, graph: Any, sizes: dict[str, int]) -> None:
     if isinstance(want, Exception):
         assert isinstance(got, Exception) or LENIENT.search(str(want)), f"{what}: no error, {want}"
         return
-    if isinstance(got, FeedError) and "counted from the" in str(got):
-        return  # the sign of a bound had to be assumed
+    if isinstance(got, FeedError) and ASSUMED.search(str(got)):
+        return
     assert not isinstance(got, Exception), f"{what}: {got!r}"
     assert len(got) == len(want)
     for a, b, v in zip(got, want, graph.outputs, strict=True):

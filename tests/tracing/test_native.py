@@ -13,9 +13,8 @@ import dualgraph.nn.functional as F
 import dualgraph_runtime.native.executable as executable
 from dualgraph import nn, optim
 from dualgraph_compiler.errors import ArgumentError
-from dualgraph_runtime.native import find_compiler
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler")
+pytestmark = pytest.mark.compiler
 
 
 def native(function: Any, **options: Any) -> Any:
