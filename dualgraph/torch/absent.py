@@ -113,7 +113,7 @@ REASONS: list[tuple[str, str]] = [
         "storage objects",
         """
         torch.Tensor.*storage* torch.*Storage torch.is_storage torch.storage torch.types.Storage
-        torch.Tensor.set_ torch.Tensor.share_memory_ torch.from_file
+        torch.Tensor.set_ torch.*.share_memory* torch.from_file
         """,
     ),
     (

@@ -17,7 +17,7 @@ from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.errors import DualGraphError
 
 from . import missing
-from .tables import HIDDEN, MODULES, NAMES
+from .tables import HIDDEN, MODULES, NAMES, SPREAD
 
 __all__ = ["Mirror", "has", "install", "installed", "uninstall"]
 
@@ -52,6 +52,8 @@ class Mirror(ModuleType):
         found = getattr(self._target, name, _NOTHING)
         if (found is _NOTHING or isinstance(found, ModuleType)) and _target(f"{module}.{name}"):
             return importlib.import_module(f"{module}.{name}")
+        if found is _NOTHING and (package := SPREAD.get(module.rpartition(".")[0])):
+            found = getattr(importlib.import_module(package), name, _NOTHING)
         if found is _NOTHING or isinstance(found, ModuleType):
             raise AttributeError(missing.explanation(module, name, dir(self)), name=name)
         self.__dict__[name] = found

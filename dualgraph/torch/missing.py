@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
 
 from .absent import reason
 from .vocabulary import VERSION, vocabulary
@@ -54,18 +53,15 @@ def explain(error: BaseException) -> None:
     """Add to an AttributeError about one of our objects what would have been said of a module's."""
     if not isinstance(error, AttributeError) or not isinstance(error.name, str):
         return
-    owner = _class_of(error.obj)
-    if owner is None:
-        return
-    module, existing = owner
-    if getattr(error, "__notes__", None) is None:
-        error.add_note(f"{module}.{error.name}: {hint(module, error.name, existing)}")
-
-
-def _class_of(x: Any) -> tuple[str, list[str]] | None:
     from dualgraph._tensor import Tensor
+    from dualgraph.nn import Module
 
-    kind = x if isinstance(x, type) else type(x)
+    kind = error.obj if isinstance(error.obj, type) else type(error.obj)
+    said = None
     if issubclass(kind, Tensor):
-        return "torch.Tensor", [n for n in dir(Tensor) if not n.startswith("_")]
-    return None
+        existing = [n for n in dir(Tensor) if not n.startswith("_")]
+        said = f"torch.Tensor.{error.name}: {hint('torch.Tensor', error.name, existing)}"
+    elif issubclass(kind, Module) and (why := reason(f"torch.nn.Module.{error.name}")):
+        said = f"torch.nn.Module.{error.name}: {why}."
+    if said and getattr(error, "__notes__", None) is None:
+        error.add_note(said)

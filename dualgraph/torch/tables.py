@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HIDDEN", "MODULES", "NAMES"]
+__all__ = ["HIDDEN", "MODULES", "NAMES", "SPREAD"]
 
 # Modules that are arranged otherwise here.
 MODULES = {
@@ -26,7 +26,13 @@ MODULES = {
 NAMES = {
     "torch.trace": "dualgraph.functions.linalg:trace",
     "torch.__version__": "dualgraph.version:__version__",
+    "torch.nn.modules.linear.NonDynamicallyQuantizableLinear": (
+        "dualgraph.nn.modules.attention:NonDynamicallyQuantizableLinear"
+    ),
 }
+
+# Packages whose modules may have any name of one of ours, where files are cut otherwise.
+SPREAD = {"torch.nn.modules": "dualgraph.nn"}
 
 # Modules of dualgraph's that show nothing of PyTorch's.
 HIDDEN = {"cli", "control", "functions", "legacy", "tape_form", "torch", "tracing", "transforms"}

@@ -98,6 +98,8 @@ def test_tracebacks_begin_in_the_script(tmp_path: Path) -> None:
     ]
     assert "no attribute 'to_sparse'" in done.stderr
     assert "there are no sparse layouts" in lines[-1]
+    script.write_text("import torch\ntorch.nn.Linear(1, 1).share_memory()\n")
+    assert "there are no storage objects" in run(tmp_path, "main.py").stderr
     script.write_text("import torch\nif:\n")
     assert run(tmp_path, "main.py").stderr.startswith('  File "main.py", line 2')
 
@@ -179,6 +181,13 @@ def test_modules_share_what_is_assigned() -> None:
 
         assert isinstance(mirror, Mirror)
         assert mirror.relu is F.relu
+        import torch.nn.modules.activation as activation
+        from torch.nn.modules.batchnorm import _BatchNorm
+        from torch.nn.modules.utils import _pair
+
+        assert activation.MultiheadAttention is dg.nn.MultiheadAttention
+        assert isinstance(dg.nn.BatchNorm1d(2), _BatchNorm)
+        assert (_pair(3), _pair([1, 2])) == ((3, 3), (1, 2))
         kept = F.relu
         try:
             mirror.relu = F.gelu
