@@ -5,6 +5,7 @@ broadcast against each other; a tensor of them is a batch of distributions.
 """
 
 from . import constraints, kl_more, transforms  # noqa: F401 (kl_more registers its rules)
+from .circular import FisherSnedecor, LogisticNormal, VonMises
 from .constraint_registry import biject_to, transform_to
 from .continuous import Exponential, Laplace, LogNormal, Normal, Uniform
 from .counts import (
@@ -27,7 +28,7 @@ from .matrix_transforms import (
     StackTransform,
     StickBreakingTransform,
 )
-from .multivariate import MultivariateNormal
+from .multivariate import LowRankMultivariateNormal, MultivariateNormal
 from .tails import Cauchy, Gumbel, HalfCauchy, HalfNormal, Kumaraswamy, Pareto, Weibull
 from .transformed import (
     MixtureSameFamily,
@@ -66,6 +67,7 @@ __all__ = [
     "Distribution",
     "ExpTransform",
     "Exponential",
+    "FisherSnedecor",
     "Gamma",
     "Geometric",
     "Gumbel",
@@ -77,6 +79,8 @@ __all__ = [
     "Kumaraswamy",
     "Laplace",
     "LogNormal",
+    "LogisticNormal",
+    "LowRankMultivariateNormal",
     "LowerCholeskyTransform",
     "MixtureSameFamily",
     "Multinomial",
@@ -102,6 +106,7 @@ __all__ = [
     "Transform",
     "TransformedDistribution",
     "Uniform",
+    "VonMises",
     "Weibull",
     "biject_to",
     "constraints",

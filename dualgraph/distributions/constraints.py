@@ -280,6 +280,7 @@ TABLE: dict[str, tuple[dict[str, Constraint], Support]] = {
     "Chi2": ({"df": positive}, nonnegative),
     "Dirichlet": ({"concentration": independent(positive, 1)}, simplex),
     "Exponential": ({"rate": positive}, nonnegative),
+    "FisherSnedecor": ({"df1": positive, "df2": positive}, positive),
     "Gamma": (_GAMMA, nonnegative),
     "Geometric": (_CHANCE, nonnegative_integer),
     "Gumbel": (_SCALED, real),
@@ -297,6 +298,15 @@ TABLE: dict[str, tuple[dict[str, Constraint], Support]] = {
     "Kumaraswamy": (_TWO_SHAPES, unit_interval),
     "Laplace": (_SCALED, real),
     "LogNormal": (_SCALED, positive),
+    "LogisticNormal": (_SCALED, simplex),
+    "LowRankMultivariateNormal": (
+        {
+            "loc": real_vector,
+            "cov_factor": independent(real, 2),
+            "cov_diag": independent(positive, 1),
+        },
+        real_vector,
+    ),
     "MixtureSameFamily": ({}, lambda d: d.component_distribution.support),
     "Multinomial": (_CHANCES, lambda d: multinomial(d.total_count)),
     "MultivariateNormal": (
@@ -325,6 +335,7 @@ TABLE: dict[str, tuple[dict[str, Constraint], Support]] = {
     "StudentT": ({"df": positive, **_SCALED}, real),
     "TransformedDistribution": ({}, lambda d: d._codomain()),
     "Uniform": ({"low": real, "high": real}, lambda d: interval(d.low, d.high)),
+    "VonMises": ({"loc": real, "concentration": positive}, real),
     "Weibull": ({"scale": positive, "concentration": positive}, positive),
 }
 

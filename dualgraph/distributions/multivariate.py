@@ -12,7 +12,7 @@ from dualgraph_compiler.errors import ArgumentError
 from .distribution import Distribution
 from .kl import register_kl
 
-__all__ = ["MultivariateNormal"]
+__all__ = ["LowRankMultivariateNormal", "MultivariateNormal"]
 
 
 class MultivariateNormal(Distribution):
@@ -160,6 +160,111 @@ def _distance(d: MultivariateNormal, value: Tensor) -> Tensor:
     )
     gap = gap.expand((*factor.shape[:-1], 1))
     return dg.linalg.solve_triangular(factor, gap, upper=False).square().sum((-2, -1))
+
+
+class LowRankMultivariateNormal(Distribution):
+    """The normal distribution with covariance W W^T + diag(D), W of few columns.
+
+    Args:
+        loc: [*batch, n].
+        cov_factor: W, [*batch, n, m].
+        cov_diag: D, [*batch, n], positive.
+        validate_args: whether arguments are checked.
+
+    Nothing of size n by n is factorized. Source: torch.distributions.LowRankMultivariateNormal.
+    """
+
+    has_rsample = True
+    _parameters = ("loc", "cov_factor", "cov_diag")
+
+    def __init__(
+        self,
+        loc: Tensor,
+        cov_factor: Tensor,
+        cov_diag: Tensor,
+        validate_args: bool | None = None,
+    ) -> None:
+        n, m = cov_factor.shape[-2:]
+        if loc.shape[-1] != n or cov_diag.shape[-1] != n:
+            raise ArgumentError(f"cov_factor must be a batch of matrices with shape {n} x m")
+        batch = dg.broadcast_shapes(loc.shape[:-1], cov_factor.shape[:-2], cov_diag.shape[:-1])
+        self.loc = loc.expand((*batch, n))
+        self.cov_factor = cov_factor.expand((*batch, n, m))
+        self.cov_diag = cov_diag.expand((*batch, n))
+        super().__init__(batch, (n,), validate_args)
+        self._check(lambda: self.cov_diag > 0, "the parameter cov_diag", "positive numbers")
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    def mode(self) -> Tensor:
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        return self.cov_factor.square().sum(-1) + self.cov_diag
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        """The covariance of the elements."""
+        return self.cov_factor @ self.cov_factor.mT + self.cov_diag.diag_embed()
+
+    @property
+    def precision_matrix(self) -> Tensor:
+        """The inverse of the covariance, by Woodbury's identity."""
+        scaled = self.cov_factor.mT / self.cov_diag.unsqueeze(-2)
+        part = dg.linalg.solve_triangular(self._capacitance(), scaled, upper=False)
+        return self.cov_diag.reciprocal().diag_embed() - part.mT @ part
+
+    @property
+    def scale_tril(self) -> Tensor:
+        """The lower triangular factor of the covariance."""
+        return dg.linalg.cholesky(self.covariance_matrix)
+
+    def _capacitance(self) -> Tensor:
+        """The lower triangular factor of I + W^T D^-1 W, of size m."""
+        scaled = self.cov_factor.mT / self.cov_diag.unsqueeze(-2)
+        inner = scaled @ self.cov_factor
+        eye = dg.eye(inner.shape[-1], dtype=inner.dtype, device=inner.device)
+        return dg.linalg.cholesky(inner + eye)
+
+    def expand(self, batch_shape: Any) -> LowRankMultivariateNormal:
+        n, m = self.cov_factor.shape[-2:]
+        return LowRankMultivariateNormal(
+            self.loc.expand((*batch_shape, n)),
+            self.cov_factor.expand((*batch_shape, n, m)),
+            self.cov_diag.expand((*batch_shape, n)),
+            self.__dict__.get("_validate_args"),
+        )
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        options: dict[str, Any] = {"dtype": self.loc.dtype, "device": self.loc.device}
+        few = dg.randn((*shape[:-1], self.cov_factor.shape[-1]), **options)
+        each = dg.randn(shape, **options)
+        shared = (self.cov_factor @ few.unsqueeze(-1)).squeeze(-1)
+        return self.loc + shared + self.cov_diag.sqrt() * each
+
+    def _log_determinant(self) -> Tensor:
+        inner = self._capacitance().diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return 2 * inner + self.cov_diag.log().sum(-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._check(lambda: value == value, "value", "real numbers")
+        gap = value - self.loc
+        scaled = (gap / self.cov_diag).unsqueeze(-1)
+        projected = self.cov_factor.mT @ scaled
+        factor = self._capacitance().expand((*projected.shape[:-2], -1, -1))
+        part = dg.linalg.solve_triangular(factor, projected, upper=False)
+        distance = (gap.square() / self.cov_diag).sum(-1) - part.square().sum((-2, -1))
+        n = self._event_shape[0]
+        return -0.5 * (n * math.log(2 * math.pi) + self._log_determinant() + distance)
+
+    def entropy(self) -> Tensor:
+        n = self._event_shape[0]
+        return 0.5 * (n * (1 + math.log(2 * math.pi)) + self._log_determinant())
 
 
 @register_kl(MultivariateNormal, MultivariateNormal)

@@ -77,6 +77,15 @@ CASES |= {
         [A, B],
     ),
 }
+CASES |= {
+    "VonMises": (lambda d, t: d.VonMises(t([0.5, -2.0, 3.0]), t([0.3, 1.0, 2.0])), COUNTS),
+    "FisherSnedecor": (lambda d, t: d.FisherSnedecor(t([3.0, 5.0, 1.5]), t(9.0)), POSITIVE),
+    "LogisticNormal": (lambda d, t: d.LogisticNormal(t([0.5, -1.0]), t([0.3, 1.5])), SIMPLEX),
+    "LowRankMultivariateNormal": (
+        lambda d, t: d.LowRankMultivariateNormal(t([A, B]), t(TRIL)[:, :2], t(B)),
+        [A, A],
+    ),
+}
 WITHOUT_MOMENTS = {"Cauchy", "HalfCauchy"}
 
 
@@ -130,6 +139,11 @@ def test_samples_have_the_moments(name: str) -> None:
     if name in WITHOUT_MOMENTS:
         half = d.icdf(dg.tensor(0.5, dtype=dg.float64)).numpy()
         np.testing.assert_allclose(np.median(drawn.numpy(), 0), half, atol=0.15, rtol=0.15)
+        return
+    if name == "VonMises":
+        turned = (drawn - d.loc).cos().mean(0)
+        np.testing.assert_allclose(1 - turned.numpy(), d.variance.numpy(), atol=0.05)
+        assert (drawn - d.loc).sin().mean(0).abs().max().item() < 0.06
         return
     try:
         mean, deviation = d.mean.numpy(), d.stddev.numpy()
