@@ -12,6 +12,7 @@ from dualgraph_compiler.ops.base import shape_text
 
 from .basics import dtype_or_default
 from .creation import ones
+from .joining import cat
 from .pairs import view_as_complex, view_as_real
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def stft(
     whole = _whole_window(x, n_fft, width, window, input.dtype)
     if align_to_window:  # frames begin where the window does
         x = pad(x, ((n_fft - width) // 2,) * 2)
-    frames = x.unfold(-1, n_fft, hop)
+    frames = _framed(x, n_fft, hop)
     frames = frames if whole is None else frames * whole
     onesided = not complex_ if onesided is None else onesided
     if onesided and complex_:
@@ -299,10 +300,26 @@ def _filled_up(x: Tensor, missing: int) -> Tensor:
     return pad(x, (0, missing))
 
 
+def _framed(x: Tensor, n: int, hop: int) -> Tensor:
+    """Frames of `n` numbers, `hop` apart: [.., L] -> [.., T, n].
+
+    The signal is cut into parts of a hop, of which a frame has as many as it needs, one after the
+    other: a few slices, whatever the number of frames.
+    """
+    from ..nn.functional import pad
+
+    *batch, length = x._data.shape
+    count, parts = (length - n) // hop + 1, -(-n // hop)
+    rows = count + parts - 1
+    whole = pad(x, (0, rows * hop - length)).reshape((*batch, rows, hop))
+    frames = cat([whole[..., i : i + count, :] for i in range(parts)], -1)
+    return frames[..., :n]
+
+
 def _overlapped(frames: Tensor, hop: int) -> Tensor:
     """Frames [.., T, n], `hop` apart, added up where they overlap: [.., n + hop (T - 1)].
 
-    A frame is cut into parts of a hop; parts i of all frames, one after the other, are the signal
+    As in `_framed`, the other way round: parts i of all frames, one after the other, are the signal
     that begins i hops later.
     """
     from ..nn.functional import pad
