@@ -71,6 +71,11 @@ def sizes_of(sizes: Any) -> Shape:
     return sizes if sizes.__class__ is tuple else tuple(sizes)
 
 
+def shape_from(sizes: Any, size: Any) -> Shape:
+    """The shape a function was given as ``f(2, 3)``, ``f((2, 3))`` or ``f(size=(2, 3))``."""
+    return sizes_of(sizes if size is None else (size,))
+
+
 def check_sizes(name: str, shape: Shape) -> Shape:
     """`shape`, unless a size is negative (ShapeError)."""
     for d in shape:

@@ -23,6 +23,7 @@ from .basics import (
     device_for_like,
     dtype_or_default,
     leaf,
+    shape_from,
     sizes_of,
     wrap,
 )
@@ -44,7 +45,8 @@ def _filled(shape: Shape, value: Any, dtype: DType, device: Any, requires_grad: 
 
 
 def zeros(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     out: Tensor | None = None,
     dtype: Any = None,
     layout: Any = None,
@@ -52,14 +54,15 @@ def zeros(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Zeros of shape `size`."""
+    """Zeros of shape `sizes`, or `size`."""
     if out is not None:
         return out.zero_()
-    return _filled(sizes_of(size), 0, dtype_or_default(dtype), device, requires_grad)
+    return _filled(shape_from(sizes, size), 0, dtype_or_default(dtype), device, requires_grad)
 
 
 def ones(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     out: Tensor | None = None,
     dtype: Any = None,
     layout: Any = None,
@@ -67,14 +70,15 @@ def ones(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Ones of shape `size`."""
+    """Ones of shape `sizes`, or `size`."""
     if out is not None:
         return out.fill_(1)
-    return _filled(sizes_of(size), 1, dtype_or_default(dtype), device, requires_grad)
+    return _filled(shape_from(sizes, size), 1, dtype_or_default(dtype), device, requires_grad)
 
 
 def empty(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     dtype: Any = None,
     layout: Any = None,
     device: Any = None,
@@ -82,8 +86,8 @@ def empty(
     memory_format: Any = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor of shape `size` to be written to; its elements are zero."""
-    return _filled(sizes_of(size), 0, dtype_or_default(dtype), device, requires_grad)
+    """A tensor of shape `sizes`, or `size`, to be written to; its elements are zero."""
+    return _filled(shape_from(sizes, size), 0, dtype_or_default(dtype), device, requires_grad)
 
 
 def _dtype_of_fill(value: Any) -> DType:

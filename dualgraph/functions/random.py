@@ -21,7 +21,15 @@ from dualgraph_compiler.ops.random_counts import BinomialOf, PoissonOf
 
 from .._dispatch import apply
 from .._promote import cast
-from .basics import device_for_like, device_from, dtype_or_default, finish, leaf, sizes_of
+from .basics import (
+    device_for_like,
+    device_from,
+    dtype_or_default,
+    finish,
+    leaf,
+    shape_from,
+    sizes_of,
+)
 
 if TYPE_CHECKING:
     from .._random import Generator
@@ -42,7 +50,8 @@ def draw(
 
 
 def rand(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     generator: Generator | None = None,
     out: Tensor | None = None,
     dtype: Any = None,
@@ -52,12 +61,13 @@ def rand(
     pin_memory: bool = False,
 ) -> Tensor:
     """Uniform numbers in [0, 1)."""
-    op = RandomUniform(sizes_of(size), dtype_or_default(dtype))
+    op = RandomUniform(shape_from(sizes, size), dtype_or_default(dtype))
     return finish(draw(op, generator, device, requires_grad), out)
 
 
 def randn(
-    *size: Any,
+    *sizes: Any,
+    size: Any = None,
     generator: Generator | None = None,
     out: Tensor | None = None,
     dtype: Any = None,
@@ -67,7 +77,7 @@ def randn(
     pin_memory: bool = False,
 ) -> Tensor:
     """Numbers of the standard normal distribution."""
-    op = RandomNormal(sizes_of(size), dtype_or_default(dtype))
+    op = RandomNormal(shape_from(sizes, size), dtype_or_default(dtype))
     return finish(draw(op, generator, device, requires_grad), out)
 
 

@@ -246,7 +246,9 @@ def _load(model: Any, state: dict[str, Any], path: Path) -> None:
     own = model.state_dict()
     found = _renamed(model, state, own)
     places: dict[int, str] = {own[name].data_ptr(): name for name in found if name in own}
-    missing = [n for n in own if n not in found and own[n].data_ptr() not in places]
+    # Batch norms of older checkpoints did not count batches.
+    needed = [n for n in own if not n.endswith(".num_batches_tracked")]
+    missing = [n for n in needed if n not in found and own[n].data_ptr() not in places]
     unexpected = [n for n in found if n not in own]
     for what, names in (("lacks", missing), ("has, which the model has not,", unexpected)):
         if names:

@@ -235,3 +235,9 @@ def test_import_is_light() -> None:
         "dualgraph.nn, dualgraph.optim, dualgraph.save"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_sizes_by_name() -> None:
+    for make in (dg.zeros, dg.ones, dg.empty, dg.rand, dg.randn):
+        assert tuple(make(size=(2, 3)).shape) == (2, 3)
+        assert tuple(make(size=[]).shape) == ()

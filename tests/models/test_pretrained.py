@@ -211,6 +211,17 @@ def test_what_a_mask_hides_does_not_matter() -> None:
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_checkpoints_from_before_batches_were_counted(tmp_path: Path) -> None:
+    model = resnet.ResNet(num_classes=3, width=2)
+    state = {k: v for k, v in model.state_dict().items() if "num_batches" not in k}
+    assert resnet.ResNet(num_classes=3, width=2).load_state_dict(state).missing_keys == []
+    write(tmp_path, {"num_classes": 3, "width": 2}, state)
+    again = resnet.ResNet.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(
+        again.fc.weight.detach().numpy(), model.fc.weight.detach().numpy()
+    )
+
+
 # -- what is written, and refused -----------------------------------------------------------------
 
 

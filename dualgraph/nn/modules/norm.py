@@ -107,7 +107,7 @@ class _ChannelNorm(Module):
         *rest: Any,
     ) -> None:
         key = f"{prefix}num_batches_tracked"
-        old = (local_metadata.get("version") or 1) < 2 and "version" in local_metadata
+        old = (local_metadata.get("version") or 1) < 2
         if old and self.num_batches_tracked is not None and key not in state_dict:
             state_dict[key] = self.num_batches_tracked
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
