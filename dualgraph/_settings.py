@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 from dualgraph_compiler.errors import ArgumentError
-from dualgraph_runtime.native.threads import default_threads, set_default_threads
 
 __all__ = [
     "are_deterministic_algorithms_enabled",
@@ -32,6 +31,8 @@ class _Settings:
 
 def get_num_threads() -> int:
     """How many threads compiled code may use. Source: ``torch.get_num_threads``."""
+    from dualgraph_runtime.native.threads import default_threads
+
     return default_threads()
 
 
@@ -46,6 +47,8 @@ def set_num_threads(num: int) -> None:
 
     Source: ``torch.set_num_threads``.
     """
+    from dualgraph_runtime.native.threads import set_default_threads
+
     set_default_threads(num)
 
 
