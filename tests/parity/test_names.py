@@ -50,3 +50,19 @@ def test_parity_command() -> None:
     refused = CliRunner().invoke(main, ["parity", "torch.nowhere"], catch_exceptions=False)
     assert refused.exit_code == 2
     assert "torch.nowhere" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("absent", "word"), [("torch", "dualgraph[parity]"), ("tests", "in a checkout")]
+)
+def test_measuring_needs_pytorch_and_a_checkout(
+    absent: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dualgraph.cli import parity
+
+    monkeypatch.setattr(
+        parity.importlib.util, "find_spec", lambda name: None if name == absent else object()
+    )
+    refused = CliRunner().invoke(main, ["parity", "--measure"], catch_exceptions=False)
+    assert refused.exit_code == 2
+    assert word in refused.output
