@@ -17,6 +17,8 @@ from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.errors import AutogradError, DTypeError
 from dualgraph_runtime.device import Device
 
+from .transforms.levels import Wrapped
+
 if TYPE_CHECKING:
     from ._tensor import Tensor
 
@@ -194,6 +196,8 @@ def tensor_repr(tensor: Tensor, format_tensor: Callable[..., str]) -> str:
     from ._promote import get_default_dtype
 
     prefix = "tensor" if type(tensor).__name__ in ("Tensor", "Parameter") else type(tensor).__name__
+    if isinstance(tensor._data, Wrapped):
+        return tensor._data.text()
     if tensor.is_symbolic:
         capture = tensor._data.graph.capture
         if capture is not None and capture.root.asked_by_user():

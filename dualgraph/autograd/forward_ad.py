@@ -65,7 +65,9 @@ def exit_dual_level(*, level: int | None = None) -> None:
             "Trying to exit a forward AD level that was not the last one that was created. This is "
             "not supported."
         )
-    _open.pop().__exit__()
+    last = _open.pop()
+    last.give_back()
+    last.__exit__()
 
 
 class dual_level:

@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING, Any
 from dualgraph_compiler.errors import AutogradError
 
 from .._dispatch import apply, current_fn, make
+from ..transforms.levels import Wrapped
 from .grad_mode import local
 from .inplace import _check, _move
 from .tape import Leaf
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
+
+
+def _note(target: Tensor, data: Any) -> None:
+    """Tell a level of a tensor from outside of it that will stand for one of its own."""
+    level = data.level if isinstance(data, Wrapped) else None
+    held = target._data
+    if level is not None and not (isinstance(held, Wrapped) and held.level is level):
+        level.note(target)
 
 
 def assign_wrapped(target: Tensor, base: Tensor, result: Tensor) -> Tensor:
@@ -34,6 +43,7 @@ def assign_wrapped(target: Tensor, base: Tensor, result: Tensor) -> Tensor:
         raise AutogradError(f"{what} that requires grad is being used in an in-place operation.")
     result = cast(result, target.dtype)
     if base is target:
+        _note(target, result._data)
         target._data = result._data
         _move(target, result)
         target._ver[0] += 1
@@ -50,6 +60,7 @@ def assign_wrapped(target: Tensor, base: Tensor, result: Tensor) -> Tensor:
     new = result
     for op, parent in zip(reversed(info.ops), reversed(chain), strict=True):
         new = op.unview(parent, new)
+    _note(base, new._data)
     base._data = new._data
     _move(base, new)
     base._ver[0] += 1

@@ -66,7 +66,10 @@ def jvp(
             return functions.zeros_like(value(y).detach()) if found is None else found
 
         results = map_leaves(value, out), map_leaves(tangent, out)
-        return (*results, map_leaves(value, aux)) if has_aux else results
+        found = (*results, map_leaves(value, aux)) if has_aux else results
+        del out, aux  # what was made inside is gone from here on
+        level.give_back()
+        return found
 
 
 def check_tangent(p: Any, t: Any) -> None:

@@ -97,7 +97,10 @@ class _Call:
                 *rebuilt(args, handed[: len(flat)]), **rebuilt(kwargs, handed[len(flat) :])
             )
             written_back(inner, handed)
-            return self._results(out, level)
+            results = self._results(out, level)
+            del out  # what was made inside is gone from here on
+            level.give_back()
+            return results
 
     def _results(self, out: Any, level: BatchLevel) -> Any:
         results = leaves(out)

@@ -12,6 +12,7 @@ from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dims import Dim, DimLike, Shape
 from dualgraph_compiler.dtypes import DType
 from dualgraph_compiler.errors import ArgumentError, IndexOutOfRange, ShapeError
+from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops import Op
 from dualgraph_compiler.ops.base import normalize_axes, shape_text
 from dualgraph_runtime.device import Device, device_of, to_device
@@ -20,6 +21,7 @@ from .. import _changes
 from .._dispatch import captures, make
 from .._promote import Defaults, scalar
 from ..autograd.inplace import assign
+from ..transforms.levels import Wrapped
 
 if TYPE_CHECKING:
     from .._tensor import Tensor
@@ -149,7 +151,11 @@ def create(op: Op, device: Any = None, requires_grad: bool = False) -> Tensor:
 def device_for_like(input: Tensor, device: Any) -> Any:
     """Where a tensor made after `input` goes: `device` if given, else where the input is."""
     data = input._data
-    if device is not None or type(data) is np.ndarray or input.is_symbolic:
+    if device is not None or type(data) is np.ndarray:
+        return device
+    while isinstance(data, Wrapped):  # in a function transform: what it stands for
+        data = data.inner._data
+    if type(data) is Value:
         return device
     return device_of(data)
 

@@ -23,6 +23,15 @@ def written_back(given: Sequence[Any], handed: Sequence[Any]) -> None:
             assign(original, data.inner)
 
 
+def overwrite(target: Tensor, value: Tensor) -> None:
+    """Write to a tensor from outside of a transform, off the tape."""
+    from ..autograd.grad_mode import no_grad
+    from ..autograd.inplace import assign
+
+    with no_grad():
+        assign(target, value.detach())
+
+
 def moved_to_front(t: Tensor, axis: int) -> Tensor:
     """`t` with an axis moved to the front; a view."""
     from dualgraph_compiler.ops import f

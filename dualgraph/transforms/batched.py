@@ -14,6 +14,7 @@ from dualgraph_compiler.errors import AutogradError, TraceError
 from dualgraph_compiler.ops import f
 from dualgraph_compiler.ops.base import Op
 
+from .arguments import overwrite
 from .levels import Level, Wrapped
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Batched(Wrapped):
             "try to rewrite what you're doing with other operations."
         )
 
+    def text(self) -> str:
+        """See :class:`Wrapped`."""
+        inner = repr(self.inner).replace("\n", "\n    ")
+        return f"BatchedTensor(lvl={self.level.depth}, bdim=0, value=\n    {inner}\n)"
+
     def detached(self) -> Batched:
         """See :class:`Wrapped`."""
         return Batched(self.level, self.inner.detach())
@@ -64,6 +70,10 @@ class Whole(Batched):
     def concrete(self, what: str) -> Any:
         """The array inside."""
         return self.inner._concrete(what)
+
+    def text(self) -> str:
+        """See :class:`Wrapped`."""
+        return repr(self.inner)
 
     def detached(self) -> Whole:
         """See :class:`Wrapped`."""
@@ -106,6 +116,17 @@ class BatchLevel(Level):
         """What `t` stands for, with an axis for the batch."""
         inner, own = self.parts(t)
         return inner if own else f.expand(inner, (self.size, *inner.shape))
+
+    def write(self, target: Tensor, data: Any) -> None:
+        """Refuse to write a batch; see :class:`Level`."""
+        if type(data) is Batched:
+            raise AutogradError(
+                "vmap: inplace arithmetic(self, *extra_args) is not possible because there exists "
+                "a Tensor `other` in extra_args that has more elements than `self`. This happened "
+                "due to `other` being vmapped over but `self` not being vmapped over in a vmap. "
+                "Please try to use out-of-place operators instead of inplace arithmetic."
+            )
+        overwrite(target, data.inner)
 
     def lift(self, t: Tensor) -> Whole:
         """See :class:`Level`."""

@@ -125,13 +125,14 @@ class BatchLevelAgain:
 
     def __enter__(self) -> None:
         level = self._level
-        self._state = (level.depth, level.alive, level._disabled)
+        self._state = (level.depth, level.alive, level._disabled, level._taken)
+        level._taken = []
         level.__enter__()
 
     def __exit__(self, *exception: object) -> None:
         level = self._level
         level.__exit__(*exception)
-        level.depth, level.alive, level._disabled = self._state
+        level.depth, level.alive, level._disabled, level._taken = self._state
 
 
 def _pushed(cls: Any, args: Sequence[Any], level: DualLevel) -> Any:

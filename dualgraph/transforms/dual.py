@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dualgraph_compiler.ops.base import Op
 
+from .arguments import overwrite
 from .levels import Level, Wrapped
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ class Dual(Wrapped):
     def concrete(self, what: str) -> Any:
         """The value's array."""
         return self.inner._concrete(what)
+
+    def text(self) -> str:
+        """See :class:`Wrapped`."""
+        return f"{repr(self.inner)[:-1]}, tangent={self.tangent!r})"
 
     def detached(self) -> Dual:
         """See :class:`Wrapped`; the tangent is dropped."""
@@ -64,6 +69,10 @@ class DualLevel(Level):
         if type(results) is list:
             return tuple(Dual(self, y, ty) for y, ty in results)
         return Dual(self, *results)
+
+    def write(self, target: Tensor, data: Any) -> None:
+        """See :class:`Level`; the tangent is lost."""
+        overwrite(target, data.inner)
 
     def lift(self, t: Tensor) -> Dual:
         """See :class:`Level`."""

@@ -11,6 +11,7 @@ graphs, through ``__dualgraph_call__``.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ class Level:
     def __init__(self) -> None:
         self.depth = 0
         self._disabled = False
+        self._taken: list[tuple[Any, Any]] = []
         self.alive = False
 
     def __enter__(self) -> Any:
@@ -76,6 +78,7 @@ class Level:
     def __exit__(self, *exception: object) -> None:
         from .._dispatch import captures, symbolic
 
+        self._restore()
         captures.disabled = self._disabled
         self.alive = False
         transforms.levels.remove(self)
@@ -83,6 +86,34 @@ class Level:
 
     def process(self, op: Op, inputs: Sequence[Tensor]) -> Any:
         """The data of the result of `op` (a tuple where there are several)."""
+        raise NotImplementedError
+
+    def note(self, target: Tensor) -> None:
+        """Remember a tensor from outside, which is about to stand for one of this level."""
+        self._taken.append((weakref.ref(target), target._data))
+
+    def give_back(self) -> None:
+        """Let tensors from outside that stand for some of this level be what they were, and write.
+
+        Called when the function is done: what was made inside of it is gone by then.
+        """
+        for target, data in self._restore():
+            self.write(target, data)
+
+    def _restore(self) -> list[tuple[Any, Any]]:
+        """Tensors from outside as they were; with what they stood for."""
+        taken, self._taken = self._taken, []
+        found = []
+        for ref, before in taken:
+            target = ref()
+            data = None if target is None else target._data
+            if target is not None and isinstance(data, Wrapped) and data.level is self:
+                target._data = before
+                found.append((target, data))
+        return found
+
+    def write(self, target: Tensor, data: Any) -> None:
+        """Write `data`, which belongs here, to a tensor from outside."""
         raise NotImplementedError
 
     def lift(self, t: Tensor) -> Any:
@@ -116,6 +147,10 @@ class Wrapped:
 
     def concrete(self, what: str) -> Any:
         """The array that holds the elements, for code that needs them in Python."""
+        raise NotImplementedError
+
+    def text(self) -> str:
+        """What is printed of a tensor that holds this."""
         raise NotImplementedError
 
     def detached(self) -> Wrapped:

@@ -470,3 +470,29 @@ def test_orders_of_transforms_agree() -> None:
     reverse, forward = dg.func.jacrev, dg.func.jacfwd
     for outer, inner in itertools.product((reverse, forward), repeat=2):
         np.testing.assert_allclose(dg.vmap(outer(inner(loss)))(x), wanted, rtol=1e-10)
+
+
+def test_tensors_from_outside_that_are_written_to() -> None:
+    norm, x = nn.BatchNorm1d(3), dg.tensor(MATRIX, dtype=dg.float32)
+    with pytest.raises(RuntimeError, match="inplace arithmetic"):
+        dg.vmap(lambda batch: norm(batch))(dg.stack([x, x * 2]))
+    assert norm.running_mean.shape == (3,)
+    np.testing.assert_array_equal(norm.running_mean, np.zeros(3))
+    dg.func.jvp(norm, (x,), (x,))
+    np.testing.assert_allclose(norm.running_mean, 0.1 * x.mean(0), rtol=1e-5)
+    fresh = dg.vmap(lambda row: written_in(dg.zeros(3, dtype=row.dtype), row))(x)
+    np.testing.assert_allclose(fresh[:, 0], x[:, 1])
+
+
+def written_in(out: Any, row: Any) -> Any:
+    out[0] = row[1]
+    return out
+
+
+def test_what_is_printed() -> None:
+    shown: list[str] = []
+    x = dg.ones(2)
+    dg.vmap(lambda r: shown.append(repr(r)) or r)(dg.ones(3, 2))
+    dg.func.jvp(lambda r: shown.append(repr(r)) or r, (x,), (x,))
+    assert shown[0].startswith("BatchedTensor(lvl=1, bdim=0, value=")
+    assert shown[1] == "tensor([1., 1.], tangent=tensor([1., 1.]))"
