@@ -136,7 +136,6 @@ def _position(op: Any, better: Any) -> OpSamples:
             Refused(op(0), (t("c64[2]"),), DTypeError, "no order"),
             Refused(op(2), (t("f32[2]"),), IndexOutOfRange, "out of range"),
         ],
-        onnx=_NONE,
     )
 
 
@@ -164,7 +163,6 @@ LOG_CUMSUM_EXP = OpSamples(
         edge(rn.LogCumsumExp(0), ([-inf, -inf, 0.0],), [0.0, 0.0, 1.0]),
     ],
     [Refused(rn.LogCumsumExp(0), (t("i32[2]"),), DTypeError, "expected a floating-point")],
-    onnx=_NONE,
 )
 
 
