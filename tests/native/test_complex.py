@@ -43,6 +43,22 @@ graph g(%x: c64[n, 4], %y: c64[4], %i: i64[k]):
         assert not np.shares_memory(found[3], arrays[0])
 
 
+def test_real_numbers_made_complex_move() -> None:
+    """Their imaginary part is one zero, which has the shape of all."""
+    graph = parse_graph("""
+graph g(%x: f32[n, 4]):
+  %1: c64[n, 4] = cast(%x, dtype=c64)
+  %2: c64[4, n] = permute(%1, axes=(1, 0))
+  %3: c64[4] = sum(%2, axes=(1,), keepdims=False)
+  %4: f32[n, 4, 2] = view_as_real(%1)
+  return %2 as moved, %3 as total, %4 as parts
+""")
+    run = compile_graph(graph)
+    x = rand(5, 4).real
+    for got, want in zip(run.run([x]), interpret(graph, [x]), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
 def test_around_an_interpreted_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(RULES, "pow")
     graph = parse_graph("""

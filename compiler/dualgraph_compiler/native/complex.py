@@ -58,9 +58,12 @@ def split_complex(graph: Graph) -> None:
                 continue
             results = made if isinstance(made, list) else [made]
             for old, new in zip(node.outputs, results, strict=True):
-                value = Join()(*_whole(new, old)) if isinstance(new, Pair) else new
                 if isinstance(new, Pair):
-                    pairs[value] = new
+                    whole = _whole(new, old)
+                    value = Join()(*whole)
+                    pairs[value] = whole
+                else:
+                    value = new
                 value.name = value.name or old.name
                 graph.replace_uses(old, value)
         _erase(graph, node)
