@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .. import _changes
+from .._module_hooks import global_hooks
 from .._tensor import Tensor
 from ..autograd.tape import Leaf
-from ..nn.modules._global_hooks import global_hooks
 from .guards import NAMES, Difference, Guard
 from .places import Constants
 

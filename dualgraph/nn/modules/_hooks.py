@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ... import _changes
+from ... import _module_hooks as of_all
 from ..._dispatch import captures, symbolic
 from ..._tensor import Tensor
 from ...autograd.function import Function
 from ...autograd.inplace import RemovableHandle
-from . import _global_hooks as of_all
 
 if TYPE_CHECKING:
     from ...tracing.capture import Capture

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ... import _changes
 from ..._changes import Own
+from ..._module_hooks import registered
 from ..._tensor import Tensor
 from ..parameter import Buffer, Parameter
-from ._global_hooks import registered
 
 if TYPE_CHECKING:
     from .module import Module

@@ -14,11 +14,7 @@ from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dtypes import DType
 
 from ..._changes import Members, Own
-from ..._tensor import Tensor
-from ...autograd.grad_mode import no_grad
-from ...functions.creation import empty_like
-from ..parameter import is_lazy
-from ._global_hooks import (
+from ..._module_hooks import (
     register_module_backward_hook,
     register_module_buffer_registration_hook,
     register_module_forward_hook,
@@ -28,6 +24,10 @@ from ._global_hooks import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
+from ..._tensor import Tensor
+from ...autograd.grad_mode import no_grad
+from ...functions.creation import empty_like
+from ..parameter import is_lazy
 from ._hooks import Hooked
 from ._state import Stateful
 from ._tree import KINDS, Tree

@@ -1,11 +1,14 @@
-"""Hooks of all modules at once: calls, gradients, and what is registered."""
+"""Hooks of all modules at once: calls, gradients, and what is registered.
+
+Apart from `nn`, which is imported when it is first used: compiled calls look at them, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from ...autograd.inplace import RemovableHandle
+from .autograd.inplace import RemovableHandle
 
 Hook = Callable[..., Any]
 
@@ -36,7 +39,7 @@ def registered(what: str, module: Any, name: str, value: Any) -> Any:
 
 
 def _register(hooks: dict[int, Hook], hook: Hook) -> RemovableHandle:
-    from ._hooks import Hooked
+    from .nn.modules._hooks import Hooked
 
     Hooked._hooked = True  # every module looks for hooks from now on
     return RemovableHandle(hooks, hook)
