@@ -377,7 +377,11 @@ def register_hook(t: Tensor, hook: Hook | Callable[[Tensor], None]) -> Removable
     _refuse_in_body(t, "register_hook()")
     if fn.hooks is None:
         fn.hooks = {}
-    return RemovableHandle(fn.hooks, hook, _changes.tensors)
+    handle = RemovableHandle(fn.hooks, hook, _changes.tensors)
+    kept = t.__dict__.get("_retained", {}).get("hook")
+    if kept in fn.hooks:  # `retain_grad` keeps what the last hook leaves
+        fn.hooks[kept] = fn.hooks.pop(kept)
+    return handle
 
 
 def register_post_accumulate_grad_hook(

@@ -363,11 +363,11 @@ class Optimizer(Hooked):
         _changes.optimizers.note()
 
     def __repr__(self) -> str:
-        lines = [f"{type(self).__name__} ("]
+        text = f"{type(self).__name__} ("
         for index, group in enumerate(self.param_groups):
-            lines.append(f"Parameter Group {index}")
-            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
-        return "\n".join(lines) + "\n)"
+            options = (f"    {key}: {group[key]}\n" for key in sorted(group) if key != "params")
+            text += f"\nParameter Group {index}\n{''.join(options)}"
+        return f"{text})"
 
 
 def _zeros_like(param: Tensor) -> Tensor:

@@ -646,3 +646,14 @@ def test_against_pytorch_on_a_network() -> None:
 def test_grad_by_nothing_is_refused() -> None:
     with pytest.raises(AutogradError, match="got none"):
         dg.autograd.grad(dg.ones(1, requires_grad=True).sum(), [], allow_unused=True)
+
+
+def test_retained_gradients_are_those_that_hooks_leave() -> None:
+    x = dg.ones(2, requires_grad=True)
+    y = x * 2
+    y.retain_grad()
+    y.register_hook(lambda g: g * 3)
+    y.register_hook(lambda g: g + 1)
+    (y**2).sum().backward()
+    assert y.grad.tolist() == [13, 13]
+    assert x.grad.tolist() == [26, 26]

@@ -390,3 +390,11 @@ def test_bad_parameters() -> None:
         optim.SGD([p, p])
     with pytest.raises(ArgumentError, match="non-leaf"):
         optim.SGD([p * 2])
+
+
+def test_groups_are_printed_apart() -> None:
+    groups = [{"params": [dg.nn.Parameter(dg.ones(1))], "lr": rate} for rate in (0.1, 0.2)]
+    text = repr(optim.Adadelta(groups))
+    assert text.startswith("Adadelta (\nParameter Group 0\n    capturable: False\n")
+    assert "    weight_decay: 0\n\nParameter Group 1\n" in text
+    assert text.endswith("    weight_decay: 0\n)")
