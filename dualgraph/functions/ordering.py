@@ -13,6 +13,7 @@ from dualgraph_compiler.ops.base import array_module
 from dualgraph_compiler.ops.sorting import Sort, TopK
 
 from .._dispatch import apply_many, make
+from ..transforms.elements import element_by_element
 from .basics import axis_of, finish
 from .results import ValuesIndices, named
 
@@ -102,6 +103,7 @@ def unique_consecutive(
     return tuple(out) if len(out) > 1 else out[0]
 
 
+@element_by_element
 def searchsorted(
     sorted_sequence: Tensor,
     input: Any,
@@ -136,6 +138,7 @@ def searchsorted(
     return finish(make(found.astype(np.int32 if out_int32 else np.int64)), out)
 
 
+@element_by_element
 def bucketize(
     input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
 ) -> Tensor:
@@ -156,6 +159,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     return make(xp.bincount(data, w, minlength).astype(kind))
 
 
+@element_by_element
 def isin(elements: Any, test_elements: Any, *, invert: bool = False) -> Tensor:
     """Whether each element is among the test elements: bool."""
     arrays = [

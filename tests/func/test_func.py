@@ -496,3 +496,17 @@ def test_what_is_printed() -> None:
     dg.func.jvp(lambda r: shown.append(repr(r)) or r, (x,), (x,))
     assert shown[0].startswith("BatchedTensor(lvl=1, bdim=0, value=")
     assert shown[1] == "tensor([1., 1.], tangent=tensor([1., 1.]))"
+
+
+def test_functions_that_read_on_the_host_run_for_each_element() -> None:
+    edges, x = dg.tensor(np.sort(MATRIX, 1)), dg.tensor(MATRIX)
+    both(
+        lambda t, e, x: t.func.vmap(lambda e, x: t.searchsorted(e, x))(e, x), edges.numpy(), MATRIX
+    )
+    found = dg.vmap(lambda e: dg.bucketize(x[0], e))(edges)
+    wanted = dg.stack([dg.bucketize(x[0], e) for e in edges])
+    np.testing.assert_array_equal(found, wanted)
+    nested = dg.vmap(lambda e: dg.vmap(lambda v: dg.searchsorted(e, v))(x))(edges)
+    assert nested.shape == (4, 4, 3)
+    known = dg.vmap(lambda r: dg.isin(r, x[0]))(x)
+    np.testing.assert_array_equal(known, dg.isin(x, x[0]))
