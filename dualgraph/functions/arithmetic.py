@@ -64,22 +64,34 @@ def _scaled(other: Any, alpha: Any) -> Any:
 
 
 def add(input: Any, other: Any, *, alpha: Any = 1, out: Tensor | None = None) -> Tensor:
-    """Input + alpha * other."""
+    """Input + alpha * other.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     return finish(binary(_ADD, input, _scaled(other, alpha)), out)
 
 
 def sub(input: Any, other: Any, *, alpha: Any = 1, out: Tensor | None = None) -> Tensor:
-    """Input - alpha * other."""
+    """Input - alpha * other.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     return finish(binary(_SUB, input, _scaled(other, alpha)), out)
 
 
 def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
-    """Other - alpha * input."""
+    """Other - alpha * input.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     return binary(_SUB, other, _scaled(input, alpha))
 
 
 def mul(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """Input * other."""
+    """Input * other.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     return finish(binary(_MUL, input, other), out)
 
 
@@ -89,6 +101,8 @@ def div(
     """Input / other, in the default float type for integers.
 
     `rounding_mode` "trunc" rounds the quotient towards zero, "floor" downwards; both keep integers.
+
+    Shapes: any that broadcast -> the broadcast one.
     """
     if rounding_mode is None:
         return finish(apply(_DIV, *float_operands(input, other)), out)
@@ -101,7 +115,10 @@ def div(
 
 
 def true_divide(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """Input / other."""
+    """Input / other.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     return div(input, other, out=out)
 
 
@@ -110,17 +127,26 @@ def _whole(op: Any, input: Any, other: Any) -> Tensor:
 
 
 def floor_divide(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """Input / other rounded downwards; integers stay integers and refuse a divisor of zero."""
+    """Input / other rounded downwards; integers stay integers and refuse a divisor of zero.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     return finish(_whole(_FLOOR_DIV, input, other), out)
 
 
 def remainder(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """What floor division leaves: the sign of `other`, as Python's ``%``."""
+    """What floor division leaves: the sign of `other`, as Python's ``%``.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     return finish(_whole(_REMAINDER, input, other), out)
 
 
 def fmod(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """What division rounded towards zero leaves: the sign of `input`, as C's fmod."""
+    """What division rounded towards zero leaves: the sign of `input`, as C's fmod.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     return finish(_whole(_FMOD, input, other), out)
 
 
@@ -128,6 +154,8 @@ def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     """Input ** exponent; either may be a number.
 
     Raises ArgumentError for an integer tensor to a negative whole power.
+
+    Shapes: any that broadcast -> the broadcast one.
     """
     if isinstance(exponent, int) and exponent < 0 and result_type(input, exponent).category < 2:
         raise ArgumentError("Integers to negative integer powers are not allowed.")
@@ -139,7 +167,10 @@ def pow(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
 
 
 def float_power(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
-    """Input ** exponent in float64 (complex128 if either is complex)."""
+    """Input ** exponent in float64 (complex128 if either is complex).
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     wide = dt.complex128 if result_type(input, exponent).is_complex else dt.float64
     return finish(apply(_POW, *unify((input, exponent), dtype=wide)), out)
 
@@ -155,7 +186,10 @@ def minimum(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
 
 
 def fmax(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """The larger of two; the other one where one is NaN."""
+    """The larger of two; the other one where one is NaN.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     a, b = unify((input, other))
     if a.dtype.category < dt.FLOAT:
         return finish(apply(_MAXIMUM, a, b), out)
@@ -164,7 +198,10 @@ def fmax(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
 
 
 def fmin(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """The smaller of two; the other one where one is NaN."""
+    """The smaller of two; the other one where one is NaN.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     a, b = unify((input, other))
     if a.dtype.category < dt.FLOAT:
         return finish(apply(_MINIMUM, a, b), out)
@@ -178,7 +215,10 @@ def atan2(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 def hypot(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """sqrt(input**2 + other**2), without overflow in between."""
+    """sqrt(input**2 + other**2), without overflow in between.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     a, b = float_operands(input, other)
     big, small = maximum(a.abs(), b.abs()), minimum(a.abs(), b.abs())
     ratio = (small / big).where(big != small, (big != 0).to(big.dtype))
@@ -187,14 +227,20 @@ def hypot(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 def copysign(input: Tensor, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """|input| with the sign of `other` (zeros and NaN have one)."""
+    """|input| with the sign of `other` (zeros and NaN have one).
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     a, b = float_operands(input, other)
     magnitude = a.abs()
     return finish(magnitude.where(~signbit(b), -magnitude), out)
 
 
 def signbit(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Whether the sign bit is set: true for negative numbers and for -0.0."""
+    """Whether the sign bit is set: true for negative numbers and for -0.0.
+
+    Shapes: any -> the same.
+    """
     if input.dtype.category < dt.FLOAT:
         return finish(input < 0, out)
     # 1 / -0.0 is -inf.
@@ -202,7 +248,10 @@ def signbit(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 def xlogy(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """Input * log(other), and 0 where input is 0 and `other` is not NaN."""
+    """Input * log(other), and 0 where input is 0 and `other` is not NaN.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     a, b = float_operands(input, other)
     # Where the product would be 0 * inf, in value or gradient, the logarithm is never taken.
     unsafe = (a == 0) & ((b <= 0) | b.isinf())
@@ -210,7 +259,10 @@ def xlogy(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
 
 
 def logaddexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """log(exp(input) + exp(other)), without overflow."""
+    """log(exp(input) + exp(other)), without overflow.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     a, b = float_operands(input, other)
     if a.dtype.is_complex:
         first = a.real >= b.real
@@ -223,13 +275,19 @@ def logaddexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Ten
 
 
 def logaddexp2(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """log2(2**input + 2**other), without overflow."""
+    """log2(2**input + 2**other), without overflow.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     a, b = float_operands(input, other)
     return finish(logaddexp(a * math.log(2), b * math.log(2)) / math.log(2), out)
 
 
 def heaviside(input: Tensor, values: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """0 below zero, 1 above, and `values` at zero. Not differentiable."""
+    """0 below zero, 1 above, and `values` at zero. Not differentiable.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     if input.dtype is not values.dtype:
         raise DTypeError(
             f"heaviside is not yet implemented for tensors with different dtypes: "
@@ -241,19 +299,28 @@ def heaviside(input: Tensor, values: Tensor, *, out: Tensor | None = None) -> Te
 
 
 def ldexp(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Input * 2**other."""
+    """Input * 2**other.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     wide = dt.float64 if dt.float64 in (input.dtype, other.dtype) else dt.float32
     power = cast(other, wide) if other.dtype.category < dt.FLOAT else other
     return finish(input * 2.0**power, out)
 
 
 def nextafter(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """The floating-point number after `input` in the direction of `other`."""
+    """The floating-point number after `input` in the direction of `other`.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     return finish(binary(_NEXTAFTER, input, other), out)
 
 
 def frexp(input: Tensor, *, out: Any = None) -> Any:
-    """(mantissa, exponent), input = mantissa * 2**exponent and 1/2 <= |mantissa| < 1; int32."""
+    """(mantissa, exponent), input = mantissa * 2**exponent and 1/2 <= |mantissa| < 1; int32.
+
+    Shapes: any -> the same.
+    """
     mantissa, exponent = apply_many(_FREXP, input)
     if out is not None:
         mantissa, exponent = finish(mantissa, out[0]), finish(exponent, out[1])
@@ -261,12 +328,18 @@ def frexp(input: Tensor, *, out: Any = None) -> Any:
 
 
 def gcd(input: Tensor, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """The greatest common divisor of integers, not negative; gcd(0, 0) is 0."""
+    """The greatest common divisor of integers, not negative; gcd(0, 0) is 0.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     return finish(binary(_GCD, input, other), out)
 
 
 def lcm(input: Tensor, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """The least common multiple of integers, not negative; 0 where one is 0."""
+    """The least common multiple of integers, not negative; 0 where one is 0.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     return finish(binary(_LCM, input, other), out)
 
 
@@ -281,7 +354,10 @@ def addcmul(
     value: Any = 1,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Input + value * tensor1 * tensor2."""
+    """Input + value * tensor1 * tensor2.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     return finish(input + _scaled(tensor1 * tensor2, value), out)
 
 
@@ -293,7 +369,10 @@ def addcdiv(
     value: Any = 1,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Input + value * tensor1 / tensor2; floating-point quotients only."""
+    """Input + value * tensor1 / tensor2; floating-point quotients only.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     if result_type(tensor1, tensor2).category < dt.FLOAT:
         raise DTypeError(
             "Integer division with addcdiv is no longer supported; use div with a rounding_mode"
@@ -302,7 +381,10 @@ def addcdiv(
 
 
 def lerp(input: Tensor, end: Tensor, weight: Any, *, out: Tensor | None = None) -> Tensor:
-    """Input + weight * (end - input)."""
+    """Input + weight * (end - input).
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     if end.dtype is not input.dtype:
         raise DTypeError(f"expected dtype {input.dtype} for `end` but got dtype {end.dtype}")
     return finish(input + weight * (end - input), out)

@@ -44,7 +44,7 @@ def _of_two(op: Op, name: str, doc: str) -> Unary:
         return finish(binary(op, input, other), out)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
+    function.__doc__ = f"{doc}\n\nShapes: any that broadcast -> the broadcast one."
     return function
 
 
@@ -68,7 +68,10 @@ bitwise_right_shift = _of_two(_RIGHT, "bitwise_right_shift", "floor(input / 2**o
 
 
 def bitwise_not(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Every bit turned over; on bool, not."""
+    """Every bit turned over; on bool, not.
+
+    Shapes: any -> the same.
+    """
     return finish(apply(_NOT, input), out)
 
 
@@ -106,7 +109,10 @@ def isneginf(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 def isreal(input: Tensor) -> Tensor:
-    """Whether the imaginary part is zero: bool."""
+    """Whether the imaginary part is zero: bool.
+
+    Shapes: any -> the same.
+    """
     return input.imag == 0 if input.dtype.is_complex else input.new_ones(input.shape, dtype=bool)
 
 
@@ -182,7 +188,10 @@ def where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
-    """The input with `value`, a number or 0-d tensor, where the bool `mask` holds; broadcasts."""
+    """The input with `value`, a number or 0-d tensor, where the bool `mask` holds.
+
+    Shapes: input and mask, which broadcast -> the broadcast one.
+    """
     if mask.dtype is not dt.bool_:
         raise DTypeError(
             f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype.name}"

@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 
 
 def alias_copy(input: Tensor, *, out: Any = None) -> Tensor:
-    """A copy."""
+    """A copy.
+
+    Shapes: any -> the same.
+    """
     return finish(input.clone(), out)
 
 
 def diagonal_copy(
     input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1, *, out: Any = None
 ) -> Tensor:
-    """A copy of a diagonal."""
+    """A copy of a diagonal.
+
+    Shapes: as of `diagonal`.
+    """
     return finish(diagonal(input, offset, dim1, dim2).clone(), out)
 
 
@@ -60,7 +66,10 @@ unsafe_split = split_copy
 
 
 def unsafe_chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """As `chunk`, with pieces that are no views."""
+    """As `chunk`, with pieces that are no views.
+
+    Shapes: as of `chunk`.
+    """
     return tuple(piece.clone() for piece in chunk(input, chunks, dim))
 
 
@@ -73,17 +82,26 @@ unsafe_split_with_sizes = split_with_sizes_copy
 
 
 def detach_copy(input: Tensor, *, out: Any = None) -> Tensor:
-    """A copy off the tape."""
+    """A copy off the tape.
+
+    Shapes: any -> the same.
+    """
     return finish(input.detach().clone(), out)
 
 
 def view_as_real_copy(input: Tensor, *, out: Any = None) -> Tensor:
-    """A copy of complex numbers as pairs of reals."""
+    """A copy of complex numbers as pairs of reals.
+
+    Shapes: [..] -> [.., 2].
+    """
     return finish(view_as_real(input).clone(), out)
 
 
 def view_as_complex_copy(input: Tensor, *, out: Any = None) -> Tensor:
-    """A copy of pairs of reals as complex numbers."""
+    """A copy of pairs of reals as complex numbers.
+
+    Shapes: [.., 2] -> [..].
+    """
     return finish(view_as_complex(input).clone(), out)
 
 
@@ -93,7 +111,10 @@ def squeeze_copy(input: Tensor, dim: Any = None, *, out: Any = None) -> Tensor:
 
 
 def t_copy(input: Tensor, *, out: Any = None) -> Tensor:
-    """A transposed copy of a matrix."""
+    """A transposed copy of a matrix.
+
+    Shapes: [n, m] -> [m, n].
+    """
     return finish(t(input).clone(), out)
 
 
@@ -108,7 +129,10 @@ def unbind_copy(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 def unfold_copy(input: Tensor, dimension: int, size: int, step: int, *, out: Any = None) -> Tensor:
-    """A copy of the windows that `unfold` shows."""
+    """A copy of the windows that `unfold` shows.
+
+    Shapes: as of `unfold`.
+    """
     return finish(unfold(input, dimension, size, step).clone(), out)
 
 
@@ -130,7 +154,10 @@ def view_copy(input: Tensor, size: Any, *, out: Any = None) -> Tensor:
 def diagonal_scatter(
     input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
 ) -> Tensor:
-    """A copy of the input with `src` as a diagonal."""
+    """A copy of the input with `src` as a diagonal.
+
+    Shapes: input any, src that of its diagonal -> that of input.
+    """
     whole = input.clone()
     diagonal(whole, offset, dim1, dim2).copy_(src)
     return whole

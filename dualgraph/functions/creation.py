@@ -349,7 +349,10 @@ def new_empty(self: Tensor, *size: Any, **options: Any) -> Tensor:
 
 
 def complex(real: Tensor, imag: Tensor) -> Tensor:
-    """Real + i imag, both of one real dtype; differentiable."""
+    """Real + i imag, both of one real dtype; differentiable.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     from dualgraph_compiler.ops.convert import Complex
 
     if real.dtype is not imag.dtype:
@@ -361,7 +364,10 @@ def complex(real: Tensor, imag: Tensor) -> Tensor:
 
 
 def polar(abs: Tensor, angle: Tensor) -> Tensor:
-    """Abs (cos(angle) + i sin(angle)); differentiable."""
+    """Abs (cos(angle) + i sin(angle)); differentiable.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     return complex(abs * angle.cos(), abs * angle.sin())
 
 

@@ -97,6 +97,8 @@ def tensor(
     Raises:
         TypeError: something that is not a number.
         ValueError: rows of different lengths.
+
+    Shapes: those of the data.
     """
     kind = None if dtype is None else dt.as_dtype(dtype)
     if hasattr(data, "_data"):
@@ -143,7 +145,10 @@ def _plain(data: Any) -> Any:
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """`data` as a tensor: itself, or sharing an array's memory, where dtype and device allow."""
+    """`data` as a tensor: itself, or sharing an array's memory, where dtype and device allow.
+
+    Shapes: those of the data.
+    """
     kind = None if dtype is None else dt.as_dtype(dtype)
     if hasattr(data, "_data"):
         return data if kind is None and device is None else data.to(device=device, dtype=kind)  # type: ignore[no-any-return]
@@ -171,7 +176,10 @@ def asarray(
     copy: bool | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """`obj` as a tensor that shares its memory if possible (copy=False: or raise ValueError)."""
+    """`obj` as a tensor that shares its memory if possible (copy=False: or raise ValueError).
+
+    Shapes: those of the data.
+    """
     made = tensor(obj, dtype=dtype, device=device) if copy else as_tensor(obj, dtype, device)
     if copy is False:
         same = made is obj or (isinstance(obj, np.ndarray) and np.shares_memory(obj, made._data))
@@ -200,7 +208,10 @@ def from_numpy(ndarray: Any) -> Tensor:
 def scalar_tensor(
     s: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """A number as a 0-d tensor of the default floating-point type, unless one is given."""
+    """A number as a 0-d tensor of the default floating-point type, unless one is given.
+
+    Shapes: a number -> [].
+    """
     return tensor(
         s, dtype=Defaults.dtype if dtype is None else dtype, device=device
     ).requires_grad_(requires_grad)

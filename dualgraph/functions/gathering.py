@@ -102,6 +102,8 @@ def scatter_reduce(
 
     `reduce` is "sum", "mean", "prod", "amax" or "amin"; without `include_self` the input counts
     only where no index points.
+
+    Shapes: input any, index and src of as many dimensions -> that of input.
     """
     axis = axis_of("scatter_reduce", dim, input._data.ndim)
     index = _index("scatter_reduce", index)

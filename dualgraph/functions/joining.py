@@ -119,12 +119,18 @@ def dstack(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def column_stack(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors side by side, vectors as columns."""
+    """Tensors side by side, vectors as columns.
+
+    Shapes: [n] or [n, k] each -> [n, columns of all].
+    """
     return cat([t if t._data.ndim > 1 else reshape(t, (-1, 1)) for t in tensors], 1)
 
 
 def block_diag(*tensors: Tensor) -> Tensor:
-    """The matrix with the given matrices (vectors are rows) along its diagonal, zeros elsewhere."""
+    """The matrix with the given matrices (vectors are rows) along its diagonal, zeros elsewhere.
+
+    Shapes: matrices, vectors as rows, numbers -> [sum of rows, sum of columns].
+    """
     for x in tensors:
         if x._data.ndim > 2:
             raise ShapeError(
@@ -176,12 +182,18 @@ def flip(input: Tensor, dims: Any, *more: int) -> Tensor:
 
 
 def fliplr(input: Tensor) -> Tensor:
-    """Columns in reverse order."""
+    """Columns in reverse order.
+
+    Shapes: two dimensions or more -> the same.
+    """
     return flip(input, 1)
 
 
 def flipud(input: Tensor) -> Tensor:
-    """Rows in reverse order."""
+    """Rows in reverse order.
+
+    Shapes: one dimension or more -> the same.
+    """
     return flip(input, 0)
 
 
@@ -261,7 +273,10 @@ def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -
 
 
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
-    """The diagonal of a matrix (a copy), or the square matrix with a vector as its diagonal."""
+    """The diagonal of a matrix (a copy), or the square matrix with a vector as its diagonal.
+
+    Shapes: [n] -> [n, n], [n, m] -> its diagonal.
+    """
     if input._data.ndim == 1:
         return diag_embed(input, diagonal)
     if input._data.ndim != 2:

@@ -89,13 +89,19 @@ def _require_ndim(name: str, wanted: Sequence[int], *tensors: Tensor) -> None:
 
 
 def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """The product of two matrices."""
+    """The product of two matrices.
+
+    Shapes: [n, k], [k, m] -> [n, m].
+    """
     _require_ndim("mm", (2, 2), input, mat2)
     return matmul(input, mat2, out=out)
 
 
 def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Products of two batches of matrices: (b, n, k), (b, k, m) -> (b, n, m)."""
+    """Products of two batches of matrices: (b, n, k), (b, k, m) -> (b, n, m).
+
+    Shapes: [b, n, k], [b, k, m] -> [b, n, m].
+    """
     _require_ndim("bmm", (3, 3), input, mat2)
     if input._data.shape[0] != mat2._data.shape[0]:
         raise ShapeError(
@@ -106,7 +112,10 @@ def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """A matrix times a vector."""
+    """A matrix times a vector.
+
+    Shapes: [n, k], [k] -> [n].
+    """
     _require_ndim("mv", (2, 1), input, vec)
     return matmul(input, vec, out=out)
 
@@ -118,7 +127,10 @@ def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 def vdot(input: Tensor, other: Tensor) -> Tensor:
-    """As `dot`, with the first vector conjugated."""
+    """As `dot`, with the first vector conjugated.
+
+    Shapes: [n], [n] -> [].
+    """
     return dot(input.conj(), other)
 
 
@@ -148,7 +160,10 @@ def addmm(
     alpha: Any = 1,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Beta * input + alpha * (mat1 @ mat2)."""
+    """Beta * input + alpha * (mat1 @ mat2).
+
+    Shapes: [n, m] or what broadcasts to it, [n, k], [k, m] -> [n, m].
+    """
     return _added(input, mm(mat1, mat2), beta, alpha, out)
 
 
@@ -156,7 +171,10 @@ def addmm(
 def addmv(
     input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Any = None
 ) -> Tensor:
-    """Beta * input + alpha * (mat @ vec)."""
+    """Beta * input + alpha * (mat @ vec).
+
+    Shapes: [n] or [], [n, k], [k] -> [n].
+    """
     return _added(input, mv(mat, vec), beta, alpha, out)
 
 
@@ -164,7 +182,10 @@ def addmv(
 def addr(
     input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Any = None
 ) -> Tensor:
-    """Beta * input + alpha * outer(vec1, vec2)."""
+    """Beta * input + alpha * outer(vec1, vec2).
+
+    Shapes: [n, m] or what broadcasts to it, [n], [m] -> [n, m].
+    """
     return _added(input, outer(vec1, vec2), beta, alpha, out)
 
 
@@ -178,7 +199,10 @@ def baddbmm(
     alpha: Any = 1,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Beta * input + alpha * (batch1 @ batch2), batch by batch."""
+    """Beta * input + alpha * (batch1 @ batch2), batch by batch.
+
+    Shapes: [b, n, m] or what broadcasts to it, [b, n, k], [b, k, m] -> [b, n, m].
+    """
     return _added(input, bmm(batch1, batch2), beta, alpha, out)
 
 
@@ -186,7 +210,10 @@ def baddbmm(
 def addbmm(
     input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1, out: Any = None
 ) -> Tensor:
-    """Beta * input + alpha * the sum over the batch of batch1 @ batch2."""
+    """Beta * input + alpha * the sum over the batch of batch1 @ batch2.
+
+    Shapes: [n, m] or what broadcasts to it, [b, n, k], [b, k, m] -> [n, m].
+    """
     return _added(input, bmm(batch1, batch2).sum(0), beta, alpha, out)
 
 
@@ -251,7 +278,10 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 
 
 def matrix_power(input: Tensor, n: int) -> Tensor:
-    """A square matrix (or a batch) multiplied with itself; its inverse for a negative n."""
+    """A square matrix (or a batch) multiplied with itself; its inverse for a negative n.
+
+    Shapes: [.., n, n] -> the same.
+    """
     if n < 0:
         from ..linalg.solvers import inv
 
@@ -300,7 +330,7 @@ def cdist(
     p: float = 2.0,
     compute_mode: str = "use_mm_for_euclid_dist_if_necessary",
 ) -> Tensor:
-    """Distances between all rows of two batches: (.., n, d), (.., m, d) -> (.., n, m).
+    """Distances between all rows of two batches: [.., n, d], [.., m, d] -> [.., n, m].
 
     `compute_mode` is a hint of PyTorch: distances are always those of differences.
     """

@@ -21,7 +21,10 @@ _PADDINGS = ("zeros", "border", "reflection")
 
 
 def constant_pad_nd(input: Tensor, pad: Sequence[int], value: Any = 0) -> Tensor:
-    """The input with `value` added around it, or cropped: as ``F.pad``."""
+    """The input with `value` added around it, or cropped: as ``F.pad``.
+
+    Shapes: each size and its two pads.
+    """
     from ..nn import functional as F
 
     return F.pad(input, pad, value=value)
@@ -43,6 +46,8 @@ def grid_sampler(
     """``F.grid_sample``, its modes by number.
 
     Bilinear, nearest, bicubic; zeros, border, reflection.
+
+    Shapes: [n, c, h, w], [n, h2, w2, 2] -> [n, c, h2, w2]; with a depth likewise.
     """
     rank = input._data.ndim - 2
     modes = (interpolation_mode, padding_mode, align_corners)
@@ -52,7 +57,10 @@ def grid_sampler(
 def grid_sampler_2d(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:
-    """`grid_sampler` of images."""
+    """`grid_sampler` of images.
+
+    Shapes: [n, c, h, w], [n, h2, w2, 2] -> [n, c, h2, w2].
+    """
     modes = (interpolation_mode, padding_mode, align_corners)
     return _grid_sampler("grid_sampler_2d", 2, input, grid, *modes)
 
@@ -60,7 +68,10 @@ def grid_sampler_2d(
 def grid_sampler_3d(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:
-    """`grid_sampler` of volumes."""
+    """`grid_sampler` of volumes.
+
+    Shapes: [n, c, d, h, w], [n, d2, h2, w2, 3] -> [n, c, d2, h2, w2].
+    """
     modes = (interpolation_mode, padding_mode, align_corners)
     return _grid_sampler("grid_sampler_3d", 3, input, grid, *modes)
 
@@ -115,7 +126,11 @@ def native_layer_norm(
     bias: Tensor | None,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``F.layer_norm``, with the mean and 1 / sqrt(variance + eps) of what is normalised."""
+    """``F.layer_norm``, with the mean and 1 / sqrt(variance + eps) of what is normalised.
+
+    Shapes: [.., *normalized_shape] -> the same, and two of mean and 1 / deviation with sizes 1
+    there.
+    """
     from ..nn import functional as F
 
     out = F.layer_norm(input, normalized_shape, weight, bias, eps)

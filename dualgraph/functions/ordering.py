@@ -43,7 +43,10 @@ def msort(input: Tensor) -> Tensor:
 
 
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-    """The indices of `sort`."""
+    """The indices of `sort`.
+
+    Shapes: any -> the same.
+    """
     return sort(input, dim, descending)[1]  # type: ignore[no-any-return]
 
 
@@ -142,12 +145,18 @@ def searchsorted(
 def bucketize(
     input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False
 ) -> Tensor:
-    """The bucket each value falls into, between sorted 1-d boundaries: int64."""
+    """The bucket each value falls into, between sorted boundaries: int64.
+
+    Shapes: any, boundaries [n] -> that of the input.
+    """
     return searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
-    """How often each of 0, 1, .. occurs in a 1-d tensor of integers (or their weights' sum)."""
+    """How often each of 0, 1, .. occurs in a 1-d tensor of integers (or their weights' sum).
+
+    Shapes: [n] -> [largest + 1 or minlength].
+    """
     data = input._concrete("bincount()")
     if data.ndim != 1 or (data.size and data.min() < 0):
         raise ArgumentError("bincount only supports 1-d non-negative integral inputs.")

@@ -31,7 +31,7 @@ def of_float(name: str, doc: str) -> Unary:
         return float_unary(op, input)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{doc} Integers become floats."
+    function.__doc__ = f"{doc} Integers become floats.\n\nShapes: any -> the same."
     return function
 
 
@@ -45,7 +45,7 @@ def _of_any(name: str, doc: str) -> Unary:
         return apply1(op, input)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
+    function.__doc__ = f"{doc}\n\nShapes: any -> the same."
     return function
 
 
@@ -92,7 +92,10 @@ expit = sigmoid
 
 
 def abs(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """The magnitude; real where the input is complex."""
+    """The magnitude; real where the input is complex.
+
+    Shapes: any -> the same.
+    """
     return _abs(input, out=out)
 
 
@@ -100,36 +103,54 @@ absolute = abs
 
 
 def sign(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """-1, 0 or 1."""
+    """-1, 0 or 1.
+
+    Shapes: any -> the same.
+    """
     return _sign(input, out=out)
 
 
 def sgn(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """sign(input); input / |input| where it is complex."""
+    """sign(input); input / |input| where it is complex.
+
+    Shapes: any -> the same.
+    """
     return _sign(input, out=out)
 
 
 def positive(input: Tensor) -> Tensor:
-    """The input itself."""
+    """The input itself.
+
+    Shapes: any -> the same.
+    """
     if input.dtype is dt.bool_:
         raise ArgumentError("The `+` operator, on a bool tensor is not supported.")
     return input
 
 
 def square(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Input * input; int64 for bools."""
+    """Input * input; int64 for bools.
+
+    Shapes: any -> the same.
+    """
     if input.dtype is dt.bool_:
         return finish(input.to(dt.int64), out)
     return finish(input * input, out)
 
 
 def frac(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """The fraction, with the sign of the input."""
+    """The fraction, with the sign of the input.
+
+    Shapes: any -> the same.
+    """
     return finish(input - trunc(input), out)
 
 
 def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Tensor:
-    """The nearest whole number, halves to the even one; or rounded to `decimals` places."""
+    """The nearest whole number, halves to the even one; or rounded to `decimals` places.
+
+    Shapes: any -> the same.
+    """
     if decimals == 0:
         return finish(apply(_round, input), out)
     scale = 10.0 ** math.fabs(decimals)
@@ -145,17 +166,26 @@ def logit(input: Tensor, eps: float | None = None, *, out: Tensor | None = None)
 
 
 def deg2rad(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Degrees as radians."""
+    """Degrees as radians.
+
+    Shapes: any -> the same.
+    """
     return finish(input * (math.pi / 180), out)
 
 
 def rad2deg(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """Radians as degrees."""
+    """Radians as degrees.
+
+    Shapes: any -> the same.
+    """
     return finish(input * (180 / math.pi), out)
 
 
 def sinc(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """sin(pi x) / (pi x), and 1 at 0."""
+    """sin(pi x) / (pi x), and 1 at 0.
+
+    Shapes: any -> the same.
+    """
     zero = input == 0
     angle = (input * math.pi).masked_fill(zero, 1)
     return finish((sin(angle) / angle).masked_fill(zero, 1), out)
@@ -208,12 +238,18 @@ clip = clamp
 
 
 def clamp_min(input: Tensor, min: Any) -> Tensor:
-    """The input, or `min` where that is larger."""
+    """The input, or `min` where that is larger.
+
+    Shapes: any -> the same.
+    """
     return clamp(input, min=min)
 
 
 def clamp_max(input: Tensor, max: Any) -> Tensor:
-    """The input, or `max` where that is smaller."""
+    """The input, or `max` where that is smaller.
+
+    Shapes: any -> the same.
+    """
     return clamp(input, max=max)
 
 
@@ -225,7 +261,10 @@ def nan_to_num(
     *,
     out: Tensor | None = None,
 ) -> Tensor:
-    """NaN and infinities replaced by numbers: 0 and the dtype's largest and smallest by default."""
+    """NaN and infinities replaced by numbers: 0 and the dtype's largest and smallest by default.
+
+    Shapes: any -> the same.
+    """
     if input.dtype.category != dt.FLOAT:
         return finish(input.clone(), out)
     from .info import finfo
@@ -240,7 +279,10 @@ def nan_to_num(
 
 
 def conj(input: Tensor) -> Tensor:
-    """The complex conjugate; the input itself where it is real."""
+    """The complex conjugate; the input itself where it is real.
+
+    Shapes: any -> the same.
+    """
     return apply(convert.Conj(), input) if input.dtype.is_complex else input
 
 
@@ -248,29 +290,44 @@ conj_physical = conj
 
 
 def resolve_conj(input: Tensor) -> Tensor:
-    """The input itself: conjugates are computed at once here."""
+    """The input itself: conjugates are computed at once here.
+
+    Shapes: any -> the same.
+    """
     return input
 
 
 def resolve_neg(input: Tensor) -> Tensor:
-    """The input itself: negatives are computed at once here."""
+    """The input itself: negatives are computed at once here.
+
+    Shapes: any -> the same.
+    """
     return input
 
 
 def real(input: Tensor) -> Tensor:
-    """The real part; the input itself where it is real."""
+    """The real part; the input itself where it is real.
+
+    Shapes: any -> the same.
+    """
     return apply(convert.Real(), input) if input.dtype.is_complex else input
 
 
 def imag(input: Tensor) -> Tensor:
-    """The imaginary part of a complex tensor."""
+    """The imaginary part of a complex tensor.
+
+    Shapes: any -> the same.
+    """
     if not input.dtype.is_complex:
         raise ArgumentError("imag is not implemented for tensors with non-complex dtypes.")
     return apply(convert.Imag(), input)
 
 
 def angle(input: Tensor) -> Tensor:
-    """The angle of a complex number; 0 or pi of a real one, NaN of NaN."""
+    """The angle of a complex number; 0 or pi of a real one, NaN of NaN.
+
+    Shapes: any -> the same.
+    """
     if input.dtype.is_complex:
         from .arithmetic import atan2
 

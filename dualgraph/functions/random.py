@@ -76,7 +76,10 @@ def randn(
     requires_grad: bool = False,
     pin_memory: bool = False,
 ) -> Tensor:
-    """Numbers of the standard normal distribution."""
+    """Numbers of the standard normal distribution.
+
+    Shapes: `size`.
+    """
     op = RandomNormal(shape_from(sizes, size), dtype_or_default(dtype))
     return finish(draw(op, generator, device, requires_grad), out)
 

@@ -68,7 +68,10 @@ def reshape_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Dimensions `start_dim` to `end_dim` (inclusive) merged into one."""
+    """Dimensions `start_dim` to `end_dim` (inclusive) merged into one.
+
+    Shapes: [.., a, b, .., c, ..] -> [.., a b .. c, ..]; [] -> [1].
+    """
     shape = tuple(input._data.shape)
     if not shape:
         return reshape(input, (1,))
@@ -185,7 +188,10 @@ def adjoint(input: Tensor) -> Tensor:
 
 
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
-    """Dimensions `source` moved to `destination`, the others in their order."""
+    """Dimensions `source` moved to `destination`, the others in their order.
+
+    Shapes: the same sizes in another order.
+    """
     ndim = input._data.ndim
     sources = (source,) if isinstance(source, int) else tuple(source)
     targets = (destination,) if isinstance(destination, int) else tuple(destination)
@@ -276,7 +282,10 @@ def repeat(self: Tensor, *repeats: Any) -> Tensor:
 
 
 def tile(input: Tensor, *dims: Any) -> Tensor:
-    """As `repeat`, with missing repeats taken as 1."""
+    """As `repeat`, with missing repeats taken as 1.
+
+    Shapes: each size times its repetition, missing ones in front being 1.
+    """
     times = sizes_of(dims)
     return repeat(input, (1,) * (input._data.ndim - len(times)) + times)
 
@@ -297,7 +306,10 @@ def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
 
 
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
-    """A copy; differentiable."""
+    """A copy; differentiable.
+
+    Shapes: any -> the same.
+    """
     data = input._data
     if type(data) is not np.ndarray and input.is_symbolic:
         return copied(input, data)

@@ -41,7 +41,10 @@ def hann_window(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """sin(pi k / n)**2 for k = 0, 1, ..; n = `window_length`, or one less unless `periodic`."""
+    """sin(pi k / n)**2 for k = 0, 1, ..; n = `window_length`, or one less unless `periodic`.
+
+    Shapes: [window_length].
+    """
     return _general(
         "hann_window", window_length, periodic, [0.5, 0.5], dtype, device, requires_grad
     )
@@ -59,7 +62,10 @@ def hamming_window(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Alpha - beta cos(2 pi k / n), with n = `window_length`, or one less unless `periodic`."""
+    """Alpha - beta cos(2 pi k / n), with n = `window_length`, or one less unless `periodic`.
+
+    Shapes: [window_length].
+    """
     return _general(
         "hamming_window", window_length, periodic, [alpha, beta], dtype, device, requires_grad
     )
@@ -75,7 +81,10 @@ def blackman_window(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """0.42 - 0.5 cos(2 pi k / n) + 0.08 cos(4 pi k / n), with n as of `hann_window`."""
+    """0.42 - 0.5 cos(2 pi k / n) + 0.08 cos(4 pi k / n), with n as of `hann_window`.
+
+    Shapes: [window_length].
+    """
     weights = [0.42, 0.5, 0.08]
     return _general(
         "blackman_window", window_length, periodic, weights, dtype, device, requires_grad
@@ -130,7 +139,10 @@ def kaiser_window(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """I0(beta sqrt(1 - (2 k / n - 1)**2)) / I0(beta), with n as of `hann_window`."""
+    """I0(beta sqrt(1 - (2 k / n - 1)**2)) / I0(beta), with n as of `hann_window`.
+
+    Shapes: [window_length].
+    """
     from ..signal.windows import kaiser
 
     kind = _length("kaiser_window", window_length, dtype)

@@ -49,12 +49,18 @@ _DIGAMMA = sp.Polygamma(0)
 
 
 def digamma(input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """The derivative of lgamma; -inf at 0 and NaN at -1, -2, ... Integers become floats."""
+    """The derivative of lgamma; -inf at 0 and NaN at -1, -2, ... Integers become floats.
+
+    Shapes: any -> the same.
+    """
     return finish(float_unary(_DIGAMMA, input), out)
 
 
 def polygamma(n: int, input: Tensor, *, out: Tensor | None = None) -> Tensor:
-    """The n-th derivative of digamma. Integers become floats."""
+    """The n-th derivative of digamma. Integers become floats.
+
+    Shapes: any -> the same.
+    """
     if n < 0:
         raise ArgumentError("polygamma(n, x) does not support negative n.")
     return finish(float_unary(sp.Polygamma(n), input), out)
@@ -99,13 +105,19 @@ def _without(what: str, x: Tensor, result: Tensor) -> Tensor:
 
 
 def igamma(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """The regularised lower incomplete gamma function P(input, other); gradient of `other` only."""
+    """The regularised lower incomplete gamma function P(input, other); gradient of `other` only.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     a, x = float_operands(input, other)
     return finish(_without("igamma: input", a, apply(sp.Igamma(), a, x)), out)
 
 
 def igammac(input: Any, other: Any, *, out: Tensor | None = None) -> Tensor:
-    """The regularised upper incomplete gamma function Q(input, other); gradient of `other` only."""
+    """The regularised upper incomplete gamma function Q(input, other); gradient of `other` only.
+
+    Shapes: any that broadcast -> the broadcast one.
+    """
     a, x = float_operands(input, other)
     return finish(_without("igammac: input", a, apply(sp.Igammac(), a, x)), out)
 

@@ -70,7 +70,10 @@ def std(
     correction: Any = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """The square root of `var`; its gradient is 0 where it is 0."""
+    """The square root of `var`; its gradient is 0 where it is 0.
+
+    Shapes: the input without `dim`, which keepdim leaves with size 1.
+    """
     return finish(_root(var(input, dim, unbiased, keepdim, correction=correction)), out)
 
 
@@ -185,7 +188,10 @@ def norm(
 
 
 def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
-    """The p-norm of input - other."""
+    """The p-norm of input - other.
+
+    Shapes: two that broadcast -> [].
+    """
     return norm(input - other, p)
 
 

@@ -77,7 +77,10 @@ def as_strided_copy(
     *,
     out: Any = None,
 ) -> Tensor:
-    """A copy of what `as_strided` shows."""
+    """A copy of what `as_strided` shows.
+
+    Shapes: `size`.
+    """
     return finish(as_strided(input, size, stride, storage_offset).clone(), out)
 
 
@@ -88,7 +91,10 @@ def as_strided_scatter(
     stride: Sequence[int],
     storage_offset: int | None = None,
 ) -> Tensor:
-    """A copy of the input in which `as_strided` would show `src`."""
+    """A copy of the input in which `as_strided` would show `src`.
+
+    Shapes: input any, src `size` -> that of input.
+    """
     whole = input.clone()
     as_strided(whole, size, stride, storage_offset).copy_(src)
     return whole

@@ -70,7 +70,10 @@ def slogdet(input: Tensor, *, out: Any = None) -> Any:
 
 
 def logdet(input: Tensor) -> Tensor:
-    """The logarithm of the determinant of square matrices; NaN where that is below 0."""
+    """The logarithm of the determinant of square matrices; NaN where that is below 0.
+
+    Shapes: [.., n, n] -> [..].
+    """
     sign, log = apply_many(matrix.SlogDet(), squares("logdet", input))
     if input.dtype.is_complex:
         return sign.log() + log
@@ -88,7 +91,10 @@ def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
 
 
 def chain_matmul(*matrices: Any, out: Tensor | None = None) -> Tensor:
-    """The product of matrices, given one by one or in a list, in the order that costs least."""
+    """The product of matrices, given one by one or in a list, in the order that costs least.
+
+    Shapes: [a, b], [b, c], .. -> [a, last].
+    """
     given = matrices[0] if len(matrices) == 1 else matrices
     factors = list(given) if isinstance(given, list | tuple) else [given]
     return finish(factors[0], out) if len(factors) == 1 else multi_dot(factors, out=out)
@@ -98,7 +104,10 @@ def chain_matmul(*matrices: Any, out: Tensor | None = None) -> Tensor:
 
 
 def cholesky(input: Tensor, upper: bool = False, *, out: Tensor | None = None) -> Tensor:
-    """The lower L with L L^H, or upper U with U^H U, the Hermitian positive-definite input."""
+    """The lower L with L L^H, or upper U with U^H U, the Hermitian positive-definite input.
+
+    Shapes: [.., n, n] -> the same.
+    """
     found, info = apply_many(triangular.Cholesky(upper), squares("cholesky", input))
     check_info("cholesky", info, factors.NOT_POSITIVE)
     return finish(found, out)
@@ -123,7 +132,10 @@ def cholesky_inverse(L: Tensor, upper: bool = False, *, out: Tensor | None = Non
 
 
 def lu(A: Tensor, pivot: bool = True, get_infos: bool = False, out: Any = None) -> Any:
-    """(LU, pivots), and infos if `get_infos`, of A = P L U; see ``linalg.lu_factor_ex``."""
+    """(LU, pivots), and infos if `get_infos`, of A = P L U; see ``linalg.lu_factor_ex``.
+
+    Shapes: [.., m, n] -> [.., m, n], [.., min(m, n)].
+    """
     packed, pivots, info = factors.lu_factor_ex(A, pivot=pivot)
     found = (packed, pivots, info) if get_infos else (packed, pivots)
     if not get_infos:
@@ -146,7 +158,10 @@ def lu_unpack(
     *,
     out: Any = None,
 ) -> Any:
-    """(P, L, U) from the packed factors and pivots of `lu`; empty where not asked for."""
+    """(P, L, U) from the packed factors and pivots of `lu`; empty where not asked for.
+
+    Shapes: [.., m, n], [.., min(m, n)] -> [.., m, m], [.., m, k], [.., k, n], k the smaller.
+    """
     p, low, up = unpacked(LU_data, LU_pivots)
     none = LU_data.new_zeros(0)
     found = (p if unpack_pivots else none, *((low, up) if unpack_data else (none, none)))
@@ -157,13 +172,19 @@ def lu_unpack(
 
 
 def qr(input: Tensor, some: bool = True, *, out: Any = None) -> Any:
-    """(Q, R) with orthonormal columns in Q and an upper triangular R; Q square without `some`."""
+    """(Q, R) with orthonormal columns in Q and an upper triangular R; Q square without `some`.
+
+    Shapes: [.., m, n] -> [.., m, k], [.., k, n], k the smaller.
+    """
     found = apply_many(orthogonal.Qr(not some), matrices("qr", input))
     return finish_all(_QrResult(found), out)
 
 
 def geqrf(input: Tensor, *, out: Any = None) -> Any:
-    """(a, tau): R and, below it, the reflections whose product is Q (see `orgqr`, `ormqr`)."""
+    """(a, tau): R and, below it, the reflections whose product is Q (see `orgqr`, `ormqr`).
+
+    Shapes: [.., m, n] -> [.., m, n], [.., min(m, n)].
+    """
     found = apply_many(orthogonal.Geqrf(), matrices("geqrf", input))
     return finish_all(_GeqrfResult(found), out)
 
@@ -177,7 +198,10 @@ def ormqr(
     *,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Q other (other Q without `left`), or with Q^H if `transpose`, for the Q of `geqrf`."""
+    """Q other (other Q without `left`), or with Q^H if `transpose`, for the Q of `geqrf`.
+
+    Shapes: [.., m, k], [.., k], [.., m, n] -> [.., m, n].
+    """
     v, t = factors.reflections(input, tau)
     inner = t.mH if transpose else t
     if left:
@@ -192,6 +216,8 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True, *, out: Any =
     """(U, S, V) with U diag(S) V^H the input; U and V are square without `some`.
 
     Without `compute_uv` they are zeros.
+
+    Shapes: [.., m, n] -> [.., m, k], [.., k], [.., n, k], k the smaller.
     """
     matrices("svd", input)
     if compute_uv:
@@ -212,7 +238,10 @@ def triangular_solve(
     *,
     out: Any = None,
 ) -> Any:
-    """(solution, A): the X with A X = b, or A^T X = b if `transpose`, for a triangular A."""
+    """(solution, A): the X with A X = b, or A^T X = b if `transpose`, for a triangular A.
+
+    Shapes: [.., n, k], [.., n, n] -> [.., n, k], [.., n, n].
+    """
     squares("triangular_solve", A)
     side = upper != transpose
     x = apply(triangular.SolveTriangular(side, unitriangular), A.mT if transpose else A, b)
@@ -251,6 +280,8 @@ def pca_lowrank(
     """(U, S, V) of rank `q` (6 by default) of the rows of A, with their mean taken off if `center`.
 
     V holds the principal directions in columns; S**2 / (m - 1) are the variances along them.
+
+    Shapes: [.., m, n] -> [.., m, q], [.., q], [.., n, q].
     """
     *_, m, n = matrices("pca_lowrank", A)._data.shape
     most = sym_min(m, n)

@@ -79,6 +79,15 @@ def test_functionals_tell_their_shapes() -> None:
     assert not untold
 
 
+def test_functions_of_tensors_tell_their_shapes() -> None:
+    functions = {n: f for n in dg.__all__ if inspect.isfunction(f := getattr(dg, n))}
+    of_tensors = {
+        n: f for n, f in functions.items() if "Tensor" in str(f.__annotations__.get("return"))
+    }
+    assert len(of_tensors) > 300
+    assert not [n for n, f in of_tensors.items() if not SIZES.search(f.__doc__)]
+
+
 # What holds modules, and bases of others.
 HOLDERS = {"Module", "ModuleDict", "ParameterDict", "RNNBase", "RNNCellBase", "Sequential"}
 
