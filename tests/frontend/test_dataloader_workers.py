@@ -277,9 +277,12 @@ def test_early_break_and_collection_end_the_workers() -> None:
 
 
 SCRIPT = """
-import os, sys, time
+import os, signal, sys, time
 import numpy as np
 from dualgraph.utils.data import DataLoader
+
+# What starts in the background of a shell ignores Ctrl-C, and so do the processes it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 class Data:
     def __len__(self):
@@ -312,8 +315,12 @@ def start_script(body: str, sleep: float = 0.0) -> subprocess.Popen[str]:
 
 
 STARTING = """
+import signal
 from dualgraph.utils.data import DataLoader
 from tests.frontend.loading import Slow
+
+# What starts in the background of a shell ignores Ctrl-C, and so do the processes it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 loader = DataLoader(Slow(0.01), num_workers=2, multiprocessing_context="spawn")
 print("starting", flush=True)

@@ -12,10 +12,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from dualgraph_compiler.graph import interpret, parse_graph
 from dualgraph_compiler.native import Target, build
 from dualgraph_compiler.native.render.kernel import comment
 from dualgraph_compiler.onnx import import_model
 from dualgraph_runtime.native import compile_graph, find_compiler
+
+RNG = np.random.default_rng(0)
 
 # What could end a comment, continue one over the line's end, or begin code.
 HOSTILE = [
@@ -162,3 +165,35 @@ def test_sizes_are_named_by_identifiers_or_not_at_all() -> None:
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     assert "evil" not in "\n".join(code_of(build(import_model(proto), Target(32)).text))
+
+
+# What the text calls variables of its own, and what the compiler's symbols are called.
+OWN_NAMES = [("rows", "columns"), ("columns", "rows"), ("n1", "n0"), ("b0", "i0"), ("m", "p"),
+             ("thread", "tasks"), ("first", "last"), ("i100", "i101")]  # fmt: skip
+
+
+CONV = "stride=(1, 1), padding=((1, 1), (1, 1)), dilation=(1, 1), groups=1"
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize(("a", "b"), OWN_NAMES)
+def test_sizes_may_have_the_names_of_variables(a: str, b: str) -> None:
+    """Here, names of sizes that are multiples of others: the symbols stay in the text."""
+    graph = parse_graph(
+        f"""
+graph g(%x: f32[2, 3, 4*{a}, 2*{b}], %u: f32[2*{a}, 5], %v: f32[5, 3*{b}]):
+  const %w: f32[4, 3, 3, 3]
+  %1: f32[2, 4, 4*{a}, 2*{b}] = conv(%x, %w, {CONV})
+  %2: f32[2, 4, 4*{a}, 2*{b}] = relu(%1)
+  %3: f32[2*{a}, 3*{b}] = matmul(%u, %v)
+  %4: f32[2*{a}, 3*{b}] = tanh(%3)
+  return %2 as y, %4 as z
+""",
+        {"w": RNG.normal(size=(4, 3, 3, 3)).astype(np.float32)},
+    )
+    executable = compile_graph(graph)
+    for m, n in ((4, 6), (1, 3)):
+        shapes = ((2, 3, 4 * m, 2 * n), (2 * m, 5), (5, 3 * n))
+        arrays = [RNG.normal(size=s).astype(np.float32) for s in shapes]
+        for got, want in zip(executable.run(arrays), interpret(graph, arrays), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)

@@ -668,6 +668,7 @@ def test_forward_only_graphs_have_no_gradients_as_params() -> None:
     assert [v.name for v in graph.params] == ["0.weight", "0.bias", "2.weight", "2.bias"]
 
 
+@pytest.mark.interpreted
 def test_digits_network() -> None:
     from dualgraph_models.digits_cnn import DigitsCNN
 

@@ -110,6 +110,11 @@ class Dim:
             raise ShapeError(f"the bounds of {name} contradict: at least {min}, at most {max}")
         self._set((((Symbol(name, min, max),), 1),))
 
+    @staticmethod
+    def internal(name: str) -> Dim:
+        """A size that no other is equal to: with a space before it, its name is no identifier."""
+        return Dim._of((((Symbol(f" {name}", 0, None),), 1),))
+
     def _set(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
         self.terms = terms
         self._hash = hash(terms)

@@ -12,11 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..dims import DimLike, Shape, bounds, floordiv, mod, product
+from ..dims import Dim, DimLike, Shape, bounds, floordiv, mod, product
 from ..errors import ShapeError
 
 if TYPE_CHECKING:
     from .loops import Expr
+
+# How many rows and columns a tile of a product or convolution has. Names of sizes come from users
+# and files, and theirs may be ``rows``, too.
+TILE_ROWS, TILE_COLUMNS = Dim.internal("rows"), Dim.internal("columns")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..dims import Dim, DimLike, product
+from ..dims import DimLike, product
 from ..graph import Node, Value
 from ..graph.text import Namer, node_text
 from .concat import concat_kernel
-from .index import Axis, Index, flatten, of_axis, unflatten
+from .index import TILE_COLUMNS, TILE_ROWS, Axis, Index, flatten, of_axis, unflatten
 from .loops import (
     Buffer,
     Declare,
@@ -422,15 +422,15 @@ _BLOCK = 32  # steps of the lanes' loop that are gone over together
 class Epilogue(_Scheduler):
     """What a library step does with a tile of its result: the nodes fused behind it, and stores.
 
-    `kernel` has loops over the rows and columns of a tile, whose numbers are the symbols ``rows``
-    and ``columns``. `counters` are the counters it reads: of the leading axes, of the tile's first
+    `kernel` has loops over the rows and columns of a tile, whose numbers are `TILE_ROWS` and
+    `TILE_COLUMNS`. `counters` are the counters it reads: of the leading axes, of the tile's first
     row and of its first column.
     """
 
     def __init__(
         self, step: Step, context: Context, tile: Buffer, width: DimLike, batch: Sequence[Axis]
     ) -> None:
-        self._rows, self._columns = Axis(100, Dim("rows")), Axis(101, Dim("columns"))
+        self._rows, self._columns = Axis(100, TILE_ROWS), Axis(101, TILE_COLUMNS)
         self._first = self._first_axes(step, len(batch))
         self.counters = (*batch, *self._first)
         self._tile, self._width = tile, width

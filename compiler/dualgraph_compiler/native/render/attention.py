@@ -68,9 +68,7 @@ class AttentionRoutine:
         self.few = self.k_steps[0] == 1 and self.q_steps[1] == 1  # how few queries may read keys
         self._make_buffers()
         self.epilogue = Epilogue(step, context, self.sums, self.row, self.batch)
-        self.inner = KernelText(
-            self.epilogue.kernel, prelude, {**symbols, "rows": -1, "columns": -2}
-        )
+        self.inner = KernelText(self.epilogue.kernel, prelude, symbols)
         others = [x for x in self.epilogue.kernel.reads if x is not self.sums]
         views = [self.q, self.k, self.v, *(m for m, _ in self.masks)]
         self.reads = tuple(dict.fromkeys((*(x.buffer for x in views), *others)))

@@ -53,9 +53,7 @@ class Conv:
         self.blocks = (product(self.places) + (self.block - 1)) // self.block
         self.tile = Buffer(out.dtype, self.tallest * self.width, "a tile")
         self.epilogue = ConvEpilogue(step, context, self)
-        self.inner = KernelText(
-            self.epilogue.kernel, prelude, {**symbols, "rows": -1, "columns": -2}
-        )
+        self.inner = KernelText(self.epilogue.kernel, prelude, symbols)
         others = [b for b in self.epilogue.kernel.reads if b is not self.tile]
         self.reads = tuple(dict.fromkeys((self.x.buffer, self.w, *others)))
         self.writes = self.epilogue.kernel.writes

@@ -50,7 +50,7 @@ class BlockedRoutine:
         self.packed = Buffer(w.dtype, weights, f"{context.names[w]} packed")
         self.sums = sums
         self.epilogue = BlockedEpilogue(step, context, sums, x, self.lanes)
-        self.inner = KernelText(self.epilogue.kernel, prelude, {**symbols, "rows": -1})
+        self.inner = KernelText(self.epilogue.kernel, prelude, symbols)
         others = [b for b in self.epilogue.kernel.reads if b is not sums]
         fixed = w.is_constant
         self.reads = tuple(dict.fromkeys((self.x, self.packed if fixed else self.w, *others)))

@@ -71,9 +71,7 @@ class ConvWeightGradient:
         self.sums = Buffer(out.dtype, self.block * self.columns, "a block of rows")
         self.group = Axis(0, op.groups)
         self.epilogue = _Epilogue(step, context, self)
-        self.inner = KernelText(
-            self.epilogue.kernel, prelude, {**symbols, "rows": -1, "columns": -2}
-        )
+        self.inner = KernelText(self.epilogue.kernel, prelude, symbols)
         others = [b for b in self.epilogue.kernel.reads if b is not self.sums]
         self.reads = tuple(dict.fromkeys((self.g.buffer, self.x.buffer, *others)))
         self.writes = self.epilogue.kernel.writes

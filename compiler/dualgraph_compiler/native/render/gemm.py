@@ -207,9 +207,7 @@ class Gemm:
 
     def _make_epilogue(self, step: Step, context: Context, symbols: Mapping[str, int]) -> None:
         self.epilogue = _Block(step, context, self)
-        self.inner = KernelText(
-            self.epilogue.kernel, self.prelude, {**symbols, "rows": -1, "columns": -2}
-        )
+        self.inner = KernelText(self.epilogue.kernel, self.prelude, symbols)
         others = [x for x in self.epilogue.kernel.reads if x is not self.whole]
         packed = (self.packed,) if self.fixed else (self.b.buffer,)
         count = () if self.step is None else (self.step,)

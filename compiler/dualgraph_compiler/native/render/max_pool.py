@@ -122,9 +122,7 @@ class MaxPoolGradient:
         self.sample, self.channel = Axis(0, out.shape[0]), Axis(1, out.shape[1])
         self.image = Buffer(out.dtype, self.pixels, "an image")
         self.epilogue = _Epilogue(step, context, self)
-        self.inner = KernelText(
-            self.epilogue.kernel, prelude, {**symbols, "rows": -1, "columns": -2}
-        )
+        self.inner = KernelText(self.epilogue.kernel, prelude, symbols)
         self.g, self.indices = context.buffer(g), context.buffer(indices)
         others = [b for b in self.epilogue.kernel.reads if b is not self.image]
         self.reads: tuple[Buffer, ...] = tuple(dict.fromkeys((self.g, self.indices, *others)))

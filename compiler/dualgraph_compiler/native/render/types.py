@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ...dims import Apply, DimLike
 from ...dtypes import BOOL, FLOAT, REAL_OF, DType, bfloat16, bool_, float16
-from ..index import Atom, Axis, Index, Taken
+from ..index import TILE_COLUMNS, TILE_ROWS, Atom, Axis, Index, Taken
 
 # Arithmetic on sizes; quotients round towards minus infinity.
 SIZES = """\
@@ -90,8 +90,9 @@ class Sizes:
     """Symbolic sizes as C: the program's arguments ``n0``, ``n1``, ..."""
 
     def __init__(self, symbols: Mapping[str, int]) -> None:
-        # A negative number says that the symbol is a C variable by itself.
-        self._names = {name: f"n{i}" if i >= 0 else name for name, i in symbols.items()}
+        self._names = {name: f"n{i}" for name, i in symbols.items()}
+        # Variables of C where a tile is gone over.
+        self._names |= {str(TILE_ROWS): "rows", str(TILE_COLUMNS): "columns"}
         self.used: dict[str, None] = {}
 
     def __call__(self, d: DimLike) -> str:
