@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .matrix import converging
+
 _Matrix = np.ndarray[Any, Any]
 _ALPHA = (1 + math.sqrt(17)) / 8
 
@@ -84,7 +86,7 @@ def _eliminate(x: _Matrix, k: int, step: int, conjugated: bool) -> None:
     if step == 1:
         scaled = columns / x[k, k]
     else:
-        scaled = np.linalg.solve(_block(x, k, conjugated).T, columns.T).T
+        scaled = converging(np.linalg.solve, _block(x, k, conjugated).T, columns.T).T
     rest = np.tril(scaled @ (columns.conj() if conjugated else columns).T)
     x[end:, end:] -= rest
     x[end:, k:end] = scaled
@@ -103,7 +105,9 @@ def ldl_solve(x: _Matrix, pivots: _Matrix, b: _Matrix, conjugated: bool) -> _Mat
         y[[i, p]] = y[[p, i]]
         y[end:] -= x[end:, k:end] @ y[k:end]
         y[k:end] = (
-            y[k] / x[k, k] if step == 1 else np.linalg.solve(_block(x, k, conjugated), y[k:end])
+            y[k] / x[k, k]
+            if step == 1
+            else converging(np.linalg.solve, _block(x, k, conjugated), y[k:end])
         )
         k = end
     for k in reversed(starts):

@@ -17,7 +17,8 @@ def converging(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """What a function of NumPy's linear algebra gives.
 
     Raises:
-        LinAlgError: its iteration did not end, as where numbers are not finite.
+        LinAlgError: its iteration did not end, as where numbers are not finite, or a matrix is
+            singular.
     """
     try:
         return function(*args, **options)
