@@ -107,7 +107,8 @@ def _pairs(texts: Sequence[str], option: str, form: str) -> dict[str, str]:
 
 def _sizes(texts: Sequence[str], declared: Mapping[str, NodeArg]) -> dict[str, int]:
     """The sizes of ``NAME=SIZE`` options."""
-    known = dict.fromkeys(d for a in declared.values() for d in a.shape if isinstance(d, str))
+    open_sizes = [d for a in declared.values() for d in a.shape if isinstance(d, str)]
+    known = dict.fromkeys([*open_sizes, *(n for d in open_sizes for n in _names(d))])
     sizes = sizes_of(texts)
     for name in sizes:
         if name not in known:
@@ -174,7 +175,7 @@ def random_input(arg: NodeArg, sizes: Mapping[str, int], rng: np.random.Generato
     names = {"float": "float32", "double": "float64"}
     name = arg.type.removeprefix("tensor(").removesuffix(")")
     dtype = as_dtype(names.get(name, name))
-    shape = [d if isinstance(d, int) else sizes.get(str(d), 1) for d in arg.shape]
+    shape = [_size(d, sizes) for d in arg.shape]
     needed = math.prod(shape) * 8
     if needed > MAX_RANDOM_BYTES:
         raise ArgumentError(
@@ -186,6 +187,28 @@ def random_input(arg: NodeArg, sizes: Mapping[str, int], rng: np.random.Generato
     if dtype.category == INT:
         return rng.integers(0, 10, shape).astype(dtype.np)
     return rng.standard_normal(shape).astype(dtype.np)
+
+
+def _names(text: str) -> list[str]:
+    """The names in a size that is an expression, such as ``2*batch``; none in any other text."""
+    from dualgraph_compiler.dims import parse_dim, symbols
+    from dualgraph_compiler.errors import ShapeError
+
+    try:
+        return [s.name for s in symbols(parse_dim(text))]
+    except ShapeError:  # any text may stand in a file
+        return []
+
+
+def _size(d: int | str | None, sizes: Mapping[str, int]) -> int:
+    """The size of a dimension: its name's, or an expression's of names; 1 if none is given."""
+    from dualgraph_compiler.dims import evaluate, parse_dim
+
+    if isinstance(d, int):
+        return d
+    if d is None or d in sizes or not _names(d):
+        return sizes.get(str(d), 1)
+    return max(evaluate(parse_dim(d), {n: sizes.get(n, 1) for n in _names(d)}), 0)
 
 
 def save_arrays(path: str, arrays: Mapping[str, Array]) -> None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.cli.conftest import Invoke, fails_with_one_line
+from tests.onnx.helpers import make_model
 
 
 def test_given_inputs(dualgraph: Invoke, scale: Path, tmp_path: Path) -> None:
@@ -40,6 +42,13 @@ def test_random_inputs_follow_the_seed_and_the_sizes(dualgraph: Invoke, scale: P
     assert "y: float32[5, 3]" in table("--dim", "batch=5")
     assert table() == table("--seed", 0)
     assert table() != table("--seed", 1)
+
+
+def test_sizes_of_expressions_follow_those_of_names(dualgraph: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    node = onnx.helper.make_node("Exp", ["x"], ["y"])
+    onnx.save(make_model([node], {"x": ["2*n + 1", "what; ever", None]}, ["y"]), path)
+    assert "y: float32[7, 1, 1]" in dualgraph("run", path, "--dim", "n=3").output
 
 
 def test_repeat(dualgraph: Invoke, scale: Path) -> None:
