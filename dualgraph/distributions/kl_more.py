@@ -70,7 +70,7 @@ def _one_hot(p: OneHotCategorical, q: OneHotCategorical) -> Tensor:
 
 @register_kl(HalfNormal, HalfNormal)
 def _half_normal(p: HalfNormal, q: HalfNormal) -> Tensor:
-    return kl_divergence(p._normal, q._normal)
+    return kl_divergence(p._whole, q._whole)
 
 
 @register_kl(Cauchy, Cauchy)

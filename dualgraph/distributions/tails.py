@@ -84,11 +84,12 @@ class Cauchy(Distribution):
         return math.log(4 * math.pi) + self.scale.log()
 
 
-class HalfCauchy(Distribution):
-    """The magnitude of a Cauchy variable around 0. Source: torch.distributions.HalfCauchy."""
+class _Magnitude(Distribution):
+    """The magnitude of a variable that is distributed around 0, the same on both sides."""
 
     has_rsample = True
     _parameters = ("scale",)
+    scale: Tensor
 
     def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
         shape, (self.scale,) = as_parameters(scale)
@@ -96,7 +97,40 @@ class HalfCauchy(Distribution):
         _positive(self, "scale")
 
     @property
-    def _cauchy(self) -> Cauchy:
+    def _whole(self) -> Distribution:
+        """The distribution of the variable itself."""
+        raise NotImplementedError
+
+    @property
+    def mode(self) -> Tensor:
+        return dg.zeros_like(self.scale)
+
+    def expand(self, batch_shape: Any) -> Any:
+        return self._expanded(batch_shape)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return self._whole.rsample(sample_shape).abs()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        self._check(lambda: value >= 0, "value", "numbers from 0 on")
+        found = self._whole.log_prob(value) + math.log(2)
+        return found.masked_fill(value < 0, -math.inf)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        return 2 * self._whole.cdf(value) - 1
+
+    def icdf(self, value: Tensor) -> Tensor:
+        return self._whole.icdf((value + 1) / 2)
+
+    def entropy(self) -> Tensor:
+        return self._whole.entropy() - math.log(2)
+
+
+class HalfCauchy(_Magnitude):
+    """The magnitude of a Cauchy variable around 0. Source: torch.distributions.HalfCauchy."""
+
+    @property
+    def _whole(self) -> Cauchy:
         return Cauchy(0.0, self.scale, validate_args=False)
 
     @property
@@ -104,47 +138,15 @@ class HalfCauchy(Distribution):
         return dg.full_like(self.scale, math.inf)
 
     @property
-    def mode(self) -> Tensor:
-        return dg.zeros_like(self.scale)
-
-    @property
     def variance(self) -> Tensor:
         return dg.full_like(self.scale, math.inf)
 
-    def expand(self, batch_shape: Any) -> Any:
-        return self._expanded(batch_shape)
 
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        return self._cauchy.rsample(sample_shape).abs()
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        self._check(lambda: value >= 0, "value", "numbers from 0 on")
-        found = self._cauchy.log_prob(value) + math.log(2)
-        return found.masked_fill(value < 0, -math.inf)
-
-    def cdf(self, value: Tensor) -> Tensor:
-        return 2 * self._cauchy.cdf(value) - 1
-
-    def icdf(self, value: Tensor) -> Tensor:
-        return self._cauchy.icdf((value + 1) / 2)
-
-    def entropy(self) -> Tensor:
-        return self._cauchy.entropy() - math.log(2)
-
-
-class HalfNormal(Distribution):
+class HalfNormal(_Magnitude):
     """The magnitude of a normal variable around 0. Source: torch.distributions.HalfNormal."""
 
-    has_rsample = True
-    _parameters = ("scale",)
-
-    def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
-        shape, (self.scale,) = as_parameters(scale)
-        super().__init__(shape, validate_args=validate_args)
-        _positive(self, "scale")
-
     @property
-    def _normal(self) -> Normal:
+    def _whole(self) -> Normal:
         return Normal(0.0, self.scale, validate_args=False)
 
     @property
@@ -152,32 +154,8 @@ class HalfNormal(Distribution):
         return self.scale * math.sqrt(2 / math.pi)
 
     @property
-    def mode(self) -> Tensor:
-        return dg.zeros_like(self.scale)
-
-    @property
     def variance(self) -> Tensor:
         return self.scale**2 * (1 - 2 / math.pi)
-
-    def expand(self, batch_shape: Any) -> Any:
-        return self._expanded(batch_shape)
-
-    def rsample(self, sample_shape: Any = ()) -> Tensor:
-        return self._normal.rsample(sample_shape).abs()
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        self._check(lambda: value >= 0, "value", "numbers from 0 on")
-        found = self._normal.log_prob(value) + math.log(2)
-        return found.masked_fill(value < 0, -math.inf)
-
-    def cdf(self, value: Tensor) -> Tensor:
-        return 2 * self._normal.cdf(value) - 1
-
-    def icdf(self, value: Tensor) -> Tensor:
-        return self._normal.icdf((value + 1) / 2)
-
-    def entropy(self) -> Tensor:
-        return self._normal.entropy() - math.log(2)
 
 
 class Gumbel(Distribution):
