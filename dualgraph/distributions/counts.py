@@ -10,7 +10,7 @@ from dualgraph._tensor import Size, Tensor
 from dualgraph.autograd.grad_mode import no_grad
 from dualgraph_compiler.errors import ArgumentError
 
-from .discrete import Categorical
+from .discrete import OverCategorical
 from .distribution import Distribution, as_parameters
 from .gamma import standard_gamma
 
@@ -219,7 +219,7 @@ class NegativeBinomial(_Trials):
         return chance + ways.masked_fill(n + value == 0, 0.0)
 
 
-class Multinomial(Distribution):
+class Multinomial(OverCategorical):
     """How often each of K outcomes occurs in `total_count` trials.
 
     Shapes: probs or logits [*batch, K]; samples [*sample_shape, *batch, K].
@@ -239,24 +239,7 @@ class Multinomial(Distribution):
         if not isinstance(total_count, int):
             raise NotImplementedError("inhomogeneous total_count is not supported")
         self.total_count = total_count
-        self._categorical = Categorical(probs, logits, validate_args)
-        shape = self._categorical.param_shape
-        super().__init__(shape[:-1], shape[-1:], validate_args)
-
-    @property
-    def probs(self) -> Tensor:
-        """Probabilities of the outcomes."""
-        return self._categorical.probs
-
-    @property
-    def logits(self) -> Tensor:
-        """Their logarithms."""
-        return self._categorical.logits
-
-    @property
-    def param_shape(self) -> Size:
-        """The shape of the parameter that was given."""
-        return self._categorical.param_shape
+        super().__init__(probs, logits, validate_args)
 
     @property
     def mean(self) -> Tensor:
@@ -301,7 +284,7 @@ class Multinomial(Distribution):
         return f"Multinomial({repr(self._categorical).partition('(')[2][:-1]})"
 
 
-class OneHotCategorical(Distribution):
+class OneHotCategorical(OverCategorical):
     """One of K outcomes, as a vector that is 1 there and 0 elsewhere.
 
     Shapes: probs or logits [*batch, K]; samples [*sample_shape, *batch, K].
@@ -310,31 +293,6 @@ class OneHotCategorical(Distribution):
     """
 
     has_enumerate_support = True
-
-    def __init__(
-        self,
-        probs: Tensor | None = None,
-        logits: Tensor | None = None,
-        validate_args: bool | None = None,
-    ) -> None:
-        self._categorical = Categorical(probs, logits, validate_args)
-        shape = self._categorical.param_shape
-        super().__init__(shape[:-1], shape[-1:], validate_args)
-
-    @property
-    def probs(self) -> Tensor:
-        """Probabilities of the outcomes."""
-        return self._categorical.probs
-
-    @property
-    def logits(self) -> Tensor:
-        """Their logarithms."""
-        return self._categorical.logits
-
-    @property
-    def param_shape(self) -> Size:
-        """The shape of the parameter that was given."""
-        return self._categorical.param_shape
 
     @property
     def mean(self) -> Tensor:

@@ -10,7 +10,7 @@ from dualgraph._tensor import Tensor
 from dualgraph.autograd.grad_mode import no_grad
 from dualgraph_compiler.errors import ArgumentError
 
-from .discrete import Bernoulli, Categorical
+from .discrete import Bernoulli, Categorical, OverCategorical
 from .distribution import Distribution
 from .independent import Independent
 from .transforms import ComposeTransform, ExpTransform, SigmoidTransform, Transform
@@ -222,7 +222,7 @@ class RelaxedBernoulli(TransformedDistribution):
         return self.base_dist.probs  # type: ignore[attr-defined]
 
 
-class ExpRelaxedCategorical(Distribution):
+class ExpRelaxedCategorical(OverCategorical):
     """Logarithms of the relaxed one-hot distribution (Gumbel-softmax).
 
     Source: C. Maddison and others (2017); E. Jang and others (2017); torch.distributions.
@@ -238,19 +238,7 @@ class ExpRelaxedCategorical(Distribution):
         validate_args: bool | None = None,
     ) -> None:
         self.temperature = temperature
-        self._categorical = Categorical(probs, logits, validate_args)
-        shape = self._categorical.param_shape
-        super().__init__(shape[:-1], shape[-1:], validate_args)
-
-    @property
-    def probs(self) -> Tensor:
-        """Probabilities of the outcomes."""
-        return self._categorical.probs
-
-    @property
-    def logits(self) -> Tensor:
-        """Their logarithms."""
-        return self._categorical.logits
+        super().__init__(probs, logits, validate_args)
 
     def expand(self, batch_shape: Any) -> ExpRelaxedCategorical:
         new = ExpRelaxedCategorical.__new__(ExpRelaxedCategorical)
