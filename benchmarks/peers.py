@@ -54,12 +54,19 @@ def onnxruntime(model: bytes, feed: Feed, threads: int) -> Work | None:
 
 
 def openvino(model: bytes, feed: Feed, threads: int) -> Work | None:
-    """A run of an OpenVINO request on the CPU, in float32, or None."""
+    """A run of an OpenVINO request on the CPU, in float32; None without it, or if it refuses."""
     if not available("openvino"):
         return None
     import openvino as ov
 
-    core = ov.Core()
+    try:
+        return _openvino(ov.Core(), model, feed, threads)
+    except RuntimeError as error:
+        print(f"openvino does not take this model: {str(error).splitlines()[0]}")
+        return None
+
+
+def _openvino(core: Any, model: bytes, feed: Feed, threads: int) -> Work:
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
