@@ -15,24 +15,62 @@ def narrow_name(dtype: DType) -> str | None:
 
 def from_narrow(prelude: Prelude, kind: str, lanes: int) -> str:
     """The function that makes float32 of the bits of narrow floats."""
+    name = f"from_{kind}_{lanes}"
     if lanes == 1:
-        return prelude.once(f"from_{kind}_1", _FROM[kind])
-    scalar = from_narrow(prelude, kind, 1)
+        return prelude.once(name, _FROM[kind])
+    narrow, wide = prelude.vector("u16", lanes), prelude.vector("f32", lanes)
     if kind == "bf16":
-        u16, u32 = prelude.vector("u16", lanes), prelude.vector("u32", lanes)
-        f32 = prelude.vector("f32", lanes)
-        body = f"return ({f32})(__builtin_convertvector(a, {u32}) << 16);"
-        name = f"from_bf16_{lanes}"
-        return prelude.once(name, f"static inline {f32} {name}({u16} a) {{ {body} }}")
-    return prelude.lanewise(f"from_{kind}_{lanes}", scalar, "f32", "u16", lanes)
+        u32 = prelude.vector("u32", lanes)
+        body = f"return ({wide})(__builtin_convertvector(a, {u32}) << 16);"
+    else:
+        pairs = prelude.vector("i16", max(lanes, 8))
+        body = _by_machine(
+            {
+                4: ("__F16C__", f"{pairs} h; memcpy(&h, &a, 8); return {_GROW}ps(h);"),
+                8: ("__F16C__", f"return {_GROW}ps256(({pairs})a);"),
+                16: ("__AVX512F__", f"return {_GROW}ps512_mask(({pairs})a, ({wide}){{0}}, -1, 4);"),
+            }.get(lanes),
+            _lane_by_lane(from_narrow(prelude, kind, 1), wide, lanes),
+        )
+    return prelude.once(name, f"static inline {wide} {name}({narrow} a) {{ {body} }}")
 
 
 def to_narrow(prelude: Prelude, kind: str, lanes: int) -> str:
     """The function that rounds float32 to the bits of narrow floats."""
+    name = f"to_{kind}_{lanes}"
     if lanes == 1:
-        return prelude.once(f"to_{kind}_1", _TO[kind])
-    scalar = to_narrow(prelude, kind, 1)
-    return prelude.lanewise(f"to_{kind}_{lanes}", scalar, "u16", "f32", lanes)
+        return prelude.once(name, _TO[kind])
+    narrow, wide = prelude.vector("u16", lanes), prelude.vector("f32", lanes)
+    if kind == "bf16":
+        body = _ROUND_TO_BF16.format(u32=prelude.vector("u32", lanes), u16=narrow)
+    else:
+        pairs = prelude.vector("i16", max(lanes, 8))
+        body = _by_machine(
+            {
+                4: (
+                    "__F16C__",
+                    f"{pairs} h = {_SHRINK}ph(a, 0); {narrow} y; memcpy(&y, &h, 8); return y;",
+                ),
+                8: ("__F16C__", f"return ({narrow}){_SHRINK}ph256(a, 0);"),
+                16: (
+                    "__AVX512F__",
+                    f"return ({narrow}){_SHRINK}ph512_mask(a, 0, ({pairs}){{0}}, -1);",
+                ),
+            }.get(lanes),
+            _lane_by_lane(to_narrow(prelude, kind, 1), narrow, lanes),
+        )
+    return prelude.once(name, f"static inline {narrow} {name}({wide} a) {{ {body} }}")
+
+
+_GROW, _SHRINK = "__builtin_ia32_vcvtph2", "__builtin_ia32_vcvtps2"
+
+
+def _by_machine(fast: tuple[str, str] | None, plain: str) -> str:
+    return plain if fast is None else f"\n#ifdef {fast[0]}\n  {fast[1]}\n#else\n  {plain}\n#endif\n"
+
+
+def _lane_by_lane(scalar: str, result: str, lanes: int) -> str:
+    return f"{result} y; for (int l = 0; l < {lanes}; l++) y[l] = {scalar}(a[l]); return y;"
 
 
 def rounded(prelude: Prelude, kind: str, lanes: int, x: str) -> str:
@@ -133,6 +171,13 @@ static inline f32 from_f16_1(u16 a) {
   return u.f;
 }""",
 }
+
+# As below, all lanes at once.
+_ROUND_TO_BF16 = """
+  const {u32} bits = ({u32})a, up = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+  const {u32} nan = ({u32})(a != a);
+  return __builtin_convertvector((nan & (bits >> 16 | 0x40)) | (~nan & up), {u16});
+"""
 
 # Rounding to the nearest, halves to the even neighbour.
 _TO = {
