@@ -64,9 +64,9 @@ def random_conv(rng: np.random.Generator) -> tuple[tuple[int, ...], tuple[int, .
     kind = rng.choice(["full", "depthwise", "grouped"])
     groups, ins, outs = 1, channels, int(rng.choice([2, 5, 8, 16, 20, 40]))
     if kind == "depthwise":
-        groups, ins, outs = channels, 1, channels
+        groups, ins, outs = channels, 1, channels * int(rng.integers(1, 5))
     elif kind == "grouped":
-        groups, ins, outs = 3, 16, 48
+        groups, ins, outs = 3, 16, int(rng.choice([3, 15, 48]))
         channels = 48
     window, sizes, stride, padding, dilation = [], [], [], [], []
     for _ in range(rank):

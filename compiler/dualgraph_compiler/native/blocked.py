@@ -38,13 +38,19 @@ def block(x: Any, lanes: int) -> Any:
     return f.permute(x, (0, 1, *range(3, x.ndim), 2))
 
 
-def unblock(x: Any, channels: int) -> Any:
-    """[N, C/lanes, *S, lanes] -> [N, channels, *S], in ordinary ops."""
+def unblock(x: Any, channels: int, parts: int = 1) -> Any:
+    """[N, C/lanes, *S, lanes] -> [N, channels, *S], in ordinary ops.
+
+    Each of `parts` equal parts of the channels begins a block.
+    """
     n, count, *sizes, lanes = x.shape
     if not all(d == 1 for d in sizes):
         x = f.permute(x, (0, 1, x.ndim - 1, *range(2, x.ndim - 1)))
-    x = f.reshape(x, (n, count * lanes, *sizes))
-    return x if channels == count * lanes else f.slice_axis(x, 1, 0, channels)
+    if parts == 1:
+        x = f.reshape(x, (n, count * lanes, *sizes))
+        return x if channels == count * lanes else f.slice_axis(x, 1, 0, channels)
+    x = f.reshape(x, (n, parts, count // parts * lanes, *sizes))
+    return f.reshape(f.slice_axis(x, 2, 0, channels // parts), (n, channels, *sizes))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -52,8 +58,9 @@ class BlockedConv(Op):
     """Conv whose result is blocked, by `lanes`, and whose image is, too, unless `plain`.
 
     Shapes: x [N, C/B, *S, B] or plain [N, C, *S], w [O, C/groups, *K] -> [N, O/B, *P, B], with
-    `channels` = C. The weight is never blocked here: routines pack it as they like. Of int16, w is
-    in words (see `words`) and the sums are int32; x may then be in smaller blocks than the result.
+    `channels` = C. What a group makes begins a block, unless each channel is a group. The weight is
+    never blocked here: routines pack it as they like. Of int16, w is in words (see `words`) and the
+    sums are int32; x may then be in smaller blocks than the result.
     """
 
     stride: tuple[int, ...]
@@ -68,8 +75,13 @@ class BlockedConv(Op):
 
     @property
     def is_depthwise(self) -> bool:
-        """Whether each channel has a window of its own, and only one."""
+        """Whether each channel has windows of its own."""
         return 1 < self.groups == self.channels
+
+    @property
+    def parts(self) -> int:
+        """How many parts of the result begin a block."""
+        return 1 if self.is_depthwise else self.groups
 
     def conv(self) -> Conv:
         """The convolution of plain images."""
@@ -85,7 +97,8 @@ class BlockedConv(Op):
         channels = w.shape[0]
         assert isinstance(channels, int)
         dtype = int32 if x.dtype is int16 else x.dtype
-        return TensorType(dtype, (n, blocks(channels, self.lanes), *places, self.lanes))
+        count = self.parts * blocks(channels // self.parts, self.lanes)
+        return TensorType(dtype, (n, count, *places, self.lanes))
 
     def eager(self, xp: Any, x: Array, w: Array) -> Array:
         image = x if self.plain else unblock(x, self.channels)
@@ -94,7 +107,8 @@ class BlockedConv(Op):
             w = w[:, : self.channels // self.groups]
         y = conv_forward(xp, image, w, *self.conv().geometry())
         y = y.astype(np.int32) if x.dtype == int16.np else y
-        return block(y, self.lanes)
+        parts = [block(part, self.lanes) for part in xp.split(y, self.parts, 1)]
+        return xp.concatenate(parts, 1)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -62,11 +62,12 @@ class _Layouts:
             return
         old = node.output
         channels = _channels(old)
-        plain = unblock(twin, channels)
+        parts = _parts(twin, channels)
+        plain = unblock(twin, channels, parts)
         shape = old.shape
         if plain.shape != shape:  # a reduction that drops the axes
             plain = f.reshape(plain, shape)
-        else:
+        elif parts == 1:
             self.twins[plain] = twin
             self.behind[plain] = self.behind.pop(old, 0) if channels % self.lanes else None
         plain.name, old.name = old.name, ""
@@ -99,10 +100,10 @@ class _Layouts:
         twin = self.twins.get(x)
         if 0 in (outs, ins, *window):
             return None
-        depthwise = 1 < op.groups == outs and ins == 1
+        depthwise = ins == 1 < op.groups
         if depthwise and window[-1] > WIDEST:
             return None
-        if op.groups > 1 and not depthwise and (ins % self.lanes or outs // op.groups % self.lanes):
+        if op.groups > 1 and not depthwise and ins % self.lanes:
             return None
         if twin is None and outs < self.lanes // 2:
             return None
@@ -307,6 +308,14 @@ def _known(d: DimLike) -> int:
 
 def _channels(value: Value) -> int:
     return _known(value.shape[1])
+
+
+def _parts(twin: Value, channels: int) -> int:
+    """Into how many parts that begin a block a twin's channels fall; 1 where they are adjacent."""
+    op = twin.node.op if twin.node is not None else None
+    if not isinstance(op, BlockedConv) or channels // op.parts % op.lanes == 0:
+        return 1
+    return op.parts
 
 
 def _aligned(shape: Shape, ndim: int) -> Shape:

@@ -458,6 +458,21 @@ static inline {v} first_{v}(i64 n) {{
         self._functions.setdefault("SHUFFLE", _SHUFFLE)
         return self._add(name, text)
 
+    def permuted(self, lanes: int) -> str:
+        """The lanes of a float32 vector that an int32 one states, all within range."""
+        v, i = self.vector("f32", lanes), self.vector("i32", lanes)
+        text = f"""
+static inline {v} permuted_{v}({v} x, {i} at) {{
+#ifdef __clang__
+  {v} y;
+  for (int l = 0; l < {lanes}; l++) y[l] = x[at[l]];
+  return y;
+#else
+  return __builtin_shuffle(x, at);
+#endif
+}}"""
+        return self._add(f"permuted_{v}", text)
+
     def lanewise(self, name: str, scalar: str, result: str, operand: str, lanes: int) -> str:
         """`scalar` applied lane by lane."""
         v, x = self.vector(result, lanes), self.vector(operand, lanes)

@@ -2,7 +2,8 @@
 
 A tile is a few neighbouring places of a row, whose totals stay in registers, one vector of channels
 each. The taps along a row are written out, so that what several places read is loaded once; where a
-tile reaches over the border, the taps outside are left out. What follows is computed on the totals.
+tile reaches over the border, the taps outside are left out. Where several results are made of each
+channel, what is loaded is spread over the lanes. What follows is computed on the totals.
 """
 
 from __future__ import annotations
@@ -41,14 +42,17 @@ class Sliding:
         self.op, x, out = op, node.inputs[0], node.output
         self.image, self.places = x.shape[2:-1], out.shape[2:-1]
         self.lanes = prelude.vector_bytes // 4
-        self.samples, self.blocks = x.shape[:2]
+        self.samples, self.blocks = out.shape[:2]
         self.x, self.x_shape = context.buffer(x), x.shape
         self.packed: Buffer | None = None
         self.packs: tuple[Pack, ...] = ()
         self.fixed = True
+        self.each = 1  # results of each channel
         if isinstance(op, BlockedConv):
             w = node.inputs[1]
             self.window = tuple(map(int, w.shape[2:]))
+            self.channels = int(w.shape[0])
+            self.each = self.channels // op.channels
             self.before: tuple[DimLike, ...] = tuple(lo for lo, _ in op.padding)
             self.w, self.fixed = context.buffer(w), w.is_constant
             size = self.blocks * self.lanes * product(self.window)
@@ -121,6 +125,8 @@ class Sliding:
             taps = product(self.window)
             weights = f"{self.names[self.packed]} + i1 * {s(taps * self.lanes)}"
             lines.append(f"    const f32 *const w = {weights};")
+        if self.each > 1:
+            lines += self._source_text()
         lines += ["    " + line for line in self._row_text()]
         lines.append("  }")
         return "\n".join(lines)
@@ -142,9 +148,25 @@ class Sliding:
         """Where the first tap of the row's first place is read."""
         s, rank = self.sizes, len(self.places)
         steps = row_major(self.x_shape)
-        terms = [f"i0 * {s(steps[0])}", f"i1 * {s(steps[1])}"]
+        block = f"i1 / {self.each}" if self.each > 1 else "i1"
+        terms = [f"i0 * {s(steps[0])}", f"{block} * {s(steps[1])}"]
         terms += [f"at{d} * {s(steps[2 + d])}" for d in range(rank - 1)]
         return " + ".join(terms)
+
+    def _source_text(self) -> list[str]:
+        """From which lane of the image each lane of the result is made."""
+        v, n = self.prelude.vector("i32", self.lanes), self.each * self.lanes
+        table = ", ".join(str(i // self.each) for i in range(n))
+        load = self.prelude.load("i32", self.lanes)
+        return [
+            f"    static const i32 sources[{n}] = {{{table}}};",
+            f"    const {v} source = {load}(sources + i1 % {self.each} * {self.lanes});",
+        ]
+
+    def _read(self, place: str) -> str:
+        """A vector of the image, as the result's lanes are made of it."""
+        text = f"{self.prelude.load('f32', self.lanes)}({place})"
+        return f"{self.prelude.permuted(self.lanes)}({text}, source)" if self.each > 1 else text
 
     def _row_text(self) -> list[str]:
         """The tiles of a row."""
@@ -246,7 +268,7 @@ class Sliding:
                 place = f"w{w} + {k * self.lanes}"
                 lines.append(f"  const {v} w{k} = {load}({place});")
         for e in sorted(uses):
-            lines.append(f"  const {v} x{e} = {load}(p + {e * self.lanes});")
+            lines.append(f"  const {v} x{e} = {self._read(f'p + {e * self.lanes}')};")
             lines += [f"  c{j} = {self._folded(f'c{j}', f'x{e}', f'w{k}')};" for j, k in uses[e]]
         lines.append("}")
         return lines + self._after(width)
@@ -262,7 +284,7 @@ class Sliding:
             f"{v} c0 = {self._neutral()};",
             *loops,
             "for (i64 k = low; k < high; k++) {",
-            f"  const {v} x0 = {load}(x{x} + {self._start()} + {at});",
+            f"  const {v} x0 = {self._read(f'x{x} + {self._start()} + {at}')};",
             f"  c0 = {self._folded('c0', 'x0', weight)};",
             "}",
             *self._after(1),
@@ -301,11 +323,11 @@ static void {name}(const f32 *w, i64 channels, i64 taps, f32 *to) {{
     for (i64 k = 0; k < taps; k++)
       for (i64 i = c; i < c + {lanes}; i++) *to++ = i < channels ? w[i * taps + k] : 0;
 }}"""
-        return f"{self.prelude.once(name, text)}({w}, {self.op.channels}, {taps}, {to});"
+        return f"{self.prelude.once(name, text)}({w}, {self.channels}, {taps}, {to});"
 
     def _pack_once(self) -> Pack:
         assert self.packed is not None
-        name = f"pack_sliding_{self.op.channels}_{product(self.window)}_{self.lanes}"
+        name = f"pack_sliding_{self.channels}_{product(self.window)}_{self.lanes}"
         text = f"static void {name}(const f32 *from, f32 *to) {{ {self._pack_call('from', 'to')} }}"
         return Pack(self.prelude.once(name, text), self.w, self.packed)
 
