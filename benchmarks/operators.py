@@ -22,7 +22,7 @@ from dualgraph_runtime import InferenceSession, SessionOptions
 from . import peers
 
 Array: TypeAlias = np.ndarray[Any, Any]
-BLOCKS, BLOCK_SECONDS, PAUSE = 7, 0.01, 0.002
+BLOCKS, BLOCK_SECONDS, PAUSE = 40, 0.002, 0.0005
 OPSET = 21
 RNG = np.random.default_rng(0)
 

@@ -27,14 +27,39 @@ FUNCTIONS: dict[str, tuple[Function, float]] = {
     "log10": (np.log10, 2.0),
     "log1p": (np.log1p, 2.0),
     "tanh": (np.tanh, 6.0),
-    "sigmoid": (lambda x: 1 / (1 + np.exp(-np.clip(x, -700, None))), 3.0),
+    "sigmoid": (lambda x: np.where(x < -88.376, 0, 1 / (1 + np.exp(-x))), 3.0),
     "erf": (np.vectorize(math.erf, otypes=[np.float64]), 5.0),
-    "sin": (np.sin, 1.0),
-    "cos": (np.cos, 1.0),
+    "sin": (np.sin, 2.5),
+    "cos": (np.cos, 2.5),
+    "tan": (np.tan, 4.0),
+    "asin": (np.arcsin, 3.0),
+    "acos": (np.arccos, 2.5),
+    "atan": (np.arctan, 3.5),
+    "sinh": (np.sinh, 3.0),
+    "cosh": (np.cosh, 3.0),
+    "asinh": (np.arcsinh, 4.0),
+    "acosh": (np.arccosh, 3.0),
+    "atanh": (np.arctanh, 3.0),
 }
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 1.17549435e-38]
-SPECIAL += [88.72284, 88.8, -87.4, -103.9, -104.1, 128.0, -126.5, -149.5, 3.4028235e38, 0.625, 3.92]
+SPECIAL += [
+    1.0000001,
+    0.99999994,
+    12800.0,
+    12801.5,
+    88.72284,
+    88.8,
+    -87.4,
+    -103.9,
+    -104.1,
+    128.0,
+    -126.5,
+    -149.5,
+    3.4028235e38,
+    0.625,
+    3.92,
+]
 
 
 def samples() -> np.ndarray[Any, Any]:

@@ -15,8 +15,10 @@ Sources: argument reductions after Cody and Waite, Software Manual for the Eleme
 
 from __future__ import annotations
 
+from .trigonometry import TRIGONOMETRY
+
 # Each: the functions it needs, and its text.
-FUNCTIONS: dict[str, tuple[tuple[str, ...], str]] = {}
+FUNCTIONS: dict[str, tuple[tuple[str, ...], str]] = dict(TRIGONOMETRY)
 
 
 def _define(name: str, text: str, *needs: str) -> None:
@@ -229,12 +231,19 @@ static inline V tanh_S(V x) {
 _define(
     "sigmoid",
     """
-// 1 / (1 + e**-x), within 3 ulp.
+// 1 / (1 + e**-x), within 3 ulp; 0 below -88.376, where 2**128 stands for inf.
 static inline V sigmoid_S(V x) {
-  const V e = exp_S(-abs_S(x));  // which never overflows
-  return sel_S(x < splat_S(0.0f), e, splat_S(1.0f)) / (splat_S(1.0f) + e);
+  const V a = max_number_S(min_number_S(-x, splat_S(89.0f)), splat_S(-40.0f));
+  const V magic = splat_S(12582912.0f);
+  const V t = fma_S(a, splat_S(1.44269504f), magic);  // whose last bits are the nearest number
+  const V n = t - magic;
+  V r = fma_S(n, splat_S(-0.693359375f), a);
+  r = fma_S(n, splat_S(2.12194440e-4f), r);
+  const V p = expm1_core_S(r) + splat_S(1.0f);
+  const V power = from_bits_S((bits_S(t) << 23) + 0x3f800000);
+  return splat_S(1.0f) / fma_S(p, power, splat_S(1.0f));
 }""",
-    "exp",
+    "expm1_core",
 )
 
 # erf(x)/x = P(x^2)/Q(x^2) on |x| <= 3.92, beyond which erf rounds to 1: kernels/special.py's fit.

@@ -249,6 +249,18 @@ static inline {v} first_{v}(i64 n) {{
             name, f"static inline {v} {name}({v} a, {v} b) {{{_either(builtin, plain)}}}"
         )
 
+    def any(self, lanes: int) -> str:
+        """Whether a mask of lanes of float32 holds in one of them."""
+        v, i = self.vector("f32", lanes), self.vector("i32", lanes)
+        plain = f"i32 all = 0; for (int l = 0; l < {lanes}; l++) all |= m[l]; return all != 0;"
+        sign_bits = {
+            1: ("__STDC__", "return m;"),
+            4: ("__SSE__", "return __builtin_ia32_movmskps((f32x4)m) != 0;"),
+            8: ("__AVX__", "return __builtin_ia32_movmskps256((f32x8)m) != 0;"),
+        }.get(lanes)
+        text = f"static inline int any_{v}({i} m) {{{_either(sign_bits, plain)}}}"
+        return self._add(f"any_{v}", text)
+
     def abs(self, type: str, lanes: int) -> str:
         """The magnitude."""
         v = self.vector(type, lanes)
@@ -330,6 +342,8 @@ static inline {v} first_{v}(i64 n) {{
             for which in ("max", "min"):
                 if f"{which}_number_S" in text:
                     self.bound(which, type, lanes)
+            if "any_S" in text:
+                self.any(lanes)
             for old, new in (("_S", f"_{v}"), ("V ", f"{v} "), ("I ", f"i32x{lanes} ")):
                 text = text.replace(old, new)
             return self._add(name, text)
