@@ -19,6 +19,9 @@ from .prelude import Prelude
 from .types import Sizes, memory
 
 WEIGHT_COST = 1000  # picoseconds to pack an element
+# So many tasks there should be, for threads to finish at about the same time: blocks of rows are
+# few and uneven, so that two threads would be left with 4/7 of the work for one of them.
+TASKS = 16
 
 
 class BlockedRoutine:

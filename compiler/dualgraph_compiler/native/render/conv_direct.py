@@ -23,7 +23,7 @@ from ..index import row_major
 from ..loops import Buffer
 from ..lower.library import Phase
 from ..schedule import Context
-from .conv_blocked import BlockedRoutine, copy_function
+from .conv_blocked import TASKS, BlockedRoutine, copy_function
 from .places import BLOCKS, tallest
 from .prelude import Prelude
 from .types import memory
@@ -32,7 +32,6 @@ _IMAGE = 128 * 1024  # bytes of the image that should stay in L2
 _IMAGES = 256 * 1024  # bytes of small images that are taken together
 _WEIGHTS = 16 * 1024  # bytes of a panel of weights that should stay in L1
 _STRIP = 60  # places whose sums are kept at a time, at most
-_TASKS = 8  # so many there should be, if only so that threads have something to share
 _PAGE, _WAYS, _LINES = 1024, 8, 32  # of caches, in elements: what aliases in L1, a few lines
 _UNKNOWN = 64  # what a symbolic size is taken to be where only speed depends on it
 
@@ -307,7 +306,7 @@ class Geometry:
         panels = blocks(self.out_blocks, BLOCKS)
         n = self.blocks_of_rows
         tasks = self.op.groups * (n if isinstance(n, int) else 1)
-        parts = max(1, min(panels, _TASKS // max(1, tasks)))
+        parts = min(panels, blocks(TASKS, max(1, tasks)))
         return blocks(panels, blocks(panels, parts))
 
     def _together(self) -> int:

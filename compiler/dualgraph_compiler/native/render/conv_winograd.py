@@ -20,7 +20,7 @@ from ..fuse import Step
 from ..loops import Buffer
 from ..lower.library import Phase
 from ..schedule import Context
-from .conv_blocked import BlockedRoutine, copy_function
+from .conv_blocked import TASKS, BlockedRoutine, copy_function
 from .places import BLOCKS
 from .prelude import Prelude
 
@@ -101,8 +101,10 @@ class WinogradConv(BlockedRoutine):
 
     @property
     def parts(self) -> int:
-        """Where there are few tasks the panels are shared out, though each then spreads again."""
-        return min(self._panels(), max(1, 4 // self.blocks_of_rows))
+        """Where there are few tasks the panels are shared out, though threads then spread again."""
+        panels = self._panels()
+        parts = min(panels, blocks(TASKS, self.blocks_of_rows))
+        return blocks(panels, blocks(panels, parts))
 
     def _panels(self) -> int:
         return blocks(self.out_blocks, BLOCKS)
