@@ -29,7 +29,7 @@ from .prelude import Prelude
 from .types import memory
 
 _IMAGE = 128 * 1024  # bytes of the image that should stay in L2
-_IMAGES = 256 * 1024  # bytes of small images that are taken together
+_IMAGES = 256 * 1024  # bytes of a whole image, or of small ones that are taken together
 _WEIGHTS = 16 * 1024  # bytes of a panel of weights that should stay in L1
 _STRIP = 60  # places whose sums are kept at a time, at most
 _PAGE, _WAYS, _LINES = 1024, 8, 32  # of caches, in elements: what aliases in L1, a few lines
@@ -292,13 +292,17 @@ class Geometry:
         return isinstance(channel, int) and channel % apart == 0 and self.in_blocks > _WAYS
 
     def _rows(self) -> int:
-        """Rows in a block."""
+        """Rows in a block: all, where the panels alone are tasks enough, so that weights are read
+        once, or as many as leave room beside them in a cache."""
         known = [d if isinstance(d, int) else _UNKNOWN for d in self.copy_sizes[1:]]
         row = 4 * self.in_blocks * self.in_lanes * max(1, int(product(tuple(known))))
-        most = max(1, (_IMAGE // row - self.reach[0]) // self.op.stride[0] + 1)
-        n = self.places[0]
+        stride, reach, n = self.op.stride[0], self.reach[0], self.places[0]
+        most = max(1, (_IMAGE // row - reach) // stride + 1)
         if not isinstance(n, int):
             return min(most, _UNKNOWN)
+        tasks = self.op.groups * blocks(self.out_blocks, BLOCKS)
+        if tasks >= TASKS and row * ((n - 1) * stride + reach) <= _IMAGES:
+            return max(1, n)
         return blocks(max(1, n), blocks(max(1, n), most))
 
     def _parts(self) -> int:
