@@ -21,10 +21,12 @@ INT, STRING = TensorProto.INT64, TensorProto.STRING
 
 
 def session(model: onnx.ModelProto, execution: Any = "interpreter") -> rt.InferenceSession:
+    """A session that runs in steps whatever comes; test_specialized has the other way."""
     options = rt.SessionOptions()
     options.execution = execution
     made = rt.InferenceSession(model, options)
     assert made._steps is not None
+    made._steps.specialized = None
     return made
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..dims import Dim, DimLike
 from ..dtypes import int64
-from ..errors import OnnxError
+from ..errors import NeedsValue, OnnxError, UndecidedSize
 from ..graph import Graph, Value
 from ..ops import f
 from ..ops.control import If, with_open_sizes
@@ -46,9 +46,24 @@ def _if(ctx: Importer, cond: Value) -> Any:
     names = ("then_branch", "else_branch")
     if known is not None:
         return _subgraph(ctx, ctx.graph).read(ctx.attr(names[not known.all()]), [])
-    branches = [_subgraph(ctx, Graph(name)) for name in names]
-    protos = [ctx.attr(name) for name in names]
-    for branch, proto in zip(branches, protos, strict=True):
+    try:
+        return _either(ctx, cond, *(ctx.attr(name) for name in names))
+    except NeedsValue:
+        if ctx.whole is None or not ctx.whole.may_know(cond):
+            raise
+        raise NeedsValue(cond, "which branch is taken") from None
+    except UndecidedSize:
+        raise
+    except Exception as error:  # a branch that is never taken may not fit what is there
+        raise NeedsValue(cond, f"which branch is taken ({error})") from error
+
+
+def _either(
+    ctx: Importer, cond: Value, then_branch: onnx.GraphProto, else_branch: onnx.GraphProto
+) -> Any:
+    """Both branches, as a node."""
+    branches = [_subgraph(ctx, Graph(name)) for name in ("then_branch", "else_branch")]
+    for branch, proto in zip(branches, (then_branch, else_branch), strict=True):
         branch.read(proto, [])
     captured = list(dict.fromkeys(v for branch in branches for v in branch.captured))
     for branch in branches:
@@ -92,6 +107,38 @@ def _loop(
     most = f.cast(_scalar(limit), int64) if limit is not None else np.int64(NO_LIMIT)
     begin = _scalar(cond) if cond is not None else np.True_
     return ctx.graph.call(op, [most, begin, *initial, *captured])
+
+
+def unrolled(
+    ctx: Importer, limit: Value | None = None, cond: Value | None = None, *initial: Any
+) -> tuple[Any, ...]:
+    """The steps of a Loop one after the other, where `ctx` can tell how many there are.
+
+    Raises:
+        NeedsValue: it cannot.
+        OnnxError: too many.
+    """
+    assert ctx.whole is not None
+    proto: onnx.GraphProto = ctx.attr("body")
+    most = None if limit is None else int(ctx.array(limit, "the steps of a loop").reshape(()))
+    going = True if cond is None else _truth(ctx, cond)
+    carried: list[Any] = list(initial)
+    rows: list[list[Any]] = []
+    while going and (most is None or len(rows) < most):
+        ctx.whole.spend()
+        number = _declared_rank(ctx.constant(np.int64(len(rows))), proto.input[0])
+        true = _declared_rank(ctx.constant(np.True_), proto.input[1])
+        still, *outputs = ctx.nested(proto, [number, true, *carried])
+        going = _truth(ctx, still)
+        carried = outputs[: len(carried)]
+        rows.append(outputs[len(carried) :])
+    if not rows and len(proto.output) > 1 + len(carried):
+        raise OnnxError("no step of the loop tells what its results are")
+    return *carried, *(f.stack(column, 0) for column in zip(*rows, strict=True))
+
+
+def _truth(ctx: Importer, cond: Value) -> bool:
+    return bool(ctx.array(cond, "whether a loop goes on").reshape(()))
 
 
 def _length(ctx: Importer, limit: Value | None, cond: Value | None) -> DimLike | None:

@@ -37,6 +37,8 @@ from .symbolic import MAX_ELEMENTS, Contents, contents, evaluate, is_known
 if TYPE_CHECKING:
     import onnx
 
+    from .stepwise.whole import Whole
+
 Weights = Literal["constant", "param"]
 
 # Operators whose later float operands set them up and are no weights of the model.
@@ -133,7 +135,7 @@ def _is_undecided(error: ShapeError) -> bool:
     return error.sizes is not None and any(isinstance(d, Dim) for d in error.sizes)
 
 
-def _walk(values: Sequence[Value], stop: Collection[Value]) -> Iterator[Value]:
+def walk(values: Sequence[Value], stop: Collection[Value]) -> Iterator[Value]:
     """These values and all they are computed from, nearest first; not beyond those of `stop`."""
     seen = dict.fromkeys(values)
     queue = deque(seen)
@@ -189,7 +191,8 @@ class Importer:
         self.n_outputs = 1
         self._file = file
         self._weights = weights
-        self._values: dict[str, Value] = {}
+        self.whole: Whole | None = None  # where sequences and the like may be values, too
+        self._values: dict[str, Any] = {}
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._arrays: dict[str, np.ndarray[Any, Any]] | None = None
         self._settings: set[str] = set()  # initializers that are constants in any case
@@ -247,6 +250,10 @@ class Importer:
         self._add_nodes(nodes, results)
 
     def _add_nodes(self, nodes: Sequence[onnx.NodeProto], results: Sequence[str]) -> None:
+        self._read_nodes(nodes)
+        self._finish([self._named(n, "the graph's outputs") for n in results], results)
+
+    def _read_nodes(self, nodes: Sequence[onnx.NodeProto]) -> None:
         self._settings = settings_of(nodes)
         for i, node in enumerate(nodes):
             try:
@@ -254,9 +261,10 @@ class Importer:
             except OnnxError as error:
                 error.node, error.operator = i, operator_name(node)
                 raise
+
+    def _finish(self, outputs: Sequence[Value], names: Sequence[str]) -> None:
         self.graph.loc = None
-        outputs = [self._named(n, "the graph's outputs") for n in results]
-        self.graph.set_outputs(outputs, results)
+        self.graph.set_outputs(outputs, names)
         materialize(self.graph, self._pending)
         self.graph.drop_unused()
 
@@ -296,12 +304,11 @@ class Importer:
         while outputs and not outputs[-1]:
             outputs.pop()
         self.n_outputs = len(outputs)
-        rule = rule_for(op_type)
-        assert rule is not None
         try:
-            results: Any = self._evaluate(op_type, operands)
-            if results is None:
-                results = rule(self, *operands)
+            if self.whole is None:
+                results = self.by_rule(op_type, operands)
+            else:
+                results = self.whole.results(self, node, operands)
         except Exception as error:  # malformed nodes fail in many ways
             raise self._located(error, f"{what} ({op_type}): ", node) from error
         results = results if isinstance(results, tuple | list) else (results,)
@@ -317,12 +324,21 @@ class Importer:
             if name in self._values or name in self._initializers:
                 raise OnnxError(f"{what} ({op_type}): {name!r} is defined twice")
             self._values[name] = value
-            if value.node is not None and not value.name:
+            if isinstance(value, Value) and value.node is not None and not value.name:
                 value.name = name
+
+    def by_rule(self, op_type: str, operands: Sequence[Value | None]) -> Any:
+        """What the operator's rule gives, or shape arithmetic where all operands are known."""
+        results = self._evaluate(op_type, operands)
+        if results is not None:
+            return results
+        rule = rule_for(op_type)
+        assert rule is not None
+        return rule(self, *operands)
 
     def _located(self, error: Exception, where: str, node: onnx.NodeProto) -> OnnxError:
         """An import rule's error with the node's name and, if it needs values, theirs."""
-        named = [self._values[n] for n in node.input if n in self._values]
+        named = self._tensors(node.input)
         symbolic = any(isinstance(d, Dim) for v in named for d in v.shape)
         if isinstance(error, ShapeError) and (symbolic or _is_undecided(error)):
             error = NeedsValue(None, f"sizes that do not provably fit ({error})", sizes=True)
@@ -331,15 +347,20 @@ class Importer:
         if isinstance(error.operand, Value) and error.operand.graph is self.graph:
             return error.at(where, self._tellers([error.operand]))
         names = [n for n in node.input if n] if error.names is None else error.names
-        values = [self._values[n] for n in names if n in self._values]
+        values = self._tensors(names)
         return error.at(where, self._tellers(values) if len(values) == len(names) else ())
+
+    def _tensors(self, names: Iterable[str]) -> list[Value]:
+        """Those of these names that are values of the graph."""
+        found = [self._values.get(n) for n in names]
+        return [v for v in found if isinstance(v, Value)]
 
     def _tellers(self, values: Sequence[Value]) -> tuple[str, ...]:
         """The names of the values that these are or are computed from, nearest first."""
-        names = {v: n for n, v in reversed(self._values.items())}
-        return tuple(names[v] for v in _walk(values, names) if v in names)
+        names = {v: n for n, v in reversed(self._values.items()) if isinstance(v, Value)}
+        return tuple(names[v] for v in walk(values, names) if v in names)
 
-    def _named(self, name: str, reader: str) -> Value:
+    def _named(self, name: str, reader: str) -> Any:
         """The value of a name; initializers are read when first used."""
         value = self._values.get(name)
         if value is None:
@@ -370,7 +391,8 @@ class Importer:
         Raises:
             OnnxError: there is none.
         """
-        return self._named(name, "it")
+        found: Value = self._named(name, "it")
+        return found
 
     def fresh_size(self, stem: str) -> Dim:
         """A size that only a run tells."""

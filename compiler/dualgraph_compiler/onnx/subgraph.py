@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..dtypes import int64
 from ..errors import OnnxError
 from ..graph import Graph, Value
 from ..ops.base import Kind
-from .importer import Importer, _walk
+from .importer import Importer, walk
 from .materialize import materialize
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Subgraph(Importer):
     def __init__(self, outer: Importer, graph: Graph) -> None:
         super().__init__(outer._file, graph, outer._weights)
         self._outer = outer
+        self.whole = outer.whole
         self._dims = outer._dims
         self._settings = outer._settings
         self.number: Value | None = None  # that of the step, in the body of a loop
@@ -53,6 +54,8 @@ class Subgraph(Importer):
         outputs = [self._named(o.name, f"the outputs of {proto.name!r}") for o in proto.output]
         if self.graph is self._outer.graph:
             return outputs
+        if not all(isinstance(v, Value) for v in outputs):
+            raise OnnxError(f"its graph {proto.name!r} gives what is no tensor of numbers")
         self.graph.loc = None
         self.graph.set_outputs(outputs, [o.name for o in proto.output])
         materialize(self.graph, self._pending)
@@ -92,18 +95,20 @@ class Subgraph(Importer):
         if self.graph is self._outer.graph:
             return super()._tellers(values)
         outside = {inner: value for value, inner in self.captured.items()}
-        reached = list(_walk(values, outside))
+        reached = list(walk(values, outside))
         if any(v.node is None and not v.is_constant and v not in outside for v in reached):
             return ()  # what the body is called with
         return self._outer._tellers([outside[v] for v in reached if v in outside])
 
-    def _named(self, name: str, reader: str) -> Value:
+    def _named(self, name: str, reader: str) -> Any:
         if name in self._values or name in self._initializers:
             return super()._named(name, reader)
         return self._from_outside(self._outer._named(name, reader))
 
-    def _from_outside(self, value: Value) -> Value:
-        if value.graph is self.graph:
+    def _from_outside(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._from_outside(v) for v in value]
+        if not isinstance(value, Value) or value.graph is self.graph:
             return value
         sizes = self._outer._pending.get(value)
         if sizes is not None:
@@ -115,5 +120,6 @@ class Subgraph(Importer):
 
     def _weight(self, tensor: onnx.TensorProto) -> Value:
         if self._is_trainable(tensor):  # weights of the model are its graph's, not a body's
-            return self._from_outside(self._outer._weight(tensor))
+            weight: Value = self._from_outside(self._outer._weight(tensor))
+            return weight
         return super()._weight(tensor)

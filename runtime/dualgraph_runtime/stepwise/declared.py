@@ -71,6 +71,7 @@ class Inputs:
         self.sizes: dict[str, list[int | None]] = {}
         names: dict[str, Dim] = {}
         self._numeric = True  # whether all are tensors of numbers
+        self.are_numbers = all(_is_numeric(info.type) for info in infos)  # or lists of such
         self._fitting: list[Any] = []  # dtypes and shapes that fitted last
         for info in infos:
             dtype = _numbers(info.type, f"{source}: input {info.name!r}")
@@ -137,6 +138,16 @@ def _numbers(kind: onnx.TypeProto, what: str) -> DType | None:
         name = element_type_name(kind.tensor_type.elem_type)
         raise OnnxError(f"{what} has the element type {name}, which is not supported")
     return dtype
+
+
+def _is_numeric(kind: onnx.TypeProto) -> bool:
+    """Whether a value is made of tensors of numbers: one, a sequence of them, an optional."""
+    which = kind.WhichOneof("value")
+    if which == "sequence_type":
+        return _is_numeric(kind.sequence_type.elem_type)
+    if which == "optional_type":
+        return _is_numeric(kind.optional_type.elem_type)
+    return which == "tensor_type" and kind.tensor_type.elem_type != STRING
 
 
 def _value(name: str, value: Any, kind: onnx.TypeProto) -> Any:

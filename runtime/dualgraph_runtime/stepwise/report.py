@@ -14,15 +14,19 @@ from dualgraph_compiler.onnx.values.reference import REFERENCE
 if TYPE_CHECKING:
     import onnx
 
+    from .specialized import Special
     from .walker import Runnable
 
 Graphs = Sequence[tuple[tuple[int, Segment, Any], "Runnable"]]
 Bodies = Sequence[tuple[tuple[int, int, str], Plan]]
 
 
-def report(plan: Plan, bodies: Bodies, graphs: Graphs, why: object) -> str:
-    """The steps of a model, those of the graphs that its nodes hold, and why there are any."""
-    return "\n".join([f"in steps: {why}", *_steps(plan, bodies, graphs, "")])
+def report(
+    specials: Sequence[Special], plan: Plan, bodies: Bodies, graphs: Graphs, why: object
+) -> str:
+    """The single graphs of a model, its steps, those of the graphs that its nodes hold, and why."""
+    lines = [f"one graph for {s.about}: {s.runnable.way}" for s in specials]
+    return "\n".join([*lines, f"in steps: {why}", *_steps(plan, bodies, graphs, "")])
 
 
 def _steps(plan: Plan, bodies: Bodies, graphs: Graphs, indent: str) -> Iterator[str]:

@@ -71,11 +71,17 @@ class Steps(Walker):
 
     def run(self, values: Sequence[Any]) -> list[Any]:
         """Every output; tensors are arrays of the caller's own."""
-        return [_own(value) for value in super().run(values)]
+        special = None if self.specialized is None else self.specialized.find(values)
+        if special is None:
+            return [_own(value) for value in self.run_in_steps(values)]
+        compiled = special.runnable.way == "compiled"  # whose results are nobody else's
+        results = special.run(values)
+        return results if compiled else [_own(value) for value in results]
 
     def trim(self) -> None:
         """Give back the memory that runs keep for intermediate values."""
-        for prepared in list(self._graphs.values()):
+        specials = [] if self.specialized is None else self.specialized.programs
+        for prepared in [*self._graphs.values(), *(s.runnable for s in specials)]:
             assert isinstance(prepared, Prepared)
             prepared.trim()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -39,6 +40,7 @@ from dualgraph_compiler.types import TensorType
 
 from .declared import Inputs, Shapes
 from .report import report
+from .specialized import Specialized
 
 if TYPE_CHECKING:
     import onnx
@@ -88,7 +90,7 @@ class Walker(ABC):
     def __init__(
         self, file: ModelFile, error: OnnxError, shapes: Shapes, weights: Weights = "constant"
     ) -> None:
-        self._file, self._weights = file, weights
+        self.file, self.weights = file, weights
         try:
             self._set_up(error, shapes)
         except OnnxError:
@@ -99,10 +101,13 @@ class Walker(ABC):
         self._bodies: dict[tuple[int, int, str], Plan] = {}
         self._lock = threading.Lock()
         self._why = error
+        external = sum(math.prod(t.dims) for t in file.proto.graph.initializer)
+        size = file.proto.ByteSize() + 4 * external
+        self.specialized = Specialized(self, self._plan, size) if self.inputs.are_numbers else None
 
     def _set_up(self, error: OnnxError, shapes: Shapes) -> None:
         """Cut the model into steps; raises `error` if they do not help."""
-        file = self._file
+        file = self.file
         lifted = prepare(file, lambda op: rule_for(op) is not None or function_of(op) is not None)
         if any(rule_for(op) is None and function_of(op) is None for op in operators(lifted)):
             raise error
@@ -120,12 +125,19 @@ class Walker(ABC):
 
     def run(self, values: Sequence[Any]) -> list[Any]:
         """Every output, for the values of the inputs in the model's order."""
+        special = None if self.specialized is None else self.specialized.find(values)
+        return self.run_in_steps(values) if special is None else special.run(values)
+
+    def run_in_steps(self, values: Sequence[Any]) -> list[Any]:
+        """`run`, step by step."""
         given = dict(zip(self.inputs.names, values, strict=True))
         return self._run(self._plan, given, dict(self.inputs.sizes))
 
     def report(self) -> str:
         """How every node runs."""
-        return report(self._plan, list(self._bodies.items()), list(self._graphs.items()), self._why)
+        specials = [] if self.specialized is None else self.specialized.programs
+        bodies, graphs = list(self._bodies.items()), list(self._graphs.items())
+        return report(specials, self._plan, bodies, graphs, self._why)
 
     # -- what tensors are -------------------------------------------------------------------------
 
@@ -151,7 +163,7 @@ class Walker(ABC):
 
     def initializer(self, tensor: onnx.TensorProto) -> Any:
         """The value of an initializer, of `str` objects where it holds strings."""
-        return self.with_tensors(tensor_value(tensor, self._file))
+        return self.with_tensors(tensor_value(tensor, self.file))
 
     # -- steps ------------------------------------------------------------------------------------
 
@@ -174,14 +186,14 @@ class Walker(ABC):
             except _CutAgain:
                 continue
             return [self._value(plan, name, values) for name in plan.results]
-        raise OnnxError(f"{self._file.source}: no way was found to cut it into steps that run")
+        raise OnnxError(f"{self.file.source}: no way was found to cut it into steps that run")
 
     def _value(self, plan: Plan, name: str, values: Mapping[str, Any]) -> Any:
         if name in values:
             return values[name]
         tensor = plan.initializers.get(name)
         if tensor is None:
-            raise OnnxError(f"{self._file.source}: {name!r} is read but nothing before defines it")
+            raise OnnxError(f"{self.file.source}: {name!r} is read but nothing before defines it")
         return self.initializer(tensor)
 
     def _run_segment(
@@ -224,7 +236,7 @@ class Walker(ABC):
             if segment.known and others >= _MANY and plan.generalise(segment):
                 raise _CutAgain
         try:
-            graph = import_segment(self._file, plan, segment, given, self._weights)
+            graph = import_segment(self.file, plan, segment, given, self.weights)
         except OnnxError as error:
             with self._lock:
                 plan.learn(segment, error, operands)
@@ -247,7 +259,7 @@ class Walker(ABC):
         except (_CutAgain, RecursionError):
             raise
         except Exception as error:  # malformed nodes fail in many ways
-            what = f"{self._file.source}: node {node.name or (*node.output, '?')[0]!r}"
+            what = f"{self.file.source}: node {node.name or (*node.output, '?')[0]!r}"
             raise OnnxError(f"{what} ({operator_name(node)}): {error}") from error
         values.update((n, v) for n, v in zip(node.output, results, strict=False) if n)
 
@@ -264,7 +276,7 @@ class Walker(ABC):
 
             if operator not in ANY_TENSORS:
                 operands = [self.with_arrays(v) for v in operands]
-            found = function(ValueContext(node, self._file, call, self.xp), *operands)
+            found = function(ValueContext(node, self.file, call, self.xp), *operands)
             results = found if isinstance(found, tuple) else (found,)
             return [self.with_tensors(y) for y in results]
         arrays = [self.with_arrays(v) for v in operands]
@@ -276,7 +288,7 @@ class Walker(ABC):
                     if v is not None:
                         plan.learn_kind(name, True)
             raise _CutAgain
-        return [self.with_tensors(y) for y in _on_codes(self._file, node, arrays)]
+        return [self.with_tensors(y) for y in _on_codes(self.file, node, arrays)]
 
     def _call(
         self,

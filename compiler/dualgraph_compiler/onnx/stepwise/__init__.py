@@ -9,11 +9,22 @@ is known what it is given, and single nodes on Python values (:mod:`..values`).
     kinds     which of a model's values are no tensors of numbers, as far as can be told before
     plan      the cutting; a plan learns from what a run meets and is cut anew then
     segment   graphs of segments, for the types and contents that arrive
+    whole     one graph for all of a model, for the types and small contents of one call
 
 All of it is pure: `dualgraph_runtime.stepwise` runs the steps.
 """
 
 from .plan import Plan, Segment, Single
 from .segment import Arrival, arrival, import_segment
+from .whole import WholeGraph, import_whole
 
-__all__ = ["Arrival", "Plan", "Segment", "Single", "arrival", "import_segment"]
+__all__ = [
+    "Arrival",
+    "Plan",
+    "Segment",
+    "Single",
+    "WholeGraph",
+    "arrival",
+    "import_segment",
+    "import_whole",
+]

@@ -290,7 +290,7 @@ class Plan:
             known = learned.known.setdefault(at, set())
             if not error.symbolic:
                 learned.exact.add(at)
-            settings = all(_is_setting(arrived[n]) for n in origins)
+            settings = all(is_setting(arrived[n]) for n in origins)
             if (settings or not computed) and not origins <= known:
                 known |= origins
                 return True
@@ -331,6 +331,6 @@ def _add(positions: set[int], at: int) -> bool:
     return new
 
 
-def _is_setting(array: Any) -> bool:
+def is_setting(array: Any) -> bool:
     """Whether an operand looks like axes, sizes or a flag, rather than data."""
     return bool(array.ndim <= 1 and array.size <= _MAX_SETTING)

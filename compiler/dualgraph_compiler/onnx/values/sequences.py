@@ -50,20 +50,30 @@ def _erase(_ctx: ValueContext, sequence: list[Any], position: Array | None = Non
 
 @on_values("SplitToSequence", any_tensors=True)
 def _split(ctx: ValueContext, x: Array, split: Array | None = None) -> list[Array]:
-    axis = _axis(ctx.attr("axis", 0), x.ndim)
-    size = x.shape[axis]
+    axis = axis_of(ctx.attr("axis", 0), x.ndim)
+    parts = _pieces(x, piece_lengths(x.shape[axis], split), axis)
+    if split is None and not ctx.attr("keepdims", 1):
+        return [ctx.xp.squeeze(p, axis) for p in parts]
+    return parts
+
+
+def piece_lengths(size: int, split: Array | None) -> list[int]:
+    """The lengths of the pieces that SplitToSequence makes of an axis of this size.
+
+    Raises:
+        OnnxError: they do not make it up.
+    """
     if split is None:
-        parts = _pieces(x, [1] * size, axis)
-        return parts if ctx.attr("keepdims", 1) else [ctx.xp.squeeze(p, axis) for p in parts]
+        return [1] * size
     if split.ndim == 0:
         step = int(split)
         if step <= 0:
             raise OnnxError(f"expected pieces of at least 1, got {step}")
-        return _pieces(x, [min(step, size - at) for at in range(0, size, step)] or [0], axis)
+        return [min(step, size - at) for at in range(0, size, step)] or [0]
     lengths = [int(n) for n in split]
     if min(lengths, default=0) < 0 or sum(lengths) != size:
-        raise OnnxError(f"pieces of {lengths} do not make up {size}, the size of axis {axis}")
-    return _pieces(x, lengths, axis)
+        raise OnnxError(f"pieces of {lengths} do not make up {size}")
+    return lengths
 
 
 @on_values("ConcatFromSequence", any_tensors=True)
@@ -71,7 +81,7 @@ def _concat(ctx: ValueContext, sequence: list[Any]) -> Any:
     if not _sequence(sequence):
         raise OnnxError("an empty sequence cannot be concatenated")
     stacked = bool(ctx.attr("new_axis", 0))
-    axis = _axis(ctx.attr("axis"), sequence[0].ndim + stacked)
+    axis = axis_of(ctx.attr("axis"), sequence[0].ndim + stacked)
     return ctx.xp.stack(sequence, axis) if stacked else ctx.xp.concatenate(sequence, axis)
 
 
@@ -156,7 +166,12 @@ def _position(position: Array, count: int, *, at_end: bool = False) -> int:
     return at + count if at < 0 else at
 
 
-def _axis(axis: int, ndim: int) -> int:
+def axis_of(axis: int, ndim: int) -> int:
+    """An axis, counted from the front.
+
+    Raises:
+        OnnxError: there is none.
+    """
     if not -ndim <= axis < ndim:
         raise OnnxError(f"axis {axis} is outside of a tensor of {ndim} dimensions")
     return axis % ndim
