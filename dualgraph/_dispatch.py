@@ -172,18 +172,22 @@ def apply1(op: Op, t: Tensor) -> Tensor:
     if t._base is not None:
         current_fn(t)
     fn = t._fn
-    accelerator = op.accelerator
+    xp = np if type(x) is _ndarray else array_module(x)
     try:
-        if accelerator is not None and type(x) is _ndarray and x.size >= SMALLEST:
-            y = accelerator(op, x)
+        if xp is not np:
+            y = op.eager(xp, x)
+        elif op.accelerator is not None and x.size >= SMALLEST:
+            y = op.accelerator(op, x)
+        elif op.numpy_ufunc is not None:
+            y = op.numpy_ufunc(x)
         else:
-            y = op.eager(np if type(x) is _ndarray else array_module(x), x)
+            y = op.eager(np, x)
     except Exception:
         return apply(op, t)  # which explains, or knows what to do
     if type(y) is not _ndarray:
         if type(y) is tuple:
             return apply(op, t)
-        y = array_module(x).asarray(y)
+        y = xp.asarray(y)
     out: Tensor = _new(_Tensor)
     out._data = y
     out._fn = None
@@ -208,12 +212,15 @@ def apply2(op: Op, a: Tensor, b: Tensor) -> Tensor:
         current_fn(b)
     fa = a._fn
     fb = b._fn
-    accelerator = op.accelerator
     try:
-        if accelerator is not None and type(x) is _ndarray and x.size >= SMALLEST:
-            z = accelerator(op, x, y)
+        if type(x) is not _ndarray:
+            z = op.eager(array_module(x), x, y)
+        elif op.accelerator is not None and x.size >= SMALLEST:
+            z = op.accelerator(op, x, y)
+        elif op.numpy_ufunc is not None:
+            z = op.numpy_ufunc(x, y)
         else:
-            z = op.eager(np if type(x) is _ndarray else array_module(x), x, y)
+            z = op.eager(np, x, y)
     except Exception:
         return apply(op, a, b)
     if type(z) is not _ndarray:

@@ -113,16 +113,19 @@ def _propagate(
         useful = inner | targets.keys()
     grads: dict[Any, Any] = {}
     heap: list[tuple[float, Any]] = []
+    leaves: list[Leaf] = []  # nothing follows from them: they come last, in order of arrival
     for fn, g in roots:
         if useful is not None and fn not in useful:
             continue
         if fn in grads:
             grads[fn] = _add(grads[fn], g)
+            continue
+        grads[fn] = g
+        if type(fn) is Leaf:
+            leaves.append(fn)
         else:
-            grads[fn] = g
             heappush(heap, (-fn.seq, fn))
     general = create_graph or checking
-    g = gs = gi = None  # the loop drops its references early, see `_store`
     while heap:
         fn = heappop(heap)[1]
         g = grads.pop(fn)
@@ -132,10 +135,11 @@ def _propagate(
         if targets is not None:
             if fn in targets:
                 targets[fn] = g
-            if fn not in inner and kind is not Leaf:  # type: ignore[operator]
+            if fn not in inner:  # type: ignore[operator]
                 continue
         if kind is Node:
-            if general or fn.inputs is None or type(g) is list:
+            inputs = fn.inputs
+            if general or inputs is None or type(g) is list:
                 gs = node_gradients(fn, g, create_graph)
                 if checking:
                     gs = checked(fn, gs)
@@ -145,20 +149,18 @@ def _propagate(
                     version -= cell[0]
                 if version:
                     raise fn.stale()
+                op = fn.op
                 try:
-                    if fn.op.accelerator is not None and _is_large(g, fn.inputs):
-                        gs = fn.op.accelerator.gradients(fn.op, g, fn.output, fn.inputs, fn.edges)
+                    if op.accelerator is not None and _is_large(g, inputs):
+                        gs = op.accelerator.gradients(op, g, fn.output, inputs, fn.edges)
+                    elif len(inputs) == 2:  # most, and faster than unpacking them
+                        gs = op.vjp(g, fn.output, inputs[0], inputs[1])
                     else:
-                        gs = fn.op.vjp(g, fn.output, *fn.inputs)
+                        gs = op.vjp(g, fn.output, *inputs)
                 except RuntimeWarning:
-                    gs = _quietly(fn.op.vjp, g, fn.output, *fn.inputs)
+                    gs = _quietly(op.vjp, g, fn.output, *inputs)
             if not retain and fn.cells:
-                fn.inputs = fn.output = None
-        elif kind is Leaf:
-            if accumulate:
-                gs = gi = None
-                _store(fn, g, create_graph, getrefcount(g))
-            continue
+                fn.inputs = fn.output = inputs = None
         elif kind is Pick:
             many = grads.get(fn.node)
             if many is None:
@@ -188,9 +190,21 @@ def _propagate(
                     continue
             if edge in grads:
                 grads[edge] = _add(grads[edge], gi)
+                continue
+            grads[edge] = gi
+            if type(edge) is Leaf:
+                leaves.append(edge)
             else:
-                grads[edge] = gi
                 heappush(heap, (-edge.seq, edge))
+    g = gs = gi = inputs = None  # whose gradients nobody else has can keep them, see `_store`
+    for leaf in leaves:
+        g = grads.pop(leaf)
+        if leaf.hooks:
+            g = _call_hooks(leaf, g, create_graph)
+        if targets is not None and leaf in targets:
+            targets[leaf] = g
+        if accumulate:
+            _store(leaf, g, create_graph, getrefcount(g))
 
 
 def _add(a: Any, b: Any) -> Any:
@@ -272,6 +286,8 @@ def _is_large(g: Any, inputs: Sequence[Any]) -> bool:
 
 _ndarray = np.ndarray
 _accumulating = threading.Lock()
+_acquire = _accumulating.acquire  # called by themselves: `with` takes three times as long
+_release = _accumulating.release
 
 
 def _store(leaf: Leaf, g: Any, create_graph: bool, references: int) -> None:
@@ -280,30 +296,41 @@ def _store(leaf: Leaf, g: Any, create_graph: bool, references: int) -> None:
         return
     if symbolic.open_graphs and captures.current is not None:
         captures.current.observe(leaf)
-    with _accumulating:  # several threads may run backward into one leaf
-        held = leaf.grad
-        if create_graph:
-            leaf.grad = g if held is None else held + g
-        elif held is not None:
-            fits = held._fn is None and held._data.shape == g.shape
-            if fits and type(held._data) is np.ndarray and type(g) is not Value:
-                try:  # noqa: SIM105 - a context manager costs more than the addition
-                    np.add(held._data, g, out=held._data, casting="unsafe")
-                except RuntimeWarning:
-                    pass  # the sum is there all the same
-                held._ver[0] += 1
-            elif fits and type(held._data) is Value:
-                assign(held, held + make(g))  # in place, as above
-            else:
-                leaf.grad = held + make(g)
-        elif type(g) is np.ndarray or isinstance(g, np.generic):
-            owned = references <= _UNSHARED and type(g) is np.ndarray and g.base is None
-            leaf.grad = make(g if owned else np.array(g))
+    _acquire()  # several threads may run backward into one leaf
+    try:
+        if leaf.grad is not None:
+            _accumulate(leaf, leaf.grad, g, create_graph)
+        elif create_graph:
+            leaf.grad = g
+        elif type(g) is _ndarray and references <= _UNSHARED and g.base is None:
+            leaf.grad = make(g)
+        elif type(g) is _ndarray or isinstance(g, np.generic):
+            leaf.grad = make(np.array(g))
         else:
             leaf.grad = make(g.copy() if hasattr(g, "copy") else g)
+    finally:
+        _release()
     if leaf.post_hooks:
         for post in list(leaf.post_hooks.values()):
-            post(leaf.grad)  # type: ignore[arg-type]
+            post(leaf.grad)
+
+
+def _accumulate(leaf: Leaf, held: Tensor, g: Any, create_graph: bool) -> None:
+    """Add `g` to the gradient that a leaf holds: in place, where nothing is recorded."""
+    if create_graph:
+        leaf.grad = held + g
+        return
+    fits = held._fn is None and held._data.shape == g.shape
+    if fits and type(held._data) is _ndarray and type(g) is not Value:
+        try:  # noqa: SIM105 - a context manager costs more than the addition
+            np.add(held._data, g, out=held._data, casting="unsafe")
+        except RuntimeWarning:
+            pass  # the sum is there all the same
+        held._ver[0] += 1
+    elif fits and type(held._data) is Value:
+        assign(held, held + make(g))  # in place, as above
+    else:
+        leaf.grad = held + make(g)
 
 
 def _count_unshared() -> int:

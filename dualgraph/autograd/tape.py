@@ -333,29 +333,27 @@ def record(
     `cells` are the operands' version cells; `output` is the result array (or tuple of arrays), with
     its version cell `output_cell`.
     """
-    node = Node.__new__(Node)
+    node = Node()
     node.op = op
     node.seq = next_seq()
     node.edges = edges
     node.hooks = None
     version = 0
-    watched: Sequence[list[int]]
-    if op.is_bilinear and (edges[0] is None or edges[1] is None):
-        arrays, cells = _halved(edges, arrays, cells)
-    if op.saves_all:
-        node.inputs = arrays
+    if op.saves_none:
+        for a in arrays:
+            if type(a) is not _ndarray or a.nbytes > _SMALL:
+                arrays = [*map(_shape_of, arrays)]
+                break
+        watched: Sequence[list[int]] = ()
+    else:
+        if op.is_bilinear and (edges[0] is None or edges[1] is None):
+            arrays, cells = _halved(edges, arrays, cells)
+        if not op.saves_all:
+            arrays, cells = _save(op, arrays, cells)
         watched = cells
         for cell in cells:
             version += cell[0]
-    elif op.saves_none:
-        node.inputs = [
-            a if type(a) is _ndarray and a.nbytes <= _SMALL else Shaped(a) for a in arrays
-        ]
-        watched = ()
-    else:
-        node.inputs, watched = _save(op, arrays, cells)
-        for cell in watched:
-            version += cell[0]
+    node.inputs = arrays
     if op.saves_output:
         node.output = output
         if output_cell is not None:
@@ -370,6 +368,11 @@ def record(
     return seen(node) if watchers.count else node
 
 
+def _shape_of(array: Any) -> Any:
+    """What is kept of an operand whose values are not needed."""
+    return array if type(array) is _ndarray and array.nbytes <= _SMALL else Shaped(array)
+
+
 # Stands for the version cell of an operand whose values are not needed.
 _UNWATCHED = [0]
 
@@ -381,8 +384,7 @@ def _halved(
     arrays, cells = list(arrays), list(cells)
     for own, other in ((0, 1), (1, 0)):
         if edges[other] is None:
-            a = arrays[own]
-            arrays[own] = a if type(a) is _ndarray and a.nbytes <= _SMALL else Shaped(a)
+            arrays[own] = _shape_of(arrays[own])
             cells[own] = _UNWATCHED
     return arrays, cells
 
@@ -399,8 +401,6 @@ def _save(
         if saved:
             inputs.append(array)
             watched.append(cell)
-        elif type(array) is _ndarray and array.nbytes <= _SMALL:
-            inputs.append(array)
         else:
-            inputs.append(Shaped(array))
+            inputs.append(_shape_of(array))
     return inputs, watched

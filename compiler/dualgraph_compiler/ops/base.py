@@ -93,6 +93,7 @@ class Op:
 
     # The NumPy function that `eager` calls on its operands as they are, if it does no more.
     ufunc: ClassVar[str] = ""
+    numpy_ufunc: ClassVar[Any] = None  # the function itself; filled by `@op`
     # Whether there is an `eager_into`; filled by `@op`.
     writes_into: ClassVar[bool] = False
 
@@ -251,6 +252,8 @@ def op(cls: type[_T]) -> type[_T]:
         instance = object.__new__(made)
         made.__new__ = lambda cls: instance
         made._values = type
+    if made.ufunc:
+        made.numpy_ufunc = getattr(np, made.ufunc)
     made.writes_into = made.ufunc != "" or made.eager_into is not Op.eager_into
     if made.vjp is not Op.vjp:
         code = inspect.unwrap(made.vjp).__code__

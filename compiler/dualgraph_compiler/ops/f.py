@@ -33,7 +33,8 @@ from . import unary as _un
 from .base import Array, array_module
 
 _SMALL = 1024  # elements
-
+_ndarray = np.ndarray
+_empty = np.empty
 
 _NUMBERS = (int, float)
 
@@ -51,9 +52,18 @@ def cast(x: Array, dtype: DType) -> Array:
 
 def conj(x: Array) -> Array:
     """The complex conjugate; `x` itself where it is real."""
-    if type(x) is np.ndarray:  # the tape's hot path
+    if type(x) is _ndarray:  # the tape's hot path
         return np.conj(x) if x.dtype.kind == "c" else x
     return _cv.Conj()(x) if dtype_of(x).is_complex else x
+
+
+def factor_grad(g: Array, other: Array, shape: Shape) -> Array:
+    """The gradient of one factor of a product with the `other`, in the factor's `shape`."""
+    if type(other) is _ndarray and other.dtype.kind != "c":  # the tape's hot path
+        found = g * other
+    else:
+        found = g * conj(other)
+    return found if found.shape == shape else unbroadcast(found, shape)
 
 
 def where(cond: Array, a: Array, b: Array) -> Array:
@@ -189,10 +199,10 @@ def reshape(x: Array, shape: Sequence[DimLike]) -> Array:
 def expand(x: Array, shape: Sequence[DimLike]) -> Array:
     """`x` broadcast to `shape`; `x` itself where it has it."""
     shape = tuple(shape)
-    if type(x) is np.ndarray:  # the tape's hot path
+    if type(x) is _ndarray:  # the tape's hot path
         if x.shape == shape:
             return x
-        out = np.empty(shape, x.dtype)
+        out = _empty(shape, x.dtype)
         if out.size > _SMALL:
             return broadcast_to(np, x, shape)
         # A small copy costs less than a view does, counting what reads it next.

@@ -121,8 +121,8 @@ class Mul(Pointwise):
 
     def vjp(self, g: Array, _y: Array, a: Array, b: Array) -> tuple[Grad, ...]:
         return (
-            lambda: f.unbroadcast(g * f.conj(b), a.shape),
-            lambda: f.unbroadcast(g * f.conj(a), b.shape),
+            lambda: f.factor_grad(g, b, a.shape),
+            lambda: f.factor_grad(g, a, b.shape),
         )
 
     def to_onnx(self, ctx: Export, a: str, b: str) -> str:

@@ -70,12 +70,9 @@ class Reduction(Op):
 
     def _spread(self, g: Array, x: Array) -> Array:
         """A gradient of the result, repeated over the axes that were folded."""
-        return f.expand(restore(g, self.axes, self.keepdims, x.ndim), x.shape)
-
-
-def _numbers(values: Array) -> bool:
-    """Whether `values` is a plain array, whose reductions need no widening."""
-    return values.dtype.itemsize > 2 or values.dtype.kind in "iub"
+        if g.ndim:
+            g = restore(g, self.axes, self.keepdims, x.ndim)
+        return f.expand(g, x.shape)
 
 
 @op
@@ -90,10 +87,10 @@ class Sum(Reduction):
     keepdims: bool = False
 
     def eager(self, xp: Any, x: Array) -> Array:
-        if _numbers(x):
-            # dtype: NumPy would widen small integers to int64.
-            return xp.add.reduce(x, axis=self.axes, dtype=x.dtype, keepdims=self.keepdims)
-        return narrow(xp.add.reduce(widen(x), axis=self.axes, keepdims=self.keepdims), x.dtype)
+        dtype = x.dtype
+        if dtype.itemsize > 2 or dtype.kind in "iub":  # dtype: NumPy would widen small integers
+            return xp.add.reduce(x, self.axes, dtype, None, self.keepdims)
+        return narrow(xp.add.reduce(widen(x), axis=self.axes, keepdims=self.keepdims), dtype)
 
     def vjp(self, g: Array, _y: Array, _x: Array) -> tuple[Grad, ...]:
         return (self._spread(g, _x),)
