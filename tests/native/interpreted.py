@@ -71,10 +71,7 @@ INTERPRETED: dict[str, set[tuple[str, str]]] = {
     "fresh_seed": {("fresh_seed", "fresh_seed is not a pure function")},
     "inverse": _none("inverse"),
     "inverse_real_dft": _none("inverse_real_dft"),
-    "max_roi_pool": _none("max_roi_pool"),
     "real_dft": _none("real_dft"),
-    "roi_align": _none("roi_align"),
-    "roi_align_max": _none("roi_align_max"),
     "roi_align_grad": _none("roi_align_grad"),
     **{name: _none(name) for name in _NO_FORM.split()},
 }

@@ -60,6 +60,7 @@ def _added(x: Value, y: Value) -> Value:
 
 
 @_rule("index_select_grad", "embedding_grad", "scatter_add", "scatter_reduce", "prod_others")
+@_rule("roi_align", "roi_align_max", "max_roi_pool")
 def _in_wide(op: Op, node: Node) -> Value | None:
     return _widened(op, *node.inputs) if _is_narrow(node.inputs[0]) else None
 

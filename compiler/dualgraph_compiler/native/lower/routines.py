@@ -42,6 +42,24 @@ def _trees(node: Node, context: Context, prelude: Prelude, symbols: Mapping[str,
     return Trees(node, context, prelude, symbols)
 
 
+@_rule("roi_align", "roi_align_max")
+def _roi_align(
+    node: Node, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+) -> Routine:
+    from ..render.regions import roi_align
+
+    return roi_align(node, context, prelude, symbols)
+
+
+@_rule("max_roi_pool")
+def _max_roi_pool(
+    node: Node, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+) -> Routine:
+    from ..render.regions import max_roi_pool
+
+    return max_roi_pool(node, context, prelude, symbols)
+
+
 def _kept_boxes(
     node: Node, context: Context, prelude: Prelude, symbols: Mapping[str, int]
 ) -> Routine:
