@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from dualgraph_compiler import Graph, TensorType
 from dualgraph_compiler.dtypes import float32
@@ -15,6 +16,7 @@ from dualgraph_compiler.ops import f
 from dualgraph_compiler.ops.adaptive_pool import AdaptiveMaxPool
 from dualgraph_compiler.ops.avg_pool import AvgPool
 from dualgraph_compiler.ops.conv import Conv
+from dualgraph_compiler.ops.indexing import IndexSelect
 from dualgraph_compiler.ops.pool import MaxPool
 
 SAME = Conv((1, 1), ((1, 1), (1, 1)), (1, 1))
@@ -127,3 +129,48 @@ def test_an_enlarged_image_stays_blocked() -> None:
 def test_a_convolution_of_few_channels_stays_plain() -> None:
     net = Net(1, 3, 8, 8)
     assert "blocked_conv" not in names(net.prepared(SAME(net.x, net.weight(1, 3, 3, 3))))
+
+
+def enlarged(x: Any, axis: int, matrix: np.ndarray[Any, Any]) -> Any:
+    """The product of a matrix [size, out] with `x` along an axis, the way Resize is imported."""
+    last = [*(i for i in range(x.ndim) if i != axis), axis]
+    product = f.matmul(f.permute(x, last), x.graph.constant(matrix.astype(np.float32)))
+    return f.permute(product, [last.index(i) for i in range(x.ndim)])
+
+
+def bands(size: int, out: int, taps: int) -> np.ndarray[Any, Any]:
+    """A matrix with `taps` weights in a column, fewer at its ends."""
+    matrix = np.zeros((size, out))
+    first = np.linspace(1 - taps, size - 1, out).astype(int)
+    for k in range(taps):
+        inside = (first + k >= 0) & (first + k < size)
+        matrix[(first + k)[inside], np.flatnonzero(inside)] = 0.5 - 0.2 * k
+    return matrix
+
+
+@pytest.mark.parametrize("taps", [2, 4])
+def test_an_interpolated_image_stays_blocked(taps: int) -> None:
+    net = Net(2, 3, 9, 10)
+    y = SAME(net.x, net.weight(12, 3, 3, 3))
+    y = enlarged(enlarged(y, 2, bands(9, 18, taps)), 3, bands(10, 15, taps))
+    made = net.prepared(POINT(y, net.weight(8, 12, 1, 1)))
+    assert names(made).count("permute") == 1  # at the end
+    assert "matmul" not in names(made)
+
+
+def test_products_along_space_with_other_matrices_stay_products() -> None:
+    net = Net(2, 3, 9, 10)
+    y = SAME(net.x, net.weight(12, 3, 3, 3))
+    full = net.rng.normal(size=(10, 6))
+    shifted = f.sigmoid(y)  # which is not 0 behind the last channel
+    outputs = [enlarged(y, 3, full), enlarged(shifted, 3, bands(10, 15, 2))]
+    assert names(net.prepared(*outputs)).count("matmul") == 2
+
+
+def test_rows_and_columns_in_another_order_stay_blocked() -> None:
+    net = Net(2, 3, 9, 10)
+    y = SAME(net.x, net.weight(12, 3, 3, 3))
+    columns = net.graph.constant(np.array([0, 3, 3, 9, -1]))
+    y = f.permute(IndexSelect(3)(y, columns), (0, 1, 3, 2))
+    made = net.prepared(POINT(y, net.weight(8, 12, 1, 1)))
+    assert names(made).count("permute") == 2  # the one that is asked for, and at the end

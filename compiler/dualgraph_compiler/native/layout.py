@@ -24,12 +24,14 @@ from ..graph import Graph, Node, Value, prune
 from ..kernels.windows import divisor_of
 from ..ops import f
 from ..ops.base import Kind
+from ..ops.indexing import IndexSelect
 from ..types import is_static
 from .blocked import BlockedConv, BlockedPool, block, unblock
 from .render.sliding import WIDEST
 from .words import centred, image_and_weight, words
 
 _CONVOLUTIONS = ("conv", "conv_integer")
+_FEW_TAPS = 4  # weights of cubic interpolation
 
 
 def choose_layouts(graph: Graph, lanes: int) -> None:
@@ -285,6 +287,48 @@ class _Layouts:
         shape = (*self.twins[x].shape[:2], *y.shape[2:], self.lanes)
         return f.expand(self.twins[x], shape)  # type: ignore[no-any-return]
 
+    def _permute(self, node: Node) -> Value | None:
+        """Axes of space in another order."""
+        op: Any = node.op
+        (x,) = node.inputs
+        if op.axes[:2] != (0, 1) or x.ndim < 3:
+            return None
+        self.behind[node.output] = self.behind[x]
+        source, axes = _source(self.twins[x])
+        axes = tuple(axes[a] for a in (*op.axes, x.ndim))
+        return source if axes == (*range(source.ndim),) else f.permute(source, axes)
+
+    def _index_select(self, node: Node) -> Value | None:
+        """Rows, or columns, of an image by their number."""
+        op: Any = node.op
+        x, index = node.inputs
+        if x not in self.twins or op.axis < 2 or index.ndim != 1:
+            return None
+        self.behind[node.output] = self.behind[x]
+        return self._apply(op, [self.twins[x], index])
+
+    def _matmul(self, node: Node) -> Value | None:
+        """A product along an axis of space, with a matrix that has few weights in a column, as
+        interpolation has: the sum of what they weigh."""
+        x, matrix = node.inputs
+        if x not in self.twins or x.dtype is not float32 or x.ndim < 3:
+            return None
+        if not matrix.is_constant or matrix.ndim != 2 or self.behind[x] not in (None, 0):
+            return None
+        taps = few_taps(matrix.data)
+        if taps is None:
+            return None
+        self.behind[node.output] = self.behind[x]
+        source, axes = _source(self.twins[x])
+        axis = axes[x.ndim - 1]
+        total: Any = None
+        for index, weight in taps:
+            weight = weight.reshape(-1, *(1,) * (source.ndim - 1 - axis))
+            part = IndexSelect(axis)(source, self.graph.constant(index))
+            part = part * self.graph.constant(weight)
+            total = part if total is None else total + part
+        return total if axes == (*range(source.ndim),) else f.permute(total, axes)  # type: ignore[no-any-return]
+
     def _slice(self, node: Node) -> Value | None:
         """A slice of whole blocks of channels."""
         op: Any = node.op
@@ -316,6 +360,31 @@ def _parts(twin: Value, channels: int) -> int:
     if not isinstance(op, BlockedConv) or channels // op.parts % op.lanes == 0:
         return 1
     return op.parts
+
+
+def few_taps(matrix: Any) -> list[tuple[Any, Any]] | None:
+    """For a matrix [size, out] that has few weights in each column, pairs of arrays [out].
+
+    Each pair has the index (int64) and the weight of one element that an output is a sum of; None
+    for other matrices.
+    """
+    size = len(matrix)
+    count = (matrix != 0).sum(axis=0).max(initial=0)
+    if not 0 < count <= min(_FEW_TAPS, size // 2):
+        return None
+    # Largest first: columns with fewer weights add 0 times their largest element.
+    order = np.argsort(-np.abs(matrix), axis=0, kind="stable")[:count]
+    weights = np.take_along_axis(matrix, order, axis=0)
+    index = np.where(weights != 0, order, order[:1]).astype(np.int64)
+    return list(zip(index, weights, strict=True))
+
+
+def _source(twin: Value) -> tuple[Value, tuple[int, ...]]:
+    """What a twin is a permutation of, and the axes."""
+    if twin.node is not None and twin.node.op.name == "permute":
+        op: Any = twin.node.op
+        return twin.node.inputs[0], op.axes
+    return twin, tuple(range(twin.ndim))
 
 
 def _aligned(shape: Shape, ndim: int) -> Shape:
