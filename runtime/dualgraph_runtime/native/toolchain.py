@@ -2,6 +2,8 @@
 
 In order: ``$DUALGRAPH_CC`` (a command, with arguments if need be), ``cc``, ``gcc``, ``clang`` on
 the path, and the compiler in the ``ziglang`` wheel. ``DUALGRAPH_CC=none`` says that there is none.
+Code is for this machine, unless the command names one (``gcc -march=x86-64-v2``), and its vectors
+are the machine's widest, unless ``DUALGRAPH_VECTOR_BYTES`` says how wide.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.native.target import Target
 
 from . import cache, processes
@@ -43,8 +46,10 @@ FLAGS = (
     "-Wno-psabi",
 )
 
-# What makes a compiler use everything that this machine has.
+# What makes a compiler use everything that this machine has, and what names another one.
 _MACHINE_FLAGS = (("-march=native",), ("-mcpu=native",), ())
+_NAMES_MACHINE = ("-march=", "-mcpu=")
+_WIDTHS = ("16", "32", "64")  # bytes of vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +84,21 @@ class Compiler:
 
 
 def find_compiler() -> Compiler | None:
-    """The first compiler that works; None where there is none, which is said once in the log."""
-    return _find(os.environ.get("DUALGRAPH_CC") or "")
+    """The first compiler that works; None where there is none, which is said once in the log.
+
+    Raises:
+        ArgumentError: ``DUALGRAPH_VECTOR_BYTES`` is no width of vectors.
+    """
+    width = os.environ.get("DUALGRAPH_VECTOR_BYTES") or None
+    if width is not None and width not in _WIDTHS:
+        raise ArgumentError(f"DUALGRAPH_VECTOR_BYTES must be 16, 32 or 64, got {width!r}")
+    return _find(os.environ.get("DUALGRAPH_CC") or "", width)
 
 
-@functools.lru_cache(maxsize=4)
-def _find(named: str) -> Compiler | None:
+@functools.lru_cache(maxsize=8)
+def _find(named: str, width: str | None) -> Compiler | None:
     for command in _candidates(named):
-        found = _remembered(command)
+        found = _remembered(command, width)
         if found is not None:
             return found
     _log.warning(
@@ -112,19 +124,19 @@ def _candidates(named: str) -> Iterator[list[str]]:
 # -- what a compiler says of itself ----------------------------------------------------------------
 
 
-def _remembered(command: list[str]) -> Compiler | None:
+def _remembered(command: list[str], width: str | None) -> Compiler | None:
     """What is known of a compiler from an earlier process, else what it says."""
     stamp = _stamp(command)
     if stamp is None:
-        return _asked(command)
-    key = cache.key_of("compiler", *FLAGS, stamp)
+        return _asked(command, width)
+    key = cache.key_of("compiler", *FLAGS, stamp, width or "")
     path = cache.find(key, ".json")
     if path is not None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             known = json.loads(cache.content(path))
             target = Target(known["vector_bytes"])
             return Compiler(tuple(command), tuple(known["flags"]), known["identity"], target)
-    found = _asked(command)
+    found = _asked(command, width)
     if found is not None:
         known = {
             "command": found.command,
@@ -170,13 +182,16 @@ def _cpu() -> str | None:
 _FIXED = {"vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU implementer"}
 
 
-def _asked(command: list[str]) -> Compiler | None:
+def _asked(command: list[str], width: str | None) -> Compiler | None:
     """A compiler by what it defines; None if it does not work."""
-    for flags in _MACHINE_FLAGS:
+    named = any(argument.startswith(_NAMES_MACHINE) for argument in command)
+    for flags in ((),) if named else _MACHINE_FLAGS:
         macros = _macros((*command, *flags))
         if macros is not None:
-            identity = hashlib.sha256("\0".join([*command, macros]).encode()).hexdigest()
-            return Compiler(tuple(command), (*FLAGS, *flags), identity, _target(macros))
+            target = _target(macros) if width is None else Target(int(width))
+            said = "\0".join([*command, macros, str(target.vector_bytes)])
+            identity = hashlib.sha256(said.encode()).hexdigest()
+            return Compiler(tuple(command), (*FLAGS, *flags), identity, target)
     return None
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ...dtypes import DType, bfloat16, float16
-from .prelude import _BYTES, Prelude
+from .helpers import BYTES
+from .prelude import Prelude
 
 _HALF = {float16: "f16", bfloat16: "bf16"}
 
@@ -83,7 +84,7 @@ def convert(prelude: Prelude, x: str, old: str, new: str, lanes: int) -> str:
     if old == new:
         return x
     if lanes == 1:
-        if old[0] == "f" and new[0] in "iu" and _BYTES[new] < 4:
+        if old[0] == "f" and new[0] in "iu" and BYTES[new] < 4:
             return f"({new})(i32)({x})"  # as NumPy: by way of a wider integer
         if old[0] == "f" and new == "u32":
             return f"(u32)(i64)({x})"
@@ -96,13 +97,13 @@ def convert(prelude: Prelude, x: str, old: str, new: str, lanes: int) -> str:
             name = f"to_u64_{old}x{lanes}"
             return f"{prelude.lanewise(name, cast, 'u64', old, lanes)}({x})"
         middle = "i64" if new == "u32" else "i32"
-        if _BYTES[new] < 4 or new == "u32":
+        if BYTES[new] < 4 or new == "u32":
             x, old = f"__builtin_convertvector({x}, {prelude.vector(middle, lanes)})", middle
-    if lanes in _PARTS and _BYTES[old] == 1 and _BYTES[new] >= 4:
+    if lanes in _PARTS and BYTES[old] == 1 and BYTES[new] >= 4:
         x = f"{_from_bytes(prelude, old, lanes)}({x})"
         if new == "i32":
             return x
-    if lanes in _PARTS and _BYTES[new] == 1 and _BYTES[old] >= 4:
+    if lanes in _PARTS and BYTES[new] == 1 and BYTES[old] >= 4:
         if old != "i32":
             x = f"__builtin_convertvector({x}, {prelude.vector('i32', lanes)})"
         return f"{_to_bytes(prelude, new, lanes)}({x})"
