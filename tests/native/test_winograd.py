@@ -78,3 +78,32 @@ def test_weights_that_change(vector_bytes: int) -> None:
         strict=True,
     ):
         assert np.abs(got - want).max() <= BOUND * np.abs(want).max()
+
+
+@pytest.mark.parametrize(
+    ("shape", "outs", "known"),
+    [
+        ((17, 24, 4, 4), 40, True),
+        ((16, 16, 4, 4), 24, True),
+        ((21, 17, 7, 5), 19, True),
+        ((21, 17, 7, 5), 19, False),
+    ],
+)
+def test_small_images_are_taken_together(shape: Any, outs: int, known: bool) -> None:
+    """Tiles of several samples share weights, constant ones and those that change."""
+    rng = np.random.default_rng(2)
+    op = Conv((1, 1), ((1, 1),) * 2, (1, 1))
+    x = rng.normal(size=shape).astype(np.float32)
+    w = rng.normal(size=(outs, shape[1], 3, 3)).astype(np.float32)
+    graph = Graph()
+    batch = shape[0] if known else Dim("n", min=1)
+    image = graph.add_input(TensorType(float32, (batch, *shape[1:])))
+    weight = graph.add_input(TensorType(float32, w.shape)) if known else graph.constant(w)
+    graph.set_outputs([f.clip(op(image, graph.constant(w)), -1.0, None), op(image, weight)])
+    text = build(graph, Target(32)).text
+    assert "winograd_gather" in text
+    arrays = [x, w] if known else [x]
+    want = reference(x, w, op)
+    first, second = compile_graph(graph, num_threads=2).run(arrays)
+    assert np.abs(first - np.maximum(want, -1)).max() <= BOUND * np.abs(want).max()
+    assert np.abs(second - want).max() <= BOUND * np.abs(want).max()

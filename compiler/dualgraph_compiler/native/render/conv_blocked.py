@@ -42,8 +42,12 @@ class BlockedRoutine:
         weights: int,
         sums: Buffer,
         own: Sequence[Buffer],
+        inside: bool = False,
     ) -> None:
-        """Everything a routine has; `weights` is the number of packed elements."""
+        """Everything a routine has; `weights` is the number of packed elements.
+
+        `inside`: weights that change are packed by the task that reads them, a panel at a time.
+        """
         self.prelude = prelude
         self.lanes = prelude.vector_bytes // 4
         self.sizes = Sizes(symbols)
@@ -58,8 +62,9 @@ class BlockedRoutine:
         fixed = w.is_constant
         self.reads = tuple(dict.fromkeys((self.x, self.packed if fixed else self.w, *others)))
         self.writes = self.epilogue.kernel.writes
-        self.scratch: tuple[Buffer, ...] = () if fixed else (self.packed,)
-        self.own: tuple[Buffer, ...] = (*own, sums)
+        self.inside = inside
+        self.scratch: tuple[Buffer, ...] = () if fixed or inside else (self.packed,)
+        self.own: tuple[Buffer, ...] = (*own, sums, *([self.packed] if inside else []))
         self.notes = self.epilogue.kernel.notes
         self.packs: tuple[Pack, ...] = (self._pack_once(),) if fixed else ()
         self._driver()  # which finds out the sizes that the functions inside must be given

@@ -5,9 +5,10 @@ tile of 4x4 places is A' ((G g G') * (B' d B)) A for a window g and the 6x6 elem
 reads: 36 products for each pair of channels instead of 144. The 36 positions are 36 matrix products
 of tiles by channels, done by the tiles of `places`.
 
-A task is a few rows of tiles of a sample. For each block of channels the part of the image is
-copied with its border, and spread to V[position][tile][channel]; then for each panel of output
-channels the products are M[block][position][tile][lane], gathered to rows of the result.
+A task is a few rows of tiles of a sample, or several samples with few tiles. For each block of
+channels the part of the image is copied with its border, and spread to V[position][tile][channel];
+then for each panel of output channels the products are M[block][position][tile][lane], gathered to
+rows of the result.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from .prelude import Prelude
 
 _SPREAD = 256 * 1024
 _FEWEST = 16
-_LEAST_CHANNELS, _LEAST_SIZE = 16, 8  # below them the direct way is as fast
+_LEAST_CHANNELS, _LEAST_SIZE = 16, 4  # below them the direct way is as fast
 _FEW = 9  # tiles; with fewer, weights are read for too little
 _SMALL = 64 * 64  # pairs of channels whose weights stay in cache
-_SHARED = 128  # tiles that pay for weights that are spread at each call
+_SHARED = 16  # tiles that pay for weights that are spread at each call
 
 
 def pays(step: Step) -> bool:
@@ -49,9 +50,10 @@ def pays(step: Step) -> bool:
     tiles = product(tuple(blocks(int(p), 4) for p in node.output.shape[2:-1]))
     if not isinstance(tiles, int) or min(outs, ins) < _LEAST_CHANNELS:
         return False
-    if not w.is_constant and not (isinstance(x.shape[0], int) and x.shape[0] * tiles >= _SHARED):
+    samples = x.shape[0] if isinstance(x.shape[0], int) else 1
+    if not w.is_constant and samples * tiles < _SHARED:
         return False
-    return tiles >= _FEW or outs * ins <= _SMALL
+    return samples * tiles >= _FEW or outs * ins <= _SMALL
 
 
 class WinogradConv(BlockedRoutine):
@@ -74,19 +76,28 @@ class WinogradConv(BlockedRoutine):
         self.channels = self.in_blocks * lanes
         self.down, self.across = (blocks(p, 4) for p in self.places)  # tiles
         self.rows = self._rows()
-        self.tiles = self.rows * self.across
+        self.together = self._together()
+        self.tiles = self.together * self.rows * self.across
         self.width = 4 * self.across + 2
+        # A line more than tiles have, or positions of a tile would share a few lines of a cache.
+        self.plane = self.tiles * self.channels + 16
         dtype = x.dtype
         self.copied = Buffer(dtype, (4 * self.rows + 2) * self.width * lanes, "a part of the image")
-        self.spread = Buffer(dtype, 36 * self.tiles * self.channels, "the image, spread")
+        self.spread = Buffer(dtype, 36 * self.plane, "the image, spread")
         self.products = Buffer(dtype, BLOCKS * 36 * self.tiles * lanes, "products")
         # A row's last tile may go over its end, into the next row or behind the last.
         sums = Buffer(dtype, (4 * self.places[1] + 4) * lanes, "rows of the result")
-        weights = 36 * self.channels * self.out_blocks * lanes
+        # One more than channels, or positions of a channel would share a few lines of a cache.
+        self.pitch = self.channels + 1
+        self.panel = BLOCKS * 36 * self.pitch * lanes
+        groups = (self.samples + (self.together - 1)) // self.together
+        # Weights that change are packed where they are read, if only one task reads them.
+        inside = not w.is_constant and groups == 1 and self.blocks_of_rows == 1
+        weights = self.panel if inside else 36 * self.pitch * self.out_blocks * lanes
         own = [self.copied, self.spread, self.products]
-        self._set_up(step, context, prelude, symbols, weights, sums, own)
+        self._set_up(step, context, prelude, symbols, weights, sums, own, inside)
         each = 36 * self.down * self.across * self.channels * self.out_blocks * 250
-        tasks = self.samples * self.blocks_of_rows * self.parts
+        tasks = groups * self.blocks_of_rows * self.parts
         self.phases = self._with_packing(Phase("", tasks, self.samples * each))
 
     def _rows(self) -> int:
@@ -94,6 +105,13 @@ class WinogradConv(BlockedRoutine):
         row = 36 * self.across * self.channels * 4
         most = max(_SPREAD // row, blocks(_FEWEST, self.across))
         return blocks(self.down, blocks(self.down, most))
+
+    def _together(self) -> int:
+        """How many samples a task takes together, so that weights are read for enough tiles."""
+        if self.rows < self.down:
+            return 1
+        most = blocks(_FEWEST, self.down * self.across)
+        return min(most, max(1, self.samples)) if isinstance(self.samples, int) else most
 
     @property
     def blocks_of_rows(self) -> int:
@@ -117,6 +135,11 @@ class WinogradConv(BlockedRoutine):
         plane = self.tiles * lanes  # of the products of a position
         copy = copy_function(self.prelude, False, lanes)
         spread, gather = _spread_function(self.prelude), _gather_function(self.prelude)
+        samples = self.sizes(self.samples)
+        panel_text = f"const f32 *const panels = {names[self.packed]} + panel * {self.panel};"
+        if self.inside:
+            pack = self._pack_call(names[self.w], "panel", "panel + 1", names[self.packed])
+            panel_text = f"{pack}\n      const f32 *const panels = {names[self.packed]};"
         return f"""\
   f32 *const copied = {names[self.copied]}, *const v = {names[self.spread]};
   f32 *const products = {names[self.products]}, *const sums = {names[self.sums]};
@@ -124,36 +147,41 @@ class WinogradConv(BlockedRoutine):
   for (i64 t = 0; t < {self.tiles}; t++) at[t] = t * {self.channels};
   for (i64 task = first; task < last; task++) {{
     const i64 whole = task / {self.parts}, part = task % {self.parts};
-    const i64 i0 = whole / {self.blocks_of_rows}, row = whole % {self.blocks_of_rows} * {self.rows};
+    const i64 i0_0 = whole / {self.blocks_of_rows} * {self.together};
+    const i64 row = whole % {self.blocks_of_rows} * {self.rows};
     const i64 high_rows = {self.down} - row < {self.rows} ? {self.down} - row : {self.rows};
-    const i64 total = high_rows * {self.across};
+    const i64 left = {samples} - i0_0, some = left < {self.together} ? left : {self.together};
+    const i64 each = high_rows * {self.across}, total = some * each;
     if (whole != held) {{
       held = whole;
-      for (i64 c = 0; c < {self.in_blocks}; c++) {{
-        {copy}({names[self.x]} + i0 * {image} + c * {height * width * lanes}, 0, 1, 1, 0, 1,
-          {height}, row * 4 - {self.before[0]}, high_rows * 4 + 2,
-          {width}, {-self.before[1]}, {self.width}, 0, copied);
-        for (i64 t = 0; t < total; t++) {{
-          const i64 down = t / {self.across}, across = t % {self.across};
-          {spread}(copied + (down * {self.width} + across) * {4 * lanes}, {self.width * lanes},
-            v + t * {self.channels} + c * {lanes}, {self.tiles * self.channels});
+      for (i64 n = 0; n < some; n++)
+        for (i64 c = 0; c < {self.in_blocks}; c++) {{
+          {copy}({names[self.x]} + (i0_0 + n) * {image} + c * {height * width * lanes},
+            0, 1, 1, 0, 1, {height}, row * 4 - {self.before[0]}, high_rows * 4 + 2,
+            {width}, {-self.before[1]}, {self.width}, 0, copied);
+          for (i64 t = 0; t < each; t++) {{
+            const i64 down = t / {self.across}, across = t % {self.across};
+            {spread}(copied + (down * {self.width} + across) * {4 * lanes}, {self.width * lanes},
+              v + (n * each + t) * {self.channels} + c * {lanes}, {self.plane});
+          }}
         }}
-      }}
     }}
     const i64 end = part * {per_part} + {per_part};
     for (i64 panel = part * {per_part}; panel < end && panel < {self._panels()}; panel++) {{
       const i64 o = panel * {BLOCKS}, wide = {self.out_blocks} - o < {BLOCKS} ? 1 : {BLOCKS};
+      {panel_text}
       for (i64 p = 0; p < 36; p++) {{
-        const f32 *const w = {names[self.packed]} + (o * 36 + p * wide) * {self.channels * lanes};
-        const f32 *const x = v + p * {self.tiles * self.channels};
+        const f32 *const w = panels + p * wide * {self.pitch * lanes};
+        const f32 *const x = v + p * {self.plane};
 {self._products_text(plane)}
       }}
       for (i64 j = 0; j < wide; j++)
-        for (i64 r = 0; r < high_rows; r++) {{
+        for (i64 r = 0; r < some * high_rows; r++) {{
           for (i64 t = {self.across - 1}; t >= 0; t--)  // what is over an end is written over
             {gather}(products + j * {36 * plane} + (r * {self.across} + t) * {lanes}, {plane},
               sums + t * {4 * lanes}, {self.places[1] * lanes});
-          const i64 i1 = o + j, i2 = (row + r) * {4 * self.places[1]};
+          const i64 i0 = i0_0 + r / high_rows, i1 = o + j;
+          const i64 i2 = (row + r % high_rows) * {4 * self.places[1]};
           const i64 left = {self.places[0] * self.places[1]} - i2;
           const i64 rows = left < {4 * self.places[1]} ? left : {4 * self.places[1]};
           {self._epilogue_call("sums")}
@@ -163,7 +191,12 @@ class WinogradConv(BlockedRoutine):
 
     def _products_text(self, plane: int) -> str:
         lanes, lines = self.lanes, []
-        known = {rows * self.across for rows in (self.rows, self.down % self.rows) if rows}
+        some = list(range(1, self.together + 1))
+        if isinstance(self.samples, int):
+            some = [self.together, self.samples % self.together]
+        known = {
+            n * rows * self.across for rows in (self.rows, self.down % self.rows) for n in some
+        } - {0}
         for wide in sorted(
             {min(BLOCKS, b) for b in (self.out_blocks, self.out_blocks % BLOCKS) if b}
         ):
@@ -178,6 +211,7 @@ class WinogradConv(BlockedRoutine):
     def _pack_call(self, w: str, first: str, last: str, to: str) -> str:
         name = _pack_function(self.prelude)
         weights = self._weight_args(w)
+        to = to if self.inside else f"{to} + {first} * {self.panel}"
         return f"{name}({weights}, {first}, {last}, {self.outs}, {self.ins}, {to});"
 
 
@@ -205,6 +239,7 @@ def _transform(prelude: Prelude, name: str, text: str) -> str:
         ("SPLAT", prelude.splat("f32", lanes)),
         ("LOAD", prelude.load("f32", lanes)),
         ("STORE", prelude.store("f32", lanes)),
+        ("(V)", f"({v})"),
         ("V ", f"{v} "),
         ("LANES", str(lanes)),
     ):
@@ -254,35 +289,49 @@ static void NAME(const f32 *m, i64 plane, f32 *to, i64 step) {{
     return _transform(prelude, "winograd_gather", text)
 
 
+_PACK_LINES = """\
+    const V a = (d0 + d2) * SPLAT(-1.0f / 6), b = d1 * SPLAT(1.0f / 6);
+    const V c = FMA(d0, SPLAT(1.0f / 24), d2 * SPLAT(1.0f / 6)), e = d1 * SPLAT(1.0f / 12);
+    const V y0 = d0 * SPLAT(0.25f), y1 = a - b, y2 = a + b, y3 = c + e, y4 = c - e, y5 = d2;"""
+
+
 def _pack_function(prelude: Prelude) -> str:
-    """Weights [out][in][3][3] as G g G': [panel][position][in][lane out], rounded once."""
+    """Weights [out][in][3][3] as G g G': [panel][position][in][lane out]."""
     lanes = prelude.vector_bytes // 4
-    name = f"pack_winograd_{lanes}"
+    whole = ", ".join(f"x[{j} * out]" for j in range(lanes))
     text = f"""
-static void {name}(const f32 *w, i64 out, i64 in, const i64 *taps, i64 first, i64 last, i64 outs,
-                   i64 ins, f32 *to) {{
-  static const f64 g[6][3] = {{
-    {{1.0 / 4, 0, 0}}, {{-1.0 / 6, -1.0 / 6, -1.0 / 6}}, {{-1.0 / 6, 1.0 / 6, -1.0 / 6}},
-    {{1.0 / 24, 1.0 / 12, 1.0 / 6}}, {{1.0 / 24, -1.0 / 12, 1.0 / 6}}, {{0, 0, 1}}}};
-  const i64 blocks = (outs + {lanes - 1}) / {lanes};
-  const i64 channels = (ins + {lanes - 1}) / {lanes} * {lanes};
+static void NAME(const f32 *w, i64 out, i64 in, const i64 *taps, i64 first, i64 last, i64 outs,
+                 i64 ins, f32 *to) {{
+  const i64 blocks = (outs + LANES - 1) / LANES, channels = (ins + LANES - 1) / LANES * LANES;
   for (i64 p = first; p < last; p++) {{
-    const i64 o = p * {BLOCKS * lanes}, left = blocks * {lanes} - o;
-    const i64 wide = left < {BLOCKS * lanes} ? left : {BLOCKS * lanes};
-    f32 *at = to + o * 36 * channels;
-    for (i64 c = 0; c < channels; c++)
-      for (i64 j = 0; j < wide; j++) {{
-        const int some = c < ins && o + j < outs;
-        f64 k[9], t[6][3];
-        for (int n = 0; n < 9; n++) k[n] = some ? w[(o + j) * out + c * in + taps[n]] : 0;
-        for (int i = 0; i < 6; i++)
-          for (int n = 0; n < 3; n++)
-            t[i][n] = g[i][0] * k[n] + g[i][1] * k[3 + n] + g[i][2] * k[6 + n];
-        for (int i = 0; i < 6; i++)
-          for (int n = 0; n < 6; n++)
-            at[((i * 6 + n) * channels + c) * wide + j] =
-                (f32)(t[i][0] * g[n][0] + t[i][1] * g[n][1] + t[i][2] * g[n][2]);
+    const i64 o = p * {BLOCKS} * LANES, left = blocks * LANES - o;
+    const i64 wide = left < {BLOCKS} * LANES ? left : {BLOCKS} * LANES;
+    f32 *at = to + (p - first) * ({BLOCKS * 36} * LANES) * (channels + 1);
+    for (i64 s = 0; s < channels; s++)
+      for (i64 j = 0; j < wide; j += LANES) {{
+        const i64 some = s >= ins ? 0 : outs - o - j < LANES ? outs - o - j : LANES;
+        V k[9], m[6][3];
+        for (int n = 0; n < 9; n++) {{
+          const f32 *x = w + (o + j) * out + s * in + taps[n];
+          if (some == LANES) {{
+            k[n] = (V){{{whole}}};
+            continue;
+          }}
+          f32 part[LANES] = {{0}};
+          for (i64 l = 0; l < some; l++) part[l] = x[l * out];
+          k[n] = LOAD(part);
+        }}
+        for (int i = 0; i < 3; i++) {{
+{_lines(3, "    const V d# = k[# * 3 + i];")}
+{_PACK_LINES}
+{_lines(6, "    m[#][i] = y#;")}
+        }}
+        for (int i = 0; i < 6; i++) {{
+{_lines(3, "    const V d# = m[i][#];")}
+{_PACK_LINES}
+{_lines(6, "    STORE(at + ((i * 6 + #) * (channels + 1) + s) * wide + j, y#);")}
+        }}
       }}
   }}
 }}"""
-    return prelude.once(name, text)
+    return _transform(prelude, "pack_winograd", text)
