@@ -20,8 +20,10 @@ from dualgraph_runtime.options import Execution, execution_of
 
 from .._tensor import Tensor
 from . import shortcut
+from .strict import Strict
 
 if TYPE_CHECKING:
+    from dualgraph_compiler.native import Exact
     from dualgraph_runtime.native import Background, Executable
 
 _Results: TypeAlias = tuple[Sequence[Any], bool]
@@ -48,7 +50,7 @@ class Mode:
     @property
     def is_native(self) -> bool:
         """Whether graphs are compiled to native code, now or later, on a CPU."""
-        return self.execution != "interpreter" and self.numerics != "strict"
+        return self.execution != "interpreter"
 
 
 class Program:
@@ -94,6 +96,10 @@ class Program:
         self._swaps = swaps
         self._building: Background[Native] | None = None
         self._lock = threading.Lock()
+        self._strict: Strict | None = None
+        if mode.is_native and mode.numerics == "strict":
+            self._strict = Strict.of(graph)
+            self._may_be_native = self._strict is not None
 
     @classmethod
     def optimised(
@@ -151,8 +157,8 @@ class Program:
 
     def _run(self, arrays: Sequence[Any], params: Sequence[Any], donate: bool = False) -> _Results:
         """The outputs, and whether each is memory of its own."""
-        native = self._native
-        if native is not None:
+        native, strict = self._native, self._strict
+        if native is not None and (strict is None or strict.fits(arrays, params)):
             found = native.direct(arrays, params, donate)
             if found is not None:
                 return found, True
@@ -161,13 +167,29 @@ class Program:
             if type(a) is not np.ndarray and (xp := array_module(a)) is not np:
                 break
         if self._may_be_native and xp is np:
-            native = native or self._compiled()
-            if native is not None:
-                return native.run(arrays, params, donate), True
+            if strict is not None and strict.must_look(arrays, params):
+                return self._looked_at(strict, arrays, params), False
+            if strict is None or strict.fits(arrays, params):
+                native = native or self._compiled()
+                if native is not None:
+                    return native.run(arrays, params, donate), strict is None
         interpreter = self._interpreters.get(xp)
         if interpreter is None:
             interpreter = self._interpreters[xp] = Interpreter(self.graph, xp, donate=self._donate)
         return interpreter.run(arrays, params, donate=donate), False
+
+    def _looked_at(
+        self, strict: Strict, arrays: Sequence[Any], params: Sequence[Any]
+    ) -> Sequence[Any]:
+        """The outputs of a run that shows how values lie, for which code is then compiled."""
+        from dualgraph_runtime.native import Background
+
+        results = strict.look(arrays, params)
+        with self._lock:
+            if self._building is None:
+                make = partial(Native.of, self.graph, self._donate, strict.exact)
+                self._building = Background(make, f"graph {self.graph.name!r}")
+        return results
 
     def _compiled(self) -> Native | None:
         """The graph compiled, once that is done."""
@@ -183,7 +205,7 @@ class Program:
                 self._building = Background(make, what, after=1)
         building = self._building
         self._native = building.wait() if self._waits else building.get()
-        self._waits = not self._swaps
+        self._waits = not self._swaps and self._strict is None
         if self._native is None and building.done:
             self._may_be_native = False
         return self._native
@@ -203,8 +225,8 @@ class Program:
         """How the graph is run: kernels, what stands between them, what is interpreted, and why."""
         if self.mode.execution == "interpreter":
             return ""
-        if not self.mode.is_native:
-            return "interpreted: numerics='strict' asks for the very bits of eager code"
+        if self.mode.numerics == "strict" and self._strict is None:
+            return "interpreted: strict, and only a run tells some of the sizes"
         if self._native is not None:
             return self._native.executable.report()
         building = self._building
@@ -220,18 +242,22 @@ class Native:
         given = [v.name for v in graph.params]
         self._chosen = None if used == given else [given.index(name) for name in used]
         self._donates = bool(executable.program.donated)
+        # Whether sizes must be looked at before each call: how values lie may depend on them.
+        self._looks = executable.program.laid is not None and bool(executable.program.symbols)
         shortcut.connect(executable.extension)
 
     @classmethod
-    def of(cls, graph: Graph, donate: Sequence[tuple[int, Value]]) -> Native:
-        """A graph compiled; `donate` as for the interpreter.
+    def of(
+        cls, graph: Graph, donate: Sequence[tuple[int, Value]], exact: Exact | None = None
+    ) -> Native:
+        """A graph compiled; `donate` as for the interpreter, `exact` where every bit counts.
 
         Raises:
             NotCompiled: it is to be interpreted.
         """
         from dualgraph_runtime.native import compile_graph
 
-        return cls(compile_graph(graph, donate=donate), graph)
+        return cls(compile_graph(graph, donate=donate, exact=exact), graph)
 
     def shortcut(self, params: Sequence[Any]) -> tuple[Any, Any, tuple[Any, ...]] | None:
         """What calls like the last one go through: an extension, its frame, the frame's params.
@@ -239,7 +265,7 @@ class Native:
         None where it takes more than that.
         """
         frame, extension = self.executable.frame, self.executable.extension
-        if frame is None or extension is None or self._donates:
+        if frame is None or extension is None or self._donates or self._looks:
             return None
         chosen = params if self._chosen is None else [params[i] for i in self._chosen]
         return extension, frame, tuple(chosen)
@@ -257,7 +283,7 @@ class Native:
     def tensors(self, arguments: Sequence[Tensor], params: Sequence[Any], count: int) -> Any:
         """See :meth:`Program.tensors`."""
         frame = self.executable.frame
-        if frame is None or self._donates:
+        if frame is None or self._donates or self._looks:
             return None
         if self._chosen is not None:
             params = [params[i] for i in self._chosen]

@@ -36,13 +36,14 @@ def same_training(
     def train(compiled: bool) -> tuple[Any, list[Any], dict[str, Any]]:
         dg.manual_seed(1)
         run = build()
-        options = {"numerics": "strict", **compile_options}
+        options = {"numerics": "strict", "execution": "native", **compile_options}
         step = dg.compile(run.step, **options) if compiled else run.step
         losses = [numbers(step(*batch)) for batch in data]
         return step, losses, state(run)
 
     _, wanted, end = train(False)
     step, losses, found = train(True)
+    assert step.wait()  # for code that is compiled
     assert losses == wanted
     assert found.keys() == end.keys()
     for name, array in end.items():

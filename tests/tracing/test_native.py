@@ -275,7 +275,7 @@ def test_kinds_of_results(launcher: bool, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.interpreted
 def test_strict_numerics_keep_every_bit() -> None:
-    """Gradients and training steps as well; the report says that graphs are interpreted for it."""
+    """Gradients and training steps as well; the report says what is interpreted for it, and why."""
 
     def strict(function: Any) -> Any:
         return native(function, numerics="strict")
@@ -287,7 +287,8 @@ def test_strict_numerics_keep_every_bit() -> None:
     model = Net().eval()
     fast = strict(model)
     x = dg.randn(3, 2, 6, 6, requires_grad=True)
-    for a, b in zip(*(dg.autograd.grad(f(x).exp().sum(), x) for f in (fast, model)), strict=True):
-        assert a.numpy().tobytes() == b.numpy().tobytes()
-    assert not is_native(fast)
-    assert "'strict' asks for the very bits" in str(fast.report())
+    for _ in range(3):
+        gradients = [dg.autograd.grad(f(x).exp().sum(), x)[0] for f in (fast, model)]
+        assert gradients[0].numpy().tobytes() == gradients[1].numpy().tobytes()
+    assert is_native(fast)
+    assert "strict: it adds in another order than NumPy" in str(fast.report())

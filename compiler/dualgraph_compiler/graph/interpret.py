@@ -77,7 +77,8 @@ class Interpreter:
         nodes = self._in_place.order
         self._modules = [np if node.outputs[0] in host else xp for node in nodes]
         aliases = Aliases(graph, nodes)
-        constants = set(graph.constants)
+        self._constants = list(graph.constants)
+        constants = set(self._constants)
         self._copied = [i for i, v in enumerate(graph.outputs) if aliases.storages[v] & constants]
         self.shared = shared_outputs(aliases)
         self._ops: list[Op] = [node.op for node in nodes]
@@ -118,18 +119,13 @@ class Interpreter:
             OutOfMemory: the values need more than `max_bytes`.
         """
         env = self._bind(inputs)
-        slots: list[Any] = [None] * self._size
-        slots[: len(inputs)] = inputs
+        slots = self._slots(inputs, params)
         stored = len(inputs)
-        slots[stored : stored + len(self._stored)] = self._stored
-        if params is not None:
-            slots[stored : stored + self._n_params] = params
-        slots += np, self.xp
         operands = stored + self._n_params
         if self.xp is not np:
             self._check_places(slots[: stored + len(self._stored)], stored)
         donate = donate and self._donations.are_safe(slots, operands)
-        key = tuple(sorted(env.items())) if env and self._symbolic else ()
+        key = self._key(env)
         ops, calls = self._resolved.get(key) or self._resolve(key, env)
         arena = None
         try:
@@ -147,11 +143,8 @@ class Interpreter:
             xp = self.xp
             if self._host:
                 results = [self._placed(slots[i], i in self._host) for i in self._outputs]
-            else:
-                results = [xp.asarray(slots[i]) for i in self._outputs]
-            for i in self._copied:  # the caller may write into what it gets
-                results[i] = results[i].copy()
-            return results
+                return self._apart(results)
+            return self._apart([xp.asarray(slots[i]) for i in self._outputs])
         except Exception as error:
             if not isinstance(error, DualGraphError):
                 self._locate(error, ops, [*inputs, *self._stored] if params is None else None)
@@ -159,6 +152,50 @@ class Interpreter:
         finally:
             if arena is not None:
                 self.planner.give_back(arena)  # type: ignore[union-attr]
+
+    def run_observed(
+        self, inputs: Sequence[Any], params: Sequence[Any]
+    ) -> tuple[list[Any], frozenset[Value]]:
+        """`run` on NumPy arrays, and which values do not lie in C order.
+
+        Only for graphs in which no run defines sizes.
+        """
+        env = self._bind(inputs)
+        slots = self._slots(inputs, params)
+        _, calls = self._resolve(self._key(env), env)
+        strided: list[Value] = []
+        with np.errstate(all="ignore"):
+            for node, call in zip(self._in_place.order, calls, strict=True):
+                run_calls((call,), slots, keep=True)
+                _, _, first, count, dead = call
+                for v, x in zip(node.outputs, slots[first : first + count], strict=True):
+                    if not np.asarray(x).flags.c_contiguous:
+                        strided.append(v)
+                for i in dead:
+                    slots[i] = None
+        strided += [v for v in self._constants if not np.asarray(v.data).flags.c_contiguous]
+        return self._apart([np.asarray(slots[i]) for i in self._outputs]), frozenset(strided)
+
+    def _key(self, env: dict[str, int]) -> Any:
+        """What ops with sizes put in are found by."""
+        return tuple(sorted(env.items())) if env and self._symbolic else ()
+
+    def _slots(self, inputs: Sequence[Any], params: Sequence[Any] | None) -> list[Any]:
+        """All values of a run, with those that are there from the start."""
+        slots: list[Any] = [None] * self._size
+        slots[: len(inputs)] = inputs
+        stored = len(inputs)
+        slots[stored : stored + len(self._stored)] = self._stored
+        if params is not None:
+            slots[stored : stored + self._n_params] = params
+        slots += np, self.xp
+        return slots
+
+    def _apart(self, results: list[Any]) -> list[Any]:
+        """Results that share no memory with constants: the caller may write into what it gets."""
+        for i in self._copied:
+            results[i] = results[i].copy()
+        return results
 
     def _locate(self, error: Exception, ops: list[Op], values: list[Any] | None) -> None:
         """Note with what a kernel raised which node it was, found by running once more."""

@@ -7,12 +7,14 @@ from .plan import ERRORS, Home, Interpreted, Program, Segment, Slot
 from .target import Target
 
 if TYPE_CHECKING:
+    from .exact import Exact
     from .program import build
 else:
-    __getattr__ = lazy(__name__, {"program": ("build",)})
+    __getattr__ = lazy(__name__, {"exact": ("Exact",), "program": ("build",)})
 
 __all__ = [
     "ERRORS",
+    "Exact",
     "Home",
     "Interpreted",
     "Program",

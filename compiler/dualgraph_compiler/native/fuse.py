@@ -13,7 +13,8 @@ a circle; afterwards a step with a single reader is joined to that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from ..dims import DimLike
 from ..graph import Graph, Node, Value
@@ -28,19 +29,22 @@ from .steps import Partition, Place, Step, StepKind, classify, real_axes, rename
 __all__ = ["Partition", "Place", "Step", "StepKind", "partition", "renamed"]
 
 
-def partition(graph: Graph) -> Partition:
-    """Partition `graph`."""
-    return _Partitioner(graph).run()
+def partition(graph: Graph, left: Mapping[Node, str] = MappingProxyType({})) -> Partition:
+    """Partition `graph`; nodes in `left` are interpreted, for the reason that stands there."""
+    return _Partitioner(graph, left).run()
 
 
 class _Partitioner:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, left: Mapping[Node, str]) -> None:
         self.graph = graph
         self.epoch = _epochs(graph)
         self.nodes, self.early = _scalars_first(graph)
         if any(self.epoch.values()):  # then nodes keep their order
             self.nodes, self.early = list(graph.nodes), set()
-        self.classes = {node: classify(node) for node in self.nodes}
+        self.classes = {
+            node: ("interpreted", left[node]) if node in left else classify(node)
+            for node in self.nodes
+        }
         self.virtual = {n for n, (c, _) in self.classes.items() if c == "virtual"}
         self.number = {n: i for i, n in enumerate(self.nodes)}
         self.steps: list[Step] = []

@@ -87,12 +87,25 @@ class Interpreted:
 
 
 @dataclass(frozen=True, slots=True)
+class Laid:
+    """Of a program that is exact: interpreted nodes see arrays as NumPy lays them out.
+
+    `dead` has for each step the results of interpreted nodes that nothing behind it reads; `given`
+    are those that compiled code reads, for which they must lie in C order. All are slots.
+    """
+
+    dead: tuple[tuple[int, ...], ...]
+    given: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """What a runtime needs to run a graph.
 
     `symbols` are the sizes passed to the text, in order. `outputs` gives for each output its slot
     and shape; an output whose slot is of home HOST is copied from it. One in `donated` is the array
     that was passed as that input or param (counted on behind the inputs), which the run overwrites.
+    `laid` is there where results are to be those of the eager kernels, to the last bit.
     """
 
     text: str
@@ -110,6 +123,7 @@ class Program:
     shares: bool = False  # whether any step may be shared among threads
     index_errors: tuple[str, ...] = ()
     donated: Mapping[int, int] = field(default_factory=dict)
+    laid: Laid | None = None
 
     @property
     def defines_sizes(self) -> bool:

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ..dims import symbols
 from ..dtypes import int64
 from ..graph import Graph, Node, Value
+from ..graph.alias import Sharing, sharing
 from ..graph.nested import definitions
 from ..graph.text import Namer, node_text
 from ..memory.inplace import checked_pairs
 from .control import Body, ControlRoutine
 from .donation import Donations
+from .exact import Exact, prepare_exact
 from .fuse import Partition, Step, StepKind, partition
 from .loops import Buffer
 from .lower import library, routines
 from .lower.library import Pack, Phase, Routine
 from .order import clustered, readers_of
 from .parallel import WORTH
-from .plan import Home, Interpreted, Program, Segment, Slot
+from .plan import Home, Interpreted, Laid, Program, Segment, Slot
 from .prepare import prepare
 from .reading import Reading
 from .render.kernel import comment
@@ -52,21 +55,32 @@ static inline int share(const Team *team, Step step, void *const *b, const i64 *
 
 
 def build(
-    graph: Graph, target: Target | None = None, donate: Iterable[tuple[int, Value]] = ()
+    graph: Graph,
+    target: Target | None = None,
+    donate: Iterable[tuple[int, Value]] = (),
+    exact: Exact | None = None,
 ) -> Program:
     """Compile `graph`, which stays as it is.
 
     Each of `donate` is a permission: output `i` is the new value of the input or param `v` for
-    (i, v), and may be computed in its memory.
+    (i, v), and may be computed in its memory. With `exact` results are those of the eager kernels
+    to the last bit.
 
     Raises:
         ArgumentError: a pair that names no output, or neither an input nor a param, or whose types
             differ.
     """
     target = target or Target()
-    prepared = prepare(graph, target)
-    pairs = _in_copy(graph, prepared, checked_pairs(graph, donate))
-    return _Builder(prepared, partition(prepared), target, pairs).build()
+    left: dict[Node, str] = {}
+    if exact is None:
+        prepared = prepare(graph, target)
+    else:
+        prepared, left = prepare_exact(graph, exact)
+    # A view that an eager kernel makes of an old value may be read when the new one is written.
+    pairs = [] if left else _in_copy(graph, prepared, checked_pairs(graph, donate))
+    builder = _Builder(prepared, partition(prepared, left), target, pairs)
+    builder.prelude.is_exact = exact is not None
+    return builder.build()
 
 
 def _in_copy(graph: Graph, copy: Graph, donate: Mapping[Value, Value]) -> list[tuple[Value, Value]]:
@@ -117,6 +131,7 @@ class _Builder:
         self.homes: dict[Value, tuple[Home, int]] = {}
         self.extra: list[tuple[Buffer, int, bool]] = []  # scratch memory, its step, whose it is
         self.packed: dict[Buffer, Pack] = {}
+        self.ends: list[int] = []  # of what the runtime calls, in numbers of steps
         in_memory = {n for s in self.steps for n in s.nodes}
         self.reading = Reading(parts.virtual, in_memory, self.buffer, parts.aliases)
 
@@ -174,7 +189,21 @@ class _Builder:
             shares=shares,
             index_errors=tuple(self.prelude.errors),
             donated=self._donated(),
+            laid=self._laid(kernels, slots, number) if self.prelude.is_exact else None,
         )
+
+    def _laid(
+        self, kernels: Sequence[Routine | None], slots: Sequence[Slot], number: dict[Buffer, int]
+    ) -> Laid:
+        """What is known of the results of interpreted nodes."""
+        host = {i for i, s in enumerate(slots) if s.home is Home.HOST}
+        ends = [0, *self.ends]
+        dead = [
+            tuple(i for i in sorted(host) if start <= slots[i].last < end)
+            for start, end in pairwise(ends)
+        ]
+        read = {number[b] for k in kernels if k is not None for b in k.reads}
+        return Laid(tuple(dead), frozenset(read & host))
 
     def _routines(self) -> list[Routine | None]:
         """The functions that compute the steps, once these are in the order they run in."""
@@ -334,6 +363,9 @@ class _Builder:
                 last[b] = i
         for v in self.graph.outputs:  # those that are copied when all is done
             last[self.buffer(v)] = len(self.steps)
+        for step in reversed(self.steps):
+            if step.kind is StepKind.INTERPRETED:
+                self._outlive(step.nodes[0], last)
         slots: list[Slot] = []
         number: dict[Buffer, int] = {}
         shapes = {self.root(v): v.shape for v in reversed(self.graph.outputs)}
@@ -360,6 +392,12 @@ class _Builder:
             number[b] = len(slots)
             slots.append(Slot(Home.OUTPUT, i, b.dtype, self.graph.outputs[i].shape))
         return slots, number
+
+    def _outlive(self, node: Node, last: dict[Buffer, int]) -> None:
+        """What an eager kernel gives a view of is needed as long as the view is."""
+        if self.prelude.is_exact and sharing(node.op) is not Sharing.FRESH:
+            shown = self.buffer(node.inputs[0])
+            last[shown] = max(last[shown], *(last[self.buffer(v)] for v in node.outputs))
 
     # -- text -------------------------------------------------------------------------------------
 
@@ -443,22 +481,24 @@ class _Builder:
         entries: list[str] = []
         lines: list[str] = []
 
-        def finish() -> None:
+        def finish(end: int) -> None:
             if lines:
                 name = f"run{len(entries)}"
                 entries.append(self._entry(name, lines))
                 steps.append(Segment(name))
+                self.ends.append(end)
                 lines.clear()
 
-        for step, body in zip(self.steps, bodies, strict=True):
+        for i, (step, body) in enumerate(zip(self.steps, bodies, strict=True)):
             if step.kind is not StepKind.INTERPRETED:
                 lines += body
                 continue
-            finish()
+            finish(i)
             node = step.nodes[0]
             steps.append(self._interpreted(node, step.reason, number))
+            self.ends.append(i + 1)
         lines += self._copying(number)
-        finish()
+        finish(len(self.steps))
         return steps, entries
 
     def _copying(self, number: dict[Buffer, int]) -> Iterator[str]:

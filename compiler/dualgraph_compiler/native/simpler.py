@@ -20,11 +20,20 @@ from .lower.random import RandomKeys
 
 Rule: TypeAlias = Callable[[Any, Node], Value | list[Value] | None]
 _RULES: dict[type[Op], Rule] = {}
+_EXACT: set[type[Op]] = set()
 
 
-def _rule(*names: str) -> Callable[[Rule], Rule]:
+def _rule(*names: str, exact: bool = False) -> Callable[[Rule], Rule]:
+    """Enters a rule; with `exact` what it makes is compiled to the bits of the op's eager kernel.
+
+    Then it makes one value, whatever the node.
+    """
+
     def add(made: Rule) -> Rule:
-        _RULES.update({REGISTRY[name]: made for name in names})
+        for name in names:
+            _RULES[REGISTRY[name]] = made
+            if exact:
+                _EXACT.add(REGISTRY[name])
         return made
 
     return add
@@ -34,6 +43,20 @@ def simpler(node: Node) -> Value | list[Value] | None:
     """The result, or results, of a node by simpler nodes; None where there is nothing to do."""
     rule = _RULES.get(type(node.op))
     return rule(node.op, node) if rule is not None else with_classes(node)
+
+
+def is_exactly_simpler(node: Node) -> bool:
+    """Whether simpler nodes give the bits of a node's eager kernel."""
+    return type(node.op) in _EXACT and not node.inputs[0].dtype.is_narrow
+
+
+def exactly_simpler(node: Node) -> Value | None:
+    """`simpler`, where it is to the last bit."""
+    if not is_exactly_simpler(node):
+        return None
+    made = _RULES[type(node.op)](node.op, node)
+    assert isinstance(made, Value)
+    return made
 
 
 def _is_narrow(x: Value) -> bool:
@@ -137,7 +160,7 @@ def _permutation(op: Any, node: Node) -> Value | None:
     return f.cast(REGISTRY["bitwise_and"]()(ordered, f.like(ordered, keys.low)), int64)  # type: ignore[no-any-return]
 
 
-@_rule("arg_max", "arg_min")
+@_rule("arg_max", "arg_min", exact=True)
 def _position(op: Any, node: Node) -> Value | None:
     """The first place of what is equal to the extreme element, or NaN."""
     (x,) = node.inputs

@@ -20,6 +20,7 @@ from dualgraph_compiler.native import Home, Interpreted, Program, Segment
 from ..binding import write
 from . import cache
 from .cpus import available_cpus
+from .laid import LaidSteps
 from .launcher import being_built, extension, frame_type, trim
 from .layouts import Layout, arena_sizes, bytes_of, is_known, layout_of, require_fits, resolved
 from .sizes import code_of, grown, told
@@ -29,6 +30,7 @@ from .toolchain import Compiler, find_compiler
 
 if TYPE_CHECKING:
     from dualgraph_compiler.graph import Graph, Value
+    from dualgraph_compiler.native import Exact
 
 _log = logging.getLogger("dualgraph")
 
@@ -47,11 +49,12 @@ def compile_graph(
     compiler: Compiler | None = None,
     num_threads: int | None = None,
     donate: Iterable[tuple[int, Value]] = (),
+    exact: Exact | None = None,
 ) -> Executable:
     """Compile a graph for this machine. A call uses up to `num_threads` threads, see `threads`.
 
-    `donate` are outputs that may be written over inputs or params: see
-    :func:`dualgraph_compiler.native.build`.
+    `donate` are outputs that may be written over inputs or params, with `exact` results are those
+    of the eager kernels: see :func:`dualgraph_compiler.native.build`.
 
     Raises:
         NotCompiled: there is no C compiler.
@@ -62,7 +65,7 @@ def compile_graph(
     compiler = compiler or find_compiler()
     if compiler is None:
         raise NotCompiled("no C compiler found; see the log for how to get one")
-    return Executable(build(graph, compiler.target, donate), compiler, num_threads)
+    return Executable(build(graph, compiler.target, donate, exact), compiler, num_threads)
 
 
 def try_compile(graph: Graph, num_threads: int | None = None) -> Executable | None:
@@ -109,7 +112,8 @@ class Executable:
         self._team, self.num_threads = team(threads, compiler)
         # What was needed for packing only goes.
         self._constants = [None if i in sources else c for i, c in enumerate(constants)]
-        self.program = replace(program, constants=tuple(self._constants))
+        kept = self._constants if program.laid is None else program.constants
+        self.program = replace(program, constants=tuple(kept))
         self._types = [*program.inputs, *program.params]
         self._is_sized = program.defines_sizes
         self._asked: list[list[int]] | None = None
@@ -210,7 +214,18 @@ class Executable:
                 self._raise(found)
             if self._told is not None:  # it is for other sizes, too
                 layout = self._make_layout(self._sizes(arrays))
+        if self.program.laid is not None:
+            return self._laid_steps(layout).run(arrays, self._raise)
         return self._run_steps(layout, arrays)
+
+    def _laid_steps(self, layout: Layout) -> LaidSteps:
+        """The steps of a program that is exact, for the sizes of a layout."""
+        steps = layout.steps
+        if steps is None:
+            steps = layout.steps = LaidSteps(
+                self.program, layout, self._entries, self._constants, self._packed, self._team
+            )
+        return steps
 
     def _run_steps(
         self, layout: Layout, arrays: list[np.ndarray[Any, Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dualgraph_compiler.arena import Lifetime, place
 from dualgraph_compiler.dims import Shape, evaluate, symbols
@@ -13,6 +13,9 @@ from dualgraph_compiler.errors import OutOfMemory
 from dualgraph_compiler.native import Home, Interpreted, Program, Segment, Slot
 
 from ..memory import usable_memory
+
+if TYPE_CHECKING:
+    from .laid import LaidSteps
 
 
 @dataclass(slots=True)
@@ -28,6 +31,7 @@ class Layout:
     env: dict[str, int]
     room: dict[int, int]  # bytes of the arena's slots
     frame: Any = None
+    steps: LaidSteps | None = None  # of a program that is exact
 
 
 def layout_of(

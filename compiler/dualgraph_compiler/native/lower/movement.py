@@ -18,7 +18,7 @@ from ..index import Index, Part, known_less, reshaped
 from ..loops import Expr, Guard, Holds, Position
 from ..scalars import cast, const, guarded, size, where
 from ..windows import Windows
-from .registry import registering, unlisted
+from .registry import EXACT, registering, unlisted
 
 Coords: TypeAlias = Sequence[Index]
 
@@ -33,7 +33,7 @@ class Reader(Protocol):
 
 Rule: TypeAlias = Callable[[Any, Node, Coords, Reader], Expr]
 RULES: dict[type[Op], Rule] = {}
-_rule = registering(RULES)
+_rule = registering(RULES, EXACT)
 
 
 def why_not(node: Node) -> str | None:

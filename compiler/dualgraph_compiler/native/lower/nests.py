@@ -17,7 +17,7 @@ from ...graph.text import Namer, node_text
 from ...ops.base import Op
 from ..index import Axis, Index, flatten, of_axis
 from ..loops import Expr, Guard, Kernel, Load, Loop, Stmt, Store, expressions
-from .registry import registering, unlisted
+from .registry import ROUNDING, registering, unlisted
 
 if TYPE_CHECKING:
     from ..reading import BufferOf, Reading
@@ -48,7 +48,7 @@ class Nest:
 
 Rule: TypeAlias = Callable[[Any, Node, Nest], Sequence[Stmt]]
 RULES: dict[type[Op], Rule] = {}
-rule = registering(RULES)
+rule = registering(RULES, ROUNDING)
 
 
 def why_not(node: Node) -> str | None:

@@ -12,18 +12,18 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from ...dtypes import BOOL, DType, bool_
+from ...dtypes import BOOL, FLOAT, INT, DType, bool_, float16, float64
 from ...graph import Node
-from ...ops.base import REGISTRY, Op
+from ...ops.base import Op
 from ...ops.extremum import in_range
 from ..loops import Call, Const, Expr, walk
 from ..scalars import NARROW, call, cast, const, is_float, like, test, truth, where, widen
 from ..softmax import ExpNonpositive
-from .registry import registering, unlisted
+from .registry import EXACT, ROUNDING, SIGN_OF_ZERO, registering, unlisted
 
 Rule: TypeAlias = Callable[..., Expr]
 RULES: dict[type[Op], Rule] = {}
-_rule = registering(RULES)
+_rule = registering(RULES, ROUNDING)
 
 
 def lower_pointwise(op: Op, args: list[Expr], dtype: DType) -> Expr:
@@ -45,10 +45,10 @@ def can_fail(node: Node) -> bool:
     return node.op.name in _DIVISIONS and not node.output.dtype.is_floating_point
 
 
-def _simple(primitives: dict[str, str]) -> None:
+def _simple(primitives: dict[str, str], inexact: str) -> None:
     """Ops that are a primitive on floats; on integers, where they take them, nothing happens."""
     for name, primitive in primitives.items():
-        RULES[REGISTRY[name]] = functools.partial(_primitive, primitive)
+        _rule(name, inexact=inexact)(functools.partial(_primitive, primitive))
 
 
 def _primitive(primitive: str, op: Op, *xs: Expr) -> Expr:
@@ -56,19 +56,31 @@ def _primitive(primitive: str, op: Op, *xs: Expr) -> Expr:
 
 
 # fmt: off
+_simple({name: name for name in (
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "erf", "sin", "cos", "tan", "asin",
+    "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid",
+)}, ROUNDING)
 _simple({
-    **{name: name for name in (
-        "sqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "erf", "floor", "ceil",
-        "trunc", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh",
-        "asinh", "acosh", "atanh", "sigmoid", "div", "conj",
-    )},
+    **{name: name for name in ("sqrt", "floor", "ceil", "trunc", "div", "conj")},
     "round": "rint",
-})
+}, EXACT)
 # fmt: on
 RULES[ExpNonpositive] = functools.partial(_primitive, "exp_nonpositive")
 
 
 # -- arithmetic -----------------------------------------------------------------------------------
+
+
+def _extreme(node: Node) -> str:
+    """Of two zeros NumPy's maximum and minimum take one by its place, not by its sign."""
+    if node.output.dtype in NARROW:
+        return "of two narrow zeros NumPy's loops take another one than those of wide ones"
+    return SIGN_OF_ZERO if node.output.dtype.category == FLOAT else EXACT
+
+
+def _narrow(node: Node) -> str:
+    """Narrow floats are rounded once, behind all steps, where NumPy rounds behind each."""
+    return ROUNDING if node.output.dtype in NARROW else EXACT
 
 
 def _logical_on_bool(number: str, logical: str) -> Rule:
@@ -79,41 +91,41 @@ for _name, _number, _logical in (
     ("add", "add", "or"),
     ("mul", "mul", "and"),
     ("sub", "sub", "sub"),
-    ("maximum", "max", "or"),
-    ("minimum", "min", "and"),
     ("bitwise_and", "band", "and"),
     ("bitwise_or", "bor", "or"),
     ("bitwise_xor", "bxor", "xor"),
 ):
-    RULES[REGISTRY[_name]] = _logical_on_bool(_number, _logical)
+    _rule(_name, inexact=EXACT)(_logical_on_bool(_number, _logical))
+_rule("maximum", inexact=_extreme)(_logical_on_bool("max", "or"))
+_rule("minimum", inexact=_extreme)(_logical_on_bool("min", "and"))
 
 
-@_rule("bitwise_not")
+@_rule("bitwise_not", inexact=EXACT)
 def _bitwise_not(op: Op, x: Expr) -> Expr:
     return call("not" if x.dtype.category == BOOL else "bnot", x)
 
 
-@_rule("neg")
+@_rule("neg", inexact=EXACT)
 def _neg(op: Op, x: Expr) -> Expr:
     return call("neg", x)
 
 
-@_rule("reciprocal")
+@_rule("reciprocal", inexact=EXACT)
 def _reciprocal(op: Op, x: Expr) -> Expr:
     return call("div", like(x, 1), x)
 
 
-@_rule("rsqrt")
+@_rule("rsqrt", inexact=EXACT)
 def _rsqrt(op: Op, x: Expr) -> Expr:
     return call("div", like(x, 1), call("sqrt", x))
 
 
-@_rule("abs")
+@_rule("abs", inexact=EXACT)
 def _abs(op: Op, x: Expr) -> Expr:
     return call("abs", x) if x.dtype.is_signed else x
 
 
-@_rule("sign")
+@_rule("sign", inexact=EXACT)
 def _sign(op: Op, x: Expr) -> Expr:
     if x.dtype.category == BOOL:
         return x
@@ -123,7 +135,17 @@ def _sign(op: Op, x: Expr) -> Expr:
     )
 
 
-@_rule("pow")
+def _power(node: Node) -> str:
+    """Whether it is one of the small powers that are products, or a root, in the eager kernel."""
+    base, exponent = node.inputs
+    if base.dtype.category != FLOAT:
+        return EXACT
+    known = exponent.is_constant and exponent.ndim == 0
+    small = (0.5, 1.0, 2.0) if base.dtype in NARROW else (0.5, 1.0, 2.0, 3.0)
+    return EXACT if known and float(exponent.data) in small else ROUNDING
+
+
+@_rule("pow", inexact=_power)
 def _pow(op: Op, a: Expr, b: Expr) -> Expr:
     if not is_float(a):
         return call("ipow", a, b)
@@ -142,7 +164,14 @@ def _pow(op: Op, a: Expr, b: Expr) -> Expr:
 _DIVISIONS = ("floor_div", "trunc_div", "remainder", "fmod")
 
 
-@_rule(*_DIVISIONS)
+def _quotient(node: Node) -> str:
+    """Of floats: C's fmod is exact, and a division rounds in one way only."""
+    if node.output.dtype.category != FLOAT or node.op.name == "fmod":
+        return EXACT
+    return _narrow(node) if node.op.name == "trunc_div" else ROUNDING
+
+
+@_rule(*_DIVISIONS, inexact=_quotient)
 def _divide(op: Op, a: Expr, b: Expr) -> Expr:
     if not is_float(a):
         return call("i" + op.name, a, b)
@@ -151,7 +180,7 @@ def _divide(op: Op, a: Expr, b: Expr) -> Expr:
     return call(op.name, a, b)
 
 
-@_rule("shift_left", "shift_right")
+@_rule("shift_left", "shift_right", inexact=EXACT)
 def _shift(op: Op, a: Expr, b: Expr) -> Expr:
     bits = a.dtype.itemsize * 8
     fits = test("lt", b, like(b, bits))
@@ -176,18 +205,18 @@ for _name, _test in (
     ("equal", "eq"),
     ("not_equal", "ne"),
 ):
-    RULES[REGISTRY[_name]] = lambda op, a, b, p=_test: test(p, a, b)
+    _rule(_name, inexact=EXACT)(lambda op, a, b, p=_test: test(p, a, b))
 
 for _name in ("and", "or", "xor"):
-    RULES[REGISTRY[f"logical_{_name}"]] = lambda op, a, b, p=_name: test(p, truth(a), truth(b))
+    _rule(f"logical_{_name}", inexact=EXACT)(lambda op, a, b, p=_name: test(p, truth(a), truth(b)))
 
 
-@_rule("logical_not")
+@_rule("logical_not", inexact=EXACT)
 def _logical_not(op: Op, x: Expr) -> Expr:
     return test("not", truth(x))
 
 
-@_rule("isnan", "isinf", "isfinite")
+@_rule("isnan", "isinf", "isfinite", inexact=EXACT)
 def _classify(op: Op, x: Expr) -> Expr:
     if not is_float(x):
         return Const(op.name == "isfinite", bool_)
@@ -197,12 +226,22 @@ def _classify(op: Op, x: Expr) -> Expr:
     return test("eq" if op.name == "isinf" else "lt", call("abs", x), infinity)
 
 
-@_rule("where")
+@_rule("where", inexact=EXACT)
 def _where(op: Op, cond: Expr, a: Expr, b: Expr) -> Expr:
     return where(cond, a, b)
 
 
-@_rule("cast")
+def _conversion(node: Node) -> str:
+    """What becomes of a float that an integer type cannot hold is for each compiler to choose."""
+    old, new = node.inputs[0].dtype, node.output.dtype
+    if old is float64 and new is float16:
+        return ROUNDING  # by way of float32
+    if old.category == FLOAT and new.category == INT:
+        return "what is out of an integer's range becomes what the machine makes of it"
+    return EXACT
+
+
+@_rule("cast", inexact=_conversion)
 def _cast(op: Any, x: Expr) -> Expr:
     return cast(x, op.dtype)
 
@@ -210,12 +249,12 @@ def _cast(op: Any, x: Expr) -> Expr:
 # -- activations ----------------------------------------------------------------------------------
 
 
-@_rule("relu")
+@_rule("relu", inexact=_extreme)
 def _relu(op: Op, x: Expr) -> Expr:
     return call("max", x, like(x, 0))
 
 
-@_rule("clip", "hardtanh")
+@_rule("clip", "hardtanh", inexact=_extreme)
 def _clip(op: Any, x: Expr) -> Expr:
     if op.min is not None:
         x = call("max", x, like(x, in_range(x.dtype, op.min)))
@@ -224,12 +263,12 @@ def _clip(op: Any, x: Expr) -> Expr:
     return x
 
 
-@_rule("leaky_relu")
+@_rule("leaky_relu", inexact=_narrow)
 def _leaky_relu(op: Any, x: Expr) -> Expr:
     return where(test("gt", x, like(x, 0)), x, call("mul", x, like(x, op.alpha)))
 
 
-@_rule("prelu")
+@_rule("prelu", inexact=EXACT)
 def _prelu(op: Op, x: Expr, slope: Expr) -> Expr:
     return where(test("gt", x, like(x, 0)), x, call("mul", x, slope))
 
@@ -266,7 +305,7 @@ def _celu(op: Any, x: Expr) -> Expr:
     return where(test("gt", x, like(x, 0)), x, low)
 
 
-@_rule("hard_sigmoid")
+@_rule("hard_sigmoid", inexact=EXACT)
 def _hard_sigmoid(op: Any, x: Expr) -> Expr:
     line = call("add", call("mul", x, like(x, op.alpha)), like(x, op.beta))
     return call("min", call("max", line, const(0, x.dtype)), const(1, x.dtype))

@@ -6,13 +6,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...dims import product
-from ...dtypes import DType, bool_, float32
+from ...dtypes import BOOL, INT, DType, bool_, float32
 from ...graph import Node
+from ...ops.base import REGISTRY
 from ..loops import Expr
 from ..scalars import NARROW, call, cast, size, truth, widen
+from .registry import EXACT, INEXACT, ORDER, ROUNDING, SIGN_OF_FOLDED_ZERO
 
 _FOLDS = {"sum": "sum", "mean": "sum", "prod": "prod", "max": "max", "min": "min"}
 _FOLDS |= {"any": "any", "all": "all"}
+
+
+def _order(node: Node) -> str:
+    """Only floats depend on the order in which they are folded."""
+    if node.inputs[0].dtype.category in (BOOL, INT):
+        return EXACT if node.output.dtype.category in (BOOL, INT) else ROUNDING
+    return SIGN_OF_FOLDED_ZERO if node.op.name in ("max", "min") else ORDER
+
+
+INEXACT.update({REGISTRY[name]: _order for name in _FOLDS})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ A rule makes the routine of a node (see `library.Routine`), whose operands are c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...graph import Node
 from ...ops.base import Op
 from ..kept_boxes import KeptBoxes
 from .library import Routine
-from .registry import registering, unlisted
+from .registry import EXACT, ORDER, registering, unlisted
 
 if TYPE_CHECKING:
     from ..render.prelude import Prelude
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Rule: TypeAlias = "Callable[[Node, Context, Prelude, Mapping[str, int]], Routine]"
 RULES: dict[type[Op], Rule] = {}
-_rule = registering(RULES)
+_rule = registering(RULES, ORDER)
 
 
 def why_not(node: Node) -> str | None:
@@ -28,7 +28,12 @@ def why_not(node: Node) -> str | None:
     return unlisted(node, RULES)
 
 
-@_rule("sort", "top_k")
+def _in_order(node: Node) -> str:
+    op: Any = node.op
+    return EXACT if op.name == "sort" or op.sorted else "NumPy leaves them in an order of its own"
+
+
+@_rule("sort", "top_k", inexact=_in_order)
 def _sort(node: Node, context: Context, prelude: Prelude, symbols: Mapping[str, int]) -> Routine:
     from ..render.sort import Sort
 

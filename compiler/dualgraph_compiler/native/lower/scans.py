@@ -24,6 +24,7 @@ from ..loops import (
 )
 from ..scalars import call, cast, const, size, test, where, widen
 from .nests import Nest, counters, filled, over, rule
+from .registry import EXACT
 
 
 def along(
@@ -49,7 +50,7 @@ def along(
     return over(rest, inside, lanes=bool(rest) and rest[-1].number > axis)
 
 
-@rule("cumsum", "cumprod")
+@rule("cumsum", "cumprod", inexact=EXACT)
 def _running(op: Any, node: Node, nest: Nest) -> list[Stmt]:
     fold = "sum" if op.name == "cumsum" else "prod"
     exclusive = op.name == "cumsum" and op.exclusive
@@ -76,7 +77,7 @@ def _wide(dtype: DType) -> DType:
     return widen(const(0, dtype)).dtype
 
 
-@rule("linear_scan")
+@rule("linear_scan", inexact=EXACT)
 def _linear_scan(op: Any, node: Node, nest: Nest) -> list[Stmt]:
     out = node.output
     kind = _wide(out.dtype)
@@ -135,7 +136,7 @@ def _selected(
     return [Declare("count", "sum", int64), *loops] if loops else []
 
 
-@rule("masked_scatter")
+@rule("masked_scatter", inexact=EXACT)
 def _masked_scatter(op: Any, node: Node, nest: Nest) -> list[Stmt]:
     n = node.inputs[2].shape[0]
 
@@ -147,7 +148,7 @@ def _masked_scatter(op: Any, node: Node, nest: Nest) -> list[Stmt]:
     return _selected(nest, 1, step)
 
 
-@rule("masked_gather")
+@rule("masked_gather", inexact=EXACT)
 def _masked_gather(op: Any, node: Node, nest: Nest) -> list[Stmt]:
     n = node.output.shape[0]
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...dims import Shape
-from ...dtypes import bool_, int64
+from ...dtypes import BOOL, INT, bool_, int64
 from ...graph import Node
 from ..index import Index
 from ..loops import Expr, Let, Loop, Ref, Stmt, taken
 from ..scalars import call, const, like, test, where
 from .nests import Nest, counters, filled, over, rule
+from .registry import EXACT, ORDER
 from .taking import checked, picked_places
 
 _BLOCK = 64  # columns that go through the index together
@@ -78,7 +79,15 @@ def _copied(nest: Nest) -> list[Stmt]:
     return filled(nest, lambda at: nest.read(0, at))
 
 
-@rule("index_select_grad", "embedding_grad")
+def _accumulating(node: Node) -> str:
+    """Only floats depend on the order in which they are added."""
+    op: Any = node.op
+    adds = op.accumulate if op.name == "index_put" else op.name != "scatter"
+    floats = node.output.dtype.category not in (BOOL, INT)
+    return ORDER if adds and floats else EXACT
+
+
+@rule("index_select_grad", "embedding_grad", inexact=_accumulating)
 def _add_slices(op: Any, node: Node, nest: Nest) -> list[Stmt]:
     g, index = node.inputs
     embeds = op.name == "embedding_grad"
@@ -109,7 +118,7 @@ def _fold_of(op: Any) -> str:
     return {"scatter": "", "scatter_add": "add"}.get(op.name, getattr(op, "reduction", ""))
 
 
-@rule("scatter", "scatter_add", "scatter_reduce")
+@rule("scatter", "scatter_add", "scatter_reduce", inexact=_accumulating)
 def _scatter(op: Any, node: Node, nest: Nest) -> list[Stmt]:
     x, index, _ = node.inputs
     if x.ndim == 0:
@@ -134,7 +143,7 @@ def _one(op: Any, nest: Nest) -> list[Stmt]:
     return [nest.store((), where(test("eq", index, const(0, int64)), y, like(y, 0)))]
 
 
-@rule("index_put")
+@rule("index_put", inexact=_accumulating)
 def _index_put(op: Any, node: Node, nest: Nest) -> list[Stmt]:
     values = node.inputs[1]
     rank = max(i.ndim for i in node.inputs[2:])

@@ -341,8 +341,10 @@ class Writer:
             return f"(({kind}){text})" if integer and lanes == 1 else text
         if e.fn in ("max", "min"):
             other = e.args[1]
+            # Of two zeros `bound` takes the other one than NumPy.
             number = isinstance(other, Const) and not (
-                isinstance(other.value, float) and math.isnan(other.value)
+                isinstance(other.value, float)
+                and (math.isnan(other.value) or (other.value == 0 and self.prelude.is_exact))
             )
             if number and not integer:
                 return f"{self.prelude.bound(e.fn, kind, lanes)}({args[0]}, {args[1]})"

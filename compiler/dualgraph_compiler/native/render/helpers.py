@@ -24,6 +24,7 @@ class Helpers:
 
     def __init__(self, vector_bytes: int) -> None:
         self.vector_bytes = vector_bytes
+        self.is_exact = False  # whether results are NumPy's to the last bit
         self._types: dict[str, str] = {}
         self._functions: dict[str, str] = {}
         self.errors: dict[str, int] = {}  # what a program's text says of indices: its status

@@ -1,0 +1,108 @@
+"""Compiled functions with strict numerics: eager bits, whatever lies how."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dualgraph as dg
+import dualgraph.nn.functional as F
+
+pytestmark = [pytest.mark.compiler, pytest.mark.interpreted]
+
+
+def strict(function: Any, **options: Any) -> Any:
+    return dg.compile(function, numerics="strict", execution="native", **options)
+
+
+def same(found: Any, wanted: Any) -> None:
+    """Values, zeros' signs and how they lie in memory."""
+    pairs = zip(found, wanted, strict=True) if isinstance(wanted, tuple) else [(found, wanted)]
+    for a, b in pairs:
+        x, y = a.detach().numpy(), b.detach().numpy()
+        assert x.tobytes() == y.tobytes()
+        assert x.strides == y.strides
+
+
+def is_compiled(fast: Any) -> bool:
+    return bool(fast.wait())
+
+
+def attend(x: Any) -> Any:
+    """Heads that lie across, as operands of products and sums."""
+    q = x.reshape(2, 5, 3, 4).permute(0, 2, 1, 3) * 0.5
+    return (q @ q.transpose(2, 3)).sum(-1), q + 1, q.sum((0, 2))
+
+
+def test_values_lie_as_in_eager_code() -> None:
+    """Products and sums of what lies across are those of eager code, as are results."""
+    fast = strict(attend)
+    for _ in range(3):
+        x = dg.randn(2, 5, 12)
+        same(fast(x), attend(x))
+    assert is_compiled(fast)
+    assert "does not lie in C order" in str(fast.report())
+
+
+def test_arguments_across() -> None:
+    """Arguments that do not lie in C order are served, too."""
+
+    def f(x: Any) -> Any:
+        y = F.relu(x * 2 - 1)
+        return y, y.sum(0), (y / 3).sum()
+
+    fast = strict(f)
+    for _ in range(3):
+        x = dg.randn(40, 30)
+        for given in (x, x.t().contiguous().t(), x[::2, ::3]):
+            same(fast(given), f(given))
+    assert is_compiled(fast)
+
+
+def test_sizes_decide_how_values_lie() -> None:
+    """A graph for any sizes: of size 1, what lies across is in C order."""
+
+    def f(x: Any, y: Any) -> Any:
+        z = x.t() + y
+        return z, z.sum(0), z.sum(1)
+
+    fast = strict(f, dynamic_shapes={"x": {0: "n", 1: "m"}, "y": {0: "m", 1: "n"}})
+    for n, m in [(5, 7), (5, 7), (1, 7), (1, 7), (9, 1), (64, 33), (64, 33)]:
+        x, y = dg.randn(n, m), dg.randn(m, n)
+        same(fast(x, y), f(x, y))
+
+
+def test_zeros_and_nan() -> None:
+    def f(x: Any, y: Any) -> Any:
+        return F.relu(x), dg.maximum(x, y), dg.minimum(x, y), x.clamp(0, 1), -F.relu(-x), x.sign()
+
+    fast = strict(f)
+    numbers = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 1.0, -1.0], np.float32)
+    pairs = np.array(np.meshgrid(numbers, numbers), np.float32).reshape(2, -1)
+    for _ in range(3):
+        x, y = (dg.tensor(np.tile(p, 5)) for p in pairs)
+        same(fast(x, y), f(x, y))
+    assert is_compiled(fast)
+    assert "interpreted node" not in str(fast.report())
+
+
+def test_gradients_of_a_shared_view() -> None:
+    """Results that show intermediate values keep theirs when memory is used again."""
+
+    def f(x: Any) -> Any:
+        y = x.exp() * 2
+        z = (y + 1) * y - x
+        return y.t(), (z * 3 + x) / 2, y[:, 1:3], z.sum()
+
+    fast = strict(f)
+    kept = []
+    for _ in range(4):
+        x = dg.randn(20, 30, requires_grad=True)
+        found, wanted = fast(x), f(x)
+        same(found, wanted)
+        same(dg.autograd.grad(found[-1], x), dg.autograd.grad(wanted[-1], x))
+        kept.append((found[:3], wanted[:3]))
+    for found, wanted in kept:
+        same(found, wanted)
