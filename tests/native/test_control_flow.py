@@ -11,9 +11,11 @@ from dualgraph_compiler import Dim, Graph, TensorType
 from dualgraph_compiler.dtypes import bool_, float32, int64
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.graph import interpret
+from dualgraph_compiler.native import Home
 from dualgraph_compiler.ops import f
 from dualgraph_compiler.ops.base import REGISTRY
 from dualgraph_compiler.ops.control import If
+from dualgraph_compiler.ops.conv import Conv
 from dualgraph_compiler.ops.loop import Loop
 from dualgraph_compiler.ops.scan import Scan
 from dualgraph_runtime.native import Executable, compile_graph
@@ -60,6 +62,57 @@ def test_branches() -> None:
     executable = native(graph)
     for truth in (True, False):
         check(graph, executable, np.array(truth), vector(1, 2, 3, 4), vector(5, 6, 7, -8))
+
+
+IMAGE = TensorType(float32, (1, 16, 6, 6))
+
+
+def layers(graph: Graph, x: Any, seed: int) -> Any:
+    """A convolution, a depthwise one and a product with constants."""
+    rng = np.random.default_rng(seed)
+
+    def weight(*shape: int) -> Any:
+        return graph.constant(rng.standard_normal(shape).astype(np.float32) / 8)
+
+    y = Conv((1, 1), ((1, 1), (1, 1)), (1, 1))(x, weight(16, 16, 3, 3))
+    y = f.tanh(Conv((1, 1), ((1, 1), (1, 1)), (1, 1), 16)(f.tanh(y), weight(16, 1, 3, 3)))
+    return f.reshape(f.matmul(f.reshape(y, (16, 36)), weight(36, 36)), IMAGE.shape)
+
+
+def branches_of(outer: Graph, cond: Any, x: Any, make: Any) -> Any:
+    bodies = []
+    for i, name in enumerate(("then", "else")):
+        bodies.append(Graph(name))
+        given = [bodies[i].add_input(v.type) for v in (x, cond)]
+        bodies[i].set_outputs([make(bodies[i], *given, i)])
+    return If(*bodies)(cond, x, cond)
+
+
+def test_weights_of_branches_are_packed_once() -> None:
+    """Those of branches in branches, in loops in branches, and in branches in loops, too."""
+
+    def inner(graph: Graph, x: Any, cond: Any, i: int) -> Any:
+        return layers(graph, x, i)
+
+    def middle(graph: Graph, x: Any, cond: Any, i: int) -> Any:
+        y = layers(graph, x, 2 + i)
+        if i == 0:
+            return branches_of(graph, f.logical_or(cond, cond), y, inner)
+        body = Graph("body")
+        state, truth, _ = (body.add_input(t) for t in (IMAGE, cond.type, TensorType(float32, ())))
+        body.set_outputs([branches_of(body, truth, layers(body, state, 4), inner), truth])
+        pieces = graph.constant(np.zeros(3, np.float32))
+        return Scan(body, 2, 1, 3)(y, cond, pieces)[0]
+
+    graph = Graph()
+    cond, x = graph.add_input(TensorType(bool_, ())), graph.add_input(IMAGE)
+    graph.set_outputs([branches_of(graph, cond, x, middle)])
+    executable = native(graph)
+    image = np.random.default_rng(0).standard_normal(IMAGE.shape).astype(np.float32)
+    for truth in (True, False, True):
+        check(graph, executable, np.array(truth), image)
+    homes = [s.home for s in executable.program.slots]
+    assert homes.count(Home.PACKED) == 3 * 7
 
 
 def scan_body() -> Graph:

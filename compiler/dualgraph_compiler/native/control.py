@@ -174,7 +174,12 @@ class ControlRoutine:
     arguments: tuple[str, ...] = ()
 
     def __init__(
-        self, node: Node, buffer: Callable[[Value], Buffer], bodies: list[Body], text: str
+        self,
+        node: Node,
+        buffer: Callable[[Value], Buffer],
+        bodies: list[Body],
+        text: str,
+        is_constant: Callable[[Value], bool],
     ) -> None:
         self.node, self.bodies = node, bodies
         op: Any = node.op
@@ -188,20 +193,20 @@ class ControlRoutine:
             tuple(Buffer(v.dtype, v.size, f"a carried value, {i}") for i in range(2))
             for v in node.outputs[:count]
         ]
-        self.packs = tuple(self._packed_at_load())
+        self.packs = tuple(self._packed_before(is_constant))
         loaded = {p.packed for p in self.packs}
         kept = [b for body in bodies for b in body.memory if b not in loaded]
         self.scratch: tuple[Buffer, ...] = (*kept, *(b for pair in self.carried for b in pair))
         self.own: tuple[Buffer, ...] = tuple(b for body in bodies for b in body.own)
         self.notes: tuple[str, ...] = (text,)
 
-    def _packed_at_load(self) -> Iterator[Pack]:
-        """What bodies pack of constants, which is packed once for all calls."""
+    def _packed_before(self, is_constant: Callable[[Value], bool]) -> Iterator[Pack]:
+        """What bodies pack of constants of the graph around them, which packs it for all runs."""
         for body in self.bodies:
             sources = dict(zip(body.inputs[::-1], self.node.inputs[::-1], strict=False))
             for pack in body.packed.values():
                 source = sources.get(body.number[pack.source])
-                if source is not None and source.is_constant:
+                if source is not None and is_constant(source):
                     yield replace(pack, source=self.operands[self.node.inputs.index(source)])
 
     def text(self, name: str) -> str:

@@ -266,8 +266,9 @@ class _Builder:
         if step.kind is StepKind.CONTROL:
             node = step.nodes[0]
             op: Any = node.op
-            bodies = [self._body(op, body) for body in op.held]
-            return ControlRoutine(node, self.buffer, bodies, node_text(node, self.names))
+            bodies = [self._body(node, body) for body in op.held]
+            text = node_text(node, self.names)
+            return ControlRoutine(node, self.buffer, bodies, text, self._is_constant)
         kernel = kernel_of(step, self.reading, self.buffer, self.names)
         return TaskText(kernel, self.prelude, self.symbols, self._streamed(step))
 
@@ -284,10 +285,19 @@ class _Builder:
                 found.add(self.buffer(v))
         return frozenset(found)
 
-    def _body(self, op: Any, graph: Graph) -> Body:
-        """A body of a node of control flow; what all steps of a loop share is constant there."""
-        loops = op.op.name != "if" and op.shared > 0
-        constant = frozenset(graph.inputs[-op.shared :] if loops else ())
+    def _is_constant(self, value: Value) -> bool:
+        """Whether a value is the same whenever this graph runs, as far as packing goes."""
+        return value.is_constant or value in self.constant
+
+    def _body(self, node: Node, graph: Graph) -> Body:
+        """A body of a node of control flow.
+
+        What all steps of a loop share is constant there, as are constants that a branch is given.
+        """
+        op: Any = node.op
+        loops = op.op.name != "if"
+        shared = list(zip(graph.inputs[::-1], node.inputs[::-1], strict=False))[: op.shared]
+        constant = frozenset(v for v, given in shared if loops or self._is_constant(given))
         step = Buffer(int64, 1, "the number of the step") if loops else None
         inner = _Builder(graph, partition(graph), self.target, [], self, constant, step)
         kernels, slots, number = inner.planned()

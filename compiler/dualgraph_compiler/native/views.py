@@ -17,7 +17,8 @@ from .reading import BufferOf, Reading
 class Context:
     """What a routine is made from beside its step.
 
-    `constant` are values that may be packed once, since they do not change while a loop runs.
+    `constant` are values that may be packed once, since they do not change while a loop runs, or
+    are constants that a branch is given.
     `step` holds the number of that loop's step.
     """
 
@@ -26,6 +27,12 @@ class Context:
     names: Namer
     constant: frozenset[Value] = frozenset()
     step: Buffer | None = None
+
+    def is_fixed(self, weights: Value) -> bool:
+        """Whether weights are packed once."""
+        if weights.is_constant:
+            return True
+        return weights in self.constant and all(isinstance(d, int) for d in weights.shape)
 
 
 @dataclass(frozen=True, slots=True)

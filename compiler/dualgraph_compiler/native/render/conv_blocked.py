@@ -59,7 +59,7 @@ class BlockedRoutine:
         self.epilogue = BlockedEpilogue(step, context, sums, x, self.lanes)
         self.inner = KernelText(self.epilogue.kernel, prelude, symbols)
         others = [b for b in self.epilogue.kernel.reads if b is not sums]
-        fixed = w.is_constant
+        fixed = context.is_fixed(w)
         self.reads = tuple(dict.fromkeys((self.x, self.packed if fixed else self.w, *others)))
         self.writes = self.epilogue.kernel.writes
         self.inside = inside

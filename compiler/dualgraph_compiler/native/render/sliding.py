@@ -54,7 +54,7 @@ class Sliding:
             self.channels = int(w.shape[0])
             self.each = self.channels // op.channels
             self.before: tuple[DimLike, ...] = tuple(lo for lo, _ in op.padding)
-            self.w, self.fixed = context.buffer(w), w.is_constant
+            self.w, self.fixed = context.buffer(w), context.is_fixed(w)
             size = self.blocks * self.lanes * product(self.window)
             self.packed = Buffer(w.dtype, size, f"{context.names[w]} packed")
             if self.fixed:
