@@ -285,8 +285,11 @@ class InferenceSession:
             return results
         compiled = self._compiled
         arrays = self._ready(input_feed) if compiled is not None else None
+        again = None if self._steps is None else self._steps.again(input_feed)
         if compiled is not None and arrays is not None:
             results = self._execute(compiled.executable, arrays)
+        elif again is not None:
+            results = self._execute(*again)
         else:
             other = self._overriding.session(input_feed) if self._model.overridable else None
             if other is not None:

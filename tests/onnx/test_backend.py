@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx.backend.test.case.test_case import TestCase
+from onnx.backend.test.runner import Runner
 
 from dualgraph_compiler.onnx.lift import operators
 from dualgraph_compiler.onnx.stepwise.kinds import is_tensor_type
@@ -59,6 +60,22 @@ def _tests() -> dict[str, type]:
 
 
 globals().update(_tests())
+
+
+@pytest.mark.parametrize("name", EXCLUDED)
+def test_what_is_excluded_fails(name: str) -> None:
+    (case,) = [c for kind in KINDS for c in suite(kind) if c.name == name]
+    with pytest.raises((AssertionError, TypeError)):
+        run_often(case)
+
+
+def run_often(case: TestCase) -> None:
+    """Run a case as ONNX's runner does, so often that draws do not agree by chance."""
+    backend = DualGraphBackend.prepare(model_of(case))
+    ((inputs, expected),) = case.data_sets or []
+    for _ in range(8):
+        found = backend.run(inputs)
+        Runner.assert_similar_outputs(expected, found, rtol=case.rtol, atol=case.atol)
 
 
 def is_numeric(model: onnx.ModelProto) -> bool:

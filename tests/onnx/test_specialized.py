@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 import dualgraph as dg
 import dualgraph_runtime as rt
 from dualgraph.onnx.stepped import SteppedModule
-from dualgraph_compiler.errors import DualGraphError, OnnxError
+from dualgraph_compiler.errors import DualGraphError, FeedError, OnnxError
 from dualgraph_compiler.onnx.stepwise import whole
 from dualgraph_runtime.stepwise import specialized
 from tests.onnx.helpers import make_model, run_onnxruntime, suite
@@ -371,3 +371,34 @@ def test_modules_and_their_gradients() -> None:
         assert in_steps or len(specials(net)) == 3
     assert all(np.any(x) for x, *_ in found[0])
     compare(found[0], found[1])
+
+
+# -- the way of a call -----------------------------------------------------------------------------
+
+
+def test_elements_that_count_are_compared_at_every_call() -> None:
+    """Kinds in turns, arrays that change in place, other types, other layouts, wrong feeds."""
+    model = by_rate()
+    s = rt.InferenceSession(model, native())
+    rate = np.array(16000)
+    x = floats(1, 1, 24)
+    for wanted in (16000, 16000, 16000, 8000, 8000, 16000, 8000, 16000):
+        n = 24 if wanted == 16000 else 4
+        rate[...] = wanted
+        fed = x[:, :, :n]
+        compare(
+            s.run(None, {"rate": rate, "x": fed}), run_onnxruntime(model, {"x": fed, "rate": rate})
+        )
+    wide = np.zeros((1, 1, 48), np.float32)
+    wide[:, :, ::2] = x
+    expected = run_onnxruntime(model, {"x": x, "rate": rate})
+    for other in (wide[:, :, ::2], x.astype(">f4"), rt.OrtValue(x), x):
+        compare(s.run(None, {"x": other, "rate": rate}), expected)
+    for bad in ({"x": x}, {"x": x, "rate": rate, "z": x}, {"x": x.astype(float), "rate": rate}):
+        with pytest.raises(FeedError):
+            s.run(None, bad)
+    with pytest.raises(FeedError):
+        s.run(None, {"x": x, "rate": rate.astype(np.int32)})
+    compare(s.run(["y"], {"x": x, "rate": rate}), expected)
+    with pytest.raises(FeedError, match="no output 'z'"):
+        s.run(["z"], {"x": x, "rate": rate})

@@ -22,6 +22,8 @@ from ..values import OrtValue, held
 if TYPE_CHECKING:
     import onnx
 
+_MOST_FITTING = 64  # shapes are the callers'
+
 Shapes = Mapping[str, Sequence[DimLike | str]]
 
 
@@ -72,7 +74,7 @@ class Inputs:
         names: dict[str, Dim] = {}
         self._numeric = True  # whether all are tensors of numbers
         self.are_numbers = all(_is_numeric(info.type) for info in infos)  # or lists of such
-        self._fitting: list[Any] = []  # dtypes and shapes that fitted last
+        self._fitting: dict[Any, None] = {}  # dtypes and shapes that fitted
         for info in infos:
             dtype = _numbers(info.type, f"{source}: input {info.name!r}")
             self._numeric &= dtype is not None
@@ -99,8 +101,8 @@ class Inputs:
         if not isinstance(feed, Mapping):
             raise FeedError(f"expected a dict of inputs by name, got {type(feed).__name__}")
         arrays: list[Any] = [feed.get(name) for name in self._types]
-        like = [(a.dtype, a.shape) if type(a) is np.ndarray else None for a in arrays]
-        if like == self._fitting and None not in like and len(feed) == len(arrays):
+        like = tuple([(a.dtype, a.shape) if type(a) is np.ndarray else None for a in arrays])
+        if like in self._fitting and len(feed) == len(arrays):
             return arrays
         wrong = wrong_names(feed, self._types)
         if wrong:
@@ -109,7 +111,9 @@ class Inputs:
         bind_shapes(self._shaped, [values[name] for name, _ in self._shaped])
         arrays = list(values.values())
         if self._numeric:
-            self._fitting = [(a.dtype, a.shape) for a in arrays]
+            if len(self._fitting) >= _MOST_FITTING:
+                self._fitting = {}
+            self._fitting[tuple([(a.dtype, a.shape) for a in arrays])] = None
         return arrays
 
 

@@ -68,14 +68,17 @@ class Prepared:
             return self._interpreter
 
     @property
+    def executable(self) -> Executable | None:
+        """What runs it, if it is compiled."""
+        return None if self._native is None else self._native.ready
+
+    @property
     def way(self) -> str:
         """How it runs now."""
-        native = self._native
-        return "compiled" if native is not None and native.ready is not None else "interpreted"
+        return "interpreted" if self.executable is None else "compiled"
 
     def trim(self) -> None:
         """Give back the memory that runs keep for intermediate values."""
-        native = self._native.ready if self._native is not None else None
-        for runner in (native, self._interpreter):
+        for runner in (self.executable, self._interpreter):
             if runner is not None:
                 runner.trim()

@@ -38,12 +38,14 @@ Kind: TypeAlias = tuple[Shaped, tuple[bytes, ...]]
 class Special:
     """A program for one kind of call.
 
-    `fed` are the positions of the graph's inputs among the tensors of a call, None for all in
-    order; `outputs` is what :class:`~dualgraph_compiler.onnx.stepwise.WholeGraph` has, None where
-    the graph's outputs are the model's. `about` says which kind.
+    `known` are the positions of the inputs whose elements are part of it. `fed` are those of the
+    graph's inputs among the tensors of a call, None for all in order. `outputs` is what
+    :class:`~dualgraph_compiler.onnx.stepwise.WholeGraph` has, None where the graph's outputs are
+    the model's. `about` says which kind.
     """
 
     runnable: Runnable
+    known: tuple[int, ...]
     fed: tuple[int, ...] | None
     outputs: list[Any] | None
     about: str
@@ -166,7 +168,7 @@ class Specialized:
         array = self._walker.array(tensor)
         return is_setting(array) and array.dtype.kind in "iub"
 
-    def _special(self, made: WholeGraph, values: Sequence[Any], known: Sequence[int]) -> Special:
+    def _special(self, made: WholeGraph, values: Sequence[Any], known: tuple[int, ...]) -> Special:
         owners = [i for i, v in enumerate(values) for _ in _tensors([v])]
         fed = tuple([k for k, i in enumerate(owners) if i not in known])
         simple = not known and all(_is_tensor(v) for v in values)
@@ -177,6 +179,7 @@ class Specialized:
         ]
         return Special(
             self._walker.make(made.graph),
+            known,
             None if simple else fed,
             None if plain else made.outputs,
             ", ".join(about),
