@@ -213,3 +213,30 @@ def test_one_row_of_constant_weights(vector_bytes: int) -> None:
     found = built(graph, vector_bytes).run(arrays)
     for got, want in zip(found, interpret(graph, arrays), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-5 * max(1, np.abs(want).max()))
+
+
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_large_products_pack_before_they_begin(symbolic: bool) -> None:
+    """In a phase of its own, whose tasks are shared; against float64, for any number of threads."""
+    shapes = [(130, 200, 401), (70, 100, 800), (100, 300, 90), (500, 65, 64)]
+    graph, arrays, wanted, outputs = Graph(), [], [], []
+    for number, (m, n, k) in enumerate(shapes):
+        for kind in range(4):
+            a = rand(*((k, m) if kind & 1 else (m, k)), seed=number)
+            b = rand(*((n, k) if kind & 2 else (k, n)), seed=number + 99)
+            shape = tuple(Dim(f"m{number}") if symbolic and d == m else d for d in a.shape)
+            x = graph.add_input(TensorType(float32, shape), f"x{number}_{kind}")
+            w = graph.add_input(TensorType(float32, b.shape), f"w{number}_{kind}")
+            arrays += [a, b]
+            y = f.matmul(f.transpose(x) if kind & 1 else x, f.transpose(w) if kind & 2 else w)
+            want = (a.T if kind & 1 else a).astype(np.float64) @ (b.T if kind & 2 else b)
+            outputs.append(f.clip(y, 0, None) if number % 2 else y)
+            wanted.append(np.maximum(want, 0) if number % 2 else want)
+    graph.set_outputs(outputs)
+    assert "_pack(" in build(graph).text
+    found = [compile_graph(graph, num_threads=n).run(arrays) for n in (1, 2, 3)]
+    for got, want in zip(found[0], wanted, strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-6 * max(1, np.abs(want).max()))
+    for other in found[1:]:
+        for got, want in zip(other, found[0], strict=True):
+            np.testing.assert_array_equal(got, want)

@@ -1,12 +1,14 @@
 """Matrix products: C = A B on float32, with what follows computed block by block.
 
 A block of C is a task of its own. Its sums are made tile by tile, a tile's in registers over a
-stretch of k that fits the first-level cache beside it (Goto and van de Geijn, Anatomy of
-High-Performance Matrix Multiplication, 2008). B is read in panels of a few vectors' width,
-``[panel][k][column]``: packed once, when the program is loaded, where it is constant, else by the
-task; with few rows, where packing would not pay, it is read as it lies. A is read as it lies
-where its rows are contiguous, else packed tile by tile. What is fused behind the product, the
-epilogue, goes over the block once its sums are whole; where nothing is, tiles are stored in place.
+stretch of k that fits the first-level cache beside it (Goto and van de Geijn, Anatomy of High-
+Performance Matrix Multiplication, 2008). B is read in panels of a few vectors' width,
+``[panel][k][column]``: packed once, when the program is loaded, where it is constant, else at each
+call; with few rows, where packing would not pay, it is read as it lies. A is read as it lies where
+its rows are contiguous, else packed tile by tile. Large products pack before they begin, in a
+phase of its own; small ones, and those of a batch, as they go from block to block. What is fused
+behind the product, the epilogue, goes over the block once its sums are whole; where nothing is,
+tiles are stored in place.
 
 Where B is contiguous along k and larger than A, as the weight of a linear layer that learns is,
 the product is computed as C' = B' A': the tiles read B as it lies, the smaller A is packed, and a
@@ -32,6 +34,7 @@ from .tile import dots_function, heights, product_tile, row_of_panels
 from .types import Sizes, index_text, memory
 
 _FETCHES = range(32, 385)  # steps of k: time to fetch what the epilogue reads, and few to hide it
+_PACKING = 300  # picoseconds that an element takes to be packed
 
 
 class Gemm(GemmPlan):
@@ -53,16 +56,18 @@ class Gemm(GemmPlan):
         self._make_epilogue(step, context, symbols)
         self.packs: tuple[Pack, ...] = (self._pack_once(),) if self.fixed else ()
         self._body = self._driver()
-        self.phases: tuple[Phase, ...] = (self._phase(),)
+        self._packing_body = self._packing_ahead() if self.ahead else ""
+        self.phases: tuple[Phase, ...] = self._phases()
 
     def _make_buffers(self, name: str) -> None:
         dtype = int32 if self.words else float32
         width = self.shape.width
         panels = _round_up(self.n, width)
         own = self.block_columns if not self.in_place else width
-        columns = panels if self.fixed else own
+        columns = panels if self.fixed or self.ahead else own
         self.packed = Buffer(dtype, self.k * columns, f"{name} in panels")
-        self.rows = Buffer(dtype, self.block_rows * self.depth, "rows of A side by side")
+        rows = self.m * self.k if self.ahead else self.block_rows * self.depth
+        self.rows = Buffer(dtype, rows, "rows of A side by side")
         self.sums = Buffer(dtype, self.block_rows * self.block_columns, "a block of sums")
         self.whole = self.sums  # what the epilogue reads
         if self.turned:
@@ -72,15 +77,16 @@ class Gemm(GemmPlan):
         self.epilogue = _Block(step, context, self)
         self.inner = KernelText(self.epilogue.kernel, self.prelude, symbols)
         others = [x for x in self.epilogue.kernel.reads if x is not self.whole]
-        packed = (self.packed,) if self.fixed else (self.b.buffer,)
+        b = self.packed if self.fixed else self.b.buffer
         count = () if self.step is None else (self.step,)
-        self.reads = tuple(dict.fromkeys((self.a.buffer, *packed, *others, *count)))
+        self.reads = tuple(dict.fromkeys((self.a.buffer, b, *others, *count)))
         self.writes = self.epilogue.kernel.writes
-        own = [] if self.fixed or not self._packs_columns() else [self.packed]
-        own += [self.rows] if self.packs_rows else []
+        packed = [] if self.fixed or not self._packs_columns() else [self.packed]
+        packed += [self.rows] if self.packs_rows else []
+        self.scratch: tuple[Buffer, ...] = tuple(packed) if self.ahead else ()
+        own = [] if self.ahead else packed
         own += [self.sums] if not self.direct or self._has_edge() else []
         own += [self.whole] if self.turned else []
-        self.scratch: tuple[Buffer, ...] = ()
         self.own: tuple[Buffer, ...] = tuple(own)
         self.notes = self.epilogue.kernel.notes
 
@@ -89,30 +95,39 @@ class Gemm(GemmPlan):
         own = dict.fromkeys([*self.sizes.used, *self.inner.sizes.used])
         return tuple(n for n in own if n not in ("rows", "columns"))
 
-    def _phase(self) -> Phase:
+    def _phases(self) -> tuple[Phase, ...]:
         batch = product(tuple(a.extent for a in self.batch))
-        cost = batch * self.m * self.n * self.k * 200 // self.shape.lanes  # of a vector: 200 ps
-        return Phase("", batch * self.across * self.down, cost)
+        blocks = Phase("", batch * self.across * self.down, self.cost)
+        if not self.ahead:
+            return (blocks,)
+        chunks, size = self._chunks(), self.k * self.n
+        if self.packs_rows:
+            chunks, size = chunks + self.down, size + self.m * self.k
+        return Phase("_pack", chunks, size * _PACKING), blocks
+
+    def _chunks(self) -> DimLike:
+        """Tasks that columns of B are packed in."""
+        return (self.n + (self.block_columns - 1)) // self.block_columns
 
     # -- text -------------------------------------------------------------------------------------
 
     def text(self, name: str) -> str:
-        """The epilogue, and the function that goes over the blocks."""
-        names = self._names()
-        buffers = (*self.reads, *self.writes, *self.own)
+        """The epilogue, and the functions that pack and that go over the blocks."""
         parameters = [
-            f"{'const ' if x in self.reads else ''}{memory(x.dtype)} *restrict {names[x]}"
-            for x in buffers
+            f"{'const ' if x in self.reads else ''}{memory(x.dtype)} *restrict {n}"
+            for x, n in self._names().items()
         ]
         parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
+        head = f"({', '.join(parameters)}) {{\n"
         epilogue = "" if self.direct else f"{self._epilogue_text(name)}\n"
+        pack = f"static void {name}_pack{head}{self._packing_body}\n}}\n" if self.ahead else ""
         return (
-            f"{epilogue}static void {name}({', '.join(parameters)}) {{\n"
+            f"{epilogue}{pack}static void {name}{head}"
             f"{self._body.replace('EPILOGUE', f'{name}_epilogue')}\n}}"
         )
 
     def _names(self) -> dict[Buffer, str]:
-        buffers = (*self.reads, *self.writes, *self.own)
+        buffers = (*self.reads, *self.writes, *self.scratch, *self.own)
         return {x: f"b{i}" for i, x in enumerate(buffers)}
 
     def _epilogue_text(self, name: str) -> str:
@@ -133,12 +148,11 @@ class Gemm(GemmPlan):
     def _driver(self) -> str:
         """Blocks of C one after the other; each is a task that shares nothing with the others."""
         s = self.sizes
-        m, n, k = s(self.m), s(self.n), s(self.k)
-        columns, tall = self.block_columns, self.shape.rows
+        m, n = s(self.m), s(self.n)
+        columns = self.block_columns
         across, down = s(self.across), s(self.down)
-        # Blocks of about one height, in whole tiles.
         lines = [
-            f"  const i64 height = (({m} + {down} - 1) / {down} + {tall - 1}) / {tall} * {tall};",
+            self._height_text(),
             "  i64 packed = -1;  // the columns in panels at present",
             "  for (i64 task = first; task < last; task++) {",
         ]
@@ -148,7 +162,7 @@ class Gemm(GemmPlan):
                 "  for (i64 at = first; at < last; at++) {",
                 "    const i64 task = back ? first + last - 1 - at : at;",
             ]
-        if not self._packs_block():
+        if not self._packs_block() or self.ahead:
             lines.remove("  i64 packed = -1;  // the columns in panels at present")
         inside = [
             f"i64 rest = task / {down};",
@@ -163,21 +177,92 @@ class Gemm(GemmPlan):
             inside.append(f"rest /= {s(axis.extent)};")
         if self.batch:
             inside.pop()
-        names = self._names()
-        a = f"{names[self.a.buffer]} + {self._at(self.a.at)}"
-        a = f"(const i32 *)({a})" if self.words else a
-        inside.append(f"const {self.type} *a = {a};")
-        if not self.fixed:
-            inside.append(f"const {self.type} *b = {names[self.b.buffer]} + {self._at(self.b.at)};")
-        inside += self._packing()
-        inside.append(f"for (i64 k0 = 0, k1 = -1; k1 < {k}; k0 = k1) {{")
-        inside.append(f"  k1 = k0 + {self.depth} < {k} ? k0 + {self.depth} : {k};")
-        inside += ["  " + x for x in self._panels()]
-        inside.append("}")
+        if not self.ahead:
+            inside += self._operands()
+            inside += self._packing()
+        elif not self.packs_rows:
+            inside += self._operands()[:1]
+        inside += self._stretches(self._panels())
         inside += self._finish()
         lines += ["    " + x for x in inside]
         lines.append("  }")
         return "\n".join(lines)
+
+    def _height_text(self) -> str:
+        """Blocks of about one height, in whole tiles."""
+        m, down, tall = self.sizes(self.m), self.sizes(self.down), self.shape.rows
+        return f"  const i64 height = (({m} + {down} - 1) / {down} + {tall - 1}) / {tall} * {tall};"
+
+    def _operands(self) -> list[str]:
+        """Where A begins, and B if it is read or packed at a call."""
+        names = self._names()
+        a = f"{names[self.a.buffer]} + {self._at(self.a.at)}"
+        a = f"(const i32 *)({a})" if self.words else a
+        lines = [f"const {self.type} *a = {a};"]
+        if not self.fixed:
+            lines.append(f"const {self.type} *b = {names[self.b.buffer]} + {self._at(self.b.at)};")
+        return lines
+
+    def _stretches(self, body: list[str]) -> list[str]:
+        """A loop over stretches of k."""
+        k = self.sizes(self.k)
+        return [
+            f"for (i64 k0 = 0, k1 = -1; k1 < {k}; k0 = k1) {{",
+            f"  k1 = k0 + {self.depth} < {k} ? k0 + {self.depth} : {k};",
+            *("  " + x for x in body),
+            "}",
+        ]
+
+    def _packing_ahead(self) -> str:
+        """All of B in panels, and rows of A that are not contiguous, by blocks."""
+        s, columns = self.sizes, self.block_columns
+        m, n, k, (rs, cs) = s(self.m), s(self.n), s(self.k), map(s, self.b_steps)
+        chunks, to = s(self._chunks()), self._names()[self.packed]
+        pack = column_packer(self.prelude, self.shape)
+        place = f"b + left * {cs}, {rs}, {cs}, {k}"
+        inside = [
+            f"const i64 left = task * {columns};",
+            f"const i64 right = left + {columns} < {n} ? left + {columns} : {n};",
+            f"{pack}({place}, right - left, {to} + left * {k});",
+        ]
+        lines = [*("  " + x for x in self._operands())]
+        if self.packs_rows:
+            lines.append(self._height_text())
+            inside = [
+                f"if (task < {chunks}) {{",
+                *("  " + x for x in inside),
+                "  continue;",
+                "}",
+                f"const i64 top = (task - {chunks}) * height;",
+                f"const i64 bottom = top + height < {m} ? top + height : {m};",
+                *self._stretches(self._side_by_side()),
+            ]
+        else:
+            lines = lines[1:]
+        lines.append("  for (i64 task = first; task < last; task++) {")
+        return "\n".join([*lines, *("    " + x for x in inside), "  }"])
+
+    def _rows_at(self) -> str:
+        """Where the rows of a tile are side by side."""
+        block = f"top * {self.sizes(self.k)} + (bottom - top) * k0 + " if self.ahead else ""
+        return f"{self._names()[self.rows]} + {block}(m - top) * (k1 - k0)"
+
+    def _cuts(self) -> list[str]:
+        tall = self.shape.rows
+        cut = f"const i64 tiles = (bottom - m + {tall - 1}) / {tall};"
+        return [cut, "rows = (bottom - m + tiles - 1) / tiles;  // tiles of about one height"]
+
+    def _side_by_side(self) -> list[str]:
+        """The rows of a block over a stretch of k, side by side in tiles."""
+        ars, acs = map(self.sizes, self.a_steps)
+        from_ = f"a + m * {ars} + k0 * {acs}, {ars}, {acs}, k1 - k0"
+        lines = ["for (i64 m = top, rows; m < bottom; m += rows) {"]
+        lines += ["  " + x for x in self._cuts()]
+        lines += ["  switch (rows) {"]
+        for h in heights(self.m, self._height(), self.shape.rows):
+            call = f"{row_packer(self.prelude, h, self.type)}({from_}, {self._rows_at()})"
+            lines.append(f"    case {h}: {call}; break;")
+        return [*lines, "  }", "}"]
 
     def _at(self, index: Index) -> str:
         return index_text(index, self.sizes, {})
@@ -205,33 +290,20 @@ class Gemm(GemmPlan):
     def _panels(self) -> list[str]:
         """The tiles of a block over a stretch of k."""
         s, names, w, tall = self.sizes, self._names(), self.shape.width, self.shape.rows
-        (ars, acs), (brs, _) = map(s, self.a_steps), map(s, self.b_steps)
-        k = s(self.k)
+        ars, brs, k = s(self.a_steps[0]), s(self.b_steps[0]), s(self.k)
         lines: list[str] = []
-        cut = f"const i64 tiles = (bottom - m + {tall - 1}) / {tall};"
-        cuts = [cut, "rows = (bottom - m + tiles - 1) / tiles;  // tiles of about one height"]
         if self.dots is not None:
             return self._dot_products(self.dots)
-        all_heights = heights(self.m, self._height(), tall)
+        a = f"a + m * {ars} + k0, {ars}, 1"
         if self.packs_rows:
-            to = f"{names[self.rows]} + (m - top) * (k1 - k0)"
-            from_ = f"a + m * {ars} + k0 * {acs}, {ars}, {acs}, k1 - k0"
-            lines += ["for (i64 m = top, rows; m < bottom; m += rows) {"]
-            lines += ["  " + x for x in cuts]
-            lines += ["  switch (rows) {"]
-            for h in all_heights:
-                call = f"{row_packer(self.prelude, h, self.type)}({from_}, {to})"
-                lines.append(f"    case {h}: {call}; break;")
-            lines += ["  }", "}"]
-            a = f"{names[self.rows]} + (m - top) * (k1 - k0), 1, rows"
-        else:
-            a = f"a + m * {ars} + k0, {ars}, 1"
+            lines += [] if self.ahead else self._side_by_side()
+            a = f"{self._rows_at()}, 1, rows"
         begin = "left"
         if self._is_row():
             lines += self._row()
             begin = "left + 2 * half"
         lines.append(f"for (i64 p = {begin}; p < right; p += {w}) {{")
-        if self.fixed:
+        if self.fixed or self.ahead:
             panel, bs = f"{names[self.packed]} + p * {k} + k0 * {w}", str(w)
         elif not self.in_place:
             panel, bs = f"{names[self.packed]} + (p - left) * {k} + k0 * {w}", str(w)
@@ -245,10 +317,10 @@ class Gemm(GemmPlan):
         lines.append(f"  const {self.type} *panel = {panel};")
         ld = self._target(lines)
         lines.append("  for (i64 m = top, rows; m < bottom; m += rows) {")
-        lines += ["    " + x for x in cuts]
+        lines += ["    " + x for x in self._cuts()]
         lines += ["    " + x for x in self._fetching()]
         lines.append("    switch (rows) {")
-        for h in all_heights:
+        for h in heights(self.m, self._height(), tall):
             function = product_tile(self.prelude, h, self.shape, not self.packs_rows)
             call = f"{function}({a}, panel, {bs}, k1 - k0, c + (m - top) * {ld}, {ld}, k0 > 0)"
             lines.append(f"      case {h}: {call}; break;")

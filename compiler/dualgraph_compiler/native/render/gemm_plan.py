@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+from ...dims import DimLike, product
 from ...dims import Shape as DimShape
-from ...dims import product
 from ...dtypes import int16
 from ...graph import Value
 from ..fuse import Step
@@ -20,6 +20,10 @@ _COLUMNS = 64  # columns of a task at least; those of a task that packs A, four 
 _FEW = 16  # rows that do not pay for packing B
 _APART = 128  # columns of one row's task, whose halves are read side by side
 _MANY = 256  # rows that share the packing of more columns
+_AHEAD = 50_000_000  # picoseconds of a product whose operands are packed before it
+_AHEAD_BYTES = 64 * 1024 * 1024  # of what is packed then
+_TASKS = 32  # of such a product at least, so that no thread waits long for another
+_TILES = 4  # below each other in a task of it at least, which share what they read of B
 _PANELS = 256 * 1024  # bytes of B in panels: they should stay in L2
 _SUMS = 64 * 1024  # bytes of sums that an epilogue goes over
 
@@ -29,9 +33,10 @@ class GemmPlan:
     a column, `batch` the axes of the result that count products.
 
     `fixed`: B is in panels before the first call; `in_place`: it is read as it lies. `turned`: A
-    and B have changed places. `direct`: tiles are stored where the result belongs. A block has
-    `block_rows` by `block_columns`; `depth` steps of k are taken at a time. There are `down` blocks
-    below each other, `across` beside each other.
+    and B have changed places. `direct`: tiles are stored where the result belongs. `ahead`: what
+    is to be packed at a call is packed as a whole before the first block, and not by blocks. A
+    block has `block_rows` by `block_columns`; `depth` steps of k are taken at a time. There are
+    `down` blocks below each other, `across` beside each other.
     """
 
     def __init__(self, step: Step, context: Context, vector_bytes: int) -> None:
@@ -63,6 +68,8 @@ class GemmPlan:
         self.shape = self._tile_shape()
         self.packs_rows = self.a_steps[1] != 1
         self.direct = len(step.nodes) == 1 and step.stores == [out] and not self.turned
+        self.cost = self._cost()
+        self.ahead = self._packs_ahead()
         self._plan_blocks()
         self.across = (self.n + (self.block_columns - 1)) // self.block_columns
         self.down = (self.m + (self.block_rows - 1)) // self.block_rows
@@ -137,12 +144,29 @@ class GemmPlan:
             vectors //= 2
         return Shape(rows, vectors, usual.lanes, self.type)
 
+    def _cost(self) -> DimLike:
+        """Picoseconds, very roughly: 200 for each vector of products."""
+        batch = product(tuple(a.extent for a in self.batch))
+        return batch * self.m * self.n * self.k * 200 // self.shape.lanes
+
+    def _packs_ahead(self) -> bool:
+        """Whether packing is worth a phase of its own, which threads share.
+
+        Packed by blocks, operands are packed by each thread that needs them, and small blocks, such
+        as keep threads equally busy, would not pay for it.
+        """
+        if not self._packs_block() or self.batch:
+            return False
+        packed = 4 * self.k * (self.n + (self.m if self.packs_rows else 0))
+        short = isinstance(self.cost, int) and self.cost < _AHEAD
+        return not short and not (isinstance(packed, int) and packed > _AHEAD_BYTES)
+
     def _plan_blocks(self) -> None:
         """How far blocks reach in each direction."""
         k, n = self.k, self.n
         parts = max(1, -(-k // _DEPTH)) if isinstance(k, int) and not self._reads_once() else 1
         self.depth = max(1, -(-k // parts)) if isinstance(k, int) else _DEPTH
-        wanted = _COLUMNS * (4 if self.packs_rows else 1)
+        wanted = _COLUMNS * (4 if self.packs_rows and not self.ahead else 1)
         if isinstance(k, int) and isinstance(self.m, int) and self.m >= _MANY:
             wanted = max(wanted, _PANELS // (4 * max(1, k)))
         if self._is_row():
@@ -154,6 +178,9 @@ class GemmPlan:
         tiles = max(1, _BLOCK // (4 * self.depth * self.shape.rows))
         if not self.direct:
             tiles = min(tiles, max(1, _SUMS // (4 * self.block_columns * self.shape.rows)))
+        if self.ahead and isinstance(self.m, int) and isinstance(n, int):
+            down = -(-_TASKS * self.block_columns // max(1, n))
+            tiles = min(tiles, max(_TILES, -(-self.m // (down * self.shape.rows))))
         self.block_rows = tiles * self.shape.rows
         if isinstance(self.m, int):
             self.block_rows = min(self.block_rows, max(1, self.m))
@@ -177,6 +204,7 @@ class GemmPlan:
         return not self.in_place or self._has_edge()
 
     def _packs_block(self) -> bool:
+        """Whether a call packs all columns of B."""
         return not self.fixed and not self.in_place
 
     def _height(self) -> int:
