@@ -270,6 +270,11 @@ class Writer:
     def _gathered(self, e: Load, kind: str, base: str, lanes: int) -> str:
         """Elements that are not adjacent, one by one."""
         v = self.prelude.vector(kind, lanes)
+        step = self.step(e.at)
+        if isinstance(step, int) and not e.guards and not self.lanes.rest:
+            row = ", ".join(f"p_[{lane * step}]" for lane in range(lanes))
+            start = f"{base} + {self.index(e.at)}"
+            return f"({{ const {kind} *const p_ = {start}; ({v}){{{row}}}; }})"
 
         def element(lane: str) -> str:
             found = f"{base}[{self.index(e.at, lane)}]"

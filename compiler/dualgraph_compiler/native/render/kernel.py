@@ -119,6 +119,9 @@ class KernelText:
         if self.one_by_one or "ipow" in names or not axes:
             return 1
         lanes = max(2, self.prelude.vector_bytes // max(1, self._widest()))
+        longest = max(a.extent if isinstance(a.extent, int) else lanes for a in axes)
+        while lanes > 4 and lanes // 2 >= longest:  # short loops are a vector, not a part of one
+            lanes //= 2
         if all(isinstance(a.extent, int) and a.extent < min(4, lanes) for a in axes):
             return 1
         blocks = [s.block for s in _statements(self.kernel.body) if isinstance(s, Loop)]
