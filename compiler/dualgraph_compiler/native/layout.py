@@ -13,6 +13,7 @@ not finite, it would spoil the sums of the next one, and then the op stays plain
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,15 +29,17 @@ from ..ops.indexing import IndexSelect
 from ..types import is_static
 from .blocked import BlockedConv, BlockedPool, block, unblock
 from .render.sliding import WIDEST
+from .sparse import taps
 from .words import centred, image_and_weight, words
 
 _CONVOLUTIONS = ("conv", "conv_integer")
 _FEW_TAPS = 4  # weights of cubic interpolation
+_POOLS = ("max_pool", "avg_pool")
 
 
 def choose_layouts(graph: Graph, lanes: int) -> None:
     """Rewrite convolutions, and what stands between them, to blocked images."""
-    if any(node.op.name in _CONVOLUTIONS for node in graph.nodes):
+    if any(node.op.name in (*_CONVOLUTIONS, *_POOLS) for node in graph.nodes):
         _Layouts(graph, lanes).run()
 
 
@@ -82,6 +85,8 @@ class _Layouts:
             return self._conv(node)
         if op.name == "conv_integer":
             return self._conv_integer(node)
+        if op.name in _POOLS and self._is_worth_blocks(node):
+            return self._lone_pool(node)
         if not any(v in self.twins for v in node.inputs):
             return None
         if op.kind is Kind.POINTWISE:
@@ -90,6 +95,23 @@ class _Layouts:
         if op.kind is Kind.REDUCTION:
             rule = self._reduction
         return rule(node) if rule is not None else None
+
+    def _is_worth_blocks(self, node: Node) -> bool:
+        """Whether the windows of a pool over a plain image pay for bringing that in blocks."""
+        op: Any = node.op
+        (x,), channels = node.inputs, node.inputs[0].shape[1]
+        known = isinstance(channels, int) and channels % self.lanes == 0
+        if x in self.twins or x.dtype is not float32 or x.ndim != 4 or not known:
+            return False
+        return bool(math.prod(op.kernel) > math.prod(op.stride))
+
+    def _lone_pool(self, node: Node) -> Value | None:
+        """The pool of blocks that nobody else is to read."""
+        (x,) = node.inputs
+        self.twins[x], self.behind[x] = block(x, self.lanes), None
+        made: Value | None = getattr(self, f"_{node.op.name}")(node)
+        del self.twins[x], self.behind[x]
+        return made
 
     # -- convolutions and pooling -----------------------------------------------------------------
 
@@ -315,14 +337,14 @@ class _Layouts:
             return None
         if not matrix.is_constant or matrix.ndim != 2 or self.behind[x] not in (None, 0):
             return None
-        taps = few_taps(matrix.data)
-        if taps is None:
+        terms = few_taps(matrix.data)
+        if terms is None:
             return None
         self.behind[node.output] = self.behind[x]
         source, axes = _source(self.twins[x])
         axis = axes[x.ndim - 1]
         total: Any = None
-        for index, weight in taps:
+        for index, weight in terms:
             weight = weight.reshape(-1, *(1,) * (source.ndim - 1 - axis))
             part = IndexSelect(axis)(source, self.graph.constant(index))
             part = part * self.graph.constant(weight)
@@ -372,11 +394,7 @@ def few_taps(matrix: Any) -> list[tuple[Any, Any]] | None:
     count = (matrix != 0).sum(axis=0).max(initial=0)
     if not 0 < count <= min(_FEW_TAPS, size // 2):
         return None
-    # Largest first: columns with fewer weights add 0 times their largest element.
-    order = np.argsort(-np.abs(matrix), axis=0, kind="stable")[:count]
-    weights = np.take_along_axis(matrix, order, axis=0)
-    index = np.where(weights != 0, order, order[:1]).astype(np.int64)
-    return list(zip(index, weights, strict=True))
+    return taps(matrix, int(count))
 
 
 def _source(twin: Value) -> tuple[Value, tuple[int, ...]]:

@@ -23,6 +23,7 @@ from .products import sum_of_products
 from .recurrent import recurrent
 from .simpler import simpler
 from .softmax import cheaper
+from .sparse import sparse_product
 from .target import Target
 from .windows import global_maximum, pooled
 from .words import integer_product, plain_integer_conv
@@ -79,6 +80,7 @@ def prepare(graph: Graph, target: Target) -> Graph:
                 work.replace(node, (vector_norm(node.op, node.inputs[0]),))
         with out.inserting_before(node):
             made: Value | list[Value] | None = plain_integer_conv(node)
+            made = sparse_product(node) if made is None else made
             made = simpler(node) if made is None else made
             made = kept_boxes(node) if made is None else made
             made = sum_of_products(node) if made is None else made

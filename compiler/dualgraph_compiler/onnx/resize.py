@@ -89,7 +89,7 @@ def _resize(
     dtype = x.dtype
     if not dtype.is_floating_point and ctx.attr("mode", "nearest") != "nearest":
         x = f.cast(x, float64 if dtype.itemsize > 2 else float32)
-    for at, axis in axes:
+    for at, axis in sorted(axes, key=_order):
         x = _resize_axis(ctx, x, at, axis, axis.coordinates(mode))
     if mode == "tf_crop_and_resize":
         for at, axis in axes:
@@ -98,6 +98,13 @@ def _resize(
         limits = np.iinfo(dtype.np)
         x = f.cast(f.clip(x, float(limits.min), float(limits.max)), dtype)
     return x
+
+
+def _order(resized: tuple[int, Axis]) -> tuple[bool, int]:
+    """Axes that shrink come first; of those that grow the last one, whose elements are dearest."""
+    at, axis = resized
+    grows = axis.out > axis.size
+    return grows, -at if grows else at
 
 
 def _axes(
