@@ -157,6 +157,28 @@ def test_any_size() -> None:
         check(graph, arrays, executable.run(arrays), 1e-5)
 
 
+@pytest.mark.parametrize("vector_bytes", [16, 32])
+@pytest.mark.parametrize(
+    ("image", "op"),
+    [
+        ((3, 40, 2, 2), Conv((1, 1), ((1, 1), (1, 1)), (1, 1))),
+        ((2, 40, 5, 4), Conv((2, 3), ((1, 2), (2, 0)), (1, 1))),
+        ((2, 80, 2, 3), Conv((1, 1), ((2, 2), (2, 3)), (2, 2), 2)),
+        ((2, 40, 4, 1, 3), Conv((1, 1, 2), ((1, 1), (1, 1), (1, 1)), (1, 1, 1))),
+    ],
+)
+def test_weight_gradients_of_small_images(vector_bytes: int, image: Any, op: Conv) -> None:
+    """Only those places are gone over at which a tap lies in the image; some taps never do."""
+    graph = Graph()
+    x = graph.add_input(TensorType(float32, image))
+    window = (3,) * (len(image) - 2)
+    g = graph.add_input(TensorType(float32, (image[0], 10, *op.output(image[2:], window))))
+    graph.set_outputs([ConvWeightGrad(*op.geometry(), window)(g, x)])
+    rng = np.random.default_rng(6)
+    arrays = [rng.standard_normal(v.shape).astype(np.float32) for v in graph.inputs]
+    check(graph, arrays, compile_graph(graph, quick_compiler(vector_bytes)).run(arrays), 1e-5)
+
+
 def test_operands_that_are_views() -> None:
     """Channels last, and a gradient that is the same everywhere."""
     op = Conv((1, 1), ((1, 1), (1, 1)), (1, 1))

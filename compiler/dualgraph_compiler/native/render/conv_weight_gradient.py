@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ...dims import DimLike, product
 from ...dtypes import int64
+from ...types import is_static
 from ..fuse import Step
 from ..index import Axis, Index, of_axis, row_major, unflatten
 from ..loops import Buffer, Load
@@ -28,6 +31,9 @@ from .tile import heights, tile_shape
 from .types import Sizes, memory
 
 _ROWS = 256 * 1024  # bytes of a block of the result that should stay in L2
+_WORTH = 0.9  # of all places, that fewer taps than these lie in the image at
+
+Region = tuple[tuple[DimLike, DimLike], ...]
 
 
 class ConvWeightGradient:
@@ -66,7 +72,9 @@ class ConvWeightGradient:
         # A tile may read past the last pixel's channels.
         self.turned = Buffer(x.dtype, whole + width, "channels last")
         self.lines = self.samples * product(self.places[:-1])
-        self.starts = Buffer(int64, self.lines * 2, "where rows of places begin")
+        self.regions = self._regions()
+        rows = self.lines * len(self.regions)
+        self.starts = Buffer(int64, rows * 2, "where rows of places begin")
         self.block: int = self._block_rows()
         self.sums = Buffer(out.dtype, self.block * self.columns, "a block of rows")
         self.group = Axis(0, op.groups)
@@ -81,6 +89,41 @@ class ConvWeightGradient:
         self.packs: tuple[Pack, ...] = ()
         self._turn_body, self._body = self._turn(), self._driver()
         self.phases: tuple[Phase, ...] = self._phases()
+
+    @property
+    def adjacent(self) -> bool:
+        """Whether the taps of a row of the window are next to each other."""
+        return self.parts == 1 and self.op.dilation[-1] == 1
+
+    def _regions(self) -> list[Region]:
+        """The places at which taps lie in the image, all of them where that is not worth knowing:
+        one list of rows for each."""
+        whole = tuple((0, p) for p in self.places)
+        if self.adjacent or not is_static((*self.places, *self.image)):
+            return [whole]
+        taps = itertools.product(*map(range, self.op.kernel))
+        found = {tap: self._region(tap) for tap in taps}
+        inside = sum(math.prod(hi - lo for lo, hi in region) for region in found.values())
+        if inside > _WORTH * len(found) * math.prod(map(_known, self.places)):
+            return [whole]
+        return list(dict.fromkeys(found.values()))
+
+    def _region(self, tap: Sequence[int]) -> Region:
+        """The places at which a tap lies in the image: from, to along each axis."""
+        found = []
+        for k, stride, dilation, (low, _), size, n in zip(
+            tap,
+            self.op.stride,
+            self.op.dilation,
+            self.op.padding,
+            map(_known, self.image),
+            map(_known, self.places),
+            strict=True,
+        ):
+            at = k * dilation - _known(low)  # of the first place
+            begin = min(n, max(0, -(at // stride)))
+            found.append((begin, max(begin, min(n, -(-(size - at) // stride)))))
+        return tuple(found)
 
     def _block_rows(self) -> int:
         """Rows of a task: tiles whose results stay in cache, and two tasks at least."""
@@ -180,20 +223,27 @@ class ConvWeightGradient:
     def _note_rows(self, line: Any) -> None:
         """Where each row of a sample's places begins, in g and in the image with channels last."""
         s, names, op = self.sizes, self._names(), self.op
-        rank = len(self.image)
+        rank, last = len(self.image), len(self.image) - 1
         steps = row_major(self.reach)
-        count = s(product(self.places[:-1]))
-        line(f"i64 *starts = {names[self.starts]} + n * {count} * 2;")
-        line(f"for (i64 r = 0; task % {op.groups} == 0 && r < {count}; r++) {{")
-        line(f"  i64 g = n * {s(self.g_strides[0])}, at = r;")
-        line(f"  i64 x = n * {s(self.image_size * op.groups)};")
-        for d in reversed(range(rank - 1)):
-            p = f"at % {s(self.places[d])}" if d else "at"
-            line(f"  g += {p} * {s(self.g_strides[2 + d])};")
-            line(f"  x += {p} * {s(steps[d] * (op.stride[d] * self.together))};")
-            line(f"  at /= {s(self.places[d])};")
-        line("  starts[2 * r] = g, starts[2 * r + 1] = x;")
-        line("}")
+        for number, region in enumerate(self.regions):
+            counts = tuple(hi - lo for lo, hi in region)
+            if 0 in counts:
+                continue
+            count = s(product(counts[:-1]))
+            table = f"{names[self.starts]} + {s(self.lines * (2 * number))}"
+            line(f"for (i64 r = 0; task % {op.groups} == 0 && r < {count}; r++) {{")
+            first, step = region[last][0], op.stride[-1] * self.together
+            line(f"  i64 at = r, *start = {table} + (n * {count} + r) * 2;")
+            line(f"  i64 g = n * {s(self.g_strides[0])} + {s(self.g_strides[-1] * first)};")
+            line(f"  i64 x = n * {s(self.image_size * op.groups)} + {s(step * first)};")
+            for d in reversed(range(rank - 1)):
+                p = f"at % {s(counts[d])}" if d else "at"
+                p = f"({p} + {s(region[d][0])})"
+                line(f"  g += {p} * {s(self.g_strides[2 + d])};")
+                line(f"  x += {p} * {s(steps[d] * (op.stride[d] * self.together))};")
+                line(f"  at /= {s(counts[d])};")
+            line("  start[0] = g, start[1] = x;")
+            line("}")
 
     def _driver(self) -> str:
         s, names = self.sizes, self._names()
@@ -219,7 +269,7 @@ class ConvWeightGradient:
     def _runs(self) -> list[tuple[DimLike, int, int, int]]:
         """Adjacent columns: where they begin in an image, how many, their channel and their tap."""
         op, steps, w = self.op, row_major(self.reach), self.together
-        adjacent = self.parts == 1 and op.dilation[-1] == 1
+        adjacent = self.adjacent
         taps = [range(k) for k in op.kernel]
         if adjacent:
             taps[-1] = range(1)
@@ -239,11 +289,17 @@ class ConvWeightGradient:
         """A call that computes a run of columns for the task's rows."""
         names, op, s = self._names(), self.op, self.sizes
         taps = math.prod(op.kernel)
+        number = 0
+        if len(self.regions) > 1:
+            at = tuple(map(int, np.unravel_index(tap, op.kernel)))
+            number = self.regions.index(self._region(at))
+        counts = tuple(hi - lo for lo, hi in self.regions[number])
+        starts = f"{names[self.starts]} + {s(self.lines * (2 * number))}"
         return (
             f"{self._run_function()}(g, {s(self.g_strides[1])}, {s(self.g_strides[-1])}, "
-            f"x + {s(offset)}, {op.stride[-1] * self.together}, {names[self.starts]}, "
-            f"{s(self.lines)}, {s(self.places[-1])}, begin, end, {run}, {self.together}, {taps}, "
-            f"{channel * taps + tap}, {self.columns}, {names[self.sums]});"
+            f"x + {s(offset)}, {op.stride[-1] * self.together}, {starts}, "
+            f"{s(self.samples * product(counts[:-1]))}, {s(counts[-1])}, begin, end, {run}, "
+            f"{self.together}, {taps}, {channel * taps + tap}, {self.columns}, {names[self.sums]});"
         )
 
     def _run_function(self) -> str:
@@ -278,11 +334,8 @@ static void {name}(
       {" else ".join(branches)}
       for (i64 r = 0; r < rows; r++) {{
         {t} *to = sums + (m - begin + r) * size + at;
-        i64 c = j % channels, k = j / channels;
-        for (i64 q = 0; q < columns; q++) {{
-          to[c * taps + k] = tile[r * wide + q];
-          if (++c == channels) c = 0, k++;
-        }}
+        for (i64 q = 0, c = j % channels, k = j / channels; q < columns; c = 0, k++)
+          for (; c < channels && q < columns; c++, q++) to[c * taps + k] = tile[r * wide + q];
       }}
     }}
   }}
