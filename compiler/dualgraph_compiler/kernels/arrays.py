@@ -31,13 +31,15 @@ def is_floating(dtype: Any) -> bool:
 
 def widen(x: Array) -> Array:
     """`x` in its compute dtype; `x` itself where that is already its dtype."""
+    if x.dtype.itemsize >= 4:  # all but the narrow ones compute as they are
+        return x
     dtype = compute_dtype(x.dtype)
     return x if x.dtype == dtype else x.astype(dtype)
 
 
 def narrow(x: Array, dtype: Any) -> Array:
     """`x` rounded to `dtype`; `x` itself where it has it. Overflow becomes inf, silently."""
-    if x.dtype == dtype:
+    if x.dtype is dtype or x.dtype == dtype:
         return x
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         return x.astype(dtype)

@@ -131,11 +131,13 @@ class Linear(Op):
         if x.dtype is not w.dtype or (b and b[0].dtype is not w.dtype):
             self.infer(type_of(x), type_of(w), *map(type_of, b))
         # One product whatever the rank: a batched matmul would run one small product per item.
-        rows = widen(x).reshape(-1, x.shape[-1]) if x.ndim != 2 and x.size else widen(x)
+        rows = widen(x)
+        if x.ndim != 2 and x.size:
+            rows = rows.reshape(-1, x.shape[-1])
         y = linalg.matmul(xp, rows, widen(w).T)
         if b:
             y += widen(b[0])
-        return narrow(y.reshape(*x.shape[:-1], w.shape[0]), x.dtype)
+        return narrow(y if x.ndim == 2 else y.reshape(*x.shape[:-1], w.shape[0]), x.dtype)
 
     def eager_into(self, xp: Any, out: Array, x: Array, w: Array, *b: Array) -> None:
         if out.dtype.char not in "fdFD" or not x.size or not out.flags.c_contiguous:

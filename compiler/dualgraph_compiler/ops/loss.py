@@ -9,7 +9,7 @@ import numpy as np
 from ..dims import DimLike
 from ..dtypes import FLOAT, int32, int64
 from ..errors import ArgumentError, DTypeError, IndexOutOfRange, ShapeError
-from ..kernels.arrays import narrow, widen
+from ..kernels.arrays import compute_dtype, narrow, widen
 from ..kernels.postponed import note
 from ..types import TensorType
 from . import f
@@ -96,8 +96,11 @@ class NllLoss(ClassLoss):
         axis = _class_axis(x)
         index, w = _class_weights(xp, self, x.shape[axis], target, weight)
         wide = widen(x)
-        at = xp.expand_dims(index, axis)
-        picked = xp.take_along_axis(wide, at, axis).reshape(target.shape)
+        if xp is np and target.ndim == 1:
+            picked = wide[np.arange(len(index)), index]
+        else:
+            at = xp.expand_dims(index, axis)
+            picked = xp.take_along_axis(wide, at, axis).reshape(target.shape)
         # A choice, not a product: an infinite score that is ignored must not become NaN.
         losses = xp.where(w == 0, w.dtype.type(0), -picked * w)
         if self.reduction == "none":
@@ -207,7 +210,7 @@ def _class_weights(
     if weight:
         w = xp.take(widen(weight[0]), index)
     else:
-        w = xp.ones(target.shape, widen(xp.empty(0, dtype)).dtype)
+        w = xp.ones(target.shape, compute_dtype(dtype))
     return index, xp.where(ignored, w.dtype.type(0), w)
 
 
