@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dualgraph.cli.files import require_writable, writing
-from dualgraph.cli.text import byte_size, duration, literal
+from dualgraph.cli.text import byte_size, duration, literal, printable
 from dualgraph_compiler.errors import ArgumentError, FeedError
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ _SHOWN = 12  # elements of an output that are printed in full
     type=click.IntRange(1),
     help="Runs to time, after a first that is not timed.",
 )
+@click.option(
+    "--profile", is_flag=True, help="Show where the time of the runs goes, kernel by kernel."
+)
 @click.option("--cuda", is_flag=True, help="Run on the first GPU.")
 def command(
     model: str,
@@ -65,14 +68,17 @@ def command(
     save: str | None,
     seed: int,
     repeat: int,
+    profile: bool,
     cuda: bool,
 ) -> None:
     """Run MODEL and show its outputs."""
-    from dualgraph_runtime import InferenceSession
+    from dualgraph_runtime import InferenceSession, SessionOptions
 
     require_writable("--save", save)
     provider = "CUDAExecutionProvider" if cuda else "CPUExecutionProvider"
-    session = InferenceSession(model, providers=[provider])
+    options = SessionOptions()
+    options.enable_profiling = profile
+    session = InferenceSession(model, options, [provider])
     declared = {a.name: a for a in session.get_inputs()}
     given = _given_arrays(inputs, declared)
     sizes = _sizes(dims, declared)
@@ -82,13 +88,23 @@ def command(
         for name, arg in declared.items()
     }
     results = session.run(None, feeds)
+    table = str(session.profile(feeds, repeat)) if profile else ""
     seconds = []
     for _ in range(repeat):
         start = time.perf_counter()
         session.run(None, feeds)
         seconds.append(time.perf_counter() - start)
     outputs = dict(zip((a.name for a in session.get_outputs()), results, strict=True))
-    _show(Console(), feeds, given, outputs, seconds)
+    console = Console()
+    _show(console, feeds, given, outputs, seconds)
+    if table:
+        console.print()
+        console.print(
+            "\n".join(map(printable, table.splitlines())),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if save is not None:
         save_arrays(save, outputs)
 

@@ -52,6 +52,7 @@ def compile(
     numerics: Numerics = "standard",
     execution: Execution | None = None,
     recompile_limit: int = 8,
+    profile: bool = False,
     backend: Any = None,
     mode: str | None = None,
     options: Mapping[str, Any] | None = None,
@@ -82,6 +83,8 @@ def compile(
             the variable ``DUALGRAPH_EXECUTION`` says, else "auto".
         recompile_limit: how many graphs one kind of call may have; calls that need yet another one
             run eagerly, with one warning that says what kept changing.
+        profile: time each kernel of native code in each call; `report` then has a table of it. With
+            strict numerics nothing is timed.
         backend, mode, options: which compiler of PyTorch's, and how; here there is one.
         disable: leave `model` as it is.
 
@@ -94,6 +97,7 @@ def compile(
         "numerics": numerics,
         "execution": execution,
         "recompile_limit": recompile_limit,
+        "profile": profile,
     }
     Mode.of(numerics, execution)
     if model is None:
@@ -114,7 +118,7 @@ class CompiledFunction:
         functools.update_wrapper(self, function, updated=())
         self._function = function
         self._options = options
-        self._mode = Mode.of(options["numerics"], options["execution"])
+        self._mode = Mode.of(options["numerics"], options["execution"], options["profile"])
         self._form = CallForm()
         self._kinds: dict[Hashable, Kind] = {}
         self._last: Cached | None = None  # what fitted the last call

@@ -35,9 +35,10 @@ class Mode:
 
     numerics: Numerics = "standard"
     execution: Execution = "interpreter"
+    profile: bool = False
 
     @classmethod
-    def of(cls, numerics: Any, execution: Any) -> Mode:
+    def of(cls, numerics: Any, execution: Any, profile: bool = False) -> Mode:
         """What `compile` was asked for; `execution` None is what DUALGRAPH_EXECUTION says.
 
         Raises:
@@ -45,7 +46,7 @@ class Mode:
         """
         if numerics not in ("standard", "strict"):
             raise ArgumentError(f"numerics: expected 'standard' or 'strict', got {numerics!r}")
-        return cls(numerics, execution_of(execution))
+        return cls(numerics, execution_of(execution), profile)
 
     @property
     def is_native(self) -> bool:
@@ -198,7 +199,7 @@ class Program:
         with self._lock:
             if self._building is None:
                 make, what = (
-                    partial(Native.of, self.graph, self._donate),
+                    partial(Native.of, self.graph, self._donate, profile=self.mode.profile),
                     f"graph {self.graph.name!r}",
                 )
                 # One call alone would not make up for the work.
@@ -248,16 +249,23 @@ class Native:
 
     @classmethod
     def of(
-        cls, graph: Graph, donate: Sequence[tuple[int, Value]], exact: Exact | None = None
+        cls,
+        graph: Graph,
+        donate: Sequence[tuple[int, Value]],
+        exact: Exact | None = None,
+        profile: bool = False,
     ) -> Native:
         """A graph compiled; `donate` as for the interpreter, `exact` where every bit counts.
+
+        With `profile`, kernels are timed.
 
         Raises:
             NotCompiled: it is to be interpreted.
         """
         from dualgraph_runtime.native import compile_graph
 
-        return cls(compile_graph(graph, donate=donate, exact=exact), graph)
+        made = compile_graph(graph, donate=donate, exact=exact, timed=profile)
+        return cls(made, graph)
 
     def shortcut(self, params: Sequence[Any]) -> tuple[Any, Any, tuple[Any, ...]] | None:
         """What calls like the last one go through: an extension, its frame, the frame's params.

@@ -41,6 +41,7 @@ from .options import (
     RunOptions,
     SessionOptions,
 )
+from .profile import Profile
 from .providers import get_all_providers, get_available_providers, get_device
 from .session import InferenceSession
 from .values import OrtDevice, OrtValue, copy_tensors
@@ -63,6 +64,7 @@ __all__ = [
     "OnnxError",
     "OrtDevice",
     "OrtValue",
+    "Profile",
     "RunOptions",
     "RunStopped",
     "SessionOptions",

@@ -111,8 +111,9 @@ class SessionOptions:
             this process may use.
         use_deterministic_compute: whether equal runs must give equal bits; "auto" then waits for
             the compiled form instead of going over to it between two runs.
-        enable_profiling: write the time of every node of every run to a file for Chrome's and
-            Perfetto's trace viewers; runs then go node by node. See
+        enable_profiling: write the time of every kernel of every run (of every node, where the
+            model is interpreted) to a file for Chrome's and Perfetto's trace viewers. Compiled code
+            is then waited for, and runs go one after another. See
             :meth:`InferenceSession.end_profiling`.
         profile_file_prefix: how the name of that file begins.
 

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from dualgraph_compiler.errors import ArgumentError
 
 from .device import Device, to_device
 from .model import type_name
+from .profile import Part, Tally
 
 if TYPE_CHECKING:
     from dualgraph_compiler.graph import Graph, Node
@@ -36,9 +38,11 @@ class Profiler:
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         self._path = Path(f"{prefix}_{stamp}_{self.start % 10**9 // 10**3:06}.json")
 
-    def event(self, category: str, name: str, begin: int, **about: Any) -> None:
-        """Note something that began at `begin` (of ``time.perf_counter_ns``) and ends now."""
-        end = time.perf_counter_ns()
+    def event(
+        self, category: str, name: str, begin: int, end: int | None = None, **about: Any
+    ) -> None:
+        """Note something that began at `begin` (of ``time.perf_counter_ns``), and ends now."""
+        end = time.perf_counter_ns() if end is None else end
         self._events.append(
             {
                 "cat": category,
@@ -51,6 +55,13 @@ class Profiler:
                 "args": about,
             }
         )
+
+    def parts(self, parts: Sequence[Part], times: Sequence[tuple[int, int]]) -> None:
+        """Note a run of compiled code: each kernel, and each node between them."""
+        for i, (part, (begin, end)) in enumerate(zip(parts, times, strict=True)):
+            name = f"{'+'.join(part.ops)}_kernel_time"
+            about = {"op_name": "+".join(part.ops), "node_index": str(i), "nodes": part.nodes}
+            self.event("Node", name, begin, end, **about)
 
     def write(self) -> str:
         """Write what was noted so far; returns the name of the file.
@@ -70,10 +81,17 @@ class Timed:
     """A graph that runs node by node and notes the time of each with a profiler."""
 
     def __init__(self, graph: Graph, device: Device, profiler: Profiler) -> None:
+        from dualgraph_compiler.graph.text import Namer, node_text
+
         self._graph = graph
         self._device = device
         self._profiler = profiler
         self._about = {n: _described(n, i) for i, n in enumerate(graph.nodes)}
+        self._index = {n: i for i, n in enumerate(graph.nodes)}
+        names = Namer(graph)
+        self.tally = Tally(
+            [Part(node_text(n, names), (n.op.name,), interpreted=True) for n in graph.nodes]
+        )
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
         """The outputs for positional inputs."""
@@ -82,24 +100,29 @@ class Timed:
         begin = time.perf_counter_ns()
         xp = self._device.xp
         arrays = [to_device(a, self._device) for a in arrays]
-        results = run_observed(self._graph, arrays, self._compute, xp)
-        self._profiler.event("Session", "model_run", begin)
+        times = [(0, 0)] * len(self._index)
+        results = run_observed(self._graph, arrays, partial(self._compute, times), xp)
+        self.tally.note(time.perf_counter_ns() - begin, times)
         return results
 
     def trim(self) -> None:
         """Nothing: no memory is kept between runs."""
 
-    def _compute(self, node: Node, op: Op, operands: list[Any]) -> Any:
+    def _compute(
+        self, times: list[tuple[int, int]], node: Node, op: Op, operands: list[Any]
+    ) -> Any:
         begin = time.perf_counter_ns()
         found = op.eager(self._device.xp, *operands)
         self._device.synchronize()
+        end = time.perf_counter_ns()
+        times[self._index[node]] = begin, end
         results = found if isinstance(found, tuple | list) else (found,)
         name, about = self._about[node]
         types = {
             "input_type_shape": [_type_and_shape(x) for x in operands],
             "output_type_shape": [_type_and_shape(y) for y in results],
         }
-        self._profiler.event("Node", f"{name}_kernel_time", begin, **about, **types)
+        self._profiler.event("Node", f"{name}_kernel_time", begin, end, **about, **types)
         return found
 
 

@@ -108,9 +108,16 @@ def find(identity: Identity) -> Compiled | None:
 
 
 def compile_model(
-    graph: Graph, model: Model, identity: Identity | None, files: External, num_threads: int
+    graph: Graph,
+    model: Model,
+    identity: Identity | None,
+    files: External,
+    num_threads: int,
+    timed: bool = False,
 ) -> Compiled:
     """Compile the graph of a model, share it with later sessions, keep it for later processes.
+
+    With `timed`, which takes no identity, it notes how long its kernels take.
 
     Raises:
         NotCompiled: there is no C compiler.
@@ -118,7 +125,7 @@ def compile_model(
     """
     from .native import Background, compile_graph
 
-    executable = compile_graph(graph, num_threads=num_threads)
+    executable = compile_graph(graph, num_threads=num_threads, timed=timed)
     external = files.hashed() if identity is not None else None
     made = Compiled(executable, model, external or ())
     if identity is not None and external is not None and identity.is_current():

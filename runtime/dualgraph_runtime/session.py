@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from .model import ModelMetadata, NodeArg, describe
 from .options import GraphOptimizationLevel, RunOptions, SessionOptions, stop_if_told
 from .overriding import Overriding
 from .preparing import fixed_shapes, optimized, read
+from .profile import Profile
 from .profiling import Profiler, Timed
 from .providers import Provider, choose_device, named_options
 from .reuse import Compiled, External, Identity, compile_model, find, identify
@@ -74,7 +76,8 @@ class InferenceSession:
         self._profiler = Profiler(prefix) if self._options.enable_profiling else None
         self._native: Background[Compiled] | None = None
         self._why = self._why_interpreted()
-        identity = None if self._why else identify(path_or_bytes, self._options)
+        timed = self._profiler is not None  # what is compiled is for this session alone
+        identity = None if self._why or timed else identify(path_or_bytes, self._options)
         self._compiled = None if identity is None else find(identity)
         self._interpreter: Interpreter | Timed | None = None
         self._steps: Steps | None = None  # where the model is no single graph
@@ -115,20 +118,32 @@ class InferenceSession:
             from .native import Background
 
             threads = self._options.intra_op_num_threads
-            make = partial(compile_model, graph, self._model, identity, external, threads)
+            timed = self._profiler is not None
+            make = partial(compile_model, graph, self._model, identity, external, threads, timed)
             self._native = Background(make, f"graph {graph.name!r}", after=1)
             exact = self._options.use_deterministic_compute
-            now = self._options.execution == "native" or exact
+            now = self._options.execution == "native" or exact or timed
             if now and self._native.wait() is not None:
                 self._runner()
-                return
+        if self._profiler is not None:
+            self._profiler.event("Session", "session_initialization", begin)
+        if self._compiled is not None:
+            self._profiled(self._compiled)
+            return
         if self._profiler is not None:
             self._interpreter = Timed(graph, self._device, self._profiler)
-            self._profiler.event("Session", "session_initialization", begin)
             return
         with self._device.active():
             limit = usable_memory() if self._device.type == "cpu" else None
             self._interpreter = Interpreter(graph, self._device.xp, max_bytes=limit)
+
+    def _profiled(self, compiled: Compiled) -> None:
+        """Have the kernels of a program that is timed told to the profiler."""
+        from .native.timed import TimedExecutable
+
+        executable = compiled.executable
+        if self._profiler is not None and isinstance(executable, TimedExecutable):
+            executable.observer = self._profiler.parts
 
     def _in_steps(self, file: ModelFile, error: OnnxError) -> None:
         """Have the model run in steps; raises `error` if that does not help."""
@@ -142,8 +157,6 @@ class InferenceSession:
         """Why no compiled form is wanted; empty if one is."""
         if self._options.execution == "interpreter":
             return "the option `execution` is 'interpreter'"
-        if self._options.enable_profiling:
-            return "the option `enable_profiling` asks for the time of each node"
         if self._device.type != "cpu":
             return f"it runs on {self._device}"
         level = self._options.graph_optimization_level
@@ -372,11 +385,43 @@ class InferenceSession:
     def end_profiling(self) -> str:
         """Write the profile; returns the name of its file, empty if profiling is not enabled.
 
-        The file is a JSON list of the events of Chrome's trace format: one for each node of each
-        run ("cat": "Node", `dur` and `ts` in microseconds), with the op, its source line and the
-        types and shapes it met.
+        The file is a JSON list of the events of Chrome's trace format: one for each kernel of each
+        run ("cat": "Node", `dur` and `ts` in microseconds) with the nodes it computes, or, where
+        the model is interpreted, one for each node, with its op, its source line and the types and
+        shapes it met.
         """
         return self._profiler.write() if self._profiler is not None else ""
+
+    def profile(self, input_feed: Mapping[str, Any], runs: int = 10) -> Profile:
+        """Where the time goes in so many runs, after one that is not counted; print the result.
+
+        A session made with ``enable_profiling`` times its own kernels. For any other the model is
+        prepared once more, with kernels that are timed; this session goes on without any.
+
+        Raises:
+            ArgumentError: the model runs in steps, or came neither from a path nor with
+                ``enable_profiling``.
+        """
+        if self._profiler is None:
+            if self._source is None:
+                raise ArgumentError(
+                    "to profile a model that came from no path, set `enable_profiling` in the "
+                    "options of its session"
+                )
+            options = copy(self._options)
+            options.enable_profiling = True
+            options.optimized_model_filepath = ""
+            names = self._providers, list(self._provider_options.values())
+            return InferenceSession(self._source, options, *names).profile(input_feed, runs)
+        runner: Any = self._runner() if self._steps is None else None
+        if runner is None:
+            raise ArgumentError("a model that runs in steps has no profile")
+        self.run(None, input_feed)
+        runner.tally.clear()
+        for _ in range(runs):
+            self.run(None, input_feed)
+        profile: Profile = runner.tally.profile()
+        return profile
 
     # -- the work ---------------------------------------------------------------------------------
 
@@ -400,8 +445,11 @@ class InferenceSession:
 
     def _execute(self, runner: Any, arrays: Sequence[Any]) -> list[Any]:
         """Run, and raise nothing but errors of ours: files and feeds come from anybody."""
+        begin = time.perf_counter_ns() if self._profiler is not None else 0
         try:
             results: list[Any] = runner.run(arrays)
+            if self._profiler is not None:
+                self._profiler.event("Session", "model_run", begin)
             return results
         except FeedError as error:
             if self._steps is not None:

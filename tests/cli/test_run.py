@@ -51,6 +51,14 @@ def test_sizes_of_expressions_follow_those_of_names(dualgraph: Invoke, tmp_path:
     assert "y: float32[7, 1, 1]" in dualgraph("run", path, "--dim", "n=3").output
 
 
+def test_profile(dualgraph: Invoke, scale: Path) -> None:
+    text = dualgraph("run", scale, "--repeat", 4, "--profile").stdout
+    assert "4 runs, " in text
+    assert "us/run" in text
+    assert "mul(" in text
+    assert "calls and results" in text
+
+
 def test_repeat(dualgraph: Invoke, scale: Path) -> None:
     assert "median of 4 runs" in dualgraph("run", scale, "--repeat", 4).stdout
 

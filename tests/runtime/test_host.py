@@ -153,7 +153,7 @@ def test_one_script_prints_the_same_under_both(tmp_path: Path) -> None:
 
 def test_public_names_are_theirs() -> None:
     ours = {n for n in dir(rt.InferenceSession) if not n.startswith("_")}
-    assert ours - set(dir(onnxruntime.InferenceSession)) == {"report", "trim", "wait"}
+    assert ours - set(dir(onnxruntime.InferenceSession)) == {"profile", "report", "trim", "wait"}
     for name in ("SessionOptions", "RunOptions"):
         made, other = getattr(rt, name)(), getattr(onnxruntime, name)()
         for field, value in vars(other.__class__).items():
@@ -275,13 +275,13 @@ def test_a_profile_has_the_time_of_every_node(tmp_path: Path) -> None:
     options = rt.SessionOptions()
     options.enable_profiling = True
     options.profile_file_prefix = str(tmp_path / "profile")
-    options.execution = "auto"
+    options.execution = "interpreter"
     session = rt.InferenceSession(affine(), options)
     assert session.get_profiling_start_time_ns() > 10**18
     for _ in range(2):
         (y,) = session.run(["y"], {"x": X})
         np.testing.assert_allclose(y, X @ WEIGHT + [1, 2])
-    assert "enable_profiling" in session.report()
+    assert "interpreter" in session.report()
     path = session.end_profiling()
     assert path.startswith(str(tmp_path / "profile_"))
     events = json.loads(Path(path).read_text())

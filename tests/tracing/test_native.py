@@ -292,3 +292,27 @@ def test_strict_numerics_keep_every_bit() -> None:
         assert gradients[0].numpy().tobytes() == gradients[1].numpy().tobytes()
     assert is_native(fast)
     assert "strict: it adds in another order than NumPy" in str(fast.report())
+
+
+def test_kernels_are_timed_on_request() -> None:
+    w = dg.randn(4, 4, requires_grad=True)
+
+    def step(x: dg.Tensor) -> dg.Tensor:
+        loss = (x @ w).tanh().sum()
+        loss.backward()
+        return loss
+
+    plain, timed = native(step), native(step, profile=True)
+    for n in (3, 3, 3, 5):
+        x = dg.randn(n, 4)
+        w.grad = None
+        expected = plain(x)
+        grad = w.grad
+        w.grad = None
+        close(timed(x), expected)
+        close(w.grad, grad)
+    assert is_native(timed)
+    assert "GFLOP/s" not in str(plain.report())
+    report = str(timed.report())
+    assert "GFLOP/s" in report
+    assert "runs, " in report

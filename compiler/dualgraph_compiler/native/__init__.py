@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .._lazy import lazy
-from .plan import ERRORS, Home, Interpreted, Program, Segment, Slot
+from .plan import ERRORS, Home, Interpreted, Program, Segment, Slot, Work
 from .target import Target
 
 if TYPE_CHECKING:
@@ -21,5 +21,6 @@ __all__ = [
     "Segment",
     "Slot",
     "Target",
+    "Work",
     "build",
 ]

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from ..dims import DimLike, product
 from ..dtypes import bool_, float32
 from ..errors import DualGraphError
 from ..graph import Graph, Node, Value
@@ -35,6 +36,10 @@ class Attention(Op):
         batch = broadcast_shapes("attention", q.shape[:-2], k.shape[:-2])
         batch = broadcast_shapes("attention", batch, v.shape[:-2])
         return q.with_shape((*batch, q.shape[-2], v.shape[-1]))
+
+    def flops(self, y: TensorType, *inputs: TensorType) -> DimLike:
+        q, k, v = inputs[:3]
+        return product(y.shape[:-1]) * k.shape[-1] * (q.shape[-1] + v.shape[-1]) * 2
 
 
 @dataclass(frozen=True, slots=True)

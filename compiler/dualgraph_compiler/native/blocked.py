@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..dims import DimLike, Shape
+from ..dims import DimLike, Shape, product
 from ..dtypes import int16, int32
 from ..kernels.conv import conv_forward
 from ..ops import f
@@ -99,6 +99,9 @@ class BlockedConv(Op):
         dtype = int32 if x.dtype is int16 else x.dtype
         count = self.parts * blocks(channels // self.parts, self.lanes)
         return TensorType(dtype, (n, count, *places, self.lanes))
+
+    def flops(self, y: TensorType, *inputs: TensorType) -> DimLike:
+        return y.size * product(inputs[1].shape[1:]) * (4 if inputs[0].dtype is int16 else 2)
 
     def eager(self, xp: Any, x: Array, w: Array) -> Array:
         image = x if self.plain else unblock(x, self.channels)

@@ -99,6 +99,19 @@ class Laid:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a kernel does at the least.
+
+    `ops` names its nodes' operations, `bytes` counts what is read and written, each buffer once,
+    `flops` arithmetic (see ``Op.flops``), None where that is not known.
+    """
+
+    ops: tuple[str, ...]
+    bytes: DimLike
+    flops: DimLike | None
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """What a runtime needs to run a graph.
 
@@ -124,6 +137,7 @@ class Program:
     index_errors: tuple[str, ...] = ()
     donated: Mapping[int, int] = field(default_factory=dict)
     laid: Laid | None = None
+    work: tuple[Work, ...] = ()  # of each kernel, where the text notes when they begin and end
 
     @property
     def defines_sizes(self) -> bool:

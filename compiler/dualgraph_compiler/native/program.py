@@ -35,6 +35,7 @@ from .render.tasks import TaskText
 from .render.types import SIZES, Sizes, memory
 from .schedule import Context, kernel_of
 from .target import Target
+from .timing import Timing
 
 _STREAMED = 8 * 1024 * 1024  # bytes of a result that is written past the caches
 
@@ -59,8 +60,10 @@ def build(
     target: Target | None = None,
     donate: Iterable[tuple[int, Value]] = (),
     exact: Exact | None = None,
+    *,
+    timed: bool = False,
 ) -> Program:
-    """Compile `graph`, which stays as it is.
+    """Compile `graph`, which stays as it is; with `timed`, to a text that notes kernels' times.
 
     Each of `donate` is a permission: output `i` is the new value of the input or param `v` for
     (i, v), and may be computed in its memory. With `exact` results are those of the eager kernels
@@ -80,7 +83,7 @@ def build(
     pairs = [] if left else _in_copy(graph, prepared, checked_pairs(graph, donate))
     builder = _Builder(prepared, partition(prepared, left), target, pairs)
     builder.prelude.is_exact = exact is not None
-    return builder.build()
+    return builder.build(timed)
 
 
 def _in_copy(graph: Graph, copy: Graph, donate: Mapping[Value, Value]) -> list[tuple[Value, Value]]:
@@ -156,9 +159,13 @@ class _Builder:
         self._find_homes()
         return kernels, *self._slots(kernels)
 
-    def build(self) -> Program:
+    def build(self, timed: bool) -> Program:
         kernels, slots, number = self.planned()
         bodies = self._functions(kernels, number)
+        timing = Timing(self.steps, kernels) if timed else None
+        if timing is not None:
+            bodies = timing.around(bodies)
+            self.functions.append(timing.text())
         steps, entries = self._entries(bodies, number)
         sizes = [SIZES] if self.symbols else []
         packs = self._packing(number)
@@ -190,6 +197,7 @@ class _Builder:
             index_errors=tuple(self.prelude.errors),
             donated=self._donated(),
             laid=self._laid(kernels, slots, number) if self.prelude.is_exact else None,
+            work=timing.work if timing is not None else (),
         )
 
     def _laid(

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..dims import product
+from ..dims import DimLike, product
 from ..dtypes import float32, int16, int32
 from ..graph import Node, Value
 from ..ops import f
@@ -64,6 +64,9 @@ class WordMatmul(Op):
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         batch = broadcast_shapes(self.name, a.shape[:-2], b.shape[:-2])
         return TensorType(int32, (*batch, a.shape[-2], b.shape[-1]))
+
+    def flops(self, y: TensorType, *inputs: TensorType) -> DimLike:
+        return y.size * inputs[0].shape[-1] * 2
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         b = halves(xp, b, b.ndim - 2)

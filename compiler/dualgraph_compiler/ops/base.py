@@ -171,6 +171,17 @@ class Op:
         """Gradients of the inputs, given `g`, the gradient of the output `y`."""
         raise NotImplementedError(type(self).__name__)
 
+    def flops(self, y: TensorType, *inputs: TensorType) -> DimLike | None:
+        """How many additions, products and the like one run takes at the least; None if unknown.
+
+        `y` is the (first) output. An elementary function counts as one.
+        """
+        if self.kind is Kind.POINTWISE:
+            return y.size
+        if self.kind is Kind.REDUCTION:
+            return inputs[0].size
+        return 0 if self.kind in (Kind.MOVEMENT, Kind.CREATION) else None
+
     def decompose(self, *inputs: Array) -> Array:
         """The op in terms of simpler ops (COMPOSITE ops only)."""
         raise NotImplementedError(type(self).__name__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..dims import Dim, DimLike, Shape, maximum
+from ..dims import Dim, DimLike, Shape, maximum, product
 from ..errors import DTypeError, OnnxError, ShapeError
 from ..kernels.conv import conv_forward, conv_input_grad, conv_weight_grad
 from ..kernels.sizes import conv_output_size, conv_transpose_output_size
@@ -126,6 +126,9 @@ class Conv(Convolution):
         out = self.output(x.shape[2:], w.shape[2:])
         return x.with_shape((x.shape[0], w.shape[0], *out))
 
+    def flops(self, y: TensorType, *inputs: TensorType) -> DimLike:
+        return y.size * product(inputs[1].shape[1:]) * 2
+
     def eager(self, xp: Any, x: Array, w: Array, *b: Array) -> Array:
         if (x.ndim, x.shape[1], x.dtype) != (w.ndim, w.shape[1] * self.groups, w.dtype) or (
             b and b[0].dtype is not w.dtype
@@ -181,6 +184,9 @@ class ConvInputGrad(Convolution):
             )
         return g.with_shape((g.shape[0], w.shape[1] * self.groups, *self.sizes))
 
+    def flops(self, y: TensorType, *inputs: TensorType) -> DimLike:
+        return inputs[0].size * product(inputs[1].shape[1:]) * 2
+
     def eager(self, xp: Any, g: Array, w: Array) -> Array:
         shape = (g.shape[0], w.shape[1] * self.groups, *self.sizes)
         return conv_input_grad(xp, g, w, shape, *self.geometry())
@@ -223,6 +229,9 @@ class ConvWeightGrad(Convolution):
                 f"{', '.join(map(str, out))}], got {shape_text(g.shape)}"
             )
         return g.with_shape((g.shape[1], x.shape[1] // self.groups, *self.kernel))
+
+    def flops(self, y: TensorType, *inputs: TensorType) -> DimLike:
+        return inputs[0].size * product(y.shape[1:]) * 2
 
     def eager(self, xp: Any, g: Array, x: Array) -> Array:
         shape = (g.shape[1], x.shape[1] // self.groups, *self.kernel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..dims import product
+from ..dims import DimLike, product
 from ..dtypes import BOOL
 from ..errors import DTypeError, ShapeError
 from ..kernels import linalg
@@ -58,6 +58,9 @@ class Matmul(Op):
             )
         batch = broadcast_shapes("matmul", a.shape[:-2], b.shape[:-2])
         return a.with_shape((*batch, a.shape[-2], b.shape[-1]))
+
+    def flops(self, y: TensorType, *inputs: TensorType) -> DimLike:
+        return y.size * inputs[0].shape[-1] * 2
 
     def eager(self, xp: Any, a: Array, b: Array) -> Array:
         if a.dtype.char in "fdFD":  # most of all products: one call, no checks
@@ -126,6 +129,9 @@ class Linear(Op):
                 f"{shape_text(b[0].shape)}"
             )
         return x.with_shape((*x.shape[:-1], w.shape[0]))
+
+    def flops(self, y: TensorType, *inputs: TensorType) -> DimLike:
+        return y.size * inputs[0].shape[-1] * 2
 
     def eager(self, xp: Any, x: Array, w: Array, *b: Array) -> Array:
         if x.dtype is not w.dtype or (b and b[0].dtype is not w.dtype):

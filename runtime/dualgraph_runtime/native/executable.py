@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +17,10 @@ from dualgraph_compiler.feeds import bind_shapes
 from dualgraph_compiler.native import Home, Interpreted, Program, Segment
 
 from ..binding import write
-from . import cache
-from .cpus import available_cpus
 from .laid import LaidSteps
 from .launcher import being_built, extension, frame_type, trim
 from .layouts import Layout, arena_sizes, bytes_of, is_known, layout_of, require_fits, resolved
+from .loading import has_code, load, packed_constants
 from .sizes import code_of, grown, told
 from .stored import Stored
 from .threads import default_threads, team
@@ -36,7 +34,6 @@ _log = logging.getLogger("dualgraph")
 
 # Programs that touch fewer bytes than this are done before letting go of the GIL pays.
 _SHORT = 64 * 1024
-_UNIT = 40_000  # characters of text that are worth a compiler of their own
 _MAX_FRAMES = 64  # shapes come from callers: bounded
 
 
@@ -50,11 +47,14 @@ def compile_graph(
     num_threads: int | None = None,
     donate: Iterable[tuple[int, Value]] = (),
     exact: Exact | None = None,
+    *,
+    timed: bool = False,
 ) -> Executable:
     """Compile a graph for this machine. A call uses up to `num_threads` threads, see `threads`.
 
     `donate` are outputs that may be written over inputs or params, with `exact` results are those
-    of the eager kernels: see :func:`dualgraph_compiler.native.build`.
+    of the eager kernels: see :func:`dualgraph_compiler.native.build`. With `timed`, what is made is
+    a :class:`.timed.TimedExecutable`.
 
     Raises:
         NotCompiled: there is no C compiler.
@@ -65,7 +65,12 @@ def compile_graph(
     compiler = compiler or find_compiler()
     if compiler is None:
         raise NotCompiled("no C compiler found; see the log for how to get one")
-    return Executable(build(graph, compiler.target, donate, exact), compiler, num_threads)
+    program = build(graph, compiler.target, donate, exact, timed=timed)
+    if timed:
+        from .timed import TimedExecutable
+
+        return TimedExecutable(program, compiler, num_threads)
+    return Executable(program, compiler, num_threads)
 
 
 def try_compile(graph: Graph, num_threads: int | None = None) -> Executable | None:
@@ -100,14 +105,14 @@ class Executable:
         sources = {s.number for s in program.slots if s.home is Home.SOURCE}
         constants = [None if c is None else np.ascontiguousarray(c) for c in program.constants]
         self._entries: dict[str, Any] = {}
-        if _has_code(program):
+        if has_code(program):
             with being_built(compiler, launcher=direct, pool=threads > 1):
-                library = self._library = _load(program, compiler)
+                library = self._library = load(program, compiler)
             self._entries = {
                 s.entry: library[s.entry] for s in program.steps if isinstance(s, Segment)
             }
             if packed is None and program.packs:
-                packed = self._pack(library[program.packs], program, constants)
+                packed = packed_constants(library[program.packs], program, constants)
         self._packed = list(packed or ())
         self._team, self.num_threads = team(threads, compiler)
         # What was needed for packing only goes.
@@ -248,7 +253,7 @@ class Executable:
             if isinstance(step, Segment):
                 self._call(step, buffers, dims)
             else:
-                _interpret(step, op, buffers)
+                self._interpret(step, op, buffers)
         return self._outputs(layout.outputs, buffers, arrays)
 
     def _given(self, arrays: list[np.ndarray[Any, Any]]) -> list[Any]:
@@ -274,7 +279,7 @@ class Executable:
         buffers = self._given(arrays)
         for step, asked in zip(program.steps, self._asked_for(env), strict=True):
             if isinstance(step, Interpreted):
-                _interpret(step, resolved(step, env), buffers)
+                self._interpret(step, resolved(step, env), buffers)
                 env.update({name: buffers[slot].shape[axis] for name, slot, axis in step.defines})
                 continue
             for i in asked:
@@ -313,6 +318,26 @@ class Executable:
         if status:
             self._raise(status)
 
+    def _interpret(
+        self, step: Interpreted, op: tuple[Any, list[tuple[int, ...]]], buffers: list[Any]
+    ) -> None:
+        """Run a node through its op's eager kernel."""
+        kernel, shapes = op
+        arrays = [buffers[i].reshape(s) for (i, _), s in zip(step.operands, shapes, strict=True)]
+        try:
+            with np.errstate(all="ignore"):
+                found = kernel.eager(np, *arrays)
+        except Exception as error:
+            error.add_note(f"in a node {kernel.name}")
+            raise
+        results = found if isinstance(found, tuple | list) else (found,)
+        for slot, y in zip(step.results, results, strict=True):
+            y = np.asarray(y)
+            if any(np.may_share_memory(y, a) for a in arrays):
+                buffers[slot] = np.array(y, order="C")
+            else:
+                buffers[slot] = np.require(y, requirements=("C", "A"))
+
     def _outputs(
         self,
         shapes: list[tuple[int, ...]],
@@ -338,22 +363,6 @@ class Executable:
             last.restype = ctypes.c_int64
             refused = last()
         raise self.program.error(status, refused)
-
-    def _pack(
-        self, function: Any, program: Program, constants: Sequence[np.ndarray[Any, Any] | None]
-    ) -> list[np.ndarray[Any, Any]]:
-        """Constants in the order that kernels read them in."""
-        packed = []
-        table = (ctypes.c_void_p * len(program.slots))()
-        for i, slot in enumerate(program.slots):
-            source = constants[slot.number] if slot.home in (Home.CONSTANT, Home.SOURCE) else None
-            if source is not None:
-                table[i] = source.ctypes.data
-            elif slot.home is Home.PACKED:
-                packed.append(np.empty(evaluate(slot.elements, {}), slot.dtype.np))
-                table[i] = packed[-1].ctypes.data
-        function(table)
-        return packed
 
     # -- preparing --------------------------------------------------------------------------------
 
@@ -480,42 +489,3 @@ def _is_alone(i: int, arrays: Sequence[np.ndarray[Any, Any]]) -> bool:
     return x.flags.writeable and not any(
         np.may_share_memory(x, a) for j, a in enumerate(arrays) if j != i
     )
-
-
-def _has_code(program: Program) -> bool:
-    return any(isinstance(s, Segment) for s in program.steps)
-
-
-def _load(program: Program, compiler: Compiler) -> ctypes.CDLL:
-    """A program's code, built unless the cache has it."""
-    key = cache.key_of(program.text, *compiler.flags, compiler.identity)
-
-    def build(to: Path) -> None:
-        from dualgraph_compiler.native.units import split
-
-        count = min(available_cpus(), len(program.text) // _UNIT)
-        compiler.build(split(program.text, count), to)
-
-    try:
-        return ctypes.CDLL(str(cache.cached(key, build)))
-    except OSError:  # removed by another process just now
-        return ctypes.CDLL(str(cache.store(key, build)))
-
-
-def _interpret(
-    step: Interpreted, op: tuple[Any, list[tuple[int, ...]]], buffers: list[Any]
-) -> None:
-    """Run a node through its op's eager kernel."""
-    kernel, shapes = op
-    arrays = [buffers[i].reshape(s) for (i, _), s in zip(step.operands, shapes, strict=True)]
-    try:
-        with np.errstate(all="ignore"):
-            found = kernel.eager(np, *arrays)
-    except Exception as error:
-        error.add_note(f"in a node {kernel.name}")
-        raise
-    results = found if isinstance(found, tuple | list) else (found,)
-    for slot, y in zip(step.results, results, strict=True):
-        y = np.asarray(y)
-        shared = any(np.may_share_memory(y, a) for a in arrays)
-        buffers[slot] = np.array(y, order="C") if shared else np.require(y, requirements=("C", "A"))
