@@ -31,7 +31,11 @@ static inline {v} load_{v}(const {type} *p) {{
     def load_some(self, type: str, lanes: int) -> str:
         """The first `n` lanes from memory, zeros in the rest."""
         v = self.vector(type, lanes)
-        plain = f"""
+        if lanes <= 4:  # compilers would call memcpy
+            row = ", ".join(f"n > {lane} ? p[{lane}] : 0" for lane in range(lanes))
+            plain = f"return ({v}){{{row}}};"
+        else:
+            plain = f"""
   {type} x[{lanes}] = {{0}};
   for (i64 l = 0; l < n; l++) x[l] = p[l];
   {v} y;
@@ -53,7 +57,11 @@ static inline {v} load_{v}(const {type} *p) {{
     def store_some(self, type: str, lanes: int) -> str:
         """The first `n` lanes to memory."""
         v = self.vector(type, lanes)
-        plain = f"""
+        if 1 < lanes <= 4:
+            lines = (f"if (n > {lane}) p[{lane}] = x[{lane}];" for lane in range(lanes))
+            plain = "\n  ".join(lines)
+        else:
+            plain = f"""
   {type} y[{lanes}];
   memcpy(y, &x, sizeof x);
   for (i64 l = 0; l < n; l++) p[l] = y[l];
@@ -66,13 +74,20 @@ static inline {v} load_{v}(const {type} *p) {{
 
     def _masked_move(self, way: str, type: str, lanes: int) -> tuple[str, str] | None:
         """The instruction that moves the first `n` lanes, where there is one."""
-        size = BYTES[type]
-        if type not in ("f32", "f64", "i32") or size * lanes not in (16, 32):
+        size, v = BYTES[type], self.vector(type, lanes)
+        if type not in ("f32", "f64", "i32") or size * lanes not in (16, 32, 64):
             return None
+        if size * lanes == 64:
+            kind = {"f32": "ups", "f64": "upd", "i32": "dqusi"}[type]
+            first = f"(u{lanes})((1u << n) - 1)"
+            if way == "load":
+                call = f"__builtin_ia32_load{kind}512_mask((const void *)p, ({v}){{0}}, {first})"
+                return "__AVX512F__", f"return {call};"
+            return "__AVX512F__", f"__builtin_ia32_store{kind}512_mask((void *)p, x, {first});"
         kind = {"f32": "ps", "f64": "pd", "i32": "d"}[type]
         bits = f"i{size * 8}"
         wide = "256" if size * lanes == 32 else ""
-        place = f"({self.vector(type, lanes)} *)p"
+        place = f"({v} *)p"
         fn = f"__builtin_ia32_mask{way}{kind}{wide}"
         mask = f"{self.first(bits, lanes)}(n)"
         if bits == "i64":  # whose type is long int, of another name

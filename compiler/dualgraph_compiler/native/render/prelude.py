@@ -29,12 +29,10 @@ class Prelude(Moves):
             return self.once(name, f"static inline {v} {name}({v} a, {v} b) {{ {text} }}")
         plain = f"return {sel}((a {sign} b) | (a != a), a, b);"
         # The instruction gives its second operand where either is NaN.
-        builtin = {
-            ("f32", 8): ("__AVX__", f"__builtin_ia32_{which}ps256"),
-            ("f64", 4): ("__AVX__", f"__builtin_ia32_{which}pd256"),
-        }.get((type, lanes))
-        fast = (builtin[0], f"return {sel}(a != a, a, {builtin[1]}(a, b));") if builtin else None
-        return self.once(name, f"static inline {v} {name}({v} a, {v} b) {{{either(fast, plain)}}}")
+        ways = _instruction(which, type, lanes, "a, b")
+        fast = [(when, f"return {sel}(a != a, a, {call});") for when, call in ways]
+        body = first_of(fast, plain)
+        return self.once(name, f"static inline {v} {name}({v} a, {v} b) {{\n{body}\n}}")
 
     def bound(self, which: str, type: str, lanes: int) -> str:
         """`extremum` of `a` and a `b` that is not NaN."""
@@ -42,14 +40,9 @@ class Prelude(Moves):
         name = f"{which}_number_{v}"
         sign = ">" if which == "max" else "<"
         plain = f"return {self.sel(type, lanes)}(b {sign} a, b, a);"
-        builtin = {
-            ("f32", 4): ("__SSE__", f"return __builtin_ia32_{which}ps(b, a);"),
-            ("f32", 8): ("__AVX__", f"return __builtin_ia32_{which}ps256(b, a);"),
-            ("f64", 4): ("__AVX__", f"return __builtin_ia32_{which}pd256(b, a);"),
-        }.get((type, lanes))
-        return self.once(
-            name, f"static inline {v} {name}({v} a, {v} b) {{{either(builtin, plain)}}}"
-        )
+        fast = [(m, f"return {call};") for m, call in _instruction(which, type, lanes, "b, a")]
+        body = first_of(fast, plain)
+        return self.once(name, f"static inline {v} {name}({v} a, {v} b) {{\n{body}\n}}")
 
     def any(self, lanes: int) -> str:
         """Whether a mask of lanes of float32 holds in one of them."""
@@ -107,7 +100,6 @@ class Prelude(Moves):
         name = f"{fn}_{v}"
         if name in self._functions:
             return name
-        special = _ROUNDING.get((fn, type, lanes))
         if type == "f32" and fn in FUNCTIONS:
             needs, text = FUNCTIONS[fn]
             for other in needs:
@@ -131,9 +123,9 @@ class Prelude(Moves):
             return self.once(name, f"static inline {v} {name}({parameters}) {{ {body} }}")
         lanewise = ", ".join(f"{x}[l]" for x in operands)
         body = f"{v} y; for (int l = 0; l < {lanes}; l++) y[l] = {scalar}({lanewise}); return y;"
-        return self.once(
-            name, f"static inline {v} {name}({parameters}) {{{either(special, body)}}}"
-        )
+        fast = [(m, f"return {call};") for m, call in _instruction(fn, type, lanes, "a")]
+        body = first_of(fast, body)
+        return self.once(name, f"static inline {v} {name}({parameters}) {{\n{body}\n}}")
 
     def _scalar_function(self, fn: str, type: str) -> str:
         suffix = "f" if type == "f32" else ""
@@ -240,18 +232,32 @@ class Prelude(Moves):
 _ARM = "defined(__aarch64__)"
 _MAY_FUSE = '_Pragma("clang fp contract(fast)")'
 
-_ROUNDING: dict[tuple[str, str, int], tuple[str, str]] = {
-    **{
-        (fn, "f32", 8): ("__AVX__", f"return __builtin_ia32_roundps256(a, {mode});")
-        for fn, mode in (("rint", 8), ("floor", 9), ("ceil", 10), ("trunc", 11))
-    },
-    **{
-        (fn, "f64", 4): ("__AVX__", f"return __builtin_ia32_roundpd256(a, {mode});")
-        for fn, mode in (("rint", 8), ("floor", 9), ("ceil", 10), ("trunc", 11))
-    },
-    ("sqrt", "f32", 8): ("__AVX__", "return __builtin_ia32_sqrtps256(a);"),
-    ("sqrt", "f64", 4): ("__AVX__", "return __builtin_ia32_sqrtpd256(a);"),
-}
+# How processors' instructions round.
+_ROUNDING = {"rint": 8, "floor": 9, "ceil": 10, "trunc": 11}
+
+
+def _instruction(fn: str, type: str, lanes: int, operands: str) -> list[tuple[str, str]]:
+    """The preprocessor's conditions of an instruction for whole vectors, and its calls."""
+    if fn not in (*_ROUNDING, "sqrt", "max", "min") or type[0] != "f" or lanes == 1:
+        return []
+    kind, size = "ps" if type == "f32" else "pd", BYTES[type] * lanes
+    if size == 64:
+        first = operands.partition(",")[0]
+        if fn in _ROUNDING:
+            call = f"rndscale{kind}_mask({operands}, {_ROUNDING[fn]}, {first}, -1, 4)"
+            return [("defined(__AVX512F__)", f"__builtin_ia32_{call}")]
+        masked, plain = f"512_mask({operands}, {first}, -1, 4)", f"512({operands}, 4)"
+        return [
+            ("defined(__AVX512F__) && defined(__clang__)", f"__builtin_ia32_{fn}{kind}{plain}"),
+            ("defined(__AVX512F__)", f"__builtin_ia32_{fn}{kind}{masked}"),
+        ]
+    feature = {16: "__SSE4_1__" if fn in _ROUNDING else "__SSE2__", 32: "__AVX__"}.get(size)
+    if feature is None:
+        return []
+    wide = "256" if size == 32 else ""
+    name, mode = (f"round{kind}", f", {_ROUNDING[fn]}") if fn in _ROUNDING else (f"{fn}{kind}", "")
+    return [(f"defined({feature})", f"__builtin_ia32_{name}{wide}({operands}{mode})")]
+
 
 # NumPy's definitions: the remainder has the sign of the divisor, and the quotient goes with it.
 _SCALAR_FUNCTIONS: dict[str, str] = {
