@@ -246,6 +246,27 @@ def test_maxima_that_are_not_numbers() -> None:
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("vector_bytes", [16, 32])
+@pytest.mark.parametrize(
+    ("image", "op"),
+    [
+        ((2, 3, 9, 45), MaxPoolIndices((3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1))),
+        ((2, 1, 5, 21), MaxPoolIndices((2, 4), (1, 1), ((1, 0), (2, 1)), (2, 1))),
+        ((1, 2, 70), MaxPoolIndices((5,), (3,), ((2, 2),), (2,))),
+        ((1, 2, 3, 4, 33), MaxPoolIndices((2, 2, 2), (1, 1, 2), ((0, 0),) * 3, (1, 1, 1))),
+    ],
+)
+def test_maxima_side_by_side(vector_bytes: int, image: Any, op: MaxPoolIndices) -> None:
+    """The first of equal maxima, and the last number that is none, also far from borders."""
+    graph = Graph()
+    graph.set_outputs(op(graph.add_input(TensorType(float32, image))))
+    x = np.random.default_rng(7).integers(-3, 3, image).astype(np.float32)
+    x.flat[::29], x.flat[::31] = np.nan, -np.inf
+    got = compile_graph(graph, quick_compiler(vector_bytes)).run([x])
+    for a, b in zip(got, interpret(graph, [x]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_position_out_of_range() -> None:
     graph = Graph()
     g = graph.add_input(TensorType(float32, (1, 2, 2, 2)))

@@ -6,13 +6,15 @@ A task is one image: one channel of one sample.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...dims import product
+from ...dtypes import float32
 from ...graph.text import node_text
+from ...types import is_static
 from ..fuse import Step
 from ..index import Axis, Index, of_axis, row_major, unflatten
 from ..loops import Buffer
@@ -37,6 +39,7 @@ class MaxPoolIndices:
         self.sizes = Sizes(symbols)
         x, (y, at) = node.inputs[0], node.outputs
         self.dtype = x.dtype
+        self.prelude, self.lanes = prelude, prelude.vector_bytes // 4
         self.image, self.places = x.shape[2:], y.shape[2:]
         self.reads: tuple[Buffer, ...] = (context.buffer(x),)
         self.writes: tuple[Buffer, ...] = (context.buffer(y), context.buffer(at))
@@ -64,7 +67,6 @@ class MaxPoolIndices:
     def _text(self) -> str:
         s, op, t = self.sizes, self.op, memory(self.dtype)
         rank = len(self.image)
-        least = literal(_least(self.dtype), self.dtype)
         lines: list[str] = []
         depth = 1
 
@@ -82,27 +84,89 @@ class MaxPoolIndices:
             # The taps of the window that are in the image.
             line(f"const i64 c{d} = p{d} * {op.stride[d]} - {s(op.padding[d][0])};")
             step = op.dilation[d]
+            if d == rank - 1 and self._inner_places()[1]:
+                for text in self._places_text():
+                    line(text)
             line(f"const i64 k{d} = c{d} < 0 ? (-c{d} + {step - 1}) / {step} : 0;")
             line(f"i64 e{d} = ({s(self.image[d])} - c{d} + {step - 1}) / {step};")
             line(f"e{d} = e{d} < {op.kernel[d]} ? e{d} : {op.kernel[d]};")
-        steps = row_major(self.image)
-        begin = " + ".join(f"(c{d} + k{d} * {op.dilation[d]}) * {s(steps[d])}" for d in range(rank))
-        line(f"{t} best = {least};")
-        line(f"i64 where = {begin};")
-        for d in range(rank):
-            line(f"for (i64 j{d} = k{d}; j{d} < e{d}; j{d}++)")
-        line("{")
-        place = " + ".join(f"(c{d} + j{d} * {op.dilation[d]}) * {s(steps[d])}" for d in range(rank))
-        line(f"  const i64 here = {place};")
-        line(f"  const {t} v = x[here];")
-        line("  const int wins = v > best || v != v;  // NaN wins, the last one")
-        line("  best = wins ? v : best, where = wins ? here : where;")
-        line("}")
-        line("*y++ = best, *at++ = where;")
+        for text in self._place_text():
+            line(text)
         while depth > 1:
             depth -= 1
             line("}")
         return "\n".join(lines)
+
+    def _pixel(self, taps: Sequence[str]) -> str:
+        """Where the element of these taps is in the image."""
+        terms = zip(taps, self.op.dilation, row_major(self.image), strict=True)
+        return " + ".join(
+            f"(c{d} + {tap} * {dilation}) * {self.sizes(step)}"
+            for d, (tap, dilation, step) in enumerate(terms)
+        )
+
+    def _place_text(self) -> list[str]:
+        """One place, from the taps that are in the image."""
+        rank, t = len(self.image), memory(self.dtype)
+        return [
+            f"{t} best = {literal(_least(self.dtype), self.dtype)};",
+            f"i64 where = {self._pixel([f'k{d}' for d in range(rank)])};",
+            *(f"for (i64 j{d} = k{d}; j{d} < e{d}; j{d}++)" for d in range(rank)),
+            "{",
+            f"  const i64 here = {self._pixel([f'j{d}' for d in range(rank)])};",
+            f"  const {t} v = x[here];",
+            "  const int wins = v > best || v != v;  // NaN wins, the last one",
+            "  best = wins ? v : best, where = wins ? here : where;",
+            "}",
+            "*y++ = best, *at++ = where;",
+        ]
+
+    def _inner_places(self) -> tuple[int, int]:
+        """The places along the last axis whose taps are all in the image: from, to; none where they
+        are not computed side by side, which float32 is, with positions that fit the lanes."""
+        op, pixels, n = self.op, product(self.image), self.places[-1]
+        if self.dtype is not float32 or not (is_static((n, pixels)) and pixels < 2**31):
+            return 0, 0
+        size, before, stride = int(self.image[-1]), int(op.padding[-1][0]), op.stride[-1]
+        begin = max(0, -(-before // stride))
+        reach = (op.kernel[-1] - 1) * op.dilation[-1]
+        end = min(int(n), (size - 1 - reach + before) // stride + 1)
+        return (begin, end) if end - begin >= self.lanes else (0, 0)
+
+    def _places_text(self) -> list[str]:
+        """A vector of places whose taps along the last axis are all in the image; the last of them
+        may be computed once more."""
+        s, op, lanes, prelude = self.sizes, self.op, self.lanes, self.prelude
+        first, end = self._inner_places()
+        last, stride = len(self.image) - 1, op.stride[-1]
+        v, i = prelude.vector("f32", lanes), prelude.vector("i32", lanes)
+        store, splat = prelude.store("f32", lanes), prelude.splat("i32", lanes)
+        sel, sel_at = prelude.sel("f32", lanes), prelude.sel("i32", lanes)
+        elements = ", ".join(f"x[here + {j * stride}]" for j in range(lanes))
+        ahead = ", ".join(str(j * stride) for j in range(lanes))
+        begin = self._pixel([*(f"k{d}" for d in range(last)), "0"])
+        inner = self._pixel([*(f"j{d}" for d in range(last)), f"j{last}"])
+        return [
+            f"if (p{last} >= {first} && p{last} < {end}) {{",
+            f"  const i64 p = p{last} < {end - lanes} ? p{last} : {end - lanes};",
+            f"  const i64 c{last} = p * {stride} - {s(op.padding[-1][0])}, back = p{last} - p;",
+            f"  const {i} ahead = {{{ahead}}};",
+            f"  {v} best = {prelude.splat('f32', lanes)}({literal(-math.inf, float32)});",
+            f"  {i} where = {splat}((i32)({begin})) + ahead;",
+            *(f"  for (i64 j{d} = k{d}; j{d} < e{d}; j{d}++)" for d in range(last)),
+            f"  for (i64 j{last} = 0; j{last} < {op.kernel[-1]}; j{last}++) {{",
+            f"    const i64 here = {inner};",
+            f"    const {v} v = {{{elements}}};",
+            f"    const {i} wins = ({i})(v > best) | ({i})(v != v);",
+            f"    best = {sel}(wins, v, best);",
+            f"    where = {sel_at}(wins, {splat}((i32)here) + ahead, where);",
+            "  }",
+            f"  {store}(y - back, best);",
+            f"  for (int l = 0; l < {lanes}; l++) at[l - back] = where[l];",
+            f"  y += {lanes} - back, at += {lanes} - back, p{last} += {lanes - 1} - back;",
+            "  continue;",
+            "}",
+        ]
 
 
 class MaxPoolGradient:
