@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, Union
 
 from ..errors import UndecidedSize
-from .expressions import Dim, DimLike, floordiv
+from .expressions import Dim, DimLike
+from .functions import floordiv
 from .values import evaluate, substitute
 
 Number: TypeAlias = Union[float, Dim, "SizeNumber"]

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 
 from ..errors import ShapeError
-from .expressions import Atom, Dim, DimLike, Symbol, floordiv, maximum, minimum, mod
+from .expressions import Atom, Dim, DimLike, Symbol
+from .functions import floordiv, maximum, minimum, mod
 
 _FUNCTIONS: dict[str, Callable[[DimLike, DimLike], DimLike]] = {
     "floordiv": floordiv,

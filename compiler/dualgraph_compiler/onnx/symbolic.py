@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..dims import Dim, DimLike, bounds, floordiv, maximum, minimum, mod
-from ..dims.expressions import divide_exactly
+from ..dims.functions import divide_exactly
 
 # Contents of a small integer or bool tensor: an object array of ints, bools and Dims.
 Contents = np.ndarray[Any, Any]
