@@ -7,25 +7,25 @@ on the class, so that ``x.sum(0)`` and ``dg.sum(x, 0)`` are one function.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dualgraph_compiler import dtypes as dt
 from dualgraph_compiler.dtypes import DType
-from dualgraph_compiler.errors import AutogradError, TraceError
+from dualgraph_compiler.errors import AutogradError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops import Op
 from dualgraph_compiler.types import TensorType
 from dualgraph_runtime.device import CPU, Device, device_of, to_device
 
-from . import _changes, _dispatch, _interop, autograd
+from . import _changes, _dispatch, autograd
 from ._dispatch import apply_many, captures, current_fn, make, symbolic
 from ._facts import Facts
 from ._methods import Methods
 from ._promote import Defaults
-from ._repr import format_tensor
+from ._values import Values
 from .autograd import inplace
 from .autograd.engine import root, run_backward
 from .autograd.tape import Leaf
@@ -50,7 +50,7 @@ class Size(tuple[Any, ...]):
         return f"{DType.namespace}.Size({list(self)})"
 
 
-class Tensor(Methods, Facts):
+class Tensor(Values, Methods, Facts):
     """A multi-dimensional array that can be differentiated.
 
     Made by ``dg.tensor``, ``dg.zeros``, ``dg.from_numpy`` ... rather than by its constructor, which
@@ -308,127 +308,10 @@ class Tensor(Methods, Facts):
             self._ver.append(1)
             _changes.memory.note()
 
-    # -- values -----------------------------------------------------------------------------------
-
-    def _concrete(self, what: str) -> Any:
-        """The array behind this tensor.
-
-        Raises:
-            TraceError: the tensor is symbolic, and `what` would need its data.
-        """
-        if type(self._data) is Value:
-            raise _needs_data(self._data.graph.capture, what)
-        if isinstance(self._data, Wrapped):
-            return self._data.concrete(what)
-        if symbolic.open_graphs and captures.current is not None:
-            captures.current.guard_data(self, what)
-        return self._data
-
-    def _on_host(self, what: str) -> Any:
-        """`_concrete` in host memory."""
-        data = self._concrete(what)
-        return data if type(data) is np.ndarray else to_device(data, CPU)
-
-    def numpy(self, *, force: bool = False) -> Any:
-        """A NumPy array sharing this CPU tensor's memory.
-
-        Raises:
-            AutogradError: the tensor requires a gradient; detach it first.
-        """
-        data = self._concrete("numpy()")
-        if force:
-            return self.detach().cpu()._data
-        if self.requires_grad:
-            raise AutogradError(
-                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() "
-                "instead."
-            )
-        if type(data) is not np.ndarray:
-            raise TypeError(
-                f"can't convert {self.device} tensor to numpy. Use Tensor.cpu() to copy the tensor "
-                "to host memory first."
-            )
-        self._expose()
-        return data
-
-    def item(self) -> Any:
-        """The only element as a Python number."""
-        data = self._on_host("item()")
-        if data.size != 1:
-            raise AutogradError(f"a Tensor with {data.size} elements cannot be converted to Scalar")
-        return data.item()
-
-    def tolist(self) -> Any:
-        """Nested Python lists of the elements."""
-        return self._on_host("tolist()").tolist()
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __complex__(self) -> complex:
-        return complex(self.item())
-
-    def __bool__(self) -> bool:
-        data = self._on_host("the truth value of a tensor")
-        if data.size != 1:
-            raise AutogradError(
-                f"Boolean value of Tensor with {data.size} values is ambiguous"
-                if data.size
-                else "Boolean value of Tensor with no values is ambiguous"
-            )
-        return bool(data.item())
-
-    def __index__(self) -> int:
-        if self.dtype.category > dt.INT:
-            raise TypeError("only integer tensors of a single element can be converted to an index")
-        return int(self.item())
-
-    def __len__(self) -> int:
-        if not self._data.ndim:
-            raise TypeError("len() of a 0-d tensor")
-        return self._data.shape[0]  # type: ignore[no-any-return]
-
-    def __iter__(self) -> Iterator[Tensor]:
-        if not self._data.ndim:
-            raise TypeError("iteration over a 0-d tensor")
-        return (self[i] for i in range(int(self._data.shape[0])))
-
-    def __contains__(self, item: Any) -> bool:
-        return bool((self == item).any())
+    # -- copies -----------------------------------------------------------------------------------
 
     def __hash__(self) -> int:
         return id(self)
-
-    def __repr__(self) -> str:
-        return _interop.tensor_repr(self, format_tensor)
-
-    def __str__(self) -> str:
-        if type(self._data) is Value and self._data.graph.capture is not None:
-            root = self._data.graph.capture.root
-            if root.whole:
-                self._concrete("the text of a tensor")
-        return repr(self)
-
-    def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and not self.ndim else str(self)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return _interop.to_array(self.numpy(), dtype, copy)
-
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        return _interop.to_dlpack(self, **kwargs)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return _interop.dlpack_device(self)
-
-    @property
-    def __cuda_array_interface__(self) -> Any:
-        if not self.is_cuda:
-            raise AttributeError("__cuda_array_interface__ exists on cuda tensors only")
-        return self._data.__cuda_array_interface__
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:
@@ -484,15 +367,6 @@ def _array_from(data: tuple[Any, ...], dtype: DType) -> Any:
     if isinstance(first, float | complex | str):
         raise TypeError(f"new(): data must be a sequence (got {type(first).__name__})")
     return np.array(first).astype(dtype.np)
-
-
-def _needs_data(capture: Any, what: str) -> TraceError:
-    """The error for a symbolic tensor whose data is asked for."""
-    why = f"{what} needs the data of a tensor, which has none while being traced"
-    advice = "Keep the computation in tensors (dg.where, dg.cond, ...), or pass the value in."
-    if capture is None:
-        return TraceError(f"{why}. {advice}")
-    return capture.failure(why, advice)  # type: ignore[no-any-return]
 
 
 # What the autograd methods keep in a tensor's `__dict__`.
