@@ -228,10 +228,10 @@ __version__ = "0.1.0"
 # warnings raised by our own kernels are silenced: the user's NumPy code keeps its own.
 _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"dualgraph(_compiler)?\.")
 
-if _environ.get("DUALGRAPH_EXECUTION") in ("native", "auto"):
-    from dualgraph_runtime.native.eager import accelerate as _accelerate
+if _environ.get("DUALGRAPH_EXECUTION") != "interpreter":
+    from dualgraph_runtime.native.eager import enable as _enable
 
-    _accelerate()
+    _enable()
 
 half, float, double = float16, float32, float64
 short, int, long = int16, int32, int64

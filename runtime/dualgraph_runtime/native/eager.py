@@ -1,142 +1,150 @@
 """Eager operations by compiled programs of one node, where those are faster than NumPy.
 
 An operation, its gradient rule as a whole, or an optimizer's step is looked up by its attributes
-and its operands' types. The first calls run on NumPy and are timed; if what they cost is worth it,
-a program is built in the background. Once that is there it is timed as well, and from then on the
-faster of the two runs. Where another batch of the same operands comes, the sizes of the batch
-become symbols, so that one program serves every batch. Results change by rounding when a program
-takes over, which depends on time: a training that is run again may differ by as much.
+and its operands' types. What pays is told by them alone (`_pays`), never by a clock, and a program
+that is not in the cache is built before the first call returns: what an operation gives depends on
+its operands, and on nothing that happened before.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
-from time import perf_counter_ns
-from typing import Any
+from time import perf_counter
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from dualgraph_compiler.dtypes import BY_NUMPY
 from dualgraph_compiler.errors import DualGraphError
 from dualgraph_compiler.kernels.optimizers import Workspace
+from dualgraph_compiler.native.plan import Segment
 from dualgraph_compiler.ops.base import REGISTRY, Kind, Op
 from dualgraph_compiler.ops.optimizer import OptimizerUpdate
 
-from .background import Background
 from .eager_work import Gradients, Shapes, Update, Work, operands_of, write_back
-from .executable import Executable, compile_graph
+from .executable import Executable, NotCompiled, compile_graph
 
+_log = logging.getLogger("dualgraph")
 _ndarray = np.ndarray
-_TIMED = 3  # calls on NumPy, and then of the program, whose shortest times are compared
-_WORTH = 8_000  # nanoseconds on NumPy: what takes less is left there
-_CLEARLY = 0.9  # of NumPy's time: what a program must stay below
 _MOST = 1024  # operations that are remembered
 _VARIANTS = 8  # programs for one operation on operands of the same dtypes and ranks
+_NOTICEABLE = 3.0  # seconds of building in one process, of which the user should know
 
 
-class _Family:
-    """The programs for one operation on operands of the same dtypes and ranks."""
+# What is faster compiled by a clear margin, apart from composite ops (norms, activations, losses,
+# optimizers' steps). NumPy's own sines, arc functions, sorts and selections are about as fast.
+_FUNCTIONS = frozenset(
+    [
+        "sigmoid",
+        "log_sigmoid",
+        "softplus",
+        "elu",
+        "celu",
+        "selu",
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "erf",
+        "tanh",
+    ]
+)
+_CONVOLUTIONS = frozenset(("conv", "conv_transpose"))
+_PRODUCTS = frozenset(("linear", "matmul"))
+_ROUTINES = frozenset(
+    [
+        "max_pool",
+        "max_pool_indices",
+        "avg_pool",
+        "adaptive_avg_pool",
+        "nll_loss",
+        "cumsum",
+        "cumprod",
+        "scatter_add",
+        "index_add",
+        "rnn",
+        "gru",
+        "lstm",
+    ]
+)
+# Of these only the gradient is, which adds where the operation reads...
+_SELECTIONS = frozenset(("embedding", "index_select"))
+# ... and of these only the operation, whose gradient is one product.
+_OWN_GRADIENTS = frozenset(("exp", "exp2", "log"))
 
-    __slots__ = ("programs",)
 
-    def __init__(self) -> None:
-        self.programs: list[tuple[Shapes, Background[Executable]]] = []
-
-    def program(self, work: Work) -> Background[Executable] | None:
-        """A program for these shapes, which may have to be built; None where there is none."""
-        shapes = tuple(a.shape for a in work.arrays)
-        for pattern, program in self.programs:
-            if _fits(pattern, shapes):
-                return program
-        if len(self.programs) >= _VARIANTS:
-            return None
-        indices = [a.dtype.kind in "iu" for a in work.arrays]
-        patterns = (_generalised(known, shapes, indices) for known, _ in self.programs)
-        pattern = next((p for p in patterns if p is not None), shapes)
-        for tried in dict.fromkeys((pattern, shapes)):  # a rule may need to know its sizes
-            try:
-                graph = work.make(tried)
-            except (DualGraphError, TypeError, ValueError, AttributeError):
-                continue
-            make = partial(compile_graph, graph, donate=work.donated(graph))
-            made = Background(make, f"eager {graph.name}")
-            self.programs.append((tried, made))
-            return made
-        return None
+def _is_accelerated(op: type[Op]) -> bool:
+    """Whether there are operands for which operations of a class are faster compiled."""
+    if not op.is_pure or op.reads_on_host or op.bodies or op.is_view or op.may_alias:
+        return False
+    named = (_FUNCTIONS, _CONVOLUTIONS, _PRODUCTS, _ROUTINES, _SELECTIONS)
+    return op.kind is Kind.COMPOSITE or any(op.name in names for names in named)
 
 
-def _generalised(known: Shapes, shapes: Shapes, indices: Sequence[bool]) -> Shapes | None:
-    """A pattern of both shapes, if only sizes of the batch differ.
+_ACCELERATED = [op for op in REGISTRY.values() if _is_accelerated(op)]
 
-    Those are the leading ones of the first array that is not 0-d, and of `indices`. Other sizes are
-    worth a program for themselves.
+
+def _pays(op: Op, operands: Sequence[Any]) -> bool:
+    """Whether `op` on operands of these shapes and dtypes is faster compiled, or its gradient.
+
+    Double precision and complex numbers are left to NumPy: half as many fit a vector.
     """
-    names: dict[tuple[Any, Any], str] = {}
-    first = next((i for i, s in enumerate(shapes) if s), 0)
-    for i, (s, t) in enumerate(zip(known, shapes, strict=True)):
-        leading = max(1, len(t) - 2) if i == first or indices[i] else 0
-        for pair in [*zip(s, t, strict=True)][:leading]:
-            if pair[0] != pair[1]:
-                names.setdefault(pair, f"n{len(names)}")
-
-    def size(pair: tuple[Any, Any]) -> Any:
-        return pair[0] if pair[0] == pair[1] else names.get(pair)
-
-    both = zip(known, shapes, strict=True)
-    pattern = tuple(tuple(map(size, zip(s, t, strict=True))) for s, t in both)
-    return None if any(None in s for s in pattern) else pattern
+    if any(a.shape and (a.dtype.kind == "c" or a.dtype == np.float64) for a in operands):
+        return False
+    if op.name in _PRODUCTS:  # large ones NumPy's BLAS computes as well, with nothing to build
+        return _multiplications(op, operands) <= 1 << 20
+    if op.name in _CONVOLUTIONS:
+        return _multiplications(op, operands) >= 1 << 17
+    return op.kind is not Kind.POINTWISE or bool(operands[0].size >= 1 << 12)
 
 
-def _fits(pattern: Shapes, shapes: Shapes) -> bool:
-    sizes: dict[str, int] = {}
-    for p, s in zip(pattern, shapes, strict=True):
-        for d, n in zip(p, s, strict=True):
-            if n != (sizes.setdefault(d, n) if isinstance(d, str) else d):
-                return False
-    return True
+def _multiplications(op: Op, operands: Sequence[Any]) -> int:
+    """About how many multiplications a product or a convolution takes."""
+    x, w = (a.shape for a in operands[:2])
+    if op.name == "matmul":
+        each = w[-1] if len(w) > 1 else 1
+    elif op.name == "linear":
+        each = w[0]
+    else:
+        each = math.prod(w) // max(1, x[1])
+    return int(math.prod(x) * each)
 
 
-class _Choice:
-    """How one operation on operands of certain types is computed."""
-
-    __slots__ = ("calls", "frame", "native", "program", "reference", "run", "trials")
-
-    def __init__(self) -> None:
-        self.frame: Any = None  # the program's, made for these types
-        self.run: Callable[[Sequence[Any]], Sequence[Any]] | None = None  # if it is chosen
-        self.program: Background[Executable] | None = None
-        self.calls = self.trials = 0
-        self.reference = self.native = 1 << 62  # the shortest times, in nanoseconds
+_Run: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 class Accelerator:
-    """Runs eager operations on NumPy arrays: by compiled code, where there is some and it pays.
+    """Runs eager operations on NumPy arrays: by compiled code, where that pays.
 
-    Safe to use from several threads: at worst a call is timed or counted twice.
+    Safe to use from several threads.
     """
 
     def __init__(self) -> None:
-        self._choices: dict[Any, _Choice | None] = {}  # None stands for NumPy
-        self._families: dict[Any, _Family] = {}
-        self._lock = threading.Lock()
+        self._runs: dict[Any, _Run | None] = {}  # None stands for NumPy
+        self._programs: dict[Any, dict[Shapes, Executable | None]] = {}  # of a family, by pattern
+        self._building = 0.0  # seconds
+        self._lock = threading.RLock()
 
     def __call__(self, op: Op, *arrays: Any) -> Any:
         """``op.eager(np, *arrays)``, or the same by compiled code."""
         try:
             key = (op, *[(a.shape, a.dtype) for a in arrays])
-            choice = self._choices[key]
+            run = self._runs[key]
         except KeyError:
-            choice = self._new(key, arrays)
+            wanted = op.name not in _SELECTIONS and _pays(op, arrays)
+            run = self._new(key, Work(op, arrays) if wanted else None)
         except (AttributeError, TypeError):  # operands or attributes of another kind
-            choice = None
-        if choice is None:
+            run = None
+        if run is None:
             return op.eager(np, *arrays)
-        if choice.run is None:
-            return self._tried(key, choice, Work(op, arrays))
         try:
-            found = choice.run(arrays)
+            found = run(arrays)
         except DualGraphError:
             return op.eager(np, *arrays)  # whose words are those of this operation
         return found[0] if op.n_outputs == 1 else tuple(found)
@@ -159,18 +167,16 @@ class Accelerator:
                 None if a is None else (type(a) is _ndarray, a.shape, a.dtype) for a in operands
             ]
             key = (op, wanted, *types)
-            choice = self._choices[key]
+            run = self._runs[key]
         except KeyError:
-            choice = self._new(key, operands)
+            pays = op.name not in _OWN_GRADIENTS and _pays(op, inputs)
+            run = self._new(key, Gradients(op, g, y, inputs, wanted) if pays else None)
         except (AttributeError, TypeError):
-            choice = None
-        if choice is None:
+            run = None
+        if run is None:
             return op.vjp(g, y, *inputs)
-        if choice.run is None:
-            work = Gradients(op, g, y, inputs, wanted)
-            return self._tried(key, choice, work)  # type: ignore[no-any-return]
         try:
-            given = iter(choice.run([a for a in operands if type(a) is _ndarray]))
+            given = iter(run([a for a in operands if type(a) is _ndarray]))
         except DualGraphError:
             return op.vjp(g, y, *inputs)
         return [next(given) if w else None for w in wanted]
@@ -187,97 +193,82 @@ class Accelerator:
         """``op.update(np, ...)``, or the same by compiled code."""
         arrays = (param, grad, *state, *[np.array(x, np.float64) for x in numbers])
         key = (op, None, *[(a.shape, a.dtype) for a in arrays])
-        choice = self._choices[key] if key in self._choices else self._new(key, arrays)
-        if choice is None:
+        if key in self._runs:
+            run = self._runs[key]
+        else:
+            run = self._new(key, Update(op, arrays) if _pays(op, arrays) else None)
+        if run is None:
             op.update(np, workspace, param, grad, state, numbers)
-        elif choice.run is None:
-            self._tried(key, choice, Update(op, arrays, workspace))
         else:
-            write_back((param, *state), choice.run(arrays))
+            write_back((param, *state), run(arrays))
 
-    def wait(self) -> None:
-        """Wait for the programs that are being built."""
-        for family in list(self._families.values()):
-            for _, program in family.programs:
-                program.wait()
-
-    def _new(self, key: Any, operands: Sequence[Any]) -> _Choice | None:
-        known = all(a is None or a.dtype in BY_NUMPY for a in operands)
+    def _new(self, key: Any, work: Work | None) -> _Run | None:
+        """How what is seen for the first time is computed from now on."""
+        if work is not None and not all(a.dtype in BY_NUMPY for a in work.arrays):
+            work = None
         with self._lock:
-            if len(self._choices) >= _MOST:
-                self._choices.clear()
-            return self._choices.setdefault(key, _Choice() if known else None)
+            if key not in self._runs:
+                if len(self._runs) >= _MOST:
+                    self._runs.clear()
+                program = None if work is None else self._program(work)
+                self._runs[key] = None if program is None else _direct(program)
+            return self._runs[key]
 
-    def _tried(self, key: Any, choice: _Choice, work: Work) -> Any:
-        """The results, by whatever is to be timed next."""
-        program = choice.program
-        ready = program.ready if program is not None else None
-        if ready is not None:
-            try:
-                return self._trial(key, choice, work, ready)
-            except DualGraphError:
-                return work.reference()
-        if program is not None and program.done:  # it could not be built
-            self._choices[key] = None
-        start = perf_counter_ns()
-        found = work.reference()
-        choice.reference = min(choice.reference, perf_counter_ns() - start)
-        choice.calls += 1
-        if program is None and choice.calls >= _TIMED:
-            if choice.reference >= _WORTH:
-                with self._lock:
-                    family = self._families.setdefault(work.family(), _Family())
-                    choice.program = family.program(work)
-            if choice.program is None:
-                self._choices[key] = None
-        return found
+    def _program(self, work: Work) -> Executable | None:
+        """A program for this work, which may have to be built; None where there is none."""
+        programs = self._programs.setdefault(work.family(), {})
+        for opened in (True, False):  # a rule may need to know its sizes
+            pattern = work.pattern(opened)
+            if pattern not in programs:
+                if len(programs) >= _VARIANTS:
+                    return None
+                programs[pattern] = self._built(work, opened)
+            if programs[pattern] is not None:
+                return programs[pattern]
+        return None
 
-    def _trial(self, key: Any, choice: _Choice, work: Work, ready: Executable) -> Any:
-        """One more call of the program or, in turn, on NumPy: what else runs slows both alike."""
-        choice.trials += 1
-        if choice.trials == 1:  # the first call prepares much
-            choice.reference = 1 << 62
-            found = work.results(ready.run(work.arrays, donate=True))
-            choice.frame = ready.frame
-            return found
-        run = _direct(choice.frame, ready)
-        start = perf_counter_ns()
-        if choice.trials % 2:
-            found = work.reference()
-            choice.reference = min(choice.reference, perf_counter_ns() - start)
-        else:
-            found = work.results(run(work.arrays))
-            choice.native = min(choice.native, perf_counter_ns() - start)
-        if choice.trials > 2 * _TIMED:
-            if choice.native < _CLEARLY * choice.reference:
-                choice.run = run
-            else:
-                self._choices[key] = None
-        return found
+    def _built(self, work: Work, opened: bool) -> Executable | None:
+        started = perf_counter()
+        try:
+            graph = work.make(opened)
+            made = compile_graph(graph, donate=work.donated(graph))
+        except NotCompiled:  # there is no compiler, which the log has said
+            return None
+        except (DualGraphError, TypeError, ValueError, AttributeError) as error:
+            _log.debug("eager %s is left to NumPy: %s", work.op.name, error)
+            return None
+        seconds = perf_counter() - started
+        if self._building < _NOTICEABLE <= self._building + seconds:
+            _log.warning("compiling eager operations that are new on this machine")
+        self._building += seconds
+        return made if all(isinstance(s, Segment) for s in made.program.steps) else None
 
 
-def _direct(frame: Any, ready: Executable) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """`ready.run` for arrays of the types that `frame` is for."""
+def _direct(program: Executable) -> _Run:
+    """``program.run`` for arrays of always the same types."""
+    frame: Any = None
 
     def run(arrays: Sequence[Any]) -> Sequence[Any]:
+        nonlocal frame
         found = None if frame is None else frame(*arrays)
-        return found if type(found) is tuple else ready.run(arrays, donate=True)
+        if type(found) is tuple:
+            return found
+        results = program.run(arrays, donate=True)
+        frame = program.frame
+        return results
 
     return run
 
 
-def _is_accelerated(op: type[Op]) -> bool:
-    """Whether operations of a class take more than one pass over memory, or more than additions."""
-    if not op.is_pure or op.reads_on_host or op.bodies or op.is_view or op.may_alias:
-        return False
-    heavy = op.kind in (Kind.COMPOSITE, Kind.CONTRACTION, Kind.LIBRARY)
-    return heavy or (op.kind is Kind.POINTWISE and op.is_costly)
+_accelerator = Accelerator()
 
 
-def accelerate() -> Accelerator:
-    """From now on, eager operations on the CPU run by compiled code where that is faster."""
-    accelerator = Accelerator()
-    for op in REGISTRY.values():
-        if _is_accelerated(op):
-            op.accelerator = accelerator
-    return accelerator
+def enable(enabled: bool = True) -> None:
+    """Whether eager operations on the CPU run by compiled code from now on, where that pays."""
+    for op in _ACCELERATED:
+        op.accelerator = _accelerator if enabled else None
+
+
+def is_enabled() -> bool:
+    """What `enable` was last told."""
+    return any(op.accelerator is not None for op in _ACCELERATED)

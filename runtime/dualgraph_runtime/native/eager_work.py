@@ -1,4 +1,4 @@
-"""What eager code computes at a time, by NumPy or as the graph of a program (see `eager`)."""
+"""What eager code computes at a time, as the graph of a program (see `eager`)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from dualgraph_compiler.dims import Dim, DimLike
+from dualgraph_compiler.dims import Dim
 from dualgraph_compiler.dtypes import BY_NUMPY
 from dualgraph_compiler.errors import DualGraphError
 from dualgraph_compiler.graph import Graph, Value
-from dualgraph_compiler.kernels.optimizers import Workspace
 from dualgraph_compiler.ops.base import Op
 from dualgraph_compiler.ops.optimizer import OptimizerUpdate
 from dualgraph_compiler.types import TensorType
@@ -22,6 +21,12 @@ _ndarray = np.ndarray
 # Shapes of operands; in a pattern, a name stands for any size.
 Shapes: TypeAlias = tuple[tuple[Any, ...], ...]
 
+# Ops whose loops are made for certain sizes, or whose rules compute with them.
+_CONVOLUTIONS = ("conv", "conv_transpose")
+_POOLING = ("max_pool", "max_pool_indices", "avg_pool", "adaptive_avg_pool")
+_RECURRENT = ("rnn", "gru", "lstm")
+_SIZED = frozenset((*_CONVOLUTIONS, *_POOLING, *_RECURRENT, "group_norm"))
+
 
 class Work:
     """What is to be computed: an operation on arrays."""
@@ -29,23 +34,42 @@ class Work:
     def __init__(self, op: Op, arrays: Sequence[Any]) -> None:
         self.op = op
         self.arrays = arrays
+        self._names: dict[int, str] = {}  # of open sizes: what is equal here is equal in all
 
     def family(self) -> Any:
         """What it has in common with the same work on arrays of other sizes."""
         return (self.op, *[(a.ndim, a.dtype) for a in self.arrays])
 
-    def reference(self) -> Any:
-        """The results by NumPy."""
-        return self.op.eager(np, *self.arrays)
+    def pattern(self, opened: bool) -> Shapes:
+        """The shapes that one program is to serve, those of `arrays` among them.
 
-    def results(self, found: Sequence[Any]) -> Any:
-        """What the program has found, as `reference` would give it."""
-        return found[0] if self.op.n_outputs == 1 else tuple(found)
+        The same for the same shapes, whatever came before. If `opened`, sizes are open: all of
+        them, or, of ops in `_SIZED`, that of the batch.
+        """
+        return tuple(self._shape(a, opened) for a in self.arrays)
 
-    def make(self, pattern: Shapes) -> Graph:
-        """The graph of a program, for a pattern of the arrays' shapes."""
+    def _shape(self, operand: Any, opened: bool) -> tuple[Any, ...]:
+        shape = tuple(operand.shape)
+        if not opened:
+            return shape
+        if self.op.name not in _SIZED:
+            names = self._names
+            return tuple(d if d < 2 else names.setdefault(d, f"n{len(names)}") for d in shape)
+        first, *others = self._batched()
+        batched = operand is first or any(operand is a for a in others)
+        return ("n0", *shape[1:]) if batched and shape[:1] == first.shape[:1] != (1,) else shape
+
+    def _batched(self) -> Sequence[Any]:
+        """The first operand and what else begins with its leading size, of a batch or a sequence.
+
+        Others may begin with the same number by chance.
+        """
+        return self.arrays[:1]
+
+    def make(self, opened: bool) -> Graph:
+        """The graph of a program for `pattern`."""
         graph = Graph(self.op.name)
-        found = graph.call(self.op, self._inputs(graph, pattern))
+        found = graph.call(self.op, self._inputs(graph, opened))
         graph.set_outputs([found] if self.op.n_outputs == 1 else list(found))
         return graph
 
@@ -53,11 +77,13 @@ class Work:
         """Outputs that may be written over inputs."""
         return []
 
-    def _inputs(self, graph: Graph, pattern: Shapes) -> list[Value]:
-        return [
-            graph.add_input(TensorType(BY_NUMPY[a.dtype], _sizes(s)))
-            for a, s in zip(self.arrays, pattern, strict=True)
-        ]
+    def _inputs(self, graph: Graph, opened: bool) -> list[Value]:
+        return [graph.add_input(self._type(a, opened)) for a in self.arrays]
+
+    def _type(self, operand: Any, opened: bool) -> TensorType:
+        dtype = operand.dtype if isinstance(operand, TensorType) else BY_NUMPY[operand.dtype]
+        shape = self._shape(operand, opened)
+        return TensorType(dtype, tuple(Dim(d) if isinstance(d, str) else d for d in shape))
 
 
 class Update(Work):
@@ -65,23 +91,8 @@ class Update(Work):
 
     op: OptimizerUpdate
 
-    def __init__(self, op: OptimizerUpdate, arrays: Sequence[Any], workspace: Workspace) -> None:
-        super().__init__(op, arrays)
-        self.workspace = workspace
-        n = 2 + len(op.state)
-        self.targets = (arrays[0], *arrays[2:n])  # what is overwritten
-        self.numbers = arrays[n:]
-
-    def reference(self) -> None:
-        param, grad = self.arrays[:2]
-        numbers = [float(x) for x in self.numbers]
-        self.op.update(np, self.workspace, param, grad, self.targets[1:], numbers)
-
-    def results(self, found: Sequence[Any]) -> None:
-        write_back(self.targets, found)
-
     def donated(self, graph: Graph) -> list[tuple[int, Value]]:
-        later = range(1, len(self.targets))
+        later = range(1, 1 + len(self.op.state))
         return [(0, graph.inputs[0]), *((i, graph.inputs[i + 1]) for i in later)]
 
 
@@ -108,33 +119,31 @@ class Gradients(Work):
         kinds = [(type(a), None if a is None else len(a.shape)) for a in self.operands]
         return (super().family(), self.wanted, *kinds)
 
-    def reference(self) -> Any:
-        return self._called(self.op.vjp(self.g, self.y, *self.inputs))
+    def _batched(self) -> Sequence[Any]:
+        first = self.inputs[0]
+        found = operands_of(self.op, self.g, self.y, ())
+        rank = len(first.shape)
+        return [first, *[a for a in found if a is not None and len(a.shape) == rank]]
 
     def _called(self, found: Sequence[Any]) -> list[Any]:
         """Gradients that are wanted, and None for others."""
         wanted = zip(found, self.wanted, strict=False)
         return [(g() if type(g) is FunctionType else g) if w else None for g, w in wanted]
 
-    def results(self, found: Sequence[Any]) -> Any:
-        given = iter(found)
-        return [next(given) if w else None for w in self.wanted]
-
-    def make(self, pattern: Shapes) -> Graph:
+    def make(self, opened: bool) -> Graph:
         graph = Graph(f"{self.op.name} backward")
-        values = iter(self._inputs(graph, pattern))
-        sizes = dict(zip(_joined(a.shape for a in self.arrays), _joined(pattern), strict=True))
+        values = iter(self._inputs(graph, opened))
 
         def value(a: Any) -> Any:
             if a is None:
                 return None
-            return next(values) if type(a) is _ndarray else _type(a, sizes)
+            return next(values) if type(a) is _ndarray else self._type(a, opened)
 
         several = type(self.g) is tuple
         g = tuple(map(value, self.g)) if several else value(self.g)
         if not self.op.saves_output:  # what there is of it may be nothing at all
             y: Any = self.y if several else self.g
-            y = tuple(_type(a, sizes) for a in y) if several else _type(y, sizes)
+            y = tuple(self._type(a, opened) for a in y) if several else self._type(y, opened)
         else:
             y = tuple(map(value, self.y)) if several else value(self.y)
         found = self._called(self.op.vjp(g, y, *map(value, self.inputs)))
@@ -151,18 +160,3 @@ def operands_of(op: Op, g: Any, y: Any, inputs: Sequence[Any]) -> list[Any]:
     if op.saves_output:
         found += y if type(y) is tuple else (y,)
     return [*found, *inputs]
-
-
-def _joined(shapes: Any) -> list[Any]:
-    return [d for s in shapes for d in s]
-
-
-def _type(a: Any, sizes: dict[int, Any]) -> TensorType:
-    """The type of an operand that is no array, of which sizes are symbols as in the others."""
-    if isinstance(a, TensorType):
-        return a
-    return TensorType(BY_NUMPY[a.dtype], _sizes([sizes.get(d, d) for d in a.shape]))
-
-
-def _sizes(pattern: Sequence[Any]) -> tuple[DimLike, ...]:
-    return tuple(Dim(d) if isinstance(d, str) else d for d in pattern)
