@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from itertools import product
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from dualgraph_compiler import Dim, Graph, TensorType
 from dualgraph_compiler.dtypes import float32
 from dualgraph_compiler.graph import interpret
-from dualgraph_compiler.native import Target
+from dualgraph_compiler.native import Target, build
 from dualgraph_compiler.ops import f
 from dualgraph_compiler.ops.avg_pool import AvgPool
 from dualgraph_compiler.ops.conv import Conv
@@ -221,3 +222,43 @@ def test_sizes_known_only_at_a_call(vector_bytes: int) -> None:
         image = rng.normal(size=(size[0], 3, *size[1:])).astype(np.float32)
         for got, want in zip(executable.run([image]), interpret(graph, [image]), strict=True):
             np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("vector_bytes", WIDTHS)
+@pytest.mark.parametrize("window", [1, 3])
+def test_what_follows_a_tile_reads_more_than_its_sums(vector_bytes: int, window: int) -> None:
+    rng = np.random.default_rng(window)
+    graph, border = Graph(), (window - 1) // 2
+    x = graph.add_input(TensorType(float32, (Dim("n"), 16, 7, 9)), "x")
+    gate = graph.add_input(TensorType(float32, (Dim("n"), 40, 1, 1)), "gate")
+    column = graph.constant(rng.normal(size=(9,)).astype(np.float32))
+    w = graph.constant((rng.normal(size=(40, 16, window, window)) / 4 / window).astype(np.float32))
+    again = graph.constant((rng.normal(size=(40, 40, 1, 1)) / 6).astype(np.float32))
+    y = Conv((1, 1), ((border, border),) * 2, (1, 1))(x, w)
+    point = Conv((1, 1), ((0, 0), (0, 0)), (1, 1))
+    graph.set_outputs(
+        [
+            f.clip(point(y, again) * gate + y, -1.0, None),  # sums of which all is known by place
+            point(y, again) * column,  # which is read by column
+            f.tanh(point(y, again)),  # which is dear
+        ]
+    )
+    arrays = [rng.normal(size=s).astype(np.float32) for s in ((3, 16, 7, 9), (3, 40, 1, 1))]
+    run = compile_graph(graph, compiler(vector_bytes)).run(arrays)
+    for got, want in zip(run, interpret(graph, arrays), strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-5 * np.abs(want).max())
+
+
+def test_layers_that_end_alike_share_the_functions_of_their_tiles() -> None:
+    rng = np.random.default_rng(0)
+    graph = Graph()
+    y = graph.add_input(TensorType(float32, (1, 16, 12, 12)), "x")
+    for outs, ins, stride in ((48, 16, 1), (32, 48, 1), (64, 32, 2)):
+        op = Conv((stride, stride), ((0, 0), (0, 0)), (1, 1))
+        w = graph.constant(rng.normal(size=(outs, ins, 1, 1)).astype(np.float32))
+        bias = graph.constant(rng.normal(size=(outs, 1, 1)).astype(np.float32))
+        y = f.clip(op(y, w) + bias, 0.0, 6.0)
+    graph.set_outputs([y])
+    text = build(graph, Target(32)).text
+    assert len(re.findall(r"^static .* void tiles6x2", text, re.MULTILINE)) == 1
+    assert "_epilogue" not in text

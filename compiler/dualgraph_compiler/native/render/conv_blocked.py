@@ -13,6 +13,7 @@ from ..loops import Buffer
 from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue, _Nest
 from ..views import array
+from .ending import Ending
 from .kernel import KernelText
 from .places import cuts, places_function, tallest
 from .prelude import Prelude
@@ -64,11 +65,17 @@ class BlockedRoutine:
         self.writes = self.epilogue.kernel.writes
         self.inside = inside
         self.scratch: tuple[Buffer, ...] = () if fixed or inside else (self.packed,)
-        self.own: tuple[Buffer, ...] = (*own, sums, *([self.packed] if inside else []))
+        self.ending = self._ending()
+        kept = [sums] if self.ending is None else []
+        self.own: tuple[Buffer, ...] = (*own, *kept, *([self.packed] if inside else []))
         self.notes = self.epilogue.kernel.notes
         self.packs: tuple[Pack, ...] = (self._pack_once(),) if fixed else ()
         self._driver()  # which finds out the sizes that the functions inside must be given
         self._body = self._driver()
+
+    def _ending(self) -> Ending | None:
+        """What tiles do with sums that they do not store; None where an epilogue reads them."""
+        return None
 
     def _pack_once(self) -> Pack:
         call = self._pack_call("from", "0", str(self._panels()), "to")
@@ -125,8 +132,11 @@ class BlockedRoutine:
         if self.scratch:
             call = self._pack_call(names[self.w], "first", "last", names[self.packed])
             pack = f"static void {name}_pack{head}  {call}\n}}\n"
+        epilogue = ""
+        if self.ending is None:
+            epilogue = f"{self.inner.text(f'{name}_epilogue', counters)}\n"
         return (
-            f"{self.inner.text(f'{name}_epilogue', counters)}\n{pack}"
+            f"{epilogue}{pack}"
             f"static void {name}{head}{self._body.replace('EPILOGUE', f'{name}_epilogue')}\n}}"
         )
 

@@ -24,9 +24,10 @@ from ..loops import Buffer
 from ..lower.library import Phase
 from ..schedule import Context
 from .conv_blocked import TASKS, BlockedRoutine, copy_function
-from .places import BLOCKS, tallest
+from .ending import Ending, ending_of
+from .places import BLOCKS, cuts, tallest
 from .prelude import Prelude
-from .types import memory
+from .types import index_text, memory
 
 _IMAGE = 128 * 1024  # bytes of the image that should stay in L2
 _IMAGES = 256 * 1024  # bytes of a whole image, or of small ones that are taken together
@@ -62,9 +63,9 @@ class DirectConv(BlockedRoutine):
         panels = blocks(g.out_blocks, BLOCKS)
         parts, per_part = g.parts, blocks(panels, g.parts)
         steps = g.taps * g.run  # of a panel
+        tiles = self._strips_text() if self.ending is None else self._ended_text(self.ending)
         return f"""\
 {self._taps_text()}
-  {self.type} *const sums = {names[self.sums]};
   i64 *const at = {names[self.at]};
   i64 held = -1;
   const i64 blocks = {s(g.blocks_of_rows)};
@@ -81,6 +82,47 @@ class DirectConv(BlockedRoutine):
       const i64 wide = {g.out_blocks} - o < {BLOCKS} ? 1 : {BLOCKS};
       const i64 i1_0 = group * {g.out_blocks} + o;  // the first of its blocks
       const {self.type} *const w = {names[self.packed]} + i1_0 * {steps * g.lanes};
+{tiles}
+    }}
+  }}"""
+
+    def _ending(self) -> Ending | None:
+        """What follows, where one tile after the other is done with all that its sums are of."""
+        g = self.geometry
+        if g.together > 1 or not g.counts() or g.chunk(min(BLOCKS, g.out_blocks)) < g.taps:
+            return None
+        return ending_of(self.epilogue, self.sums, self.epilogue.counters[1], self.prelude)
+
+    def _ended_text(self, ending: Ending) -> str:
+        """Tiles of two heights, those of the larger one first."""
+        g, s, names = self.geometry, self.sizes, self._names()
+        lines = [
+            "const i64 i1 = i1_0, i2 = row * " + s(product(g.places[1:])) + ";",
+            "(void)i1, (void)i2;",
+        ]
+        for wide in g.wides():
+            most = tallest(4 * g.lanes, wide, self.type)
+            bases = [pair for j in range(wide) for pair in ending.bases(j)]
+            pointers = [f"{names[b]} + {index_text(base, s, {})}" for b, base in bases]
+            args = f"x, at, taps, {g.taps}, {g.run}, w, from, to, {', '.join(pointers)}"
+            lines += [
+                f"if (wide == {wide}) {{",
+                f"  const i64 tiles = (places + {most - 1}) / {most}, low = places / tiles;",
+                "  i64 from = 0, to = (places - low * tiles) * (low + 1);",
+                "  for (i64 high = low + 1; high >= low; high--, from = to, to = places)",
+                "    switch (high) {",
+            ]
+            for high in sorted({h for n in g.counts() for h in cuts(n, most)}):
+                name = ending.tiles_function(high, wide, g.unroll)
+                lines.append(f"      case {high}: {name}({args}); break;")
+            lines += ["    }", "}"]
+        return "\n".join(" " * 6 + line for line in lines)
+
+    def _strips_text(self) -> str:
+        """Strips of places, whose sums are stored and then read by the epilogue."""
+        g = self.geometry
+        return f"""\
+      {self.type} *const sums = {self._names()[self.sums]};
       for (i64 p = 0; p < places; p += {g.strip}) {{
         const i64 rows = places - p < {g.strip} ? places - p : {g.strip};
 {self._strip_text()}
@@ -88,9 +130,7 @@ class DirectConv(BlockedRoutine):
           const i64 i1 = i1_0 + j;
           {self._finish_text()}
         }}
-      }}
-    }}
-  }}"""
+      }}"""
 
     def _samples_text(self) -> str:
         """Which samples a task computes, and how many places they have."""
@@ -194,9 +234,9 @@ for (i64 q = p, next, end = p + rows; q < end; q = next) {{
         """The tiles of a strip of places, over chunks of the taps whose weights stay in L1."""
         g, lanes = self.geometry, self.geometry.lanes
         lines: list[str] = []
-        wides = sorted({min(BLOCKS, b) for b in (g.out_blocks, g.out_blocks % BLOCKS) if b})
+        wides = g.wides()
         for wide in wides:
-            chunk = max(1, _WEIGHTS // (4 * g.run * wide * lanes))
+            chunk = g.chunk(wide)
             chunk = blocks(g.taps, blocks(g.taps, chunk))
             count = f"{g.taps} - t < {chunk} ? {g.taps} - t : {chunk}" if g.taps > chunk else chunk
             args = f"x, at + p + q, taps + t, {count}, {g.run}, w + t * {g.run * wide * lanes}, "
@@ -331,11 +371,19 @@ class Geometry:
         most = tallest(4 * self.lanes, min(BLOCKS, self.out_blocks), "i32" if self.words else "f32")
         return blocks(blocks(max(1, n), blocks(max(1, n), _STRIP)), most) * most
 
-    def strips(self) -> list[int]:
-        """How many places strips have; none where that is not known."""
+    def wides(self) -> list[int]:
+        """How many blocks of channels panels have."""
+        return sorted({min(BLOCKS, b) for b in (self.out_blocks, self.out_blocks % BLOCKS) if b})
+
+    def chunk(self, wide: int) -> int:
+        """Taps whose weights for so many blocks of channels stay in L1."""
+        return max(1, _WEIGHTS // (4 * self.run * wide * self.lanes))
+
+    def counts(self) -> set[int]:
+        """How many places tasks have; none where that is not known."""
         n = product(self.places)
         if not isinstance(n, int) or not isinstance(self.places[0], int) or n == 0:
-            return []
+            return set()
         rest = n // self.places[0]
         counts = {rest * rows for rows in (self.rows, self.places[0] % self.rows) if rows}
         if self.together > 1:
@@ -343,8 +391,17 @@ class Geometry:
             if isinstance(samples, int):
                 some = [k for k in (self.together, samples % self.together) if k]
             counts = {n * k for k in some}
+        return counts
+
+    def strips(self) -> list[int]:
+        """How many places strips have; none where that is not known."""
         return sorted(
-            {strip for n in counts for strip in (min(n, self.strip), n % self.strip) if strip}
+            {
+                strip
+                for n in self.counts()
+                for strip in (min(n, self.strip), n % self.strip)
+                if strip
+            }
         )
 
 

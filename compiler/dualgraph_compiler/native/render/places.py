@@ -40,20 +40,36 @@ def places_function(prelude: Prelude, places: int, blocks: int, unroll: int, t: 
     lanes = prelude.vector_bytes // 4
     v = prelude.vector(t, lanes)
     load, store = prelude.load(t, lanes), prelude.store(t, lanes)
-    splat, fma = prelude.splat(t, lanes), prelude.multiply_add(t, lanes)
     name = f"places{places}x{blocks}_{unroll}_{v}"
-    sums = [(i, j) for i in range(places) for j in range(blocks)]
+    cells = [(i, j) for i in range(places) for j in range(blocks)]
+    sums, loop = sums_text(prelude, places, blocks, unroll, t)
     lines = [f"static __attribute__((noinline)) void {name}("]
     lines.append(f"    const {t} *restrict x, const i64 *restrict at, const i64 *restrict taps,")
     lines.append(f"    i64 count, i64 run, const {t} *restrict w, i64 more, {t} *restrict sums,")
     lines.append("    i64 step) {")
     lines += [f"  const {t} *x{i} = x + at[{i}];" for i in range(places)]
-    lines += [f"  {v} c{i}_{j} = {{0}};" for i, j in sums]
-    lines.append("  if (more) {")
-    for i, j in sums:
+    lines += [*sums, "  if (more) {"]
+    for i, j in cells:
         lines.append(f"    c{i}_{j} = {load}(sums + {_at(i, j, lanes)});")
-    lines.append("  }")
-    lines.append("  for (i64 t = 0; t < count; t++)")
+    lines += ["  }", *loop]
+    lines += [f"  {store}(sums + {_at(i, j, lanes)}, c{i}_{j});" for i, j in cells]
+    lines.append("}")
+    return prelude.once(name, "\n".join(lines))
+
+
+def sums_text(
+    prelude: Prelude, places: int, blocks: int, unroll: int, t: str
+) -> tuple[list[str], list[str]]:
+    """The definitions of a tile's sums ``c<place>_<block>``, and the loops over taps and runs."""
+    lanes = prelude.vector_bytes // 4
+    v = prelude.vector(t, lanes)
+    load, splat, fma = (
+        prelude.load(t, lanes),
+        prelude.splat(t, lanes),
+        prelude.multiply_add(t, lanes),
+    )
+    sums = [f"  {v} c{i}_{j} = {{0}};" for i in range(places) for j in range(blocks)]
+    lines = ["  for (i64 t = 0; t < count; t++)"]
     lines.append(f"    for (i64 s = taps[t], end = s + run; s < end; s += {unroll}) {{")
     for u in range(unroll):
         for j in range(blocks):
@@ -67,10 +83,7 @@ def places_function(prelude: Prelude, places: int, blocks: int, unroll: int, t: 
             for j in range(blocks):
                 lines.append(f"      c{i}_{j} = {fma}(w{u}_{j}, y{u}_{i}, c{i}_{j});")
     lines.append(f"      w += {unroll * blocks * lanes};")
-    lines.append("    }")
-    lines += [f"  {store}(sums + {_at(i, j, lanes)}, c{i}_{j});" for i, j in sums]
-    lines.append("}")
-    return prelude.once(name, "\n".join(lines))
+    return sums, [*lines, "    }"]
 
 
 def _at(place: int, block: int, lanes: int) -> str:
