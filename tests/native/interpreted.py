@@ -15,6 +15,10 @@ def _none(op: str) -> set[tuple[str, str]]:
     return {(op, f"{op} has no native form yet")}
 
 
+def _complex(op: str) -> set[tuple[str, str]]:
+    return {(op, "complex numbers have no native form yet")}
+
+
 _NARROW = "narrow dtypes have no native form yet"
 
 
@@ -49,7 +53,7 @@ INTERPRETED: dict[str, set[tuple[str, str]]] = {
     "ctc_loss_grad": _none("ctc_loss_grad"),
     "det": _none("det"),
     "adjugate": _none("adjugate"),
-    "cholesky": _none("cholesky"),
+    "cholesky": _of("cholesky", "float16") | _complex("cholesky"),
     "cholesky_solve": _none("cholesky_solve"),
     "eig": _none("eig"),
     "eigh": _none("eigh"),
@@ -57,14 +61,13 @@ INTERPRETED: dict[str, set[tuple[str, str]]] = {
     "geqrf": _none("geqrf"),
     "ldl_factor": _none("ldl_factor"),
     "ldl_solve": _none("ldl_solve"),
-    "lu_factor": _none("lu_factor"),
+    "lu_factor": _complex("lu_factor"),
     "matrix_exp": _none("matrix_exp"),
     "pinv": _none("pinv"),
-    "pivots_to_permutation": _none("pivots_to_permutation"),
     "qr": _none("qr"),
     "slog_det": _none("slog_det"),
     "solve": _none("solve"),
-    "solve_triangular": _none("solve_triangular"),
+    "solve_triangular": _of("solve_triangular", "float16") | _complex("solve_triangular"),
     "svd": _none("svd"),
     "svdvals": _none("svdvals"),
     "dft": _none("dft"),

@@ -24,6 +24,7 @@ from .recurrent import recurrent
 from .simpler import simpler
 from .softmax import cheaper
 from .sparse import sparse_product
+from .systems import by_factors
 from .target import Target
 from .windows import global_maximum, pooled
 from .words import integer_product, plain_integer_conv
@@ -81,6 +82,7 @@ def prepare(graph: Graph, target: Target) -> Graph:
         with out.inserting_before(node):
             made: Value | list[Value] | None = plain_integer_conv(node)
             made = sparse_product(node) if made is None else made
+            made = by_factors(node) if made is None else made
             made = simpler(node) if made is None else made
             made = kept_boxes(node) if made is None else made
             made = sum_of_products(node) if made is None else made

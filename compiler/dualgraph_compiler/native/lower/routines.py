@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ...dtypes import float32, float64
 from ...graph import Node
 from ...ops.base import Op
 from ..kept_boxes import KeptBoxes
@@ -25,7 +26,11 @@ _rule = registering(RULES, ORDER)
 
 def why_not(node: Node) -> str | None:
     """Why a node has no routine; None where it has one."""
-    return unlisted(node, RULES)
+    why = unlisted(node, RULES)
+    dtype = node.inputs[0].dtype
+    if why is None and node.op.name in _MATRICES and dtype not in (float32, float64):
+        return f"{node.op.name} of {dtype.name} has no native form yet"
+    return why
 
 
 def _in_order(node: Node) -> str:
@@ -63,6 +68,24 @@ def _max_roi_pool(
     from ..render.regions import max_roi_pool
 
     return max_roi_pool(node, context, prelude, symbols)
+
+
+_MATRICES = ("lu_factor", "cholesky", "solve_triangular")
+
+
+@_rule(*_MATRICES, "pivots_to_permutation")
+def _matrices(
+    node: Node, context: Context, prelude: Prelude, symbols: Mapping[str, int]
+) -> Routine:
+    from ..render import matrices
+
+    made = {
+        "lu_factor": matrices.lu_factor,
+        "cholesky": matrices.cholesky,
+        "solve_triangular": matrices.solve_triangular,
+        "pivots_to_permutation": matrices.permutation,
+    }[node.op.name]
+    return made(node, context, prelude, symbols)
 
 
 def _kept_boxes(
