@@ -21,6 +21,7 @@ from tests.onnx.test_stepwise import compare, floats, model_of, native, sequence
 
 node = helper.make_node
 FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+STRING = TensorProto.STRING
 
 
 def tensor(name: str, kind: int = FLOAT, shape: Any = None) -> onnx.ValueInfoProto:
@@ -206,6 +207,46 @@ def test_sequences_and_optionals_as_inputs() -> None:
         compare(y, np.concatenate(items) + (0 if bias is None else bias))
         compare(again, bias)
     assert len(specials(s)) == 4
+
+
+def labelled(rank: int) -> onnx.ModelProto:
+    """The label of the best score of each row, or of the only row; and some that are always so."""
+    model = model_of(
+        [
+            node("Constant", [], ["words"], value_strings=["no", "yes", "maybe"]),
+            node("ArgMax", ["scores"], ["best"], axis=-1, keepdims=0),
+            node("Gather", ["words", "best"], ["label"]),
+            node("Slice", ["others", "start", "end"], ["some"]),
+            node("Unsqueeze", ["some", "start"], ["row"]),
+            node("SequenceConstruct", ["label", "row"], ["both"]),
+        ],
+        [tensor("scores", FLOAT, ["n", 3][-rank:])],
+        [tensor("label", STRING), value("both", sequence(STRING)), tensor("best", INT)],
+    )
+    others = helper.make_tensor("others", STRING, [3], [b"a", "ä".encode(), b"c"])
+    start, end = (
+        onnx.numpy_helper.from_array(np.array([i]), n) for i, n in enumerate(("start", "end"))
+    )
+    model.graph.initializer.extend([others, start, end])
+    return model
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("options", [None, native()])
+def test_strings_that_are_only_moved(rank: int, options: Any) -> None:
+    """They are numbers in the graph."""
+    model = labelled(rank)
+    s = rt.InferenceSession(model, options)
+    scores = np.eye(3, dtype=np.float32)[[1, 0, 2, 1] if rank == 2 else 2]
+    for _ in range(3):
+        label, both, best = s.run(None, {"scores": scores})
+        np.testing.assert_array_equal(label, run_onnxruntime(model, {"scores": scores})[0])
+        compare([label, both, best], session(model, "interpreter").run(None, {"scores": scores}))
+        assert type(label) is np.ndarray
+        assert label.dtype == object
+        label[...] = "changed"
+    assert both[1].tolist() == [["a"]]
+    assert len(specials(s)) == 1
 
 
 def fed_shape() -> onnx.ModelProto:

@@ -108,7 +108,9 @@ class Subgraph(Importer):
     def _from_outside(self, value: Any) -> Any:
         if isinstance(value, list):
             return [self._from_outside(v) for v in value]
-        if not isinstance(value, Value) or value.graph is self.graph:
+        if not isinstance(value, Value):
+            return value.over(self._from_outside)
+        if value.graph is self.graph:
             return value
         sizes = self._outer._pending.get(value)
         if sizes is not None:

@@ -2,6 +2,7 @@
 
 declared     inputs and outputs of any kind, as a model declares them
 prepared     one graph of a segment, interpreted or compiled
+coded        single nodes on strings, as numbers
 specialized  whole models as single graphs, each for one kind of call
 walker       carries the steps out, and has the plan learn from what it meets
 steps        a walker on arrays, for sessions

@@ -70,7 +70,7 @@ class Inputs:
     def __init__(self, infos: Sequence[onnx.ValueInfoProto], shapes: Shapes, source: str) -> None:
         self._types = {info.name: info.type for info in infos}
         self._shaped: list[tuple[str, TensorType]] = []
-        self.sizes: dict[str, list[int | None]] = {}
+        self.sizes: dict[str, tuple[int | None, ...]] = {}
         names: dict[str, Dim] = {}
         self._numeric = True  # whether all are tensors of numbers
         self.are_numbers = all(_is_numeric(info.type) for info in infos)  # or lists of such
@@ -85,7 +85,7 @@ class Inputs:
                 name = d or f"{info.name}, {axis}"
                 dims.append(d if isinstance(d, int) else _symbol(names, str(name)))
             self._shaped.append((info.name, TensorType(dtype, tuple(dims))))
-            self.sizes[info.name] = [d if isinstance(d, int) else None for d in dims]
+            self.sizes[info.name] = tuple([d if isinstance(d, int) else None for d in dims])
 
     @property
     def names(self) -> list[str]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from dualgraph_compiler.dtypes import as_dtype
 from dualgraph_compiler.errors import DualGraphError, NeedsValue
-from dualgraph_compiler.onnx.stepwise import Plan, WholeGraph, import_whole
+from dualgraph_compiler.onnx.stepwise import Plan, WholeGraph, Words, import_whole
 from dualgraph_compiler.onnx.stepwise.plan import is_setting
 from dualgraph_compiler.types import TensorType
 
@@ -41,7 +43,7 @@ class Special:
     `known` are the positions of the inputs whose elements are part of it. `fed` are those of the
     graph's inputs among the tensors of a call, None for all in order. `outputs` is what
     :class:`~dualgraph_compiler.onnx.stepwise.WholeGraph` has, None where the graph's outputs are
-    the model's. `about` says which kind.
+    the model's. `about` says which kind, and `array` gives the elements of a tensor.
     """
 
     runnable: Runnable
@@ -49,6 +51,7 @@ class Special:
     fed: tuple[int, ...] | None
     outputs: list[Any] | None
     about: str
+    array: Callable[[Any], Any]
 
     def run(self, values: Sequence[Any]) -> list[Any]:
         """The model's outputs, for the values of its inputs."""
@@ -58,7 +61,7 @@ class Special:
         found = self.runnable.run(values)
         if self.outputs is None:
             return list(found)
-        return [_arranged(place, found) for place in self.outputs]
+        return [_arranged(place, found, self.array) for place in self.outputs]
 
 
 class Specialized:
@@ -183,6 +186,7 @@ class Specialized:
             None if simple else fed,
             None if plain else made.outputs,
             ", ".join(about),
+            self._walker.array,
         )
 
 
@@ -215,8 +219,10 @@ def _tensors(values: Iterable[Any]) -> Iterator[Any]:
             yield value
 
 
-def _arranged(place: Any, found: Sequence[Any]) -> Any:
+def _arranged(place: Any, found: Sequence[Any], array: Callable[[Any], Any]) -> Any:
     """An output of the model, from those of a graph."""
     if isinstance(place, list):
-        return [_arranged(p, found) for p in place]
+        return [_arranged(p, found, array) for p in place]
+    if isinstance(place, Words):
+        return np.asarray(place.words[array(found[place.at])], dtype=object)
     return None if place is None else found[place]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from dualgraph_compiler.errors import NeedsValue, OnnxError
-from dualgraph_compiler.graph import Graph, interpret
+from dualgraph_compiler.graph import Graph
 from dualgraph_compiler.onnx.importer import Weights, rule_for
 from dualgraph_compiler.onnx.lift import operator_name, operators, prepare
 from dualgraph_compiler.onnx.stepwise import (
@@ -23,9 +23,9 @@ from dualgraph_compiler.onnx.stepwise import (
     arrival,
     import_segment,
 )
-from dualgraph_compiler.onnx.stepwise.kinds import is_tensor_type, string_results
+from dualgraph_compiler.onnx.stepwise.kinds import is_tensor_type
 from dualgraph_compiler.onnx.stepwise.names import outside
-from dualgraph_compiler.onnx.stepwise.segment import Sizes, import_on
+from dualgraph_compiler.onnx.stepwise.segment import Sizes
 from dualgraph_compiler.onnx.values import (
     ANY_TENSORS,
     FUNCTIONS,
@@ -38,6 +38,7 @@ from dualgraph_compiler.onnx.values.reference import run_reference
 from dualgraph_compiler.stopping import raise_if_stopped
 from dualgraph_compiler.types import TensorType
 
+from .coded import Coded
 from .declared import Inputs, Shapes
 from .report import report
 from .specialized import Specialized
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 _MANY = 4  # graphs of a segment that differ in contents, before it gets one for all
 _MAX_SPARE = 64  # graphs kept besides one for each step: types, sizes, contents are the callers'
+_MAX_ARRIVED = 64  # kinds of operands that are recognised at once
 # Their functions are for operands that are no tensors of numbers, not for what rules refuse.
 _ON_STRINGS = ("Identity", "Constant", "Cast", "CastLike")
 
@@ -99,6 +101,11 @@ class Walker(ABC):
             raise error from cause
         self._graphs: OrderedDict[Any, Runnable] = OrderedDict()
         self._bodies: dict[tuple[int, int, str], Plan] = {}
+        self._arrived: dict[Any, tuple[Segment, Arrival, Runnable]] = {}  # by what came
+        self._read: dict[int, tuple[onnx.TensorProto, Any]] = {}  # initializers, by identity
+        self._outside: dict[int, tuple[onnx.GraphProto, tuple[str, ...]]] = {}  # likewise
+        self._constants: dict[tuple[int, int], Sequence[Any]] = {}  # results, by plan and node
+        self._coded = Coded(file)
         self._lock = threading.Lock()
         self._why = error
         external = sum(math.prod(t.dims) for t in file.proto.graph.initializer)
@@ -163,7 +170,12 @@ class Walker(ABC):
 
     def initializer(self, tensor: onnx.TensorProto) -> Any:
         """The value of an initializer, of `str` objects where it holds strings."""
-        return self.with_tensors(tensor_value(tensor, self.file))
+        found = self._read.get(id(tensor))
+        if found is None:
+            array = tensor_value(tensor, self.file).view()
+            array.flags.writeable = False  # for it is there for all runs
+            found = self._read[id(tensor)] = tensor, array
+        return self.with_tensors(found[1])
 
     # -- steps ------------------------------------------------------------------------------------
 
@@ -209,14 +221,36 @@ class Walker(ABC):
                 with self._lock:
                     plan.learn_kind(name, False)
                 raise _CutAgain
-        arrays = {name: self.array(value) for name, value in operands.items()}
-        given = arrival(segment, list(arrays.values()), [sizes.get(n) for n in operands])
-        prepared = self._prepared(plan, segment, arrays, given)
+        asked = segment.known | segment.sized
+        what = tuple([(v.dtype, v.shape, sizes.get(n)) for n, v in operands.items()])
+        elements = tuple([self.array(operands[n]).tobytes() for n in segment.reads if n in asked])
+        _, given, prepared = self._arrival(plan, segment, operands, sizes, (what, elements))
         fed = [v for n, v in operands.items() if isinstance(given.operands[n], TensorType)]
         results = prepared.run([*fed, *map(self.with_tensors, given.sizes)])
         for name, y, known in zip(segment.writes, results, prepared.sizes, strict=True):
             values[name] = y
             sizes[name] = known
+
+    def _arrival(
+        self,
+        plan: Plan,
+        segment: Segment,
+        operands: Mapping[str, Any],
+        sizes: Mapping[str, Sizes | None],
+        like: Any,
+    ) -> tuple[Segment, Arrival, Runnable]:
+        """What a segment is made for, and its graph; the same as before where `like` is."""
+        key = id(segment), like
+        found = self._arrived.get(key)
+        if found is None:
+            arrays = {name: self.array(value) for name, value in operands.items()}
+            given = arrival(segment, list(arrays.values()), [sizes.get(n) for n in operands])
+            found = segment, given, self._prepared(plan, segment, arrays, given)
+            with self._lock:
+                if len(self._arrived) >= _MAX_ARRIVED:
+                    self._arrived.clear()
+                self._arrived[key] = found  # with the segment, so that its identity stays its own
+        return found
 
     def _prepared(
         self,
@@ -247,6 +281,7 @@ class Walker(ABC):
             plans = [self._plan, *self._bodies.values()]
             if len(self._graphs) > _MAX_SPARE + sum(len(p.steps) for p in plans):
                 self._graphs.popitem(last=False)
+                self._arrived.clear()
         return found
 
     # -- nodes on values --------------------------------------------------------------------------
@@ -269,6 +304,8 @@ class Walker(ABC):
         node = plan.nodes[step.node]
         operator = operator_name(node)
         function = FUNCTIONS.get(operator)
+        if operator == "Constant":
+            return self._constant(plan, step)
         if function is not None:
 
             def call(attribute: str, given: Sequence[Any]) -> list[Any]:
@@ -288,7 +325,18 @@ class Walker(ABC):
                     if v is not None:
                         plan.learn_kind(name, True)
             raise _CutAgain
-        return [self.with_tensors(y) for y in _on_codes(self.file, node, arrays)]
+        return [self.with_tensors(y) for y in self._coded.run(node, arrays)]
+
+    def _constant(self, plan: Plan, step: Single) -> Sequence[Any]:
+        """The result of a Constant of strings, which is there for all runs."""
+        key = id(plan), step.node
+        found = self._constants.get(key)
+        if found is None:
+            node = plan.nodes[step.node]
+            value = FUNCTIONS["Constant"](ValueContext(node, self.file, _no_graph, self.xp))
+            value.flags.writeable = False
+            found = self._constants[key] = [value]
+        return found
 
     def _call(
         self,
@@ -307,9 +355,10 @@ class Walker(ABC):
                 f"its graph {body.name!r} takes {len(formal)} inputs, but gets {len(given)}"
             )
         known = dict(zip(formal, map(self.with_tensors, given), strict=True))
-        for name in outside(body):
-            if name in values:
-                known[name] = values[name]
+        read = self._outside.get(id(body))
+        if read is None:
+            read = self._outside[id(body)] = body, outside(body)
+        known.update((name, values[name]) for name in read[1] if name in values)
         key = (id(plan), step.node, attribute)
         with self._lock:
             inner = self._bodies.get(key)
@@ -323,20 +372,5 @@ class Walker(ABC):
         return self._run(inner, known, {})
 
 
-def _on_codes(file: ModelFile, node: onnx.NodeProto, operands: Sequence[Any]) -> list[Any]:
-    """A node that moves or compares strings, carried out on their numbers in sorted order."""
-    texts = {i: v for i, v in enumerate(operands) if v is not None and not is_tensor(v)}
-    if not all(isinstance(v, np.ndarray) for v in texts.values()):
-        raise OnnxError("expected tensors")
-    words = sorted({"", *(s for v in texts.values() for s in v.flat)})
-    codes = {word: i for i, word in enumerate(words)}
-    arrays = {
-        name: np.array([codes[s] for s in v.flat], np.int64).reshape(v.shape) if i in texts else v
-        for i, (name, v) in enumerate(zip(node.input, operands, strict=True))
-        if v is not None
-    }
-    graph = import_on(file, node, arrays)
-    found = interpret(graph, [])
-    table = np.array(words, dtype=object)
-    strings = string_results(node, dict.fromkeys(texts, True))
-    return [table[y] if s else y for y, s in zip(found, strings, strict=False)]
+def _no_graph(attribute: str, given: Sequence[Any]) -> list[Any]:
+    raise OnnxError(f"no graph {attribute!r}")

@@ -16,7 +16,7 @@ All of it is pure: `dualgraph_runtime.stepwise` runs the steps.
 
 from .plan import Plan, Segment, Single
 from .segment import Arrival, arrival, import_segment
-from .whole import WholeGraph, import_whole
+from .whole import WholeGraph, Words, import_whole
 
 __all__ = [
     "Arrival",
@@ -24,6 +24,7 @@ __all__ = [
     "Segment",
     "Single",
     "WholeGraph",
+    "Words",
     "arrival",
     "import_segment",
     "import_whole",

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 STRING = 8  # TensorProto.STRING
 _ENCODERS = ("LabelEncoder", "OneHotEncoder", "CategoryMapper")  # of ai.onnx.ml
 
+# Operators that only move elements, of strings as well; those of others may be compared.
+MOVES = {"Compress", "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND"}
+MOVES |= {"Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+
 
 def is_tensor_type(type_proto: onnx.TypeProto) -> bool:
     """Whether a declared type is a tensor of numbers; so is what is not declared."""

@@ -128,9 +128,11 @@ def sizes_of(graph: Graph) -> list[Sizes]:
 
 
 def import_on(
-    file: ModelFile, node: onnx.NodeProto, operands: Mapping[str, np.ndarray[Any, Any]]
+    file: ModelFile,
+    node: onnx.NodeProto,
+    operands: Mapping[str, TensorType | np.ndarray[Any, Any]],
 ) -> Graph:
-    """The graph of one node on these arrays, which has no inputs."""
+    """The graph of one node, whose inputs are those operands that are types."""
     importer = Importer(file, Graph(node.op_type), "constant")
     importer.add_part([node], operands, {}, [name for name in node.output if name])
     return importer.graph

@@ -21,8 +21,9 @@ from ...types import TensorType
 from ..control_flow import unrolled
 from ..importer import Importer, Weights, rule_for, walk
 from ..lift import operator_name, with_nested
-from ..values.registry import FUNCTIONS, ValueContext
+from ..values.registry import FUNCTIONS, ValueContext, tensor_value
 from ..values.sequences import axis_of, piece_lengths
+from .kinds import MOVES, STRING, makes_or_takes_values
 
 if TYPE_CHECKING:
     import onnx
@@ -53,16 +54,40 @@ _POSITIONS = {
 class _Nothing:
     """An optional without an element, which is no operand that is left out."""
 
+    def over(self, _change: Callable[[Value], Value]) -> _Nothing:
+        """The same: there is no value in it."""
+        return self
+
 
 NOTHING = _Nothing()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Strings:
+    """A tensor of strings that are constants of the model, as positions among `words`."""
+
+    positions: Value
+    words: np.ndarray[Any, Any]
+
+    def over(self, change: Callable[[Value], Value]) -> _Strings:
+        """The same of another value."""
+        return _Strings(change(self.positions), self.words)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Words:
+    """An output of strings: its elements are positions, in `words`, that output `at` has."""
+
+    at: int
+    words: np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class WholeGraph:
     """A graph for a whole model.
 
-    `outputs` are the model's: positions among the graph's outputs, lists of them for sequences,
-    None for an optional without an element.
+    `outputs` are the model's: positions among the graph's outputs, `Words` for strings, lists of
+    either for sequences, None for an optional without an element.
     """
 
     graph: Graph
@@ -106,6 +131,11 @@ class Whole:
         self.spend()
         operator = operator_name(node)
         plain = all(v is None or isinstance(v, Value) for v in operands)
+        if operator not in _POSITIONS and any(isinstance(v, _Strings) for v in operands):
+            return self._moved(ctx, operator, *operands)
+        if operator == "Constant" and makes_or_takes_values(node):
+            context = ValueContext(node, self._file, _no_graph)
+            return (strings(ctx, FUNCTIONS[operator](context)),)
         if operator == "Loop":
             return self._loop(ctx, operands, plain)
         if plain and rule_for(operator) is not None:
@@ -127,6 +157,15 @@ class Whole:
         found = FUNCTIONS[operator](context, *(None if v is NOTHING else v for v in given))
         found = found if isinstance(found, tuple) else (found,)
         return tuple(_kept(ctx, v) for v in found)
+
+    def _moved(self, ctx: Importer, operator: str, first: Any, *others: Any) -> list[_Strings]:
+        """The results of a node that moves the elements of its first operand, which are strings."""
+        moves = operator in MOVES and isinstance(first, _Strings)
+        if not moves or not all(v is None or isinstance(v, Value) for v in others):
+            raise OnnxError("it is no part of a graph on strings")
+        found = ctx.by_rule(operator, [first.positions, *others])
+        results = found if isinstance(found, tuple | list) else [found]
+        return [_Strings(v, first.words) for v in results]
 
     def _loop(self, ctx: Importer, operands: Sequence[Any], plain: bool) -> Any:
         if plain:
@@ -150,6 +189,16 @@ class Whole:
             shape = x.shape[:axis] + x.shape[axis + 1 :]
             return [f.reshape(p, shape) for p in pieces]
         return pieces
+
+
+def strings(ctx: Importer, array: np.ndarray[Any, Any]) -> _Strings:
+    """A constant tensor of strings."""
+    positions = np.arange(array.size, dtype=np.int64).reshape(array.shape)
+    return _Strings(ctx.constant(positions), array.ravel())
+
+
+def _no_graph(_attribute: str, _values: Sequence[Any]) -> list[Any]:
+    raise OnnxError("a constant has no graph")
 
 
 class _Functions:
@@ -217,6 +266,11 @@ class _Importer(Importer):
         inputs = {*self.graph.inputs}
         return tuple(v.name for v in walk(values, ()) if v in inputs)
 
+    def _weight(self, tensor: onnx.TensorProto) -> Any:
+        if tensor.data_type != STRING:
+            return super()._weight(tensor)
+        return strings(self, tensor_value(tensor, self._file))
+
     def _entered(self, name: str, value: Any) -> Any:
         if isinstance(value, list):
             return [self._entered(f"{name}[{i}]", v) for i, v in enumerate(value)]
@@ -231,6 +285,7 @@ def _flattened(name: str, value: Any, flat: list[Value], names: list[str]) -> An
         return [_flattened(f"{name}[{i}]", v, flat, names) for i, v in enumerate(value)]
     if value is NOTHING:
         return None
-    flat.append(value)
+    flat.append(value.positions if isinstance(value, _Strings) else value)
     names.append(name)
-    return len(flat) - 1
+    at = len(flat) - 1
+    return Words(at, value.words) if isinstance(value, _Strings) else at
