@@ -2,7 +2,8 @@
 
 A kernel becomes *phases*, one after the other. The last statement of a phase may be `Tasks`: the
 outermost loops, as many of them as it takes to have a good number of tasks, the last one taken in
-blocks if it is the loop whose steps are vectors. How tasks are given to threads is the runtime's
+blocks if it is the loop whose steps are vectors. Single numbers that are stored behind all loops
+are a phase of their own. How tasks are given to threads is the runtime's
 affair; since no task reads what another writes, results do not depend on it. See `chunks` for
 kernels that have little but a long fold.
 """
@@ -63,9 +64,12 @@ def split(kernel: Kernel, lanes: int) -> Phases:
         found = _in_chunks(kernel, rest, total)
         if found is not None:
             return found
-    if len(parts) < len(rest):
+    ends = rest[len(parts) :]
+    if ends and not (parts and all(isinstance(s, Store) for s in ends)):
         return whole
-    return Phases(tuple((*lets, p) for p in parts), (), kernel.scratch)
+    bodies = [(*lets, p) for p in parts]
+    bodies += [(*lets, *ends)] if ends else []  # as an optimizer's count, which its update reads
+    return Phases(tuple(bodies), (), kernel.scratch)
 
 
 def _is_few(tasks: DimLike) -> bool:
