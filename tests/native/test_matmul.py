@@ -240,3 +240,34 @@ def test_large_products_pack_before_they_begin(symbolic: bool) -> None:
     for other in found[1:]:
         for got, want in zip(other, found[0], strict=True):
             np.testing.assert_array_equal(got, want)
+
+
+def test_tiles_begin_from_what_is_added() -> None:
+    """A bias, a whole matrix, and what is broadcast in other ways or is the sums again."""
+    operands = """%x: f32[5, 20, 864], %w: f32[864, 48], %b: f32[48], %r: f32[5, 20, 48],
+%v: f32[48, 48], %c: f32[5, 1, 48], %d: f32[20, 1], %y: f32[n, 64], %u: f32[64, 16], %e: f32[16],
+%p: f32[3, 7, 40], %q: f32[3, 40, 32], %s: f32[3, 7, 32]"""
+    graph = parse_graph(f"""
+graph g({" ".join(operands.split())}):
+  %1: f32[5, 20, 48] = matmul(%x, %w)
+  %2: f32[5, 20, 48] = add(%1, %b)
+  %3: f32[5, 20, 48] = matmul(%x, %w)
+  %4: f32[5, 20, 48] = add(%r, %3)
+  %5: f32[n, 16] = matmul(%y, %u)
+  %6: f32[n, 16] = add(%5, %e)
+  %7: f32[3, 7, 32] = matmul(%p, %q)
+  %8: f32[3, 7, 32] = add(%7, %s)
+  %9: f32[5, 20, 48] = matmul(%r, %v)
+  %10: f32[5, 20, 48] = add(%9, %c)
+  %11: f32[5, 20, 48] = matmul(%r, %v)
+  %12: f32[5, 20, 48] = add(%11, %d)
+  %13: f32[5, 20, 48] = matmul(%r, %v)
+  %14: f32[5, 20, 48] = add(%13, %13)
+  return %2 as a, %4 as b, %6 as c, %8 as d, %10 as e, %12 as f, %14 as g
+""")
+    assert "_from(" in build(graph).text
+    arrays = [
+        rand(*(9 if isinstance(d, Dim) else d for d in v.shape), seed=i)
+        for i, v in enumerate(graph.inputs)
+    ]
+    check(graph, arrays)

@@ -26,6 +26,7 @@ from ..index import Axis, Index, flatten, of_axis, unflatten
 from ..loops import Buffer, Load, expressions
 from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue
+from .addend import Addend, addend
 from .gemm_plan import GemmPlan
 from .kernel import KernelText
 from .packing import column_packer, row_packer, turner
@@ -77,6 +78,7 @@ class Gemm(GemmPlan):
         self.epilogue = _Block(step, context, self)
         self.inner = KernelText(self.epilogue.kernel, self.prelude, symbols)
         others = [x for x in self.epilogue.kernel.reads if x is not self.whole]
+        self.addend = self._addend()
         b = self.packed if self.fixed else self.b.buffer
         count = () if self.step is None else (self.step,)
         self.reads = tuple(dict.fromkeys((self.a.buffer, b, *others, *count)))
@@ -85,10 +87,18 @@ class Gemm(GemmPlan):
         packed += [self.rows] if self.packs_rows else []
         self.scratch: tuple[Buffer, ...] = tuple(packed) if self.ahead else ()
         own = [] if self.ahead else packed
-        own += [self.sums] if not self.direct or self._has_edge() else []
+        in_place = self.direct or self.addend is not None
+        own += [self.sums] if not in_place or self._has_edge() else []
         own += [self.whole] if self.turned else []
         self.own: tuple[Buffer, ...] = tuple(own)
         self.notes = self.epilogue.kernel.notes
+
+    def _addend(self) -> Addend | None:
+        """What tiles begin from, if that and the sums are all there is to the result."""
+        special = self.words or self.turned or self.dots is not None or self._is_row()
+        if special or self._has_edge():
+            return None
+        return addend(self.epilogue.kernel, self.whole, self.epilogue.inside, self.row)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -119,7 +129,8 @@ class Gemm(GemmPlan):
         ]
         parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
         head = f"({', '.join(parameters)}) {{\n"
-        epilogue = "" if self.direct else f"{self._epilogue_text(name)}\n"
+        plain = self.direct or self.addend is not None
+        epilogue = "" if plain else f"{self._epilogue_text(name)}\n"
         pack = f"static void {name}_pack{head}{self._packing_body}\n}}\n" if self.ahead else ""
         return (
             f"{epilogue}{pack}static void {name}{head}"
@@ -320,10 +331,12 @@ class Gemm(GemmPlan):
         lines += ["    " + x for x in self._cuts()]
         lines += ["    " + x for x in self._fetching()]
         lines.append("    switch (rows) {")
+        begin = self._begin()
         for h in heights(self.m, self._height(), tall):
-            function = product_tile(self.prelude, h, self.shape, not self.packs_rows)
-            call = f"{function}({a}, panel, {bs}, k1 - k0, c + (m - top) * {ld}, {ld}, k0 > 0)"
-            lines.append(f"      case {h}: {call}; break;")
+            begins = self.addend is not None
+            function = product_tile(self.prelude, h, self.shape, not self.packs_rows, begins)
+            call = f"{a}, panel, {bs}, k1 - k0, c + (m - top) * {ld}, {ld}, k0 > 0{begin}"
+            lines.append(f"      case {h}: {function}({call}); break;")
         lines += ["    }", "  }", "}"]
         return lines
 
@@ -391,9 +404,24 @@ class Gemm(GemmPlan):
             "  }",
         ]
 
+    def _begin(self) -> str:
+        """The arguments that say what a tile begins from."""
+        if self.addend is None:
+            return ""
+        rows, columns = self.epilogue.inside
+        at = {self.row: "m", rows: "0", self.column: "p", columns: "0"}
+        place = index_text(self.addend.at, self.sizes, at)
+        return f", {self._names()[self.addend.buffer]} + {place}, {self.sizes(self.addend.step)}"
+
     def _target(self, lines: list[str]) -> str:
         """Where a panel's tiles go: to the block of sums, or in place; gives a row's size."""
         names, w = self._names(), self.shape.width
+        if self.addend is not None:
+            rows, columns = self.epilogue.inside
+            at = {self.row: "top", rows: "0", self.column: "p", columns: "0"}
+            place = index_text(self.addend.out_at, self.sizes, at)
+            lines.append(f"  {self.type} *const c = {names[self.addend.out]} + {place};")
+            return self.sizes(self.addend.out_step)
         if not self.direct:
             lines.append(f"  {self.type} *const c = {names[self.sums]} + (p - left);")
             return str(self.block_columns)
@@ -409,6 +437,8 @@ class Gemm(GemmPlan):
 
     def _finish(self) -> list[str]:
         """What is done with a block whose sums are whole."""
+        if self.addend is not None:
+            return []
         if self.turned:
             names, turn = self._names(), turner(self.prelude, self.prelude.vector_bytes // 4)
             size = f"bottom - top, right - left, {names[self.whole]}, {self.block_rows}"

@@ -61,11 +61,14 @@ def heights(rows: DimLike, block: int, tallest: int) -> list[int]:
     return sorted(found)
 
 
-def product_tile(prelude: Prelude, rows: int, shape: Shape, unit: bool) -> str:
+def product_tile(
+    prelude: Prelude, rows: int, shape: Shape, unit: bool, begins: bool = False
+) -> str:
     """The function of a tile of `rows` rows: its sums over k are stored in C, or added to it.
 
     Element (i, s) of A is at ``i * rs + s * cs``, where `unit` says that cs is 1; row s of B begins
-    at ``s * bs``; row i of C at ``i * ld``, and `more` says that C holds sums already.
+    at ``s * bs``; row i of C at ``i * ld``, and `more` says that C holds sums already. Where
+    `begins`, sums that C does not hold begin from rows at ``from + i * fs``.
     """
     w, vectors, t = shape.lanes, shape.vectors, shape.type
     v = prelude.vector(t, w)
@@ -74,12 +77,13 @@ def product_tile(prelude: Prelude, rows: int, shape: Shape, unit: bool) -> str:
     hold = prelude.hold()
     # Few rows are few sums: steps of k keep sums of their own, so that none waits.
     steps = max(1, 8 // (rows * vectors))
-    name = f"product{rows}_{vectors}{v}" + ("_unit" if unit else "")
+    name = f"product{rows}_{vectors}{v}" + "_unit" * unit + "_from" * begins
     lines = [f"static __attribute__((noinline)) void {name}("]
     lines.append(
         f"    const {t} *restrict a, i64 rs, i64 cs, const {t} *restrict b, i64 bs, i64 k,"
     )
-    lines.append(f"    {t} *restrict c, i64 ld, int more) {{")
+    begin = f", const {t} *restrict from, i64 fs" if begins else ""
+    lines.append(f"    {t} *restrict c, i64 ld, int more{begin}) {{")
     for u in range(steps):
         for i in range(rows):
             row = ", ".join(f"c{u}_{i}_{j} = {{0}}" for j in range(vectors))
@@ -116,7 +120,8 @@ def product_tile(prelude: Prelude, rows: int, shape: Shape, unit: bool) -> str:
         for j in range(vectors):
             total = " + ".join(f"c{u}_{i}_{j}" for u in range(steps))
             place = f"c + {i} * ld + {j * w}"
-            before = f"(more ? {load}({place}) : ({v}){{0}})"
+            zero = f"{load}(from + {i} * fs + {j * w})" if begins else f"({v}){{0}}"
+            before = f"(more ? {load}({place}) : {zero})"
             lines.append(f"  {store}({place}, {before} + {total});")
     lines.append("}")
     return prelude.once(name, "\n".join(lines))
