@@ -185,10 +185,11 @@ class InferenceSession:
         """Wait for compiled code, `timeout` seconds at most; whether runs are compiled from now on.
 
         Runs are interpreted where ``execution`` is "interpreter", and where there is no compiler or
-        it failed; `report` says why.
+        it failed; `report` says why. For a model in steps it is the kinds of calls met so far that
+        are waited for.
         """
         if self._steps is not None:
-            return False
+            return self._steps.wait(timeout)
         native = self._native
         if native is not None:
             native.wait(timeout)

@@ -81,7 +81,7 @@ def by_rate() -> onnx.ModelProto:
     )
 
 
-@pytest.mark.parametrize("options", [None, native()])
+@pytest.mark.parametrize("options", [None, pytest.param(native(), marks=pytest.mark.compiler)])
 def test_a_branch_by_an_input_and_branches_by_sizes(options: Any) -> None:
     model = by_rate()
     s = rt.InferenceSession(model, options)
@@ -324,6 +324,21 @@ def test_threads_with_calls_of_several_kinds() -> None:
     for t in threads:
         t.join()
     assert not wrong
+
+
+@pytest.mark.compiler
+def test_code_that_comes_later_can_be_waited_for() -> None:
+    options = rt.SessionOptions()
+    options.execution = "auto"
+    model = by_rate()
+    s = rt.InferenceSession(model, options)
+    assert not s.wait(0)
+    feeds = {"x": floats(1, 1, 8), "rate": np.array(16000)}
+    s.run(None, feeds)
+    assert "interpreted" in s.report()
+    assert s.wait()
+    assert specials(s)[0].runnable.way == "compiled"
+    compare(s.run(None, feeds), run_onnxruntime(model, feeds))
 
 
 # -- files from anybody ----------------------------------------------------------------------------

@@ -77,6 +77,10 @@ class Prepared:
         """How it runs now."""
         return "interpreted" if self.executable is None else "compiled"
 
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for compiled code, `timeout` seconds at most; whether it is there."""
+        return self._native is not None and self._native.wait(timeout) is not None
+
     def trim(self) -> None:
         """Give back the memory that runs keep for intermediate values."""
         for runner in (self.executable, self._interpreter):

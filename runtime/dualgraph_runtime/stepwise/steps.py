@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,20 @@ class Steps(Walker):
             elif array.tobytes() != elements:
                 return None
         return last.executable, arrays
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the code of kinds of calls met so far, `timeout` seconds at most.
+
+        Says whether it is there, for all of them and for one at least.
+        """
+        specials = [] if self.specialized is None else self.specialized.programs
+        end = None if timeout is None else time.monotonic() + timeout
+        done = [
+            s.runnable.wait(None if end is None else max(0.0, end - time.monotonic()))
+            for s in specials
+            if isinstance(s.runnable, Prepared)
+        ]
+        return bool(done) and all(done)
 
     def trim(self) -> None:
         """Give back the memory that runs keep for intermediate values."""
