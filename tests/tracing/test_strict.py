@@ -9,6 +9,7 @@ import pytest
 
 import dualgraph as dg
 import dualgraph.nn.functional as F
+from dualgraph import nn, optim
 
 pytestmark = [pytest.mark.compiler, pytest.mark.interpreted]
 
@@ -106,3 +107,42 @@ def test_gradients_of_a_shared_view() -> None:
         kept.append((found[:3], wanted[:3]))
     for found, wanted in kept:
         same(found, wanted)
+
+
+STEPS: dict[str, Any] = {
+    "sgd": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-3, nesterov=True),
+    "adam": lambda p: optim.Adam(p, amsgrad=True),
+    "adamw": lambda p: optim.AdamW(p, lr=1e-2, weight_decay=0.01),
+    "rmsprop": lambda p: optim.RMSprop(p, centered=True, momentum=0.9),
+    "adagrad": lambda p: optim.Adagrad(p, lr_decay=0.01),
+}
+
+
+def trained(name: str, wrap: Any) -> tuple[list[bytes], Any]:
+    """Losses, parameters and state after some steps, and the step."""
+    dg.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 5))
+    optimizer = STEPS[name](model.parameters())
+
+    def step(x: Any, target: Any) -> Any:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), target)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    run = wrap(step)
+    tensors = [run(dg.randn(8, 20), dg.randint(0, 5, (8,))) for _ in range(12)]
+    for p in model.parameters():
+        tensors += [p, *(x for x in optimizer.state[p].values() if isinstance(x, dg.Tensor))]
+    return [x.detach().numpy().tobytes() for x in tensors], run
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_of_optimizers(name: str) -> None:
+    """Compiled, over the old values, with the bits of the optimizers' own kernels."""
+    (found, run), (wanted, _) = (trained(name, wrap) for wrap in (strict, lambda f: f))
+    assert found == wanted
+    report = str(run.report())
+    assert "written over the old value" in report
+    assert "_update(" not in report  # all of it is kernels

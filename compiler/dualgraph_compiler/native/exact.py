@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..dtypes import float32, float64
 from ..graph import Graph, Node, Value
 from ..ops.base import Kind
 from ..passes.rewrite import Worklist
@@ -40,11 +41,16 @@ def prepare_exact(graph: Graph, exact: Exact) -> tuple[Graph, dict[Node, str]]:
     left = _left(out, {new[v] for v in exact.strided}, exact.second_zero)
     work = Worklist(out)
     for node in work:
-        if node not in left:
-            with out.inserting_before(node):
-                made = exactly_simpler(node)
-            if made is not None:
-                work.replace(node, (made,))
+        if node in left:
+            continue
+        with out.inserting_before(node):
+            if node.op.decomposes_exactly:
+                values = node.op.decompose(*node.inputs)
+                work.replace(node, (values,) if node.op.n_outputs == 1 else values)
+                continue
+            made = exactly_simpler(node)
+        if made is not None:
+            work.replace(node, (made,))
     return out, left
 
 
@@ -78,6 +84,8 @@ def _split(graph: Graph, node: Node, left: dict[Node, str]) -> None:
 def _why_not(node: Node, second_zero: bool) -> str:
     """Why a node is not compiled, as far as that does not depend on its neighbours; or ""."""
     if is_exactly_simpler(node):
+        return ""
+    if node.op.decomposes_exactly and node.inputs[0].dtype in (float32, float64):
         return ""
     kind, why = classify(node)
     if node.op.kind is Kind.CONTRACTION:

@@ -13,7 +13,7 @@ from typing import Any
 from ..dims import symbols
 from ..dtypes import int64
 from ..graph import Graph, Node, Value
-from ..graph.alias import Sharing, sharing
+from ..graph.alias import Aliases, Sharing, sharing
 from ..graph.nested import definitions
 from ..graph.text import Namer, node_text
 from ..memory.inplace import checked_pairs
@@ -79,8 +79,11 @@ def build(
         prepared = prepare(graph, target)
     else:
         prepared, left = prepare_exact(graph, exact)
-    # A view that an eager kernel makes of an old value may be read when the new one is written.
-    pairs = [] if left else _in_copy(graph, prepared, checked_pairs(graph, donate))
+    pairs = _in_copy(graph, prepared, checked_pairs(graph, donate))
+    if left:  # eager kernels come before what writes over state, but results may be views of it
+        storages = Aliases(prepared).storages
+        seen = frozenset[Value]().union(*(storages[v] for v in prepared.outputs))
+        pairs = [(v, target) for v, target in pairs if target not in seen]
     builder = _Builder(prepared, partition(prepared, left), target, pairs)
     builder.prelude.is_exact = exact is not None
     return builder.build(timed)

@@ -87,6 +87,10 @@ class Op:
     # Whether `eager` reads its operands' numbers on the host, wherever it computes.
     reads_on_host: ClassVar[bool] = False
 
+    # Whether `decompose`, on float32 and float64, gives the bits of `eager`, where powers are those
+    # of Python's floats, as the C library's are.
+    decomposes_exactly: ClassVar[bool] = False
+
     # What a runtime has set to compute it eagerly on NumPy arrays, and to run its gradient rule:
     # called as ``accelerator(op, *arrays)``, ``accelerator.gradients(op, g, y, inputs, edges)``.
     accelerator: ClassVar[Any] = None

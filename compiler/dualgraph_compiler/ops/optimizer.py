@@ -214,6 +214,7 @@ class SgdUpdate(OptimizerUpdate):
     Source: Sutskever et al. 2013, in PyTorch's form.
     """
 
+    decomposes_exactly = True
     momentum: bool = False
     dampening: float = 0.0
     weight_decay: float = 0.0
@@ -266,6 +267,7 @@ class SgdUpdate(OptimizerUpdate):
 class AdamUpdate(OptimizerUpdate):
     """Adam (Kingma and Ba 2015); `decoupled` weight decay makes it AdamW (Loshchilov 2019)."""
 
+    decomposes_exactly = True
     eps: float = 1e-8
     weight_decay: float = 0.0
     amsgrad: bool = False
@@ -329,6 +331,7 @@ class AdamUpdate(OptimizerUpdate):
 class RmspropUpdate(OptimizerUpdate):
     """RMSprop (Hinton 2012); `centered` as in Graves 2013."""
 
+    decomposes_exactly = True
     momentum: bool = False
     centered: bool = False
     alpha: float = 0.99
@@ -391,6 +394,7 @@ class RmspropUpdate(OptimizerUpdate):
 class AdagradUpdate(OptimizerUpdate):
     """Adagrad (Duchi et al. 2011)."""
 
+    decomposes_exactly = True
     lr_decay: float = 0.0
     eps: float = 1e-10
     weight_decay: float = 0.0
