@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
 from dualgraph_compiler.graph import interpret, parse_graph
+from dualgraph_compiler.kernels import bessel, gamma, special
 from dualgraph_compiler.native import build
 from dualgraph_runtime.native import compile_graph
 
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.compiler
 
 Function = Callable[[Any], Any]
 
-# Of each function: float64's own, and the error stated in dualgraph_compiler/native/math.py.
+# Of each function: float64's own, and the error stated beside it in dualgraph_compiler/native.
 FUNCTIONS: dict[str, tuple[Function, float]] = {
     "exp": (np.exp, 1.1),
     "exp2": (np.exp2, 1.5),
@@ -40,6 +42,12 @@ FUNCTIONS: dict[str, tuple[Function, float]] = {
     "asinh": (np.arcsinh, 4.0),
     "acosh": (np.arccosh, 3.0),
     "atanh": (np.arctanh, 3.0),
+    "erfc": (np.vectorize(math.erfc, otypes=[np.float64]), 1.0),
+    **{name: (partial(getattr(special, name), np), 1.0) for name in ("erfcx", "log_ndtr")},
+    "ndtri": (partial(special.ndtri, np), 5.0),
+    "erfinv": (partial(special.erfinv, np), 4.0),
+    "lgamma": (partial(gamma.lgamma, np), 1.0),
+    **{name: (partial(getattr(bessel, name), np), 1.0) for name in ("i0", "i0e", "i1", "i1e")},
 }
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 1.17549435e-38]

@@ -15,13 +15,14 @@ Sources: argument reductions after Cody and Waite, Software Manual for the Eleme
 
 from __future__ import annotations
 
+from .special import VECTORS
 from .trigonometry import TRIGONOMETRY
 
 # The preprocessor's condition that the machine rounds a*b + c once.
 FUSES = "defined(__FMA__) || defined(__aarch64__)"
 
 # Each: the functions it needs, and its text.
-FUNCTIONS: dict[str, tuple[tuple[str, ...], str]] = dict(TRIGONOMETRY)
+FUNCTIONS: dict[str, tuple[tuple[str, ...], str]] = {**TRIGONOMETRY, **VECTORS}
 
 
 def _define(name: str, text: str, *needs: str) -> None:

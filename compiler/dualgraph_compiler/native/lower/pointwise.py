@@ -16,6 +16,7 @@ from ...dtypes import BOOL, FLOAT, INT, DType, bool_, float16, float64
 from ...graph import Node
 from ...ops.base import Op
 from ...ops.extremum import in_range
+from ...ops.special import Polygamma
 from ..loops import Call, Const, Expr, walk
 from ..scalars import NARROW, call, cast, const, is_float, like, test, truth, where, widen
 from ..softmax import ExpNonpositive
@@ -37,6 +38,8 @@ def lower_pointwise(op: Op, args: list[Expr], dtype: DType) -> Expr:
 
 def why_not(node: Node) -> str | None:
     """Why a pointwise node cannot be lowered; None where it can."""
+    if isinstance(node.op, Polygamma) and node.op.n > 0:
+        return "polygamma has no native form yet"
     return unlisted(node, RULES)
 
 
@@ -59,6 +62,7 @@ def _primitive(primitive: str, op: Op, *xs: Expr) -> Expr:
 _simple({name: name for name in (
     "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "erf", "sin", "cos", "tan", "asin",
     "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "sigmoid",
+    "erfc", "erfcx", "erfinv", "ndtri", "log_ndtr", "lgamma", "i0", "i0e", "i1", "i1e",
 )}, ROUNDING)
 _simple({
     **{name: name for name in ("sqrt", "floor", "ceil", "trunc", "div", "conj")},
@@ -66,6 +70,18 @@ _simple({
 }, EXACT)
 # fmt: on
 RULES[ExpNonpositive] = functools.partial(_primitive, "exp_nonpositive")
+
+
+@_rule("polygamma")
+def _polygamma(op: Op, x: Expr) -> Expr:
+    return call("digamma", x)
+
+
+@_rule("entr")
+def _entr(op: Op, x: Expr) -> Expr:
+    y = call("neg", call("mul", x, call("log", x)))
+    other = where(test("lt", x, like(x, 0)), like(x, -math.inf), x)
+    return where(test("gt", x, like(x, 0)), y, other)
 
 
 # -- arithmetic -----------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..math import FUNCTIONS, FUSES
+from ..special import SPECIAL
 from .helpers import BYTES, either, first_of
 from .moves import Moves
 
@@ -103,7 +104,10 @@ class Prelude(Moves):
         if type == "f32" and fn in FUNCTIONS:
             needs, text = FUNCTIONS[fn]
             for other in needs:
-                self.math(other, type, lanes)
+                if other.endswith("_f64"):
+                    self._special(other.removesuffix("_f64"), "f64")
+                else:
+                    self.math(other, type, lanes)
             self._math_helpers(lanes)
             if "abs_S" in text:
                 self.abs(type, lanes)
@@ -131,8 +135,20 @@ class Prelude(Moves):
         suffix = "f" if type == "f32" else ""
         if fn in _LIBM:
             return fn + suffix
+        if fn in SPECIAL:
+            return self._special(fn, type)
         text = _SCALAR_FUNCTIONS[fn].replace("FLOAT", type).replace("_F(", f"{suffix}(")
         return self.once(f"{fn}_{type}", text.replace("NAME", f"{fn}_{type}"))
+
+    def _special(self, fn: str, type: str) -> str:
+        needs, text = SPECIAL[fn]
+        for other in needs:
+            self._special(other, "f64")
+        wide = self.once(f"{fn}_f64", text)
+        if type == "f64":
+            return wide
+        body = f"return (f32){wide}(x);"
+        return self.once(f"{fn}_f32", f"static f32 {fn}_f32(f32 x) {{ {body} }}")
 
     def _math_helpers(self, lanes: int) -> None:
         v, i = self.vector("f32", lanes), self.vector("i32", lanes)
