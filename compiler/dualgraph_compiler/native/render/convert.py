@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...dtypes import DType, bfloat16, float16
-from .helpers import BYTES
+from .helpers import BYTES, first_of
 from .prelude import Prelude
 
 _HALF = {float16: "f16", bfloat16: "bf16"}
@@ -25,15 +25,22 @@ def from_narrow(prelude: Prelude, kind: str, lanes: int) -> str:
         body = f"return ({wide})(__builtin_convertvector(a, {u32}) << 16);"
     else:
         pairs = prelude.vector("i16", max(lanes, 8))
-        body = _by_machine(
+        whole = f"return {_GROW}ps512_mask(({pairs})a, ({wide}){{0}}, -1, 4);"
+        body = first_of(
             {
-                4: ("__F16C__", f"{pairs} h; memcpy(&h, &a, 8); return {_GROW}ps(h);"),
-                8: ("__F16C__", f"return {_GROW}ps256(({pairs})a);"),
-                16: ("__AVX512F__", f"return {_GROW}ps512_mask(({pairs})a, ({wide}){{0}}, -1, 4);"),
-            }.get(lanes),
+                4: [
+                    ("defined(__F16C__)", f"{pairs} h; memcpy(&h, &a, 8); return {_GROW}ps(h);"),
+                    (
+                        _ARM,
+                        f'{wide} y; __asm__("fcvtl %0.4s, %1.4h" : "=w"(y) : "w"(a)); return y;',
+                    ),
+                ],
+                8: [("defined(__F16C__)", f"return {_GROW}ps256(({pairs})a);")],
+                16: [("defined(__AVX512F__)", whole)],
+            }.get(lanes, []),
             _lane_by_lane(from_narrow(prelude, kind, 1), wide, lanes),
         )
-    return prelude.once(name, f"static inline {wide} {name}({narrow} a) {{ {body} }}")
+    return prelude.once(name, f"static inline {wide} {name}({narrow} a) {{\n{body}\n}}")
 
 
 def to_narrow(prelude: Prelude, kind: str, lanes: int) -> str:
@@ -46,28 +53,27 @@ def to_narrow(prelude: Prelude, kind: str, lanes: int) -> str:
         body = _ROUND_TO_BF16.format(u32=prelude.vector("u32", lanes), u16=narrow)
     else:
         pairs = prelude.vector("i16", max(lanes, 8))
-        body = _by_machine(
+        low = f"{pairs} h = {_SHRINK}ph(a, 0); {narrow} y; memcpy(&y, &h, 8); return y;"
+        whole = f"return ({narrow}){_SHRINK}ph512_mask(a, 0, ({pairs}){{0}}, -1);"
+        body = first_of(
             {
-                4: (
-                    "__F16C__",
-                    f"{pairs} h = {_SHRINK}ph(a, 0); {narrow} y; memcpy(&y, &h, 8); return y;",
-                ),
-                8: ("__F16C__", f"return ({narrow}){_SHRINK}ph256(a, 0);"),
-                16: (
-                    "__AVX512F__",
-                    f"return ({narrow}){_SHRINK}ph512_mask(a, 0, ({pairs}){{0}}, -1);",
-                ),
-            }.get(lanes),
+                4: [
+                    ("defined(__F16C__)", low),
+                    (
+                        _ARM,
+                        f'{narrow} y; __asm__("fcvtn %0.4h, %1.4s" : "=w"(y) : "w"(a)); return y;',
+                    ),
+                ],
+                8: [("defined(__F16C__)", f"return ({narrow}){_SHRINK}ph256(a, 0);")],
+                16: [("defined(__AVX512F__)", whole)],
+            }.get(lanes, []),
             _lane_by_lane(to_narrow(prelude, kind, 1), narrow, lanes),
         )
-    return prelude.once(name, f"static inline {narrow} {name}({wide} a) {{ {body} }}")
+    return prelude.once(name, f"static inline {narrow} {name}({wide} a) {{\n{body}\n}}")
 
 
+_ARM = "defined(__aarch64__)"
 _GROW, _SHRINK = "__builtin_ia32_vcvtph2", "__builtin_ia32_vcvtps2"
-
-
-def _by_machine(fast: tuple[str, str] | None, plain: str) -> str:
-    return plain if fast is None else f"\n#ifdef {fast[0]}\n  {fast[1]}\n#else\n  {plain}\n#endif\n"
 
 
 def _lane_by_lane(scalar: str, result: str, lanes: int) -> str:
