@@ -267,14 +267,30 @@ def test_kinds_that_never_come_again_run_in_steps() -> None:
     assert "shape = [89, 2], axes = [0]" in s.report()
 
 
-def test_programs_that_are_kept_are_bounded() -> None:
+def test_programs_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more kinds in turns than are kept, the rest run in steps; the unused make way."""
     s = rt.InferenceSession(fed_shape())
-    for n in range(1, 40):
+
+    def call(n: int) -> None:
         feeds = {"x": floats(2 * n), "shape": np.array([n, 2]), "axes": np.array([1])}
-        for _ in range(2):
-            assert s.run(None, feeds)[0].shape == (n, 1)
+        assert s.run(None, feeds)[0].shape == (n, 1)
+
+    for _ in range(3):
+        for n in range(1, 25):
+            call(n)
+    first = specials(s)
+    assert len(first) == specialized._MOST
+    for n in range(1, 25):
+        call(n)
+    assert {id(p) for p in specials(s)} == {id(p) for p in first}
+    monkeypatch.setattr(specialized, "_UNUSED", 8)
+    for n in range(30, 50):
+        for _ in range(8):
+            call(n)
     assert len(specials(s)) == specialized._MOST
+    assert not {id(p) for p in specials(s)} & {id(p) for p in first}
     assert len(s._steps.specialized._known) <= specialized._MOST_MET  # type: ignore[union-attr]
+    assert len(s._steps.specialized._used) == specialized._MOST  # type: ignore[union-attr]
 
 
 def test_errors_are_those_of_the_steps() -> None:

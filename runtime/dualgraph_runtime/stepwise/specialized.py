@@ -29,7 +29,8 @@ _MOST_BYTES = 1 << 29
 _AT_ONCE = 4  # kinds that get a program when they are first met, the others when met again
 _MOST_MET = 64  # kinds that are remembered
 _MOST_TENSORS = 256  # of a call: lists may be of any length
-_IN_VAIN = 3  # kinds without a program, none having one, before no more are tried
+_IN_VAIN = 3  # kinds that cannot have a program, for each that has, before no more are tried
+_UNUSED = 256  # calls without a program before another takes its place: kinds may come in turns
 
 # Types and shapes of the inputs, and then the elements of some.
 Shaped: TypeAlias = tuple[Any, ...]
@@ -80,7 +81,10 @@ class Specialized:
         self._known: dict[Shaped, tuple[int, ...]] = {}  # inputs whose elements count, by position
         self._programs: OrderedDict[Kind, Special] = OrderedDict()
         self._met: OrderedDict[Kind, bool] = OrderedDict()  # whether it cannot have a program
-        self._in_vain = self._made = 0
+        self._in_vain = self._made = self._calls = 0
+        self._used: dict[
+            Kind, int
+        ] = {}  # the last call of each program, as far as it was looked up
         self._lock = threading.Lock()
 
     @property
@@ -91,7 +95,7 @@ class Specialized:
 
     def find(self, values: Sequence[Any]) -> Special | None:
         """The program for such values of the inputs; None where they are for the steps."""
-        if self._in_vain >= _IN_VAIN and not self._made:
+        if not self._programs and self._is_vain():
             return None
         shaped = tuple([_kind(v) for v in values])
         known = self._known.get(shaped, ())
@@ -101,15 +105,22 @@ class Specialized:
         if found is None:
             return self._make(kind, values) if self._is_due(kind) else None
         with self._lock:
+            self._calls += 1
             if kind in self._programs:
                 self._programs.move_to_end(kind)
+                self._used[kind] = self._calls
         return found
 
     # -- making -----------------------------------------------------------------------------------
 
+    def _is_vain(self) -> bool:
+        """Whether it is hardly ever that a kind can have a program."""
+        return self._in_vain >= _IN_VAIN * (1 + self._made)
+
     def _is_due(self, kind: Kind) -> bool:
         """Whether a program is to be made now for a kind that has none."""
         with self._lock:
+            self._calls += 1
             before = self._met.get(kind)
             self._met[kind] = bool(before)
             self._met.move_to_end(kind)
@@ -117,7 +128,12 @@ class Specialized:
                 (shaped, _), _ = self._met.popitem(last=False)
                 if not any(other == shaped for other, _ in (*self._met, *self._programs)):
                     self._known.pop(shaped, None)
-            return before is False or (before is None and self._made < _AT_ONCE)
+            oldest = next(iter(self._programs), kind)
+            recent = self._calls - self._used.get(oldest, 0) < _UNUSED
+            if self._is_vain() or (recent and len(self._programs) >= self._most):
+                return False
+            tried = self._made + self._in_vain
+            return before is False or (before is None and tried < _AT_ONCE)
 
     def _make(self, kind: Kind, values: Sequence[Any]) -> Special | None:
         try:
@@ -135,8 +151,10 @@ class Specialized:
             self._made += 1
             self._known[kind[0]] = known
             found = self._programs.setdefault(kind, special)
+            self._used[kind] = self._calls
             if len(self._programs) > self._most:
-                self._programs.popitem(last=False)
+                oldest, _ = self._programs.popitem(last=False)
+                self._used.pop(oldest, None)
         return found
 
     def _imported(
