@@ -9,7 +9,7 @@ numbers and half precision.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,10 @@ class Workspace:
         Shapes: all arrays have the shape of `param`.
         """
         targets: list[Array] = [param, grad, *state]
+        if xp is np and param.size <= BLOCK and _is_plain(targets):
+            rows = [None if a is None else a.reshape(-1) for a in targets]
+            yield (*rows, *[self._buffer(xp, param.dtype, i, param.size) for i in range(scratch)])
+            return
         flat: list[Array] = [None if a is None else _flat(xp, a) for a in targets]
         length, dtype = flat[0].size, flat[0].dtype
         compute = np.dtype(np.float32) if dtype.itemsize < 4 else dtype
@@ -84,6 +88,16 @@ def borrow() -> Workspace:
 def give_back(workspace: Workspace) -> None:
     """Let others have a workspace from :func:`borrow`."""
     _spare.append(workspace)
+
+
+def _is_plain(arrays: Sequence[Array | None]) -> bool:
+    """Whether arrays lie row by row and their elements are computed with as they are."""
+    for a in arrays:
+        if a is None:
+            continue
+        if not a.flags.c_contiguous or a.dtype.kind != "f" or a.dtype.itemsize < 4:
+            return False
+    return True
 
 
 def _flat(xp: Any, array: Array) -> Array:

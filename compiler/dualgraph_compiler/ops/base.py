@@ -308,6 +308,8 @@ def array_module(x: Any) -> Any:
 
     The GPU of `x` becomes CuPy's current one, on which new arrays are made.
     """
+    if type(x) is np.ndarray:
+        return np
     if type(x).__module__.startswith("cupy"):
         import sys
 
