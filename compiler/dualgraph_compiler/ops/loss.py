@@ -101,13 +101,15 @@ class NllLoss(ClassLoss):
         else:
             at = xp.expand_dims(index, axis)
             picked = xp.take_along_axis(wide, at, axis).reshape(target.shape)
-        # A choice, not a product: an infinite score that is ignored must not become NaN.
-        losses = xp.where(w == 0, w.dtype.type(0), -picked * w)
+        if w is None:
+            losses = -picked
+        else:  # a choice, not a product: an infinite score that is ignored must not become NaN
+            losses = xp.where(w == 0, w.dtype.type(0), -picked * w)
         if self.reduction == "none":
             return narrow(losses, x.dtype)
         total = losses.sum()
         if self.reduction == "mean":
-            total = xp.true_divide(total, w.sum())
+            total = xp.true_divide(total, wide.dtype.type(target.size) if w is None else w.sum())
         return narrow(xp.asarray(total), x.dtype)
 
     def vjp(
@@ -141,15 +143,18 @@ class NllLossGrad(Op):
         assert isinstance(self.classes, int)
         axis = 1 if target.ndim else 0
         index, w = _class_weights(xp, self, self.classes, target, weight, g.dtype)
-        scale = -widen(g) * w
+        scale = -widen(g) if w is None else -widen(g) * w
         if self.reduction == "mean":
-            scale = xp.true_divide(scale, w.sum())
-        scale = xp.where(w == 0, w.dtype.type(0), scale)
+            total = scale.dtype.type(target.size) if w is None else w.sum()
+            scale = xp.true_divide(scale, total)
+        if w is not None:
+            scale = xp.where(w == 0, w.dtype.type(0), scale)
         shape = (*target.shape[:1], self.classes, *target.shape[1:])
         out = xp.zeros(shape, scale.dtype)
         if xp is np and target.ndim == 1:
             out[np.arange(len(index)), index] = scale
             return narrow(out, g.dtype)
+        scale = xp.broadcast_to(scale, target.shape)
         index, scale = xp.expand_dims(index, axis), xp.expand_dims(scale, axis)
         # Places differ for every target, so nothing is written twice; ignored ones write 0.
         if xp is np:
@@ -193,20 +198,25 @@ def _class_weights(
     target: Array,
     weight: tuple[Array, ...],
     dtype: Any = np.float32,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array | None]:
     """Indices safe to use, and the weight of each target: 0 where it is ignored.
+
+    None stands for weights of 1, where the host can see that all targets count alike.
 
     Raises:
         IndexOutOfRange: a target is no class; on a GPU when the host next waits for it.
     """
     ignored = target == loss.ignore_index
-    index = xp.where(ignored, target.dtype.type(0), target)
+    alike = xp is np and not weight and not np.count_nonzero(ignored)
+    index = target if alike else xp.where(ignored, target.dtype.type(0), target)
     if xp is not np:
         if index.size:
             note(xp, index, 0, classes - 1, "nll_loss: target")
     elif index.size and not (index.min() >= 0 and index.max() < classes):
         bad = index.min() if index.min() < 0 else index.max()
         raise IndexOutOfRange(f"nll_loss: target {bad} is out of bounds for {classes} classes")
+    if alike:
+        return index, None
     if weight:
         w = xp.take(widen(weight[0]), index)
     else:
