@@ -174,7 +174,7 @@ def apply1(op: Op, t: Tensor) -> Tensor:
     fn = t._fn
     xp = np if type(x) is _ndarray else array_module(x)
     try:
-        if xp is not np:
+        if type(x) is not _ndarray:
             y = op.eager(xp, x)
         elif op.accelerator is not None and x.size >= SMALLEST:
             y = op.accelerator(op, x)
