@@ -19,26 +19,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...dims import DimLike, product
-from ...dtypes import float32, int32
+from ...dims import product
 from ..fuse import Step
 from ..index import Axis, Index, flatten, of_axis, unflatten
 from ..loops import Buffer, Load, expressions
 from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue
 from .addend import Addend, addend
-from .gemm_plan import GemmPlan
+from .gemm_packing import GemmPacking
 from .kernel import KernelText
-from .packing import column_packer, row_packer, turner
+from .packing import turner
 from .prelude import Prelude
 from .tile import dots_function, heights, product_tile, row_of_panels
-from .types import Sizes, index_text, memory
+from .types import index_text, memory
 
 _FETCHES = range(32, 385)  # steps of k: time to fetch what the epilogue reads, and few to hide it
-_PACKING = 300  # picoseconds that an element takes to be packed
 
 
-class Gemm(GemmPlan):
+class Gemm(GemmPacking):
     """The routine of a matrix product and its epilogue. See `lower.library.Routine`."""
 
     checked = False
@@ -46,11 +44,13 @@ class Gemm(GemmPlan):
     def __init__(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
     ) -> None:
-        self.prelude = prelude
-        self.sizes = Sizes(symbols)
-        super().__init__(step, context, prelude.vector_bytes)
+        super().__init__(step, context, prelude, symbols)
         node = step.nodes[0]
-        self._make_buffers(context.names[node.inputs[0 if self.turned else 1]])
+        dtype = self.packed.dtype
+        self.sums = Buffer(dtype, self.block_rows * self.block_columns, "a block of sums")
+        self.whole = self.sums  # what the epilogue reads
+        if self.turned:
+            self.whole = Buffer(dtype, self.sums.size, "a block of sums, turned round")
         at = [*map(of_axis, self.batch), *unflatten(of_axis(self.row), self.lead)]
         self.out = context.buffer(node.output)
         self.out_at = flatten([*at, Index()], node.output.shape)
@@ -59,20 +59,6 @@ class Gemm(GemmPlan):
         self._body = self._driver()
         self._packing_body = self._packing_ahead() if self.ahead else ""
         self.phases: tuple[Phase, ...] = self._phases()
-
-    def _make_buffers(self, name: str) -> None:
-        dtype = int32 if self.words else float32
-        width = self.shape.width
-        panels = _round_up(self.n, width)
-        own = self.block_columns if not self.in_place else width
-        columns = panels if self.fixed or self.ahead else own
-        self.packed = Buffer(dtype, self.k * columns, f"{name} in panels")
-        rows = self.m * self.k if self.ahead else self.block_rows * self.depth
-        self.rows = Buffer(dtype, rows, "rows of A side by side")
-        self.sums = Buffer(dtype, self.block_rows * self.block_columns, "a block of sums")
-        self.whole = self.sums  # what the epilogue reads
-        if self.turned:
-            self.whole = Buffer(dtype, self.sums.size, "a block of sums, turned round")
 
     def _make_epilogue(self, step: Step, context: Context, symbols: Mapping[str, int]) -> None:
         self.epilogue = _Block(step, context, self)
@@ -83,8 +69,7 @@ class Gemm(GemmPlan):
         count = () if self.step is None else (self.step,)
         self.reads = tuple(dict.fromkeys((self.a.buffer, b, *others, *count)))
         self.writes = self.epilogue.kernel.writes
-        packed = [] if self.fixed or not self._packs_columns() else [self.packed]
-        packed += [self.rows] if self.packs_rows else []
+        packed = self._packed_at_calls()
         self.scratch: tuple[Buffer, ...] = tuple(packed) if self.ahead else ()
         own = [] if self.ahead else packed
         in_place = self.direct or self.addend is not None
@@ -108,16 +93,7 @@ class Gemm(GemmPlan):
     def _phases(self) -> tuple[Phase, ...]:
         batch = product(tuple(a.extent for a in self.batch))
         blocks = Phase("", batch * self.across * self.down, self.cost)
-        if not self.ahead:
-            return (blocks,)
-        chunks, size = self._chunks(), self.k * self.n
-        if self.packs_rows:
-            chunks, size = chunks + self.down, size + self.m * self.k
-        return Phase("_pack", chunks, size * _PACKING), blocks
-
-    def _chunks(self) -> DimLike:
-        """Tasks that columns of B are packed in."""
-        return (self.n + (self.block_columns - 1)) // self.block_columns
+        return (self._packing_phase(), blocks) if self.ahead else (blocks,)
 
     # -- text -------------------------------------------------------------------------------------
 
@@ -198,105 +174,6 @@ class Gemm(GemmPlan):
         lines += ["    " + x for x in inside]
         lines.append("  }")
         return "\n".join(lines)
-
-    def _height_text(self) -> str:
-        """Blocks of about one height, in whole tiles."""
-        m, down, tall = self.sizes(self.m), self.sizes(self.down), self.shape.rows
-        return f"  const i64 height = (({m} + {down} - 1) / {down} + {tall - 1}) / {tall} * {tall};"
-
-    def _operands(self) -> list[str]:
-        """Where A begins, and B if it is read or packed at a call."""
-        names = self._names()
-        a = f"{names[self.a.buffer]} + {self._at(self.a.at)}"
-        a = f"(const i32 *)({a})" if self.words else a
-        lines = [f"const {self.type} *a = {a};"]
-        if not self.fixed:
-            lines.append(f"const {self.type} *b = {names[self.b.buffer]} + {self._at(self.b.at)};")
-        return lines
-
-    def _stretches(self, body: list[str]) -> list[str]:
-        """A loop over stretches of k."""
-        k = self.sizes(self.k)
-        return [
-            f"for (i64 k0 = 0, k1 = -1; k1 < {k}; k0 = k1) {{",
-            f"  k1 = k0 + {self.depth} < {k} ? k0 + {self.depth} : {k};",
-            *("  " + x for x in body),
-            "}",
-        ]
-
-    def _packing_ahead(self) -> str:
-        """All of B in panels, and rows of A that are not contiguous, by blocks."""
-        s, columns = self.sizes, self.block_columns
-        m, n, k, (rs, cs) = s(self.m), s(self.n), s(self.k), map(s, self.b_steps)
-        chunks, to = s(self._chunks()), self._names()[self.packed]
-        pack = column_packer(self.prelude, self.shape)
-        place = f"b + left * {cs}, {rs}, {cs}, {k}"
-        inside = [
-            f"const i64 left = task * {columns};",
-            f"const i64 right = left + {columns} < {n} ? left + {columns} : {n};",
-            f"{pack}({place}, right - left, {to} + left * {k});",
-        ]
-        lines = [*("  " + x for x in self._operands())]
-        if self.packs_rows:
-            lines.append(self._height_text())
-            inside = [
-                f"if (task < {chunks}) {{",
-                *("  " + x for x in inside),
-                "  continue;",
-                "}",
-                f"const i64 top = (task - {chunks}) * height;",
-                f"const i64 bottom = top + height < {m} ? top + height : {m};",
-                *self._stretches(self._side_by_side()),
-            ]
-        else:
-            lines = lines[1:]
-        lines.append("  for (i64 task = first; task < last; task++) {")
-        return "\n".join([*lines, *("    " + x for x in inside), "  }"])
-
-    def _rows_at(self) -> str:
-        """Where the rows of a tile are side by side."""
-        block = f"top * {self.sizes(self.k)} + (bottom - top) * k0 + " if self.ahead else ""
-        return f"{self._names()[self.rows]} + {block}(m - top) * (k1 - k0)"
-
-    def _cuts(self) -> list[str]:
-        tall = self.shape.rows
-        cut = f"const i64 tiles = (bottom - m + {tall - 1}) / {tall};"
-        return [cut, "rows = (bottom - m + tiles - 1) / tiles;  // tiles of about one height"]
-
-    def _side_by_side(self) -> list[str]:
-        """The rows of a block over a stretch of k, side by side in tiles."""
-        ars, acs = map(self.sizes, self.a_steps)
-        from_ = f"a + m * {ars} + k0 * {acs}, {ars}, {acs}, k1 - k0"
-        lines = ["for (i64 m = top, rows; m < bottom; m += rows) {"]
-        lines += ["  " + x for x in self._cuts()]
-        lines += ["  switch (rows) {"]
-        for h in heights(self.m, self._height(), self.shape.rows):
-            call = f"{row_packer(self.prelude, h, self.type)}({from_}, {self._rows_at()})"
-            lines.append(f"    case {h}: {call}; break;")
-        return [*lines, "  }", "}"]
-
-    def _at(self, index: Index) -> str:
-        return index_text(index, self.sizes, {})
-
-    def _packing(self) -> list[str]:
-        """B's columns of a block in panels, unless the task before has left them there."""
-        if self.fixed or not self._packs_columns():
-            return []
-        pack = column_packer(self.prelude, self.shape)
-        (rs, cs), k = map(self.sizes, self.b_steps), self.sizes(self.k)
-        to, down = self._names()[self.packed], self.sizes(self.down)
-        if self._packs_block():
-            return [
-                f"if (packed != task / {down}) {{",
-                f"  {pack}(b + left * {cs}, {rs}, {cs}, {k}, right - left, {to});",
-                f"  packed = task / {down};",
-                "}",
-            ]
-        w = self.shape.width
-        return [
-            f"const i64 edge = right / {w} * {w};  // behind the last whole panel",
-            f"if (edge < right) {pack}(b + edge, {rs}, 1, {k}, right - edge, {to});",
-        ]
 
     def _panels(self) -> list[str]:
         """The tiles of a block over a stretch of k."""
@@ -461,18 +338,6 @@ class Gemm(GemmPlan):
             f"{names[self.sums]} + (m - top) * {w}, (right - edge) * sizeof(f32));",
         ]
 
-    # -- helpers ----------------------------------------------------------------------------------
-
-    def _pack_once(self) -> Pack:
-        brs, bcs = self.b_steps
-        s = Sizes({})
-        packer = column_packer(self.prelude, self.shape)
-        name = f"{packer}_{s(self.k)}x{s(self.n)}_{s(brs)}_{s(bcs)}_{s(self.b.at.offset)}"
-        call = f"{packer}(from + {s(self.b.at.offset)}, {s(brs)}, {s(bcs)}, "
-        call += f"{s(self.k)}, {s(self.n)}, to)"
-        text = f"static void {name}(const {self.type} *from, {self.type} *to) {{ {call}; }}"
-        return Pack(self.prelude.once(name, text), self.b.buffer, self.packed)
-
 
 class _Block(Epilogue):
     """What is done with a block of sums; its rows may count several axes of the result."""
@@ -488,7 +353,3 @@ class _Block(Epilogue):
     def _coordinates(self, row: Index, column: Index) -> list[Index]:
         gemm = self._gemm
         return [*map(of_axis, gemm.batch), *unflatten(row, gemm.lead), column]
-
-
-def _round_up(n: DimLike, to: int) -> DimLike:
-    return (n + (to - 1)) // to * to
