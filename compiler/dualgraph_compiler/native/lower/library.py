@@ -234,14 +234,19 @@ class _Blocked:
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
     ) -> Routine:
         from ..render.conv_direct import DirectConv
-        from ..render.conv_winograd import WinogradConv, pays
+        from ..render.conv_small import SmallConv
+        from ..render.conv_small import pays as small_pays
+        from ..render.conv_winograd import WinogradConv
+        from ..render.conv_winograd import pays as winograd_pays
         from ..render.sliding import Sliding
 
         op = step.nodes[0].op
         if isinstance(op, BlockedPool) or op.is_depthwise:  # type: ignore[attr-defined]
             return Sliding(step, context, prelude, symbols)
         words = step.nodes[0].inputs[0].dtype is int16
-        kind = WinogradConv if not words and pays(step) else DirectConv
+        if not words and winograd_pays(step):
+            return WinogradConv(step, context, prelude, symbols)
+        kind = SmallConv if small_pays(step) else DirectConv
         return kind(step, context, prelude, symbols)
 
 
