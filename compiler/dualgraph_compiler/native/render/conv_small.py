@@ -3,8 +3,8 @@
 Where images are small much of a padded one is border, whose zeros are not worth a product. So each
 element of the window (a tap) is taken by itself, and only at those places at which it lies in the
 image: there it is a product of samples by channels, whose rows are the samples, done by the tiles
-of `places`. Sums lie as [block][place][sample][lane]. Weights are packed as
-[panel][tap][lane in][lane out].
+of `places`, for which images are copied with their channels last. Sums lie as
+[block][place][sample][lane]. Weights are packed as [panel][tap][lane in][lane out].
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .prelude import Prelude
 
 _FEWEST = 4  # samples that fill a tile
 _IMAGES = 256 * 1024  # bytes of images that stay in L2
-_WORTH = 0.9  # of all products, that fewer than these are of elements in the image
+_WORTH = 0.8  # of all products, that fewer than these are of elements in the image
 _PLACES = 64  # whose sums are kept
 _WEIGHTS = 16 * 1024  # bytes of weights that should stay in L1
 
@@ -105,7 +105,10 @@ class SmallConv(BlockedRoutine):
         plane = self.places * self.together * lanes
         sums = Buffer(x.dtype, BLOCKS * plane, "sums")
         weights = self.panel if inside else whole
-        self._set_up(step, context, prelude, symbols, weights, sums, [], inside)
+        # A line more than a sample has, or samples would share a few lines of a cache.
+        self.apart = self.sample + 16
+        self.turned = Buffer(x.dtype, self.together * self.apart, "samples, channels last")
+        self._set_up(step, context, prelude, symbols, weights, sums, [self.turned], inside)
         products = self.samples * sum(map(len, self.pairs.values())) * self.in_blocks * lanes
         tasks = self.groups * self.parts
         self.phases = self._with_packing(Phase("", tasks, products * self.out_blocks * 200))
@@ -134,13 +137,20 @@ class SmallConv(BlockedRoutine):
   static const i64 places[] = {{{", ".join(str(place) for place, _ in found) or "0"}}};
   static const i64 pixels[] = {{{", ".join(str(pixel) for _, pixel in found) or "0"}}};
   f32 *const sums = {names[self.sums]};
-  i64 at[{self.together}], channels[{self.in_blocks}];
-  for (i64 n = 0; n < {self.together}; n++) at[n] = n * {self.sample};
-  for (i64 c = 0; c < {self.in_blocks}; c++) channels[c] = c * {self.pixels * lanes};
+  f32 *const turned = {names[self.turned]};
+  i64 at[{self.together}], tap = 0, held = -1;
+  for (i64 n = 0; n < {self.together}; n++) at[n] = n * {self.apart};
   for (i64 task = first; task < last; task++) {{
     const i64 i0_0 = task / {self.parts} * {self.together}, part = task % {self.parts};
     const i64 left = {self.samples} - i0_0, some = left < {self.together} ? left : {self.together};
-    const f32 *const images = {names[self.x]} + i0_0 * {self.sample};
+    if (i0_0 != held) {{
+      held = i0_0;
+      for (i64 n = 0; n < some; n++)
+        for (i64 c = 0; c < {self.in_blocks}; c++)
+          for (i64 i = 0; i < {self.pixels}; i++)
+            memcpy(turned + at[n] + (i * {self.in_blocks} + c) * {lanes}, {names[self.x]} +
+              (i0_0 + n) * {self.sample} + (c * {self.pixels} + i) * {lanes}, {4 * lanes});
+    }}
     const i64 end = part * {per_part} + {per_part};
     for (i64 panel = part * {per_part}; panel < end && panel < {panels}; panel++) {{
       const i64 o = panel * {BLOCKS}, wide = {self.out_blocks} - o < {BLOCKS} ? 1 : {BLOCKS};
@@ -167,9 +177,10 @@ class SmallConv(BlockedRoutine):
         ):
             most = max(1, _WEIGHTS // (4 * lanes * wide * lanes))
             chunk = blocks(self.in_blocks, blocks(self.in_blocks, most))
-            rest = f"{self.in_blocks} - c"
-            args = f"images + pixels[i] * {lanes}, at + q, channels + c, "
-            args += f"{rest} < {chunk} ? {rest} : {chunk}, {lanes}, "
+            run = f"({self.in_blocks} - c < {chunk} ? {self.in_blocks} - c : {chunk}) * {lanes}"
+            args = (
+                f"turned + (pixels[i] * {self.in_blocks} + c) * {lanes}, at + q, &tap, 1, {run}, "
+            )
             args += f"panels + (k * {self.pitch} + c * {lanes}) * wide * {lanes}, 1, "
             args += f"sums + (places[i] * {self.together} + q) * {lanes}, {plane}"
             lines.append(f"if (wide == {wide}) {{")
