@@ -203,9 +203,11 @@ class Executable:
         env = self._sizes(arrays) if self._is_sized else None
         layout = self._layout(arrays) if env is None else None
         arrays = [np.require(a, requirements=("C", "A")) for a in arrays]
-        for i in self.program.donated.values():
-            if not (donate and _is_alone(i, arrays)):
-                arrays[i] = arrays[i].copy()
+        if self.program.donated:
+            alone = _alone(arrays) if donate else ()
+            for i in self.program.donated.values():
+                if i not in alone:
+                    arrays[i] = arrays[i].copy()
         if layout is None:
             return self._run_sized(env or {}, arrays)
         if layout.frame is not None:
@@ -483,9 +485,15 @@ def _native_order(array: Any) -> np.ndarray[Any, Any]:
     return given if given.dtype.isnative else given.astype(given.dtype.newbyteorder("="))
 
 
-def _is_alone(i: int, arrays: Sequence[np.ndarray[Any, Any]]) -> bool:
-    """Whether an array can be written to, and none of the others shares memory with it."""
-    x = arrays[i]
-    return x.flags.writeable and not any(
-        np.may_share_memory(x, a) for j, a in enumerate(arrays) if j != i
-    )
+def _alone(arrays: Sequence[np.ndarray[Any, Any]]) -> set[int]:
+    """Those that can be written to and share memory with none of the others; all lie in C order."""
+    starts = [a.__array_interface__["data"][0] for a in arrays]
+    spans = sorted((start, start + a.nbytes, i) for i, (start, a) in enumerate(zip(starts, arrays)))
+    alone = {i for i, a in enumerate(arrays) if a.flags.writeable}
+    furthest, last = -1, -1  # how far what came before reaches, and which of it does
+    for start, stop, i in spans:
+        if start < furthest:
+            alone -= {i, last}
+        if stop > furthest:
+            furthest, last = stop, i
+    return alone
