@@ -10,7 +10,7 @@ import pytest
 from dualgraph_compiler.graph import Graph, interpret, parse_graph
 from dualgraph_compiler.native import Target, build
 from dualgraph_compiler.native.units import split
-from dualgraph_runtime.native import Executable, executable, find_compiler
+from dualgraph_runtime.native import Executable, find_compiler, loading
 
 FUNCTION = re.compile(r"^(?:static |__attribute__\S+ )?(?:void|int) (\w+)\(.*\{$", re.MULTILINE)
 
@@ -57,8 +57,8 @@ def test_a_text_with_variables_stays_whole() -> None:
 @pytest.mark.compiler
 def test_parts_make_one_program(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("DUALGRAPH_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(executable, "_UNIT", 1000)
-    monkeypatch.setattr(executable, "available_cpus", lambda: 3)
+    monkeypatch.setattr(loading, "_UNIT", 1000)
+    monkeypatch.setattr(loading, "available_cpus", lambda: 3)
     compiler = find_compiler()
     assert compiler is not None
     graph = chain(6)
