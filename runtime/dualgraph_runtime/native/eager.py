@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
@@ -95,7 +96,8 @@ def _pays(op: Op, operands: Sequence[Any]) -> bool:
 
     Double precision and complex numbers are left to NumPy: half as many fit a vector.
     """
-    if any(a.shape and (a.dtype.kind == "c" or a.dtype == np.float64) for a in operands):
+    given = [a for a in operands if a is not None and a.shape]
+    if any(a.dtype.kind == "c" or a.dtype == np.float64 for a in given):
         return False
     if op.name in _PRODUCTS:  # large ones NumPy's BLAS computes as well, with nothing to build
         return _multiplications(op, operands) <= 1 << 20
@@ -202,6 +204,10 @@ class Accelerator:
         else:
             write_back((param, *state), run(arrays))
 
+    def forked(self) -> None:
+        """In a forked child: threads that held the lock are not there."""
+        self._lock = threading.RLock()
+
     def _new(self, key: Any, work: Work | None) -> _Run | None:
         """How what is seen for the first time is computed from now on."""
         if work is not None and not all(a.dtype in BY_NUMPY for a in work.arrays):
@@ -261,6 +267,8 @@ def _direct(program: Executable) -> _Run:
 
 
 _accelerator = Accelerator()
+if hasattr(os, "register_at_fork"):  # another thread may be building
+    os.register_at_fork(after_in_child=lambda: _accelerator.forked())
 
 
 def enable(enabled: bool = True) -> None:
