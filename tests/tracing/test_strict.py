@@ -146,3 +146,13 @@ def test_steps_of_optimizers(name: str) -> None:
     report = str(run.report())
     assert "written over the old value" in report
     assert "_update(" not in report  # all of it is kernels
+
+
+def test_sums_of_negative_zeros() -> None:
+    def f(x: Any) -> Any:
+        return dg.cumsum(x, 0), x.sum(1), dg.cumprod(x, 1)
+
+    fast = strict(f)
+    x = dg.tensor([[-0.0, -0.0, 1.0], [-0.0, 2.0, -0.0]])
+    for _ in range(3):
+        same(fast(x), f(x))

@@ -50,7 +50,12 @@ def along(
     return over(rest, inside, lanes=bool(rest) and rest[-1].number > axis)
 
 
-@rule("cumsum", "cumprod", inexact=EXACT)
+def _from_zero(node: Node) -> str:
+    of_floats = node.op.name == "cumsum" and node.output.dtype.kind in "fV"
+    return "its sums begin with +0, so one of -0 is +0" if of_floats else EXACT
+
+
+@rule("cumsum", "cumprod", inexact=_from_zero)
 def _running(op: Any, node: Node, nest: Nest) -> list[Stmt]:
     fold = "sum" if op.name == "cumsum" else "prod"
     exclusive = op.name == "cumsum" and op.exclusive
