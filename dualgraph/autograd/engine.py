@@ -277,7 +277,8 @@ def _as_tensors(node: Node, inputs: Sequence[Any], entry: Any) -> tuple[list[Any
 def _is_large(g: Any, inputs: Sequence[Any]) -> bool:
     """Whether a gradient rule on arrays is worth accelerating."""
     if type(g) is tuple:
-        return all(x is None or type(x) is _ndarray for x in g)
+        given = [x for x in g if x is not None]
+        return all(type(x) is _ndarray for x in given) and any(x.size >= SMALLEST for x in given)
     if type(g) is not _ndarray and not isinstance(g, np.generic):
         return False
     x = g if g.ndim else inputs[0]  # of a loss, what it is computed from

@@ -67,6 +67,7 @@ def train(wrap: Any, apply: Any, *, inside: bool, steps: int = 3) -> Any:
 
 
 @BOTH
+@pytest.mark.interpreted
 @pytest.mark.parametrize("inside", [False, True])
 def test_training_is_the_same_to_the_last_bit(wrap: Any, inside: bool) -> None:
     *expected, _ = train(lambda f: f, plain, inside=inside)
@@ -378,6 +379,7 @@ def held(f: Any) -> int:
     return kept
 
 
+@pytest.mark.interpreted
 def test_eager_code_keeps_less() -> None:
     activation = 4096 * 8 * 4
     full, less = held(deep(plain)), held(deep(checkpoint))

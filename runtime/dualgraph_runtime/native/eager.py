@@ -103,7 +103,7 @@ def _pays(op: Op, operands: Sequence[Any]) -> bool:
         return _multiplications(op, operands) <= 1 << 20
     if op.name in _CONVOLUTIONS:
         return _multiplications(op, operands) >= 1 << 17
-    return op.kind is not Kind.POINTWISE or bool(operands[0].size >= 1 << 12)
+    return op.kind is not Kind.POINTWISE or math.prod(operands[0].shape) >= 1 << 12
 
 
 def _multiplications(op: Op, operands: Sequence[Any]) -> int:
