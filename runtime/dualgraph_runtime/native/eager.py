@@ -35,27 +35,8 @@ _VARIANTS = 8  # programs for one operation on operands of the same dtypes and r
 _NOTICEABLE = 3.0  # seconds of building in one process, of which the user should know
 
 
-# What is faster compiled by a clear margin, apart from composite ops (norms, activations, losses,
-# optimizers' steps). NumPy's own sines, arc functions, sorts and selections are about as fast.
-_FUNCTIONS = frozenset(
-    [
-        "sigmoid",
-        "log_sigmoid",
-        "softplus",
-        "elu",
-        "celu",
-        "selu",
-        "exp",
-        "exp2",
-        "expm1",
-        "log",
-        "log2",
-        "log10",
-        "log1p",
-        "erf",
-        "tanh",
-    ]
-)
+# What is faster compiled by a clear margin, apart from functions and composite ops (norms,
+# activations, losses, optimizers' steps). NumPy's own sorts and selections are about as fast.
 _CONVOLUTIONS = frozenset(("conv", "conv_transpose"))
 _PRODUCTS = frozenset(("linear", "matmul"))
 _ROUTINES = frozenset(
@@ -72,8 +53,12 @@ _ROUTINES = frozenset(
         "rnn",
         "gru",
         "lstm",
+        "lu_factor",
+        "solve_triangular",
     ]
 )
+# Of functions these are not: one by one in float64, as NumPy has them.
+_BESSEL = frozenset(("i0", "i0e", "i1", "i1e"))
 # Of these only the gradient is, which adds where the operation reads...
 _SELECTIONS = frozenset(("embedding", "index_select"))
 # ... and of these only the operation, whose gradient is one product.
@@ -84,7 +69,9 @@ def _is_accelerated(op: type[Op]) -> bool:
     """Whether there are operands for which operations of a class are faster compiled."""
     if not op.is_pure or op.reads_on_host or op.bodies or op.is_view or op.may_alias:
         return False
-    named = (_FUNCTIONS, _CONVOLUTIONS, _PRODUCTS, _ROUTINES, _SELECTIONS)
+    if op.kind is Kind.POINTWISE:
+        return op.is_costly and op.name not in _BESSEL
+    named = (_CONVOLUTIONS, _PRODUCTS, _ROUTINES, _SELECTIONS)
     return op.kind is Kind.COMPOSITE or any(op.name in names for names in named)
 
 
@@ -103,7 +90,9 @@ def _pays(op: Op, operands: Sequence[Any]) -> bool:
         return _multiplications(op, operands) <= 1 << 20
     if op.name in _CONVOLUTIONS:
         return _multiplications(op, operands) >= 1 << 17
-    return op.kind is not Kind.POINTWISE or math.prod(operands[0].shape) >= 1 << 12
+    if op.kind is Kind.POINTWISE:
+        return operands[0].dtype.kind in "fV" and math.prod(operands[0].shape) >= 1 << 12
+    return True
 
 
 def _multiplications(op: Op, operands: Sequence[Any]) -> int:
