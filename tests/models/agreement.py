@@ -11,6 +11,7 @@ import pytest
 import dualgraph as dg
 from dualgraph import nn, optim
 from dualgraph_runtime import InferenceSession
+from dualgraph_runtime.native import find_compiler
 
 
 class Run(NamedTuple):
@@ -44,7 +45,7 @@ def same_training(
     with dg.backends.native.flags(enabled=False):  # whose bits strict numerics keeps
         _, wanted, end = train(False)
         step, losses, found = train(True)
-    assert step.wait()  # for code that is compiled
+    assert step.wait() or find_compiler() is None  # for code that is compiled
     assert losses == wanted
     assert found.keys() == end.keys()
     for name, array in end.items():

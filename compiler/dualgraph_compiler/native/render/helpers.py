@@ -112,8 +112,7 @@ _SHUFFLE = """\
 
 # Compilers refuse vectors that take several registers.
 _HOLD = """\
-#if defined(__x86_64__) && \\
-    (BYTES == 16 || (BYTES == 32 && defined(__AVX__)) || defined(__AVX512F__))
+#if defined(__AVX512F__) || (BYTES <= 32 && defined(__AVX__)) || (BYTES == 16 && defined(__SSE__))
 #define HOLD(x) __asm__("" : "+v"(x))
 #elif defined(__aarch64__) && BYTES == 16
 #define HOLD(x) __asm__("" : "+w"(x))
