@@ -3,7 +3,7 @@
 An operation, its gradient rule as a whole, or an optimizer's step is looked up by its attributes
 and its operands' types. What pays is told by them alone (`_pays`), never by a clock, and a program
 that is not in the cache is built before the first call returns: what an operation gives depends on
-its operands, and on nothing that happened before.
+its operands, and on nothing that happened before (unless it comes in more shapes than `_VARIANTS`).
 """
 
 from __future__ import annotations
