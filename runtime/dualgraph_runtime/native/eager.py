@@ -234,7 +234,7 @@ class Accelerator:
             return None
         seconds = perf_counter() - started
         if self._building < _NOTICEABLE <= self._building + seconds:
-            _log.warning("compiling eager operations that are new on this machine")
+            _log.warning("compiling eager operations that are new on this machine; they are kept")
         self._building += seconds
         return made if all(isinstance(s, Segment) for s in made.program.steps) else None
 
