@@ -25,7 +25,17 @@ from dualgraph_compiler.native.plan import Segment
 from dualgraph_compiler.ops.base import REGISTRY, Kind, Op
 from dualgraph_compiler.ops.optimizer import OptimizerUpdate
 
-from .eager_work import Gradients, Shapes, Update, Work, operands_of, write_back
+from .eager_work import (
+    CONVOLUTIONS,
+    POOLING,
+    RECURRENT,
+    Gradients,
+    Shapes,
+    Update,
+    Work,
+    operands_of,
+    write_back,
+)
 from .executable import Executable, NotCompiled, compile_graph
 
 _log = logging.getLogger("dualgraph")
@@ -37,26 +47,10 @@ _NOTICEABLE = 3.0  # seconds of building in one process, of which the user shoul
 
 # What is faster compiled by a clear margin, apart from functions and composite ops (norms,
 # activations, losses, optimizers' steps). NumPy's own sorts and selections are about as fast.
-_CONVOLUTIONS = frozenset(("conv", "conv_transpose"))
 _PRODUCTS = frozenset(("linear", "matmul"))
-_ROUTINES = frozenset(
-    [
-        "max_pool",
-        "max_pool_indices",
-        "avg_pool",
-        "adaptive_avg_pool",
-        "nll_loss",
-        "cumsum",
-        "cumprod",
-        "scatter_add",
-        "index_add",
-        "rnn",
-        "gru",
-        "lstm",
-        "lu_factor",
-        "solve_triangular",
-    ]
-)
+_SUMS = ("nll_loss", "cumsum", "cumprod", "scatter_add", "index_add")
+_SYSTEMS = ("lu_factor", "solve_triangular")
+_ROUTINES = frozenset((*CONVOLUTIONS, *POOLING, *RECURRENT, *_SUMS, *_SYSTEMS))
 # Of functions these are not: one by one in float64, as NumPy has them.
 _BESSEL = frozenset(("i0", "i0e", "i1", "i1e"))
 # Of these only the gradient is, which adds where the operation reads...
@@ -71,7 +65,7 @@ def _is_accelerated(op: type[Op]) -> bool:
         return False
     if op.kind is Kind.POINTWISE:
         return op.is_costly and op.name not in _BESSEL
-    named = (_CONVOLUTIONS, _PRODUCTS, _ROUTINES, _SELECTIONS)
+    named = (_PRODUCTS, _ROUTINES, _SELECTIONS)
     return op.kind is Kind.COMPOSITE or any(op.name in names for names in named)
 
 
@@ -88,7 +82,7 @@ def _pays(op: Op, operands: Sequence[Any]) -> bool:
         return False
     if op.name in _PRODUCTS:  # large ones NumPy's BLAS computes as well, with nothing to build
         return _multiplications(op, operands) <= 1 << 20
-    if op.name in _CONVOLUTIONS:
+    if op.name in CONVOLUTIONS:
         return _multiplications(op, operands) >= 1 << 17
     if op.kind is Kind.POINTWISE:
         return operands[0].dtype.kind in "fV" and math.prod(operands[0].shape) >= 1 << 12

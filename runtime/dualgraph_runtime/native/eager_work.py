@@ -22,18 +22,19 @@ _ndarray = np.ndarray
 Shapes: TypeAlias = tuple[tuple[Any, ...], ...]
 
 # Ops whose loops are made for certain sizes, or whose rules compute with them.
-_CONVOLUTIONS = ("conv", "conv_transpose")
-_POOLING = ("max_pool", "max_pool_indices", "avg_pool", "adaptive_avg_pool")
-_RECURRENT = ("rnn", "gru", "lstm")
-_SIZED = frozenset((*_CONVOLUTIONS, *_POOLING, *_RECURRENT, "group_norm"))
+CONVOLUTIONS = ("conv", "conv_transpose")
+POOLING = ("max_pool", "max_pool_indices", "avg_pool", "adaptive_avg_pool")
+RECURRENT = ("rnn", "gru", "lstm")
+_SIZED = frozenset((*CONVOLUTIONS, *POOLING, *RECURRENT, "group_norm"))
 
 
 class Work:
     """What is to be computed: an operation on arrays."""
 
-    def __init__(self, op: Op, arrays: Sequence[Any]) -> None:
+    def __init__(self, op: Op, arrays: Sequence[Any], operands: Sequence[Any] = ()) -> None:
         self.op = op
         self.arrays = arrays
+        self.operands = operands or arrays  # and those of which only the shapes are there
         self._names: dict[int, str] = {}  # of open sizes: what is equal here is equal in all
 
     def family(self) -> Any:
@@ -41,12 +42,12 @@ class Work:
         return (self.op, *[(a.ndim, a.dtype) for a in self.arrays])
 
     def pattern(self, opened: bool) -> Shapes:
-        """The shapes that one program is to serve, those of `arrays` among them.
+        """The shapes of all operands that one program is to serve.
 
         The same for the same shapes, whatever came before. If `opened`, sizes are open: all of
         them, or, of ops in `_SIZED`, that of the batch.
         """
-        return tuple(self._shape(a, opened) for a in self.arrays)
+        return tuple(self._shape(a, opened) for a in self.operands)
 
     def _shape(self, operand: Any, opened: bool) -> tuple[Any, ...]:
         shape = tuple(operand.shape)
@@ -112,11 +113,12 @@ class Gradients(Work):
 
     def __init__(self, op: Op, g: Any, y: Any, inputs: Sequence[Any], wanted: tuple[bool, ...]):
         self.g, self.y, self.inputs, self.wanted = g, y, inputs, wanted
-        self.operands = operands_of(op, g, y, inputs)
-        super().__init__(op, [a for a in self.operands if type(a) is _ndarray])
+        self._all = operands_of(op, g, y, inputs)
+        arrays = [a for a in self._all if type(a) is _ndarray]
+        super().__init__(op, arrays, [a for a in self._all if a is not None])
 
     def family(self) -> Any:
-        kinds = [(type(a), None if a is None else len(a.shape)) for a in self.operands]
+        kinds = [(type(a), None if a is None else len(a.shape)) for a in self._all]
         return (super().family(), self.wanted, *kinds)
 
     def _batched(self) -> Sequence[Any]:
