@@ -271,10 +271,10 @@ def onnx_max_pool(x: Array) -> tuple[Array, Array]:
     """Maxima of squares of 2 x 2, and where in the whole tensor they are."""
     n, c, h, w = x.shape
     flat = np.arange(x.size).reshape(x.shape)
-    split = lambda a: (  # noqa: E731
+    squares, places = (
         a.reshape(n, c, h // 2, 2, w // 2, 2).swapaxes(3, 4).reshape(n, c, h // 2, w // 2, 4)
+        for a in (x, flat)
     )
-    squares, places = split(x), split(flat)
     at = squares.argmax(-1)[..., None]
     return np.take_along_axis(squares, at, -1)[..., 0], np.take_along_axis(places, at, -1)[..., 0]
 
