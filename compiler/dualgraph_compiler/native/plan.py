@@ -76,6 +76,7 @@ class Interpreted:
     """A node run by its op's eager kernel, on arrays over slots.
 
     `defines`: the sizes that only its run tells, by name, and the slot and axis where they are.
+    `bodies`: of control flow, the graphs that it holds, compiled.
     """
 
     op: Op
@@ -84,6 +85,7 @@ class Interpreted:
     reason: str
     text: str
     defines: tuple[tuple[str, int, int], ...] = ()
+    bodies: tuple[Program, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -561,7 +561,19 @@ class _Builder:
                 for name, (v, axis) in self.defined.items()
                 if v.node is node
             ),
+            self._bodies_of(node),
         )
+
+    def _bodies_of(self, node: Node) -> tuple[Program, ...]:
+        """The bodies of interpreted control flow as programs of their own.
+
+        Not those that use sizes of this graph, which are others for each of these sizes, and not
+        where every bit counts.
+        """
+        op: Any = node.op
+        if not op.bodies or op.symbols() or self.prelude.is_exact:
+            return ()
+        return tuple(build(body, self.target) for body in op.graphs)
 
 
 def _symbols(graph: Graph) -> dict[str, int]:

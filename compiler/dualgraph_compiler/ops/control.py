@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import ref
 
 from .. import graph as _graph  # which imports ops in turn: for use in functions only
@@ -23,6 +23,10 @@ from .onnx_rules import Export
 
 if TYPE_CHECKING:
     from ..graph import Graph, Interpreter, Value
+
+
+# What gives a function that runs a body: of arrays for its inputs, its outputs.
+Runs: TypeAlias = "Callable[[Graph], Callable[[Sequence[Array]], Sequence[Array]]]"
 
 
 class Control(Op):
@@ -44,6 +48,13 @@ class Control(Op):
     @property
     def first_optional(self) -> int:
         """How many results come before those that a body may do without."""
+        raise NotImplementedError(type(self).__name__)
+
+    def eager(self, xp: Any, *operands: Array) -> Any:
+        return self.evaluate(xp, lambda body: interpreter(body, xp).run, operands)
+
+    def evaluate(self, xp: Any, runs: Runs, operands: Sequence[Array]) -> Any:
+        """What `eager` gives, the bodies run by what `runs` gives for them."""
         raise NotImplementedError(type(self).__name__)
 
     @property
@@ -172,9 +183,10 @@ class If(Control):
         env = _graph.nested.match_types(f"if ({body.name})", body.inputs, xs)
         return [_graph.nested.sized(v.type, env) for v in body.outputs]
 
-    def eager(self, xp: Any, cond: Array, *xs: Array) -> Any:
+    def evaluate(self, xp: Any, runs: Runs, operands: Sequence[Array]) -> Any:
+        cond, *xs = operands
         body = self.then_branch if bool(cond) else self.else_branch
-        return results(owned(xp, interpreter(body, xp).run(xs), xs))
+        return results(owned(xp, runs(body)(xs), xs))
 
     def vjp(self, g: Any, _y: Any, cond: Array, *xs: Array) -> tuple[Grad, ...]:
         """The branches' gradients under the same condition; the taken branch runs once more."""

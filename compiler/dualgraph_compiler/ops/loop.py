@@ -16,7 +16,7 @@ from ..types import TensorType
 from .base import Array, Grad, op
 from .control import (
     Control,
-    interpreter,
+    Runs,
     owned,
     require_condition,
     results,
@@ -109,9 +109,10 @@ class Loop(Control):
             varying.update(names)
         return varying
 
-    def eager(self, xp: Any, limit: Array, cond: Array, *operands: Array) -> Any:
+    def evaluate(self, xp: Any, runs: Runs, operands: Sequence[Array]) -> Any:
+        limit, cond, *operands = operands
         n = self.carried
-        run = interpreter(self.body, xp).run
+        run = runs(self.body)
         state, rest = list(operands[:n]), operands[n:]
         stacks: list[list[Array]] = [[] for _ in self.body.outputs[1 + n :]]
         i, last, going = 0, int(limit), bool(cond)

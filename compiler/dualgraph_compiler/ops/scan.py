@@ -16,7 +16,7 @@ from ..errors import GraphError, ShapeError
 from ..types import TensorType
 from . import f
 from .base import Array, Grad, op, shape_text
-from .control import Control, interpreter, output_grads, owned, require_results, results
+from .control import Control, Runs, output_grads, owned, require_results, results
 from .onnx_rules import Export
 
 if TYPE_CHECKING:
@@ -102,16 +102,16 @@ class Scan(Control):
         stacked = [t.with_shape((self.length, *t.shape)) for t in types[n:]]
         return results([*operands[:n], *stacked])
 
-    def eager(self, xp: Any, *operands: Array) -> Any:
+    def evaluate(self, xp: Any, runs: Runs, operands: Sequence[Array]) -> Any:
         n, m = self.carried, self.scanned
-        run = interpreter(self.body, xp).run
+        run = runs(self.body)
         state, rest = list(operands[:n]), operands[n + m :]
         xs = operands[n : n + m]
         stacks: list[list[Array]] = [[] for _ in self.body.outputs[n:]]
         length = int(self.length)
         for i in range(length - 1, -1, -1) if self.reverse else range(length):
             out = run([*state, *(x[i] for x in xs), *rest])
-            state = out[:n]
+            state = list(out[:n])
             for stack, y in zip(stacks, out[n:], strict=True):
                 stack.append(y)
         if length == 0:

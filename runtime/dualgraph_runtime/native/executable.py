@@ -121,6 +121,7 @@ class Executable:
         self.program = replace(program, constants=tuple(kept))
         self._types = [*program.inputs, *program.params]
         self._is_sized = program.defines_sizes
+        self._bodies = _bodies(program, compiler, self.num_threads)
         self._asked: list[list[int]] | None = None
         self._layouts: dict[Any, Layout] = {}
         self.frame: Any = None
@@ -328,7 +329,10 @@ class Executable:
         arrays = [buffers[i].reshape(s) for (i, _), s in zip(step.operands, shapes, strict=True)]
         try:
             with np.errstate(all="ignore"):
-                found = kernel.eager(np, *arrays)
+                if step.bodies:
+                    found = kernel.evaluate(np, self._runs, arrays)
+                else:
+                    found = kernel.eager(np, *arrays)
         except Exception as error:
             error.add_note(f"in a node {kernel.name}")
             raise
@@ -339,6 +343,10 @@ class Executable:
                 buffers[slot] = np.array(y, order="C")
             else:
                 buffers[slot] = np.require(y, requirements=("C", "A"))
+
+    def _runs(self, body: Graph) -> Any:
+        """What runs a body of an interpreted node."""
+        return self._bodies[body].run
 
     def _outputs(
         self,
@@ -477,6 +485,17 @@ class Executable:
             code += code_of(size, numbers)
         sizes = tuple(n for found in self._told for n in found)
         return sizes, tuple(varying), tuple(layout.room.values()), tuple(code)
+
+
+def _bodies(program: Program, compiler: Compiler, num_threads: int) -> dict[Graph, Executable]:
+    """The compiled bodies of interpreted control flow, by the graphs that they are of."""
+    found: dict[Graph, Executable] = {}
+    for step in program.steps:
+        if isinstance(step, Interpreted) and step.bodies:
+            op: Any = step.op
+            for graph, body in zip(op.graphs, step.bodies, strict=True):
+                found[graph] = Executable(body, compiler, num_threads)
+    return found
 
 
 def _native_order(array: Any) -> np.ndarray[Any, Any]:
