@@ -1,58 +1,42 @@
 """Compiling a graph: C text, the buffers it works on, and the order of what is not C.
 
-Given the same graph, the same program comes out, byte for byte.
+The table of buffers is made in `slots.py`, the text around the routines in `functions.py`. Given
+the same graph, the same program comes out, byte for byte.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count, pairwise
 from typing import Any
 
 from ..dims import symbols
 from ..dtypes import int64
 from ..graph import Graph, Node, Value
-from ..graph.alias import Aliases, Sharing, sharing
+from ..graph.alias import Aliases
 from ..graph.nested import definitions
-from ..graph.text import Namer, node_text
+from ..graph.text import node_text
 from ..memory.inplace import checked_pairs
 from .control import Body, ControlRoutine
 from .donation import Donations
 from .exact import Exact, prepare_exact
+from .functions import Functions
 from .fuse import Partition, Step, StepKind, partition
 from .loops import Buffer
 from .lower import library, routines
-from .lower.library import Pack, Phase, Routine
+from .lower.library import Routine
 from .order import clustered, readers_of
-from .parallel import WORTH
-from .plan import Home, Interpreted, Laid, Program, Segment, Slot
+from .plan import Home, Interpreted, Laid, Program, Segment
 from .prepare import prepare
 from .reading import Reading
-from .render.kernel import comment
 from .render.prelude import Prelude
 from .render.tasks import TaskText
-from .render.types import SIZES, Sizes, memory
 from .schedule import Context, kernel_of
+from .slots import Buffers, Table, table
 from .target import Target
 from .timing import Timing
 
 _STREAMED = 8 * 1024 * 1024  # bytes of a result that is written past the caches
-
-# How the text reaches the runtime's threads. `run` shares tasks among them and returns when all are
-# done, with 0 or with a status that is not; it may as well do everything itself.
-TEAM = f"""\
-typedef int (*Step)(void *const *b, const i64 *dims, i64 first, i64 last, i64 thread);
-typedef struct Team {{
-  int (*run)(const struct Team *, Step, void *const *b, const i64 *dims, i64 tasks, i64 cost);
-}} Team;
-static inline int share(const Team *team, Step step, void *const *b, const i64 *dims, i64 tasks,
-                        i64 cost) {{
-  if (tasks < 1) return 0;
-  if (!team || tasks < 2 || cost < {WORTH}) return step(b, dims, 0, tasks, 0);
-  return team->run(team, step, b, dims, tasks, cost);
-}}
-"""
 
 
 def build(
@@ -84,9 +68,9 @@ def build(
         storages = Aliases(prepared).storages
         seen = frozenset[Value]().union(*(storages[v] for v in prepared.outputs))
         pairs = [(v, target) for v, target in pairs if target not in seen]
-    builder = _Builder(prepared, partition(prepared, left), target, pairs)
-    builder.prelude.is_exact = exact is not None
-    return builder.build(timed)
+    functions = Functions(Prelude(target.vector_bytes), _symbols(prepared))
+    functions.prelude.is_exact = exact is not None
+    return _Builder(prepared, partition(prepared, left), target, functions, pairs).build(timed)
 
 
 def _in_copy(graph: Graph, copy: Graph, donate: Mapping[Value, Value]) -> list[tuple[Value, Value]]:
@@ -100,7 +84,7 @@ def _in_copy(graph: Graph, copy: Graph, donate: Mapping[Value, Value]) -> list[t
 
 
 class _Builder:
-    """Builds a program; with `within`, the body of a node of that builder's graph.
+    """Builds a program; or, with `is_body`, a body of one of its nodes of control flow.
 
     `constant` are inputs that do not change while the program, or the loop around it, runs; `step`
     is where that loop's routine puts the number of its step.
@@ -111,84 +95,64 @@ class _Builder:
         graph: Graph,
         parts: Partition,
         target: Target,
+        functions: Functions,
         donate: list[tuple[Value, Value]],
-        within: _Builder | None = None,
+        *,
+        is_body: bool = False,
         constant: frozenset[Value] = frozenset(),
         step: Buffer | None = None,
     ) -> None:
         self.graph = graph
-        self.within = within
-        self.step = step
         self.parts = parts
         self.target = target
-        self.constant = constant
-        self.names = Namer(graph)
-        self.prelude: Prelude = within.prelude if within else Prelude(target.vector_bytes)
-        self.symbols: dict[str, int] = within.symbols if within else _symbols(graph)
-        self.defined = definitions(graph)
-        self.known: dict[str, str] = within.known if within else {}  # kernels by their text
-        self.functions: list[str] = within.functions if within else []
+        self.functions = functions
         self.donate = donate
-        self.targets: dict[Value, Value] = {}  # what is computed over an input or param
-        self.merged: dict[Buffer, Buffer] = {}
-        self.copies: dict[int, Buffer] = {}  # outputs that are copied when all else is done
+        self.is_body = is_body
+        self.constant = constant
+        self.step = step
+        self.prelude = functions.prelude
+        self.symbols = functions.symbols
+        self.defined = definitions(graph)
         self.steps = list(parts.steps)
-        self.buffers: dict[Value, Buffer] = {}
-        self.homes: dict[Value, tuple[Home, int]] = {}
-        self.extra: list[tuple[Buffer, int, bool]] = []  # scratch memory, its step, whose it is
-        self.packed: dict[Buffer, Pack] = {}
-        self.ends: list[int] = []  # of what the runtime calls, in numbers of steps
+        self.buffers = Buffers(graph, parts.aliases)
+        self.names = self.buffers.names
+        self.buffer = self.buffers.of
         in_memory = {n for s in self.steps for n in s.nodes}
         self.reading = Reading(parts.virtual, in_memory, self.buffer, parts.aliases)
 
-    def root(self, value: Value) -> Value:
-        return self.parts.aliases.get(value, value)
-
-    def buffer(self, value: Value) -> Buffer:
-        """The buffer of a value that is in memory."""
-        root = self.root(value)
-        if root not in self.buffers:
-            name = comment(self.names[root])
-            self.buffers[root] = Buffer(root.dtype, root.size, name)
-        return self.buffers[root]
-
-    def planned(self) -> tuple[list[Routine | None], list[Slot], dict[Buffer, int]]:
-        """The routines of the steps, the table of buffers, and where each is in it."""
-        kernels = self._routines()
-        for i, k in enumerate(kernels):
-            self.extra += [(b, i, False) for b in (k.scratch if k is not None else ())]
-            self.extra += [(b, i, True) for b in (k.own if k is not None else ())]
-            self.packed.update({p.packed: p for p in (k.packs if k is not None else ())})
-        self._find_homes()
-        return kernels, *self._slots(kernels)
+    def planned(self) -> tuple[list[Routine | None], Table]:
+        """The routines of the steps, in the order they run in, and the table of their buffers."""
+        made = self._routines()
+        views = self.prelude.is_exact
+        return made, table(self.graph, self.steps, made, self.buffers, self.step, shows_views=views)
 
     def build(self, timed: bool) -> Program:
-        kernels, slots, number = self.planned()
-        bodies = self._functions(kernels, number)
-        timing = Timing(self.steps, kernels) if timed else None
+        made, places = self.planned()
+        bodies = self.functions.lines(made, places.number)
+        timing = Timing(self.steps, made) if timed else None
         if timing is not None:
             bodies = timing.around(bodies)
-            self.functions.append(timing.text())
-        steps, entries = self._entries(bodies, number)
-        sizes = [SIZES] if self.symbols else []
-        packs = self._packing(number)
-        shares = any("share(team" in x for x in (*self.functions, *entries))
-        text = "\n".join([self.prelude.text(), *sizes, TEAM, *self.functions, *entries, *packs])
+            self.functions.add(timing.text())
+        steps, ends = self._add_entries(bodies, places)
+        if places.packed:
+            self.functions.add_packing("pack", places.packed, places.number)
         return Program(
-            text=text,
+            text=self.functions.text(),
             symbols=tuple(self.symbols),
-            slots=tuple(slots),
+            slots=tuple(places.slots),
             steps=tuple(steps),
             inputs=tuple((v.name, v.type) for v in self.graph.inputs),
             params=tuple((v.name, v.type) for v in self.graph.params),
-            constants=tuple(v.data for v in self._constants()),
+            constants=tuple(v.data for v in places.constants),
             outputs=tuple(
-                (number[self.copies.get(i, self.buffer(v))], v.shape, v.dtype)
+                (places.number[places.copies.get(i, self.buffer(v))], v.shape, v.dtype)
                 for i, v in enumerate(self.graph.outputs)
             ),
-            packs="pack" if packs else "",
+            packs="pack" if places.packed else "",
             kernels=tuple(
-                self._kernel_line(s) for s in self.steps if s.kind is not StepKind.INTERPRETED
+                "; ".join(node_text(n, self.names) for n in s.nodes)
+                for s in self.steps
+                if s.kind is not StepKind.INTERPRETED
             ),
             boundaries=tuple(
                 f"{node_text(s.nodes[0], self.names)}: {s.reason}"
@@ -196,25 +160,14 @@ class _Builder:
                 if s.reason and s.kind is StepKind.FUSED
             ),
             assumptions=tuple(self.graph.assumptions),
-            shares=shares,
+            shares=self.functions.shares,
             index_errors=tuple(self.prelude.errors),
-            donated=self._donated(),
-            laid=self._laid(kernels, slots, number) if self.prelude.is_exact else None,
+            donated=places.donated,
+            laid=_laid(made, places, ends) if self.prelude.is_exact else None,
             work=timing.work if timing is not None else (),
         )
 
-    def _laid(
-        self, kernels: Sequence[Routine | None], slots: Sequence[Slot], number: dict[Buffer, int]
-    ) -> Laid:
-        """What is known of the results of interpreted nodes."""
-        host = {i for i, s in enumerate(slots) if s.home is Home.HOST}
-        ends = [0, *self.ends]
-        dead = [
-            tuple(i for i in sorted(host) if start <= slots[i].last < end)
-            for start, end in pairwise(ends)
-        ]
-        read = {number[b] for k in kernels if k is not None for b in k.reads}
-        return Laid(tuple(dead), frozenset(read & host))
+    # -- routines ---------------------------------------------------------------------------------
 
     def _routines(self) -> list[Routine | None]:
         """The functions that compute the steps, once these are in the order they run in."""
@@ -223,13 +176,11 @@ class _Builder:
         if self.donate:
             uses = {s: self._uses(s, r) for s, r in made.items()}
             chooser = Donations(self.steps, made, uses, self._operands, readers, self.buffer)
-            shown = {self.root(v) for v in self.graph.outputs}
-            wanted = [(self.root(v), t) for v, t in self.donate if t not in shown]
-            chosen = chooser.choose(wanted)
-            self.targets = {d.value: d.target for d in chosen}
+            root = self.buffers.root
+            shown = {root(v) for v in self.graph.outputs}
+            chosen = chooser.choose([(root(v), t) for v, t in self.donate if t not in shown])
             for d in chosen:
-                old = self.buffer(d.value)
-                self.buffers[d.value] = self.merged[old] = self.buffers[d.target]
+                self.buffers.compute_over(d.value, d.target)
             made.update({d.step: self._routine(d.step) for d in chosen})
         self.steps = clustered(self.steps, readers)
         return [made[s] for s in self.steps]
@@ -245,22 +196,13 @@ class _Builder:
         found: set[Value] = set()
         pending = list(step.nodes[0].inputs)
         while pending:
-            v = self.root(pending.pop())
+            v = self.buffers.root(pending.pop())
             virtual = v.node in self.parts.virtual and v.node not in self.reading.in_memory
             if virtual and v.node is not None:
                 pending += v.node.inputs
             else:
                 found.add(v)
         return {self.buffer(v) for v in found}
-
-    def _donated(self) -> dict[int, int]:
-        """For outputs, the first of equal ones, whose memory they are computed in."""
-        number = {v: i for i, v in enumerate([*self.graph.inputs, *self.graph.params])}
-        found: dict[Value, int] = {}
-        for i, v in enumerate(self.graph.outputs):
-            if self.root(v) in self.targets:
-                found.setdefault(self.root(v), i)
-        return {i: number[self.targets[v]] for v, i in found.items()}
 
     def _routine(self, step: Step) -> Routine | None:
         """The function that computes a step; None for an interpreted one."""
@@ -285,7 +227,7 @@ class _Builder:
 
     def _streamed(self, step: Step) -> frozenset[Buffer]:
         """Results that no one reads here and that are too large to stay in a cache."""
-        if self.within:
+        if self.is_body:
             return frozenset()
         replaced = {v for v, _ in self.donate}
         found: set[Buffer] = set()
@@ -310,11 +252,22 @@ class _Builder:
         shared = list(zip(graph.inputs[::-1], node.inputs[::-1], strict=False))[: op.shared]
         constant = frozenset(v for v, given in shared if loops or self._is_constant(given))
         step = Buffer(int64, 1, "the number of the step") if loops else None
-        inner = _Builder(graph, partition(graph), self.target, [], self, constant, step)
-        kernels, slots, number = inner.planned()
+        functions = self.functions
+        inner = _Builder(
+            graph,
+            partition(graph),
+            self.target,
+            functions,
+            [],
+            is_body=True,
+            constant=constant,
+            step=step,
+        )
+        made, places = inner.planned()
+        slots, number = places.slots, places.number
 
         def lines() -> list[str]:
-            return [x for body in inner._functions(kernels, number) for x in body]
+            return [x for body in functions.lines(made, number) for x in body]
 
         outputs: list[tuple[int, bool]] = []
         for v in graph.outputs:
@@ -322,192 +275,40 @@ class _Builder:
             own = slots[slot].home is Home.OUTPUT and (slot, True) not in outputs
             outputs.append((slot, own))
         arena = {number[b]: b for b in number if slots[number[b]].home is Home.ARENA}
-        constants = inner._constants()
         return Body(
             graph=graph,
             number=number,
             count=len(slots),
             inputs=[number[inner.buffer(v)] for v in graph.inputs],
             outputs=outputs,
-            memory=[b for i, b in arena.items() if not slots[i].own] + list(inner.packed),
+            memory=[b for i, b in arena.items() if not slots[i].own] + list(places.packed),
             own=[b for i, b in arena.items() if slots[i].own],
-            packed=inner.packed,
+            packed=places.packed,
             step=number.get(step) if step is not None else None,
-            literals=[(number[inner.buffer(v)], v) for v in constants],
+            literals=[(number[inner.buffer(v)], v) for v in places.constants],
             make_lines=lines,
         )
 
-    def _kernel_line(self, step: Step) -> str:
-        return "; ".join(node_text(n, self.names) for n in step.nodes)
+    # -- entries ----------------------------------------------------------------------------------
 
-    # -- memory -----------------------------------------------------------------------------------
+    def _add_entries(
+        self, bodies: Sequence[list[str]], places: Table
+    ) -> tuple[list[Segment | Interpreted], list[int]]:
+        """Write the functions that the runtime calls.
 
-    def _constants(self) -> list[Value]:
-        return [v for v in self.graph.constants if v in self.buffers]
-
-    def _find_homes(self) -> None:
-        for i, v in enumerate(self.graph.inputs):
-            self.homes[v] = (Home.INPUT, i)
-            self.buffer(v)
-        for i, v in enumerate(self.graph.params):
-            self.homes[v] = (Home.PARAM, i)
-            self.buffer(v)
-        for v in self.graph.outputs:
-            self.buffer(v)
-        for step in self.steps:
-            if step.kind is StepKind.INTERPRETED:
-                for v in (*step.nodes[0].inputs, *step.nodes[0].outputs):
-                    self.buffer(v)
-                for v in step.nodes[0].outputs:
-                    self.homes[v] = (Home.HOST, 0)
-        for i, v in enumerate(self._constants()):
-            self.homes[v] = (Home.CONSTANT, i)
-        self.homes.update({v: self.homes[t] for v, t in self.targets.items()})
-        donated = self._donated()
-        for i, v in enumerate(self.graph.outputs):
-            home = self.homes.setdefault(self.root(v), (Home.OUTPUT, i))
-            if home != (Home.OUTPUT, i) and home[0] is not Home.HOST and i not in donated:
-                self.copies[i] = Buffer(v.dtype, v.size, "a copy")
-
-    def _slots(self, kernels: Sequence[Routine | None]) -> tuple[list[Slot], dict[Buffer, int]]:
-        """The table of buffers, and where each buffer is in it."""
-        first: dict[Buffer, int] = {}
-        last: dict[Buffer, int] = {}
-        for i, (step, kernel) in enumerate(zip(self.steps, kernels, strict=True)):
-            if kernel is not None:
-                used = [*kernel.reads, *kernel.writes]
-            else:
-                node = step.nodes[0]
-                used = [self.buffer(v) for v in (*node.inputs, *node.outputs)]
-            for b in used:
-                first.setdefault(b, i)
-                last[b] = i
-        for v in self.graph.outputs:  # those that are copied when all is done
-            last[self.buffer(v)] = len(self.steps)
-        for step in reversed(self.steps):
-            if step.kind is StepKind.INTERPRETED:
-                self._outlive(step.nodes[0], last)
-        slots: list[Slot] = []
-        number: dict[Buffer, int] = {}
-        shapes = {self.root(v): v.shape for v in reversed(self.graph.outputs)}
-        for root, b in self.buffers.items():
-            if b in number:
-                continue
-            home, position = self.homes.get(root, (Home.ARENA, 0))
-            if home is Home.CONSTANT and b not in last:
-                home = Home.SOURCE
-            shape = shapes.get(root, root.shape) if home is Home.OUTPUT else root.shape
-            number[b] = len(slots)
-            slots.append(Slot(home, position, b.dtype, shape, first.get(b, 0), last.get(b, 0)))
-        for i, b in enumerate(self.packed):
-            number[b] = len(slots)
-            slots.append(Slot(Home.PACKED, i, b.dtype, (b.size,)))
-        for b, i, own in self.extra:
-            number[b] = len(slots)
-            slots.append(Slot(Home.ARENA, 0, b.dtype, (b.size,), i, i, own))
-        if self.step in last:
-            number[self.step] = len(slots)
-            slots.append(Slot(Home.INPUT, 0, self.step.dtype, (1,)))
-        number.update({old: number[b] for old, b in self.merged.items()})
-        for i, b in self.copies.items():
-            number[b] = len(slots)
-            slots.append(Slot(Home.OUTPUT, i, b.dtype, self.graph.outputs[i].shape))
-        return slots, number
-
-    def _outlive(self, node: Node, last: dict[Buffer, int]) -> None:
-        """What an eager kernel gives a view of is needed as long as the view is."""
-        if self.prelude.is_exact and sharing(node.op) is not Sharing.FRESH:
-            shown = self.buffer(node.inputs[0])
-            last[shown] = max(last[shown], *(last[self.buffer(v)] for v in node.outputs))
-
-    # -- text -------------------------------------------------------------------------------------
-
-    def _functions(
-        self, kernels: Sequence[Routine | None], number: dict[Buffer, int]
-    ) -> list[list[str]]:
-        """For each step the lines that run it; `functions` gets the kernels, equal ones once."""
-        bodies: list[list[str]] = []
-        for kernel in kernels:
-            if kernel is None:
-                bodies.append([])
-                continue
-            if isinstance(kernel, ControlRoutine):
-                bodies.append(self._control(kernel, number))
-                continue
-            anonymous = kernel.text("?")
-            if anonymous not in self.known:
-                self.known[anonymous] = f"kernel{len(self.known)}"
-                self.functions.append(kernel.text(self.known[anonymous]) + "\n")
-            name = self.known[anonymous]
-            lines = [f"  // {comment(n)}" for n in kernel.notes]
-            for phase in kernel.phases:
-                function, line = self._phase(kernel, phase, name, len(self.functions), number)
-                self.functions += function
-                lines += line
-            bodies.append(lines)
-        return bodies
-
-    def _control(self, kernel: ControlRoutine, number: dict[Buffer, int]) -> list[str]:
-        """The functions of a node of control flow and of its bodies, and the lines that run it."""
-        for body in kernel.bodies:
-            body.lines()  # which makes the functions that they call
-        name = f"control{len(self.functions)}"
-        for i, body in enumerate(kernel.bodies):
-            self.functions.append("static " + self._entry(f"{name}_{i}", body.lines()))
-        lines = kernel.entry(name, number, Sizes(self.symbols)).split("\n")
-        self.functions.append("static " + self._entry(name, lines))
-        notes = [f"  // {comment(n)}" for n in kernel.notes]
-        return [*notes, f"  if ((status = {name}(b, dims, team))) return status;"]
-
-    def _phase(
-        self, kernel: Routine, phase: Phase, name: str, serial: int, number: dict[Buffer, int]
-    ) -> tuple[list[str], list[str]]:
-        """How a phase of a step is run: called by the entry, or shared by way of a function."""
-        name += phase.suffix
-        args = [f"b[{number[b]}]" for b in (*kernel.reads, *kernel.writes, *kernel.scratch)]
-        if isinstance(phase.tasks, int) and phase.tasks <= 0:
-            return [], []
-        if phase.tasks == 1 or (isinstance(phase.cost, int) and phase.cost < WORTH):
-            args += [f"b[{number[b]}]" for b in kernel.own]
-            tasks = Sizes(self.symbols)(phase.tasks)
-            call = f"{name}({', '.join([*args, *kernel.arguments, '0', tasks])})"
-            checked = f"if ((status = {call})) return status;"
-            return [], [f"  {checked if kernel.checked else f'{call};'}"]
-        for b in kernel.own:
-            line = 64 // b.dtype.itemsize
-            step = Sizes(self.symbols)((b.size + (line - 1)) // line * line)
-            args.append(f"({memory(b.dtype)} *)b[{number[b]}] + thread * {step}")
-        call = f"{name}({', '.join([*args, *kernel.arguments, 'first', 'last'])});"
-        body = [f"  return {call}"] if kernel.checked else [f"  {call}", "  return 0;"]
-        function = (
-            f"static int step{serial}(void *const *b, const i64 *dims, i64 first, i64 last, "
-            f"i64 thread) {{\n  (void)dims, (void)thread;\n"
-            + "\n".join([*self._sizes("\n".join(body)), *body])
-            + "\n}\n"
-        )
-        sizes = Sizes(self.symbols)
-        shared = f"share(team, step{serial}, b, dims, {sizes(phase.tasks)}, {sizes(phase.cost)})"
-        return [function], [f"  if ((status = {shared})) return status;"]
-
-    def _sizes(self, body: str) -> list[str]:
-        """Definitions of the symbolic sizes that a body reads."""
-        used = set(re.findall(r"\bn\d+\b", body))
-        return [f"  const i64 n{i} = dims[{i}];" for i in self.symbols.values() if f"n{i}" in used]
-
-    def _entries(
-        self, bodies: Sequence[list[str]], number: dict[Buffer, int]
-    ) -> tuple[list[Segment | Interpreted], list[str]]:
-        """The order of everything, and the functions that the runtime calls."""
-        steps: list[Segment | Interpreted] = []
-        entries: list[str] = []
+        Returns the order of everything, and the number of the step before which each part ends.
+        """
+        found: list[Segment | Interpreted] = []
+        ends: list[int] = []
         lines: list[str] = []
+        serial = count()
 
         def finish(end: int) -> None:
             if lines:
-                name = f"run{len(entries)}"
-                entries.append(self._entry(name, lines))
-                steps.append(Segment(name))
-                self.ends.append(end)
+                name = f"run{next(serial)}"
+                self.functions.add(self.functions.entry(name, lines))
+                found.append(Segment(name))
+                ends.append(end)
                 lines.clear()
 
         for i, (step, body) in enumerate(zip(self.steps, bodies, strict=True)):
@@ -515,39 +316,13 @@ class _Builder:
                 lines += body
                 continue
             finish(i)
-            node = step.nodes[0]
-            steps.append(self._interpreted(node, step.reason, number))
-            self.ends.append(i + 1)
-        lines += self._copying(number)
+            found.append(self._interpreted(step.nodes[0], step.reason, places.number))
+            ends.append(i + 1)
+        for i, b in places.copies.items():
+            source = places.number[self.buffer(self.graph.outputs[i])]
+            lines.append(self.functions.copy(source, places.number[b], b))
         finish(len(self.steps))
-        return steps, entries
-
-    def _copying(self, number: dict[Buffer, int]) -> Iterator[str]:
-        """Outputs that are an operand, or that another output is, get memory of their own."""
-        for i, b in self.copies.items():
-            source = number[self.buffer(self.graph.outputs[i])]
-            bytes_ = Sizes(self.symbols)(b.size * b.dtype.itemsize)
-            yield f"  memcpy(b[{number[b]}], b[{source}], (size_t)({bytes_}));"
-
-    def _packing(self, number: dict[Buffer, int]) -> list[str]:
-        """The function that packs constants."""
-        if not self.packed:
-            return []
-        calls = [
-            f"  {p.function}(b[{number[p.source]}], b[{number[b]}]);"
-            for b, p in self.packed.items()
-        ]
-        return ["void pack(void *const *b) {\n" + "\n".join(calls) + "\n}\n"]
-
-    def _entry(self, name: str, lines: Sequence[str]) -> str:
-        body = "\n".join(lines)
-        head = self._sizes(body)
-        head += ["  int status;"] if "status" in body else []
-        inside = "\n".join([*head, body])
-        return (
-            f"int {name}(void *const *b, const i64 *dims, const Team *team) {{\n"
-            f"  (void)b, (void)dims, (void)team;\n{inside}\n  return 0;\n}}\n"
-        )
+        return found, ends
 
     def _interpreted(self, node: Node, reason: str, number: dict[Buffer, int]) -> Interpreted:
         return Interpreted(
@@ -574,6 +349,17 @@ class _Builder:
         if not op.bodies or op.symbols() or self.prelude.is_exact:
             return ()
         return tuple(build(body, self.target) for body in op.graphs)
+
+
+def _laid(routines: Sequence[Routine | None], places: Table, ends: Sequence[int]) -> Laid:
+    """What is known of the results of interpreted nodes."""
+    host = {i for i, s in enumerate(places.slots) if s.home is Home.HOST}
+    dead = [
+        tuple(i for i in sorted(host) if start <= places.slots[i].last < end)
+        for start, end in pairwise([0, *ends])
+    ]
+    read = {places.number[b] for r in routines if r is not None for b in r.reads}
+    return Laid(tuple(dead), frozenset(read & host))
 
 
 def _symbols(graph: Graph) -> dict[str, int]:
