@@ -16,7 +16,7 @@ import onnx
 
 from dualgraph_compiler.errors import OnnxError
 from dualgraph_compiler.onnx import export_graph
-from dualgraph_compiler.onnx.importer import rule_for
+from dualgraph_compiler.onnx.operator_rules import rule_for
 from dualgraph_compiler.onnx.values import FUNCTIONS, function_of
 from dualgraph_compiler.ops import REGISTRY
 from dualgraph_compiler.ops.onnx_rules import RULES

@@ -13,8 +13,8 @@ from dualgraph_compiler.dims import Dim
 from dualgraph_compiler.errors import OnnxError
 from dualgraph_compiler.graph import Graph, interpret, verify
 from dualgraph_compiler.onnx import import_model, load_model
-from dualgraph_compiler.onnx.importer import rule_for
 from dualgraph_compiler.onnx.lift import prepare
+from dualgraph_compiler.onnx.operator_rules import rule_for
 from dualgraph_compiler.ops.onnx_rules import IMPORT_OPSET, RULES
 from tests.onnx.helpers import make_model, run_onnxruntime
 

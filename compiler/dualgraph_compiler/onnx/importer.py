@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, overload
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -14,35 +13,22 @@ from ..dims import Dim, DimLike, Shape
 from ..dtypes import BY_ONNX, DType, as_dtype, bool_, int64
 from ..errors import DualGraphError, NeedsValue, OnnxError, ShapeError, UndecidedSize
 from ..graph import Graph, Value
-from ..ops.base import REGISTRY, Op
-from ..ops.onnx_rules import RULES, Rule
 from ..types import TensorType, is_static
-from . import (  # noqa: F401 - they register themselves
-    control_flow,
-    image_rules,
-    legacy_rules,
-    random_rules,
-    resize,
-    rules,
-    window_rules,
-)
 from .folding import Folder
-from .lift import operator_name, operators, prepare, with_nested
+from .lift import operator_name, operators, prepare
 from .load import ModelFile, ModelSource, element_type_name, load_model
 from .materialize import materialize
 from .naming import DimNames, parse_location
+from .operator_rules import rule_for
 from .sparse import dense
 from .symbolic import MAX_ELEMENTS, Contents, contents, evaluate, is_known
+from .weights import Weights, is_weight, settings_of
 
 if TYPE_CHECKING:
     import onnx
 
     from .stepwise.whole import Whole
 
-Weights = Literal["constant", "param"]
-
-# Operators whose later float operands set them up and are no weights of the model.
-_SETTINGS = {"Resize", "Upsample", "Clip", "Pad", "Dropout", "OneHot", "Range", "Pow", "CumSum"}
 _COMPARISONS = {"Equal", "Less", "Greater"}
 
 
@@ -83,49 +69,11 @@ def import_model(
         raise OnnxError(f"{file.source} cannot be imported: {what}") from error
 
 
-def rule_for(op_type: str) -> Rule | None:
-    """The import rule of an operator: a written one, or one that an op's declaration implies."""
-    return RULES.get(op_type) or _declared_rules().get(op_type)
-
-
 def _require_rules(file: ModelFile, model: onnx.ModelProto) -> None:
     counts = Counter(op for op in operators(model) if rule_for(op) is None)
     if counts:
         listed = ", ".join(f"{op} ({n}x)" if n > 1 else op for op, n in sorted(counts.items()))
         raise OnnxError(f"{file.source} uses operators that are not supported: {listed}")
-
-
-# -- rules implied by declarations ---------------------------------------------------------------
-
-
-@functools.cache
-def _declared_rules() -> dict[str, Rule]:
-    """A rule for every op that says which ONNX operator it is, attribute for attribute."""
-    found: dict[str, Rule] = {}
-    for cls in REGISTRY.values():
-        if cls.onnx is not None:
-            found.setdefault(cls.onnx.name, functools.partial(_apply_declared, cls))
-    return found
-
-
-def _apply_declared(cls: type[Op], ctx: Importer, *operands: Value | None) -> Any:
-    assert cls.onnx is not None
-    renamed = dict(cls.onnx.attrs)
-    given: dict[str, Any] = {}
-    for field in fields(cls):  # type: ignore[arg-type]
-        value = ctx.attr(renamed.get(field.name, field.name))
-        if value is None:
-            value = field.default
-        if value is MISSING:
-            raise OnnxError(f"the attribute {renamed.get(field.name, field.name)!r} is missing")
-        if field.type == "bool":
-            value = bool(value)
-        elif field.type == "DType" and isinstance(value, int):
-            value = BY_ONNX[value]
-        given[field.name] = value
-    while operands and operands[-1] is None:
-        operands = operands[:-1]
-    return ctx.graph.call(cls(**given), operands)
 
 
 def _is_undecided(error: ShapeError) -> bool:
@@ -154,26 +102,6 @@ class GivenSizes:
 
     elements: Contents
     dtype: DType
-
-
-# -- weights -------------------------------------------------------------------------------------
-
-
-def settings_of(nodes: Iterable[onnx.NodeProto]) -> set[str]:
-    """The names of operands that set nodes up, those of nested graphs included."""
-    found: set[str] = set()
-    for node in with_nested(nodes):
-        if node.op_type in _SETTINGS:
-            found.update(node.input[1:])
-    return found
-
-
-def is_weight(initializer: onnx.TensorProto, settings: Collection[str]) -> bool:
-    """Whether an initializer that is not among `settings` can be trained."""
-    if initializer.name in settings or not initializer.dims:
-        return False
-    dtype = BY_ONNX.get(initializer.data_type)
-    return dtype is not None and dtype.is_floating_point
 
 
 # -- the importer --------------------------------------------------------------------------------

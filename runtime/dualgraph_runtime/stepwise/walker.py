@@ -13,8 +13,8 @@ import numpy as np
 
 from dualgraph_compiler.errors import NeedsValue, OnnxError
 from dualgraph_compiler.graph import Graph
-from dualgraph_compiler.onnx.importer import Weights, rule_for
 from dualgraph_compiler.onnx.lift import operator_name, operators, prepare
+from dualgraph_compiler.onnx.operator_rules import rule_for
 from dualgraph_compiler.onnx.stepwise import (
     Arrival,
     Plan,
@@ -35,6 +35,7 @@ from dualgraph_compiler.onnx.values import (
     tensor_value,
 )
 from dualgraph_compiler.onnx.values.reference import run_reference
+from dualgraph_compiler.onnx.weights import Weights
 from dualgraph_compiler.stopping import raise_if_stopped
 from dualgraph_compiler.types import TensorType
 

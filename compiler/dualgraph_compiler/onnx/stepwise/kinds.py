@@ -9,8 +9,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..importer import rule_for
 from ..lift import all_nodes, operator_name
+from ..operator_rules import rule_for
 from ..values import function_of
 from .names import nested
 

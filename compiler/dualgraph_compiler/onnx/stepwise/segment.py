@@ -13,7 +13,8 @@ from ...dtypes import DType, as_dtype, bool_
 from ...errors import OnnxError
 from ...graph import Graph
 from ...types import TensorType
-from ..importer import GivenSizes, Importer, Weights
+from ..importer import GivenSizes, Importer
+from ..weights import Weights
 from .plan import Plan, Segment
 
 if TYPE_CHECKING:

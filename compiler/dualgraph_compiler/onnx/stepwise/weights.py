@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..importer import is_weight, settings_of
 from ..lift import with_nested
+from ..weights import is_weight, settings_of
 
 if TYPE_CHECKING:
     import onnx

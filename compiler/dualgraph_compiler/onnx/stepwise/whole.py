@@ -19,10 +19,12 @@ from ...graph import Graph, Value
 from ...ops import f
 from ...types import TensorType
 from ..control_flow import unrolled
-from ..importer import Importer, Weights, rule_for, walk
+from ..importer import Importer, walk
 from ..lift import operator_name, with_nested
+from ..operator_rules import rule_for
 from ..values.registry import FUNCTIONS, ValueContext, tensor_value
 from ..values.sequences import axis_of, piece_lengths
+from ..weights import Weights
 from .kinds import MOVES, STRING, makes_or_takes_values
 
 if TYPE_CHECKING:
