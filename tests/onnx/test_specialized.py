@@ -17,7 +17,7 @@ from dualgraph_compiler.errors import DualGraphError, FeedError, OnnxError
 from dualgraph_compiler.onnx.stepwise import whole
 from dualgraph_runtime.stepwise import specialized
 from tests.onnx.helpers import make_model, run_onnxruntime, suite
-from tests.onnx.test_stepwise import compare, floats, model_of, native, sequence, session, value
+from tests.onnx.stepwise import compare, floats, model_of, native, sequence, session, value
 
 node = helper.make_node
 FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL

@@ -1,14 +1,8 @@
-"""Whole training steps as one graph: compiled steps equal eager steps.
-
-Bit for bit, unless DUALGRAPH_EXECUTION has graphs run as native code: then within rounding, which
-many steps make larger.
-"""
+"""Whole training steps as one graph: compiled steps equal eager steps."""
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,150 +13,20 @@ import dualgraph.nn.functional as F
 from dualgraph import nn, optim
 from dualgraph.optim import lr_scheduler
 from dualgraph.tracing.failure import CaptureFailure, EagerFallbackWarning
-from dualgraph_compiler.errors import TraceError
 from dualgraph_compiler.graph import verify
 
-STEPS = 50
-EXACT = os.environ.get("DUALGRAPH_EXECUTION", "interpreter") == "interpreter"
-
-
-class Run:
-    """A model, an optimizer and a step, the same at every construction."""
-
-    def __init__(
-        self,
-        optimizer: Callable[[Any], optim.Optimizer] = lambda ps: optim.SGD(ps, lr=0.1),
-        model: Callable[[], nn.Module] | None = None,
-        schedule: Callable[[Any], Any] | None = None,
-        clip: Callable[[Any], Any] | None = None,
-        set_to_none: bool = True,
-        zero_first: bool = False,
-    ) -> None:
-        dg.manual_seed(3)
-        self.model = (
-            model() if model else nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
-        )
-        self.opt = optimizer(self.model.parameters())
-        self.schedule = schedule(self.opt) if schedule else None
-        self.clip = clip
-        self.set_to_none = set_to_none
-        self.zero_first = zero_first
-
-    def step(self, x: Any, y: Any) -> Any:
-        if self.zero_first:
-            self.opt.zero_grad(self.set_to_none)
-        loss = F.cross_entropy(self.model(x), y)
-        loss.backward()
-        norm = self.clip(self.model.parameters()) if self.clip else None
-        self.opt.step()
-        if self.schedule is not None:
-            self.schedule.step()
-        if not self.zero_first:
-            self.opt.zero_grad(self.set_to_none)
-        return loss, norm
-
-    def state(self) -> dict[str, Any]:
-        """Everything that a step may change, by name."""
-        found: dict[str, Any] = {"rng": dg.get_rng_state()}
-        found |= dict(self.model.state_dict())
-        for name, p in self.model.named_parameters():
-            found[f"{name}.grad"] = p.grad
-        for key, entries in self.opt.state_dict()["state"].items():
-            found |= {f"{key}.{name}": value for name, value in entries.items()}
-        options = [{k: v for k, v in g.items() if k != "params"} for g in self.opt.param_groups]
-        found["options"] = options
-        if self.schedule is not None:
-            found["schedule"] = {
-                k: v for k, v in self.schedule.state_dict().items() if not k.startswith("_sched")
-            }
-        return found
-
-
-def equal(a: Any, b: Any, exact: bool = EXACT) -> None:
-    """The two are the same."""
-    assert a.keys() == b.keys()
-    for key, x in a.items():
-        y = b[key]
-        assert type(x) is type(y), key
-        if isinstance(x, dg.Tensor):
-            p, q = x.detach().numpy(), y.detach().numpy()
-            assert (p.dtype, p.shape) == (q.dtype, q.shape), key
-            same(p, q, key, exact)
-        else:
-            assert x == y, key
-
-
-def same(a: Any, b: Any, what: str = "", exact: bool = EXACT) -> None:
-    """The two arrays, or lists of numbers, are the same."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    if exact:
-        assert a.tobytes() == b.tobytes(), what
-    else:
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4, err_msg=what)
-
-
-def batches(shape: tuple[int, ...] = (6, 4), classes: int = 3) -> list[Any]:
-    rng = np.random.default_rng(0)
-    return [
-        (
-            dg.tensor(rng.standard_normal(shape).astype(np.float32)),
-            dg.tensor(rng.integers(0, classes, shape[0])),
-        )
-        for _ in range(5)
-    ]
-
-
-def both(
-    steps: int = STEPS, data: Any = None, numerics: Any = "standard", **options: Any
-) -> tuple[Run, Any]:
-    """Run eagerly and compiled, compare everything; the compiled run and its function."""
-    exact = EXACT or numerics == "strict"
-    data = data or batches()
-    eager, losses = Run(**options), []
-    for i in range(steps):
-        loss, norm = eager.step(*data[i % len(data)])
-        losses.append((loss.item(), None if norm is None else norm.item()))
-    wanted = eager.state()
-    run, found = Run(**options), []
-    fast = dg.compile(run.step, numerics=numerics)
-    for i in range(steps):
-        loss, norm = fast(*data[i % len(data)])
-        found.append((loss.item(), None if norm is None else norm.item()))
-    same(found, losses, exact=exact)
-    equal(run.state(), wanted, exact)
-    return run, fast
-
-
-OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
-    "sgd": lambda p: optim.SGD(p, lr=0.1),
-    "sgd momentum": lambda p: optim.SGD(p, lr=0.1, momentum=0.9),
-    "sgd dampening": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.3),
-    "sgd nesterov": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
-    "sgd decay": lambda p: optim.SGD(p, lr=0.1, momentum=0.5, weight_decay=0.01),
-    "sgd maximize": lambda p: optim.SGD(p, lr=0.01, maximize=True, weight_decay=0.1),
-    "sgd tensor lr": lambda p: optim.SGD(p, lr=dg.tensor(0.1)),
-    "adam": lambda p: optim.Adam(p, lr=0.01),
-    "adam amsgrad": lambda p: optim.Adam(p, lr=0.01, amsgrad=True, weight_decay=0.1),
-    "adam betas": lambda p: optim.Adam(p, lr=0.01, betas=(0.5, 0.9), eps=1e-3, maximize=True),
-    "adamw": lambda p: optim.AdamW(p, lr=0.01, weight_decay=0.1),
-    "adamw amsgrad": lambda p: optim.AdamW(p, lr=0.01, amsgrad=True, maximize=True),
-    "rmsprop": lambda p: optim.RMSprop(p, lr=0.01),
-    "rmsprop centered": lambda p: optim.RMSprop(p, lr=0.01, centered=True, weight_decay=0.1),
-    "rmsprop momentum": lambda p: optim.RMSprop(p, lr=0.01, momentum=0.9, maximize=True),
-    "rmsprop both": lambda p: optim.RMSprop(p, lr=0.01, momentum=0.9, centered=True, alpha=0.5),
-    "adagrad": lambda p: optim.Adagrad(p, lr=0.1),
-    "adagrad options": lambda p: optim.Adagrad(
-        p, lr=0.1, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.5, maximize=True
-    ),
-    "adadelta": lambda p: optim.Adadelta(p),
-    "adamax": lambda p: optim.Adamax(p, lr=0.01, weight_decay=0.1),
-    "nadam": lambda p: optim.NAdam(p, lr=0.01, weight_decay=0.1, decoupled_weight_decay=True),
-    "radam": lambda p: optim.RAdam(p, lr=0.01, maximize=True),
-    "asgd": lambda p: optim.ASGD(p, lr=0.1, t0=3),
-    "rprop": lambda p: optim.Rprop(p),
-    "adafactor": lambda p: optim.Adafactor(p, weight_decay=0.1),
-    "muon": lambda p: optim.Muon([q for q in p if q.ndim == 2], lr=0.01),
-}
+from .training_run import (
+    CLIPS,
+    OPTIMIZERS,
+    SCHEDULES,
+    STEPS,
+    Run,
+    batches,
+    both,
+    equal,
+    same,
+    with_dropout,
+)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -170,17 +34,6 @@ def test_every_optimizer(name: str) -> None:
     _, fast = both(optimizer=OPTIMIZERS[name])
     # Nothing clears the gradients of parameters that the optimizer does not hold.
     assert len(fast.graphs) == (2 if name == "muon" else 1)
-
-
-SCHEDULES: dict[str, Callable[[Any], Any]] = {
-    "step": lambda o: lr_scheduler.StepLR(o, 7, gamma=0.5),
-    "cosine": lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=20),
-    "one cycle": lambda o: lr_scheduler.OneCycleLR(o, max_lr=0.2, total_steps=STEPS + 1),
-    "lambda": lambda o: lr_scheduler.LambdaLR(o, lambda epoch: 0.9**epoch),
-    "sequential": lambda o: lr_scheduler.SequentialLR(
-        o, [lr_scheduler.ConstantLR(o, 0.5, 5), lr_scheduler.ExponentialLR(o, 0.9)], [10]
-    ),
-}
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -281,26 +134,9 @@ def test_plateau_inside_runs_eagerly() -> None:
     equal(run.state(), other.state())
 
 
-CLIPS: dict[str, Callable[[Any], Any]] = {
-    "norm": lambda ps: nn.utils.clip_grad_norm_(ps, 0.1),
-    "norm large": lambda ps: nn.utils.clip_grad_norm_(ps, 1e6),
-    "norm 1": lambda ps: nn.utils.clip_grad_norm_(ps, 0.1, norm_type=1.0),
-    "norm 3": lambda ps: nn.utils.clip_grad_norm_(ps, 0.1, norm_type=3.0),
-    "norm inf": lambda ps: nn.utils.clip_grad_norm_(ps, 0.1, norm_type=float("inf")),
-    "value": lambda ps: nn.utils.clip_grad_value_(ps, 0.01),
-}
-
-
 @pytest.mark.parametrize("name", CLIPS)
 def test_clipping(name: str) -> None:
     both(20, optimizer=OPTIMIZERS["adam"], clip=CLIPS[name])
-
-
-def with_dropout() -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(4, 8), nn.Dropout(0.5), nn.ReLU(), nn.BatchNorm1d(8), nn.AlphaDropout(0.2),
-        nn.Linear(8, 3),
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("set_to_none", [True, False])
@@ -416,177 +252,6 @@ def test_closure() -> None:
     equal(train(dg.compile).state(), train(lambda f: f).state())
 
 
-# -- nothing goes stale ---------------------------------------------------------------------------
-
-
-def pair(change: Callable[[Run], None], steps: int = 6, **options: Any) -> Any:
-    """Train, `change` the run in Python, train on, eagerly and compiled; the compiled function."""
-
-    def train(compiled: bool) -> tuple[Run, Any]:
-        run = Run(**options)
-        step = dg.compile(run.step) if compiled else run.step
-        for i in range(2 * steps):
-            if i == steps:
-                change(run)
-            step(*batches()[i % 5])
-        return run, step
-
-    eager, _ = train(False)
-    run, fast = train(True)
-    equal(run.state(), eager.state())
-    return fast
-
-
-def test_options_changed_by_hand() -> None:
-    def change(run: Run) -> None:
-        run.opt.param_groups[0]["lr"] = 0.5
-        run.opt.param_groups[0]["betas"] = (0.5, 0.5)
-
-    assert len(pair(change, optimizer=OPTIMIZERS["adam"]).graphs) == 1
-
-    def flags(run: Run) -> None:
-        run.opt.param_groups[0]["weight_decay"] = 0.5
-        run.opt.param_groups[0]["maximize"] = True
-
-    assert len(pair(flags, optimizer=OPTIMIZERS["adam"]).graphs) == 2
-
-
-def test_loaded_optimizer_state() -> None:
-    def change(run: Run) -> None:
-        run.opt.load_state_dict(run.opt.state_dict())
-        for entries in run.opt.state.values():
-            entries["exp_avg"].mul_(2)
-
-    assert len(pair(change, optimizer=OPTIMIZERS["adam"]).graphs) == 1
-
-
-def test_frozen_and_thawed_parameters() -> None:
-    def freeze(run: Run) -> None:
-        run.model[0].requires_grad_(False)
-
-    assert len(pair(freeze, optimizer=OPTIMIZERS["adam"]).graphs) == 2
-
-
-def test_training_flags() -> None:
-    assert len(pair(lambda run: run.model.eval(), model=with_dropout).graphs) == 2
-
-
-def test_new_parameter_group() -> None:
-    extra = dg.ones(3, requires_grad=True)
-
-    def change(run: Run) -> None:
-        run.opt.add_param_group({"params": [extra], "lr": 0.3})
-
-    pair(change, optimizer=OPTIMIZERS["adam"])
-
-
-def test_random_state_set_between_calls() -> None:
-    pair(lambda run: dg.manual_seed(9), model=with_dropout)
-
-
-def test_options_read_and_written_inside() -> None:
-    def train(wrap: Any) -> tuple[list[float], Run]:
-        run = Run(schedule=SCHEDULES["step"])
-
-        def step(x: Any, y: Any) -> Any:
-            for group in run.opt.param_groups:
-                group["weight_decay"] = 0.25
-            loss, _ = run.step(x, y)
-            return loss * 0 + run.schedule.get_last_lr()[0] + run.opt.param_groups[0]["lr"]
-
-        fast = wrap(step)
-        return [fast(x, y).item() for x, y in batches() * 4], run
-
-    (rates, run), (wanted, eager) = train(dg.compile), train(lambda f: f)
-    assert rates == wanted
-    equal(run.state(), eager.state())
-
-
-def test_seeding_inside() -> None:
-    @dg.compile
-    def draw():
-        dg.manual_seed(5)
-        return dg.rand(3)
-
-    first = draw()
-    dg.manual_seed(0)
-    assert draw().tolist() == first.tolist()
-    dg.manual_seed(5)
-    assert dg.rand(3).tolist() == first.tolist()
-    with pytest.raises(TraceError, match="call it outside"):
-        dg.compile(lambda x: x + dg.initial_seed(), fullgraph=True)(dg.ones(1))
-
-
-def test_data_of_state_seen_by_python() -> None:
-    count = dg.tensor(0)
-
-    @dg.compile
-    def f(x):
-        return x * 2 if count.item() > 1 else x
-
-    assert f(dg.ones(1)).item() == 1
-    count.fill_(3)
-    assert f(dg.ones(1)).item() == 2
-
-
-# -- failures leave everything as it was ----------------------------------------------------------
-
-
-def failing(run: Run, kind: str) -> Any:
-    def step(x: Any, y: Any) -> Any:
-        loss, _ = run.step(x, y)
-        if kind == "python":
-            raise RuntimeError("after everything")
-        return loss
-
-    return dg.compile(step)
-
-
-@pytest.mark.parametrize("steps_before", [0, 3])
-@pytest.mark.parametrize("kind", ["python", "kernel"])
-def test_failures_change_nothing(kind: str, steps_before: int) -> None:
-    run = Run(optimizer=OPTIMIZERS["adamw"], model=with_dropout, schedule=SCHEDULES["one cycle"])
-    fast = failing(run, kind)
-    if kind == "kernel":
-        for i in range(steps_before):
-            fast(*batches()[i])
-    else:
-        for i in range(steps_before):
-            run.step(*batches()[i])
-    before = {k: v.clone() if isinstance(v, dg.Tensor) else v for k, v in run.state().items()}
-    x, y = batches()[0]
-    with pytest.raises((RuntimeError, IndexError)):
-        fast(x, dg.full((6,), 99) if kind == "kernel" else y)  # there is no class 99
-    equal(run.state(), before)
-    assert len(run.opt.state) == (6 if steps_before else 0)
-
-
-def test_backward_into_the_outside_runs_eagerly() -> None:
-    w = dg.ones(2, requires_grad=True)
-    y = w * 2
-
-    def f(x):
-        (x * y).sum().backward()
-
-    with pytest.raises(CaptureFailure, match="computed outside"):
-        dg.compile(f, fullgraph=True)(dg.ones(2))
-    assert w.grad is None
-    with pytest.warns(EagerFallbackWarning, match="computed outside"):
-        dg.compile(f)(dg.ones(2))
-    assert w.grad.tolist() == [2, 2]
-
-    g = dg.compile(lambda x: (x * x).sum().backward(), fullgraph=True)
-    with pytest.raises(CaptureFailure, match="computed outside"):
-        g(w * 3)
-    assert w.grad.tolist() == [2, 2]
-
-
-def test_step_needs_a_call() -> None:
-    run = Run()
-    with dg.Graph(), pytest.raises(TraceError, match=r"dg\.compile"):
-        run.opt.step()
-
-
 # -- arguments ------------------------------------------------------------------------------------
 
 
@@ -655,9 +320,9 @@ def test_graph_holds_forward_backward_and_update() -> None:
     rate = run.opt.param_groups[0]["lr"]
     assert all(float(v.data) != rate for v in graph.constants)
     update = next(node for node in graph.nodes if node.op.name == "sgd_update")
-    assert "test_training_step.py" in str(update.loc)
+    assert "training_run.py" in str(update.loc)
     backward = next(node for node in graph.nodes if node.op.name == "nll_loss_grad")
-    assert "test_training_step.py" in str(backward.loc)
+    assert "training_run.py" in str(backward.loc)
 
 
 def test_forward_only_graphs_have_no_gradients_as_params() -> None:

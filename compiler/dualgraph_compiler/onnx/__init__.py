@@ -1,16 +1,20 @@
 """ONNX files: reading, writing, and the conversion between models and graphs.
 
-    naming       unique names, symbolic sizes, source locations in doc strings
-    export       graph -> model; export_sizes writes symbolic sizes as nodes
-    gradient     gradients that a model asks for
-    sparse       sparse tensors of a model as dense ones
-    save, load   models on disk; load trusts nothing it reads, least of all paths of `external` data
+    save, load   models on disk; load trusts nothing it reads (wellformed), least of all paths of
+                 `external` data
+    export       graph -> model; export_sizes writes symbolic sizes as nodes, export_functions
+                 fused regions as functions; protos has what nodes are put together from
     lift         brings old models to the opset that import rules are written for; legacy helps
                  with those before opset 7, definitions with operators that others define
-    importer     model -> graph; rules for operators that are no op of ours are in `rules`
-    subgraph     graphs that nodes hold, for the rules in `control_flow`
+    importer     model -> graph, by the rules that operator_rules finds: beside the op, implied by
+                 its declaration, or in the modules called `*rules`, control_flow and resize
+    subgraph     graphs that nodes hold, for the rules in control_flow
     symbolic     shape arithmetic carried out while importing; materialize makes nodes of
                  the rest; folding computes what else depends on constants only
+    naming       unique names, symbolic sizes, source locations in doc strings
+    sparse       sparse tensors of a model as dense ones; labels, weights, nchwc: what else
+                 models say in ways of their own
+    cleaning     models made smaller, rewriting: made newer, or narrower
     stepwise     models that are no single graph, cut into steps
     values       operators on sequences, optionals, strings and maps
 
