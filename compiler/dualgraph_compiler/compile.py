@@ -25,6 +25,7 @@ from .passes import (
     PassRecord,
     Rematerialize,
     RemoveDeadCode,
+    Requantization,
     Simplify,
     SimplifyControl,
 )
@@ -45,7 +46,10 @@ def pipeline(*, numerics: Numerics = "standard", decompose: bool = False) -> lis
     exact = _is_strict(numerics)
     passes: list[Pass] = [
         RemoveDeadCode(),  # traces leave nodes nobody reads; no later pass should spend time there
-        *([] if exact else [IntegerProducts()]),  # before folding, which dequantises weights
+    ]
+    if not exact:  # before folding, which dequantises weights
+        passes += [IntegerProducts(), Requantization()]
+    passes += [
         FoldConstants(),  # shape arithmetic and transposed weights become constants
         MergeCommon(),  # repeated work is done once, and rules see equal operands as one value
         SimplifyControl(),  # decided branches and constants inside bodies are work for the rules

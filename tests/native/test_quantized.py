@@ -112,6 +112,32 @@ def test_random_convolutions(machine: str) -> None:
         np.testing.assert_array_equal(got, wanted)
 
 
+@each_machine
+def test_depthwise_convolutions_of_bytes(machine: str) -> None:
+    """Bytes are read as they lie, with zero points of all sorts, known ones and others."""
+    rng = np.random.default_rng(7)
+    graph, arrays, outputs = Graph("depthwise"), [], []
+    for i, (channels, each, window, stride) in enumerate(
+        [(16, 1, 3, 1), (12, 1, 5, 2), (8, 2, 3, 1), (24, 1, 3, 2), (5, 1, 3, 1)]
+    ):
+        dtype = (np.uint8, np.int8)[i % 2]
+        image = ends(rng, 2, channels, 11, 9, dtype=dtype)
+        x: Any = graph.add_input(TensorType(uint8 if i % 2 == 0 else int8, image.shape), f"x{i}")
+        arrays.append(image)
+        zx: Any = graph.constant(dtype(rng.choice([-128, 0, 3, 127]) if i % 2 else 3 * i))
+        if i == 3:
+            zx = graph.add_input(TensorType(int8, ()), "zero")
+            arrays.append(np.int8(-77))
+        weight = graph.constant(ends(rng, channels * each, 1, window, window, dtype=np.int8))
+        op = ConvInteger((stride,) * 2, ((1, 2), (0, 1)), (1, 1), channels)
+        zw = graph.constant(ends(rng, channels * each, dtype=np.int8) if i % 2 else np.int8(-5))
+        outputs.append(op(x, weight, zx, zw))
+    graph.set_outputs(outputs)
+    found = compile_graph(graph, compiler(machine)).run(arrays)
+    for got, wanted in zip(found, interpret(graph, arrays), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
 def test_words_are_multiplied_by_the_machine() -> None:
     """On AVX2, and on what adds to a sum in the same instruction."""
     graph = Graph("product")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..dims import DimLike, Shape, product
-from ..dtypes import int16, int32
+from ..dtypes import int16
 from ..kernels.conv import conv_forward
 from ..ops import f
 from ..ops.base import Array, Kind, Op
@@ -60,7 +60,8 @@ class BlockedConv(Op):
     Shapes: x [N, C/B, *S, B] or plain [N, C, *S], w [O, C/groups, *K] -> [N, O/B, *P, B], with
     `channels` = C. What a group makes begins a block, unless each channel is a group. The weight is
     never blocked here: routines pack it as they like. Of int16, w is in words (see `words`) and the
-    sums are int32; x may then be in smaller blocks than the result.
+    sums are int32; x may then be in smaller blocks than the result. Depthwise, x may be of bytes,
+    of which `zero` stands for 0; w and the sums are float32 then, too.
     """
 
     stride: tuple[int, ...]
@@ -70,6 +71,7 @@ class BlockedConv(Op):
     channels: int
     lanes: int
     plain: bool
+    zero: int = 0
     name: ClassVar[str] = "blocked_conv"
     kind: ClassVar[Kind] = Kind.CONTRACTION
 
@@ -96,9 +98,8 @@ class BlockedConv(Op):
         places = self.conv().output(sizes, w.shape[2:])
         channels = w.shape[0]
         assert isinstance(channels, int)
-        dtype = int32 if x.dtype is int16 else x.dtype
         count = self.parts * blocks(channels // self.parts, self.lanes)
-        return TensorType(dtype, (n, count, *places, self.lanes))
+        return TensorType(w.dtype, (n, count, *places, self.lanes))
 
     def flops(self, y: TensorType, *inputs: TensorType) -> DimLike:
         return y.size * product(inputs[1].shape[1:]) * (4 if inputs[0].dtype is int16 else 2)
@@ -108,6 +109,8 @@ class BlockedConv(Op):
         if x.dtype == int16.np:
             image, w = image.astype(np.float64), halves(xp, w, 1).astype(np.float64)
             w = w[:, : self.channels // self.groups]
+        elif x.dtype != w.dtype:
+            image = image.astype(np.float32) - np.float32(self.zero)
         y = conv_forward(xp, image, w, *self.conv().geometry())
         y = y.astype(np.int32) if x.dtype == int16.np else y
         parts = [block(part, self.lanes) for part in xp.split(y, self.parts, 1)]

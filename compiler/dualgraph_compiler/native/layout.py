@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..dims import DimLike, Shape
-from ..dtypes import float32
+from ..dtypes import float32, int32
 from ..graph import Graph, Node, Value, prune
 from ..kernels.windows import divisor_of
 from ..ops import f
@@ -30,7 +30,7 @@ from ..types import is_static
 from .blocked import BlockedConv, BlockedPool, block, unblock
 from .render.sliding import WIDEST
 from .sparse import taps
-from .words import centred, image_and_weight, words
+from .words import centred, image_and_weight, is_exact_in_float, known_cast, words
 
 _CONVOLUTIONS = ("conv", "conv_integer")
 _FEW_TAPS = 4  # weights of cubic interpolation
@@ -149,6 +149,8 @@ class _Layouts:
         outs, ins, *window = map(_known, w.shape)
         if 0 in (outs, ins, *window) or lanes % 2:
             return None
+        if ins == 1 < op.groups:
+            return self._depthwise_integer(node)
         if op.groups > 1 and (ins % lanes or outs // op.groups % lanes):
             return None
         wide, weight = image_and_weight(op, *node.inputs)
@@ -159,6 +161,24 @@ class _Layouts:
             wide = block(wide, min(lanes, 4) if channels <= 4 else lanes)
         made = BlockedConv(op.stride, op.padding, op.dilation, op.groups, channels, lanes, False)
         return made(wide, words(weight, 1))  # type: ignore[no-any-return]
+
+    def _depthwise_integer(self, node: Node) -> Value | None:
+        """Of bytes as they lie, with few products in a sum, in float32, which holds it exactly."""
+        op: Any = node.op
+        x, w, zero = node.inputs[:3]
+        if _known(w.shape[-1]) > WIDEST or not is_exact_in_float(w):
+            return None
+        image = self.twins.get(x)
+        image = block(x, self.lanes) if image is None else image
+        known = zero.is_constant
+        if not known:
+            image = f.cast(centred(image, zero), float32)
+        weight = known_cast(image_and_weight(op, *node.inputs)[1], float32)
+        channels, number = _known(x.shape[1]), int(zero.data) if known else 0
+        made = BlockedConv(
+            op.stride, op.padding, op.dilation, op.groups, channels, self.lanes, False, number
+        )
+        return f.cast(made(image, weight), int32)  # type: ignore[no-any-return]
 
     def _max_pool(self, node: Node) -> Value | None:
         op: Any = node.op

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..dims import DimLike, product
-from ..dtypes import float32, int16, int32
+from ..dtypes import DType, float32, int16, int32
 from ..graph import Node, Value
 from ..ops import f
 from ..ops.base import Array, Kind, Op, broadcast_shapes
@@ -74,12 +74,8 @@ class WordMatmul(Op):
 
 
 def integer_product(node: Node) -> Value | None:
-    """An integer product or convolution by others; None where it is left for the layouts."""
-    if node.op.name == "matmul_integer":
-        return _matmul(*node.inputs)
-    if node.op.name == "conv_integer":
-        return _depthwise(node.op, *node.inputs)
-    return None
+    """An integer matrix product by one of words."""
+    return _matmul(*node.inputs) if node.op.name == "matmul_integer" else None
 
 
 def centred(x: Value, zero: Value) -> Value:
@@ -88,7 +84,12 @@ def centred(x: Value, zero: Value) -> Value:
         data = x.data.astype(np.int16) - zero.data.astype(np.int16)
         return x.graph.constant(data)
     wide = f.cast(x, int16)
-    return wide if _is_zero(zero) else wide - f.cast(zero, int16)  # type: ignore[no-any-return]
+    return wide if _is_zero(zero) else wide - known_cast(zero, int16)  # type: ignore[no-any-return]
+
+
+def known_cast(x: Value, dtype: DType) -> Value:
+    """A value in another dtype; a constant stays one."""
+    return x.graph.constant(x.data.astype(dtype.np)) if x.is_constant else f.cast(x, dtype)
 
 
 def _is_zero(x: Value) -> bool:
@@ -114,13 +115,6 @@ def image_and_weight(op: ConvInteger, x: Value, w: Value, zx: Value, zw: Value) 
     return centred(x, zx), centred(w, zw)
 
 
-def _depthwise(op: Any, x: Value, w: Value, zx: Value, zw: Value) -> Value | None:
-    """A convolution of few products a sum in float32, which holds each of them exactly."""
-    if not (1 < op.groups == x.shape[1]):
-        return None
-    return in_float(op, *image_and_weight(op, x, w, zx, zw))
-
-
 def plain_integer_conv(node: Node) -> Value | None:
     """What the layouts have left of integer convolutions."""
     if node.op.name != "conv_integer":
@@ -133,9 +127,14 @@ def plain_integer_conv(node: Node) -> Value | None:
     return made
 
 
+def is_exact_in_float(w: Value) -> bool:
+    """Whether float32 holds all sums of a convolution of bytes."""
+    return is_static(w.shape) and product(w.shape[1:]) <= _EXACT
+
+
 def in_float(op: Any, x: Value, w: Value) -> Value | None:
     """A convolution in float32, where its sums are exact; else None."""
-    if not is_static(w.shape) or product(w.shape[1:]) > _EXACT:
+    if not is_exact_in_float(w):
         return None
-    y = Conv(*op.geometry())(f.cast(x, float32), f.cast(w, float32))
+    y = Conv(*op.geometry())(f.cast(x, float32), known_cast(w, float32))
     return f.cast(y, int32)  # type: ignore[no-any-return]

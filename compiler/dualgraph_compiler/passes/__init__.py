@@ -14,6 +14,7 @@ from .fold_constants import FoldConstants
 from .integer_products import IntegerProducts
 from .manager import Pass, PassManager, PassRecord
 from .rematerialize import Rematerialize
+from .requantization import Requantization
 from .simplify import Simplify
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "PassRecord",
     "Rematerialize",
     "RemoveDeadCode",
+    "Requantization",
     "Simplify",
     "SimplifyControl",
 ]

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..dims import Dim, product
-from ..dtypes import float32, int8, uint8
+from ..dtypes import float32, int8, int32, uint8
 from ..graph import Graph, Node, Value
 from ..ops import f
 from ..ops.conv import Conv
@@ -22,7 +22,8 @@ from ..ops.movement import Permute
 from ..ops.quantize import ConvInteger, DequantizeLinear, MatmulInteger
 from .rewrite import Worklist
 
-_MOST = 2**31 // (255 * 255)  # products of bytes that int32 is sure to hold the sum of
+_BIAS = 2**30  # what is added to sums at most
+_MOST = (2**31 - _BIAS) // (255 * 255)  # products that int32 is sure to hold the sum of with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +69,35 @@ def _integer(node: Node) -> Value | None:
         made = _conv(node.op, x, w)
     else:
         made = _matmul(x, w, 0 if isinstance(node.op, Linear) else 1)
-    if made is None or len(node.inputs) < 3:
-        return made
-    bias = node.inputs[2]
-    if isinstance(node.op, Conv):
-        bias = f.reshape(bias, (*bias.shape, *(1,) * (made.ndim - 2)))
-    return made + bias
+    if made is None:
+        return None
+    total, scale = made
+    rank = total.ndim - 2 if isinstance(node.op, Conv) else 0
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    whole = _whole_bias(bias, x.scale, scale) if bias is not None else None
+    if whole is not None:
+        total, bias = total + _each(whole, rank), None
+    real = f.cast(total, float32) * _each(x.scale * scale, rank)
+    return real if bias is None else real + _each(bias, rank)  # type: ignore[no-any-return]
+
+
+def _each(v: Value, rank: int) -> Value:
+    """A number for all, or one a channel as it broadcasts against images with `rank` axes."""
+    return f.reshape(v, (*v.shape, *(1,) * rank)) if v.ndim and rank else v
+
+
+def _whole_bias(bias: Value, x_scale: Value, w_scale: Value) -> Value | None:
+    """The int32 that a bias was made of, if they count in the scale that sums have."""
+    node = bias.node
+    if node is None or not isinstance(node.op, DequantizeLinear) or node.op.block:
+        return None
+    data, scale, *zero = node.inputs
+    if data.dtype is not int32 or not all(v.is_constant for v in (data, scale, x_scale, w_scale)):
+        return None
+    if zero and not (zero[0].is_constant and not np.any(zero[0].data)):
+        return None
+    same = np.allclose(scale.data, x_scale.data * w_scale.data, rtol=1e-6, atol=0)
+    return data if same and np.abs(data.data.astype(np.int64)).max(initial=0) < _BIAS else None
 
 
 def _quantized(v: Value) -> Quantized | None:
@@ -100,27 +124,24 @@ def _quantized(v: Value) -> Quantized | None:
     return Quantized(data, scale, zero[0], node.op.axis % data.ndim if data.ndim else 0)
 
 
-def _conv(op: Conv, x: Quantized, w: Quantized) -> Value | None:
+def _conv(op: Conv, x: Quantized, w: Quantized) -> tuple[Value, Value] | None:
+    """The sums of a convolution, and the scale of its weight."""
     scale, zero = w.each(w.scale, 0), w.each(w.zero, 0)
     if scale is None or zero is None or _is_deep(product(w.data.shape[1:])):
         return None
-    total = ConvInteger(*op.geometry())(x.data, w.data, x.zero, zero)
-    scale = x.scale * scale
-    if scale.ndim:
-        scale = f.reshape(scale, (*scale.shape, *(1,) * (total.ndim - 2)))
-    return f.cast(total, float32) * scale  # type: ignore[no-any-return]
+    return ConvInteger(*op.geometry())(x.data, w.data, x.zero, zero), scale
 
 
-def _matmul(x: Quantized, w: Quantized, columns: int) -> Value | None:
-    """X w, where `columns` is the axis of w that its columns lie along: 0 of a layer's weight."""
+def _matmul(x: Quantized, w: Quantized, columns: int) -> tuple[Value, Value] | None:
+    """The sums of x w, and the scale of w. `columns` is the axis of w that its columns lie along:
+    0 of a layer's weight."""
     if x.data.ndim < 2 or w.data.ndim != 2 or _is_deep(x.data.shape[-1]):
         return None
     scale, zero = w.each(w.scale, columns), w.each(w.zero, columns)
     if scale is None or zero is None:
         return None
     weight = w.data if columns == 1 else f.transpose(w.data)
-    total = MatmulInteger()(x.data, weight, x.zero, zero)
-    return f.cast(total, float32) * (x.scale * scale)  # type: ignore[no-any-return]
+    return MatmulInteger()(x.data, weight, x.zero, zero), scale
 
 
 def _is_deep(size: int | Dim) -> bool:

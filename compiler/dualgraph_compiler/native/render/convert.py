@@ -130,13 +130,25 @@ def _from_bytes(prelude: Prelude, type: str, lanes: int) -> str:
     order = [str(i // 4) if i % 4 == place else str(nothing) for i in range(size)]
     down = " >> 24" if type == "i8" else ""
     name = f"words_of_{narrow}"
-    function = f"""
-static inline {wide} {name}({narrow} x) {{
+    first = prelude.vector(part, 16 // lanes)
+    feature, bits = ("__AVX2__", 256) if lanes == 8 else ("__SSE4_1__", 128)
+    instruction = f"__builtin_ia32_pmov{'s' if type == 'i8' else 'z'}xbd{bits}"
+    body = first_of(
+        [
+            (
+                f"defined({feature}) && !defined(__clang__)",
+                f"{part} all;\n  memcpy(&all, &x, sizeof all);\n"
+                "  typedef char V __attribute__((vector_size(16)));\n"
+                f"  return {instruction}((V)({first}){{all}});",
+            )
+        ],
+        f"""\
   {part} all;
   memcpy(&all, &x, sizeof all);
   const {whole} y = ({whole})({parts}){{all}};
-  return ({wide})SHUFFLE({whole}, y, {", ".join(order)}){down};
-}}"""
+  return ({wide})SHUFFLE({whole}, y, {", ".join(order)}){down};""",
+    )
+    function = f"static inline {wide} {name}({narrow} x) {{\n{body}\n}}"
     return prelude.shuffling(name, function)
 
 

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ...dtypes import float32
 from ..index import Axis, Index
 from ..loops import Buffer, Call, Const, Expr, Kernel, Let, Load, Loop, Ref, Stmt, Store, moved
 from ..lower.pointwise import is_costly
@@ -111,9 +112,9 @@ class Ending:
         for s in body:
             if isinstance(s, Loop) and s.axis == self._lanes:
                 found.append(replace(s, body=self._statements(s.body)))
-            elif isinstance(s, Let) and not is_costly(s.expr):
+            elif isinstance(s, Let) and _is_short(s.expr):
                 found.append(replace(s, expr=self._expression(s.expr), note=""))
-            elif isinstance(s, Store) and not is_costly(s.expr):
+            elif isinstance(s, Store) and _is_short(s.expr):
                 into, at = self._moved(s.buffer, s.at, written=True)
                 found.append(Store(into, at, self._expression(s.expr)))
             else:
@@ -143,6 +144,14 @@ class Ending:
             self._stand_ins.append(Buffer(buffer.dtype, buffer.size, ""))
         terms = [(a, c) for a, c in ((self._rows, step), (self._lanes, lane)) if c != 0]
         return self._stand_ins[self.accesses.index(access)], Index(tuple(terms))
+
+
+def _is_short(e: Expr) -> bool:
+    """Whether an expression is a few instructions, as what quantises is."""
+    if not isinstance(e, Call):
+        return not is_costly(e)
+    single = e.fn in ("rint", "div") and e.dtype is float32
+    return (single or not is_costly(replace(e, args=()))) and all(map(_is_short, e.args))
 
 
 def ending_of(epilogue: Epilogue, sums: Buffer, block: Axis, prelude: Prelude) -> Ending | None:

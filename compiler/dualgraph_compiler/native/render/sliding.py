@@ -18,6 +18,7 @@ from ..index import Axis, Index, of_axis, row_major
 from ..loops import Buffer, moved
 from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue, _Nest
+from .convert import convert
 from .kernel import KernelText
 from .places import cuts
 from .prelude import Prelude
@@ -43,6 +44,7 @@ class Sliding:
         self.image, self.places = x.shape[2:-1], out.shape[2:-1]
         self.lanes = prelude.vector_bytes // 4
         self.samples, self.blocks = out.shape[:2]
+        self.type = memory(x.dtype)
         self.x, self.x_shape = context.buffer(x), x.shape
         self.packed: Buffer | None = None
         self.packs: tuple[Pack, ...] = ()
@@ -63,7 +65,7 @@ class Sliding:
             assert isinstance(op, BlockedPool)
             self.window, self.before = op.kernel, op.before
         self.columns = max(1, min(_COLUMNS, 64 // self.window[-1]))
-        self.tile = Buffer(x.dtype, self.columns * self.lanes, "a tile")
+        self.tile = Buffer(out.dtype, self.columns * self.lanes, "a tile")
         self.epilogue = SlidingEpilogue(step, context, self.tile, self)
         self.inner = KernelText(self.epilogue.kernel, prelude, symbols)
         weights = () if self.packed is None else ((self.packed,) if self.fixed else (self.w,))
@@ -120,7 +122,7 @@ class Sliding:
             lines.append(f"    const i64 {counter} = {at} % {s(extent)};")
         for d in range(rank - 1):
             lines += self._range(d)
-        lines.append(f"    const f32 *const x = {self.names[self.x]} + {self._row()};")
+        lines.append(f"    const {self.type} *const x = {self.names[self.x]} + {self._row()};")
         if self.packed is not None:
             taps = product(self.window)
             weights = f"{self.names[self.packed]} + i1 * {s(taps * self.lanes)}"
@@ -165,8 +167,13 @@ class Sliding:
 
     def _read(self, place: str) -> str:
         """A vector of the image, as the result's lanes are made of it."""
-        text = f"{self.prelude.load('f32', self.lanes)}({place})"
-        return f"{self.prelude.permuted(self.lanes)}({text}, source)" if self.each > 1 else text
+        prelude, lanes = self.prelude, self.lanes
+        text = f"{prelude.load(self.type, lanes)}({place})"
+        if self.type != "f32":
+            text = convert(prelude, text, self.type, "f32", lanes)
+            if self.op.zero:
+                text = f"({text} - {prelude.splat('f32', lanes)}({self.op.zero}))"
+        return f"{prelude.permuted(lanes)}({text}, source)" if self.each > 1 else text
 
     def _row_text(self) -> list[str]:
         """The tiles of a row."""
@@ -257,7 +264,7 @@ class Sliding:
         loops, x, w = self._outer_loops()
         neutral = self._neutral()
         lines = [f"{v} c{j} = {neutral};" for j in range(width)]
-        lines += [*loops, "{", f"  const f32 *const p = x{x} + {self._start()};"]
+        lines += [*loops, "{", f"  const {self.type} *const p = x{x} + {self._start()};"]
         uses: dict[int, list[tuple[int, int]]] = {}
         for j in range(width):
             for k in range(self.window[-1]):
