@@ -22,6 +22,7 @@ from .launcher import being_built, extension, frame_type, trim
 from .layouts import Layout, arena_sizes, bytes_of, is_known, layout_of, require_fits, resolved
 from .loading import has_code, load, packed_constants
 from .sizes import code_of, grown, told
+from .stages import Function, Instructions, are_possible, early, evaluated, function_of, is_early
 from .stored import Stored
 from .threads import default_threads, team
 from .toolchain import Compiler, find_compiler
@@ -35,6 +36,7 @@ _log = logging.getLogger("dualgraph")
 # Programs that touch fewer bytes than this are done before letting go of the GIL pays.
 _SHORT = 64 * 1024
 _MAX_FRAMES = 64  # shapes come from callers: bounded
+_UNTOLD = (-1, 0, 0, 0)  # where a size is found that inputs do not tell
 
 
 class NotCompiled(DeviceError):
@@ -101,7 +103,8 @@ class Executable:
         self.program = program
         self._compiler = compiler
         threads = (num_threads or default_threads()) if program.shares else 1
-        direct = self._is_direct()
+        self._is_whole = self._is_direct()
+        direct = self._is_whole or are_possible(program)
         sources = {s.number for s in program.slots if s.home is Home.SOURCE}
         constants = [None if c is None else np.ascontiguousarray(c) for c in program.constants]
         self._entries: dict[str, Any] = {}
@@ -127,10 +130,15 @@ class Executable:
         self.frame: Any = None
         self._lock = threading.Lock()
         self._frame_type: Any = frame_type(compiler) if direct else None
-        # Where inputs tell every size, one frame serves all of them, as far as its memory goes.
+        self._known, self._placed = early(program)
+        if self._frame_type is None or self._is_whole:
+            slots = enumerate(program.slots)
+            self._placed = frozenset(i for i, s in slots if s.home is Home.ARENA)
+        # Where inputs tell all sizes but those that a run tells, one frame serves all of them, as
+        # far as its memory goes.
         self._told = None
-        if self._frame_type is not None and program.symbols and not program.assumptions:
-            self._told = told(self._types, program.symbols)
+        if self._frame_type is not None and self._known and not program.assumptions:
+            self._told = told(self._types, [s for s in program.symbols if s in self._known])
         self._wide: Layout | None = None
 
     def stored(self, about: Any) -> Stored:
@@ -201,8 +209,8 @@ class Executable:
     # -- the general way --------------------------------------------------------------------------
 
     def _run(self, arrays: list[np.ndarray[Any, Any]], donate: bool) -> list[np.ndarray[Any, Any]]:
-        env = self._sizes(arrays) if self._is_sized else None
-        layout = self._layout(arrays) if env is None else None
+        is_open = self._is_sized and self._frame_type is None
+        layout = None if is_open else self._layout(arrays)
         arrays = [np.require(a, requirements=("C", "A")) for a in arrays]
         if self.program.donated:
             alone = _alone(arrays) if donate else ()
@@ -210,7 +218,7 @@ class Executable:
                 if i not in alone:
                     arrays[i] = arrays[i].copy()
         if layout is None:
-            return self._run_sized(env or {}, arrays)
+            return self._run_sized(self._sizes(arrays), arrays)
         if layout.frame is not None:
             last, self.frame = self.frame, layout.frame
             if last is not None and last is not layout.frame:
@@ -220,6 +228,8 @@ class Executable:
                 return list(found)
             if found is not NotImplemented:
                 self._raise(found)
+            if self._is_sized:
+                return self._run_sized(self._sizes(arrays), arrays)
             if self._told is not None:  # it is for other sizes, too
                 layout = self._make_layout(self._sizes(arrays))
         if self.program.laid is not None:
@@ -327,16 +337,7 @@ class Executable:
         """Run a node through its op's eager kernel."""
         kernel, shapes = op
         arrays = [buffers[i].reshape(s) for (i, _), s in zip(step.operands, shapes, strict=True)]
-        try:
-            with np.errstate(all="ignore"):
-                if step.bodies:
-                    found = kernel.evaluate(np, self._runs, arrays)
-                else:
-                    found = kernel.eager(np, *arrays)
-        except Exception as error:
-            error.add_note(f"in a node {kernel.name}")
-            raise
-        results = found if isinstance(found, tuple | list) else (found,)
+        results = evaluated(kernel, self._runs(step), *arrays)
         for slot, y in zip(step.results, results, strict=True):
             y = np.asarray(y)
             if any(np.may_share_memory(y, a) for a in arrays):
@@ -344,9 +345,12 @@ class Executable:
             else:
                 buffers[slot] = np.require(y, requirements=("C", "A"))
 
-    def _runs(self, body: Graph) -> Any:
-        """What runs a body of an interpreted node."""
-        return self._bodies[body].run
+    def _runs(self, step: Interpreted) -> Any:
+        """What gives for a body of an interpreted node what runs it; None for nodes without."""
+        if not step.bodies:
+            return None
+        op: Any = step.op
+        return {body: self._bodies[body].run for body in op.graphs}.__getitem__
 
     def _outputs(
         self,
@@ -414,7 +418,7 @@ class Executable:
         if found is None:
             found = self._wide = self._make_layout(env, {})
             return found
-        needed = arena_sizes(self.program, env, self.num_threads)
+        needed = arena_sizes(self.program, env, self.num_threads, self._placed)
         if any(n > found.room[i] for i, n in needed.items()):
             least = {i: max(n, found.room[i]) for i, n in needed.items()}
             found = self._wide = self._make_layout(grown(env, found.env), least)
@@ -423,16 +427,17 @@ class Executable:
     def _make_layout(self, env: dict[str, int], least: Mapping[int, int] | None = None) -> Layout:
         """A layout for these sizes; with a frame for varying ones that has `least` room at least,
         or one for these alone."""
-        layout = layout_of(self.program, env, self.num_threads, least)
+        layout = layout_of(self.program, env, self.num_threads, self._placed, least)
         if self._frame_type is not None and (self._told is None) == (least is None):
             layout.frame = self._make_frame(layout)
         return layout
 
     def _make_frame(self, layout: Layout) -> Any:
         program = self.program
-        (step,) = program.steps
-        assert isinstance(step, Segment)
-        entry = ctypes.cast(self._entries[step.entry], ctypes.c_void_p).value
+        addresses = {
+            name: ctypes.cast(entry, ctypes.c_void_p).value or 0
+            for name, entry in self._entries.items()
+        }
         operands: dict[tuple[Home, int], tuple[Any, tuple[int, ...], int]] = {}
         fixed: list[int] = []
         total = 0
@@ -447,13 +452,17 @@ class Executable:
         inputs = [operands[Home.INPUT, i] for i in range(len(program.inputs))]
         inputs += [operands[Home.PARAM, i] for i in range(len(program.params))]
         outputs = [
-            (program.slots[i].dtype.np, shape, i)
-            for (i, _, _), shape in zip(program.outputs, layout.outputs, strict=True)
+            (program.slots[slot].dtype.np, shape, slot)
+            if self._is_whole or is_early(program, i, self._known)
+            else (program.slots[slot].dtype.np, (), -1)
+            for i, ((slot, _, _), shape) in enumerate(
+                zip(program.outputs, layout.outputs, strict=True)
+            )
         ]
         donated = tuple(program.donated.get(i, -1) for i in range(len(outputs)))
         places = tuple(n for pair in layout.offsets.items() for n in pair)
         return self._frame_type(
-            entry,
+            next(iter(addresses.values()), 0),
             tuple(inputs),
             tuple(outputs),
             len(program.slots),
@@ -465,17 +474,37 @@ class Executable:
             total > _SHORT,
             self._team,
             self._varying(layout),
+            None if self._is_whole else self._stages(addresses),
         )
+
+    def _stages(self, addresses: Mapping[str, int]) -> Any:
+        """The steps of a program that has several, for the launcher."""
+        functions = {
+            i: self._function(step)
+            for i, step in enumerate(self.program.steps)
+            if isinstance(step, Interpreted)
+        }
+        instructions = Instructions(self.program, self._known, self._placed, self.num_threads)
+        return instructions.spec(addresses, functions, self._constants)
+
+    def _function(self, step: Interpreted) -> Function:
+        """What computes a node. The frame has it, so it must not refer to this object."""
+        return function_of(step, self.program.symbols, self._runs(step))
 
     def _varying(self, layout: Layout) -> Any:
         """How the sizes of a frame vary, for the launcher; None where they do not."""
-        if self._told is None:
+        if self._told is None and not self._is_sized:
             return None
         program = self.program
         numbers = {name: i for i, name in enumerate(program.symbols)}
-        shapes = [t.shape for _, t in self._types] + [shape for _, shape, _ in program.outputs]
-        dims = [d for shape in shapes for d in shape]
+        early_ones = [
+            shape if self._is_whole or is_early(program, i, self._known) else ()
+            for i, (_, shape, _) in enumerate(program.outputs)
+        ]
+        dims = [d for shape in (*(t.shape for _, t in self._types), *early_ones) for d in shape]
         varying = [i for i, d in enumerate(dims) if not isinstance(d, int)]
+        if self._told is None:
+            varying = []  # as `layout` says
         code = [n for i in varying for n in code_of(dims[i], numbers)]
         for i in layout.offsets:
             slot = program.slots[i]
@@ -483,7 +512,9 @@ class Executable:
             if slot.own:
                 size = floordiv(size + 63, 64) * (64 * self.num_threads)
             code += code_of(size, numbers)
-        sizes = tuple(n for found in self._told for n in found)
+        inputs = iter(self._told or ())
+        found = [next(inputs, _UNTOLD) if s in self._known else _UNTOLD for s in program.symbols]
+        sizes = tuple(n for where in found for n in where)
         return sizes, tuple(varying), tuple(layout.room.values()), tuple(code)
 
 

@@ -8,6 +8,8 @@
 // be writable, and no other one may lie in its memory. Behind the inputs may come an array, or None,
 // for each output: results are written there.
 //
+// A frame may have several steps, see stages.c. Then those outputs whose sizes they tell have no slot.
+//
 // Memory for intermediate values is lent by the process to whatever program is running. An array
 // that was returned and that nobody but the frame refers to any longer is returned again: fresh
 // memory costs a page fault for every 4 KiB.
@@ -46,6 +48,7 @@ typedef struct Context {
   char *arena;
   int64_t *sizes;
   npy_intp *shapes;
+  PyObject **objects;  // where there are several steps: the arrays in slots, while a call runs
   int is_sized;
   void *table[];
 } Context;
@@ -67,7 +70,7 @@ typedef struct {
   int64_t *dims;
   npy_intp *shapes;     // of all operands, one behind the other
   Py_ssize_t n_shapes, n_sizes, n_varying;
-  int64_t *sizes;       // where each size is found: input, axis, the least and the most it may be
+  int64_t *sizes;       // where each size is found: input (or -1), axis, the least, the most it may be
   int64_t *varying;     // places in `shapes`
   int64_t *room;        // bytes of each block of the arena
   int64_t *code;        // expressions for what varies, then for the bytes of each block
@@ -79,7 +82,19 @@ typedef struct {
   int releases_gil, idle;
   Context *contexts;
   PyObject **kept;      // results that may be returned again, KEPT for each output
+  // Where there are several steps: what is to be done; functions that compute nodes; of each slot
+  // its type, and the array that is in it whatever happens; what raises where memory does not
+  // suffice; how much the last call has asked for.
+  int64_t *stages;
+  Py_ssize_t n_stages;
+  PyObject *functions, *fits, **held;
+  PyArray_Descr **dtypes;
+  size_t extra_bytes;
 } Frame;
+
+static int run_stages(Frame *f, Context *c, PyObject *const *args, PyObject *outputs);
+static int read_stages(Frame *f, PyObject *spec);
+static void drop_stages(Frame *f);
 
 // -- memory ----------------------------------------------------------------------------------------
 
@@ -139,13 +154,16 @@ static Context *take_context(Frame *f) {
   }
   size_t table = sizeof(Context) + (size_t)f->n_slots * sizeof(void *);
   size_t sizes = f->n_sizes ? (size_t)(f->n_sizes + f->n_shapes) * sizeof(int64_t) : 0;
-  c = calloc(1, table + sizes);
+  size_t objects = f->stages ? (size_t)f->n_slots * sizeof(PyObject *) : 0;
+  c = calloc(1, table + sizes + objects);
   if (!c) return NULL;
+  c->objects = (PyObject **)((char *)c + table + sizes);
   c->sizes = f->dims;
   c->shapes = f->shapes;
   if (f->n_sizes) {
     c->sizes = (int64_t *)((char *)c + table);
     c->shapes = (npy_intp *)(c->sizes + f->n_sizes);
+    memcpy(c->sizes, f->dims, (size_t)f->n_sizes * sizeof(int64_t));
     memcpy(c->shapes, f->shapes, (size_t)f->n_shapes * sizeof(npy_intp));
   }
   for (Py_ssize_t i = 0; i < f->n_fixed; i++)
@@ -233,6 +251,7 @@ static int take_sizes(const Frame *f, Context *c, PyObject *const *args) {
   int same = c->is_sized;
   for (Py_ssize_t i = 0; i < f->n_sizes; i++) {
     const int64_t *at = f->sizes + 4 * i;
+    if (at[0] < 0) continue;
     PyObject *array = args[at[0]];
     if (!PyArray_CheckExact(array) || PyArray_NDIM((PyArrayObject *)array) <= at[1]) return 0;
     int64_t size = PyArray_DIM((PyArrayObject *)array, (int)at[1]);
@@ -303,6 +322,7 @@ static PyObject *prepare_outputs(Frame *f, Context *c, PyObject *const *args, in
   if (!outputs) return NULL;
   for (Py_ssize_t i = 0; i < f->n_outputs; i++) {
     PyObject *y;
+    if (f->operands[f->n_inputs + i].slot < 0) continue;
     if (f->donated[i] >= 0)
       y = Py_NewRef(args[f->donated[i]]);
     else if (given && args[f->n_inputs + i] != Py_None)
@@ -323,7 +343,7 @@ static PyObject *prepare_outputs(Frame *f, Context *c, PyObject *const *args, in
 static PyObject *frame_call(PyObject *self, PyObject *const *args, size_t flags, PyObject *names) {
   Frame *f = (Frame *)self;
   Py_ssize_t n = PyVectorcall_NARGS(flags);
-  int given = n == f->n_inputs + f->n_outputs && f->n_outputs;
+  int given = n == f->n_inputs + f->n_outputs && f->n_outputs && !f->stages;
   if ((n != f->n_inputs && !given) || names) Py_RETURN_NOTIMPLEMENTED;
   Context *c = take_context(f);
   if (!c) return PyErr_NoMemory();
@@ -355,7 +375,9 @@ static PyObject *frame_call(PyObject *self, PyObject *const *args, size_t flags,
   for (Py_ssize_t i = 0; i < f->n_inputs; i++)
     c->table[f->operands[i].slot] = PyArray_DATA((PyArrayObject *)args[i]);
   int status;
-  if (f->releases_gil) {
+  if (f->stages) {
+    status = run_stages(f, c, args, outputs);
+  } else if (f->releases_gil) {
     Py_BEGIN_ALLOW_THREADS
     status = f->entry(c->table, c->sizes, f->team);
     Py_END_ALLOW_THREADS
@@ -366,7 +388,7 @@ static PyObject *frame_call(PyObject *self, PyObject *const *args, size_t flags,
   give_back(f, c);
   if (status) {
     Py_DECREF(outputs);
-    return PyLong_FromLong(status);
+    return status < 0 ? NULL : PyLong_FromLong(status);
   }
   return outputs;
 }
@@ -474,7 +496,7 @@ static int read_sizes(Frame *f, PyObject *spec) {
   f->n_varying = PyTuple_GET_SIZE(parts[1]);
   int ok = PyTuple_GET_SIZE(parts[2]) == f->n_arena && PyTuple_GET_SIZE(parts[0]) % 4 == 0;
   for (Py_ssize_t i = 0; i < f->n_sizes; i++)
-    ok = ok && f->sizes[4 * i] >= 0 && f->sizes[4 * i] < f->n_inputs && f->sizes[4 * i + 1] >= 0;
+    ok = ok && f->sizes[4 * i] >= -1 && f->sizes[4 * i] < f->n_inputs && f->sizes[4 * i + 1] >= 0;
   for (Py_ssize_t i = 0; i < f->n_varying; i++)
     ok = ok && f->varying[i] >= 0 && f->varying[i] < f->n_shapes;
   if (ok && is_code(f->code, PyTuple_GET_SIZE(parts[3]), f->n_varying + f->n_arena, f->n_sizes))
@@ -484,20 +506,20 @@ static int read_sizes(Frame *f, PyObject *spec) {
 }
 
 // Frame(entry, inputs, outputs, n_slots, arena, arena_bytes, fixed, dims, donated, releases_gil,
-//       team, sizes), the last None where no size varies
+//       team, sizes, stages), sizes None where none varies, stages where there is but one step
 static PyObject *frame_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
   long long entry, team;
-  PyObject *inputs, *outputs, *arena, *fixed, *dims, *donated, *sizes;
+  PyObject *inputs, *outputs, *arena, *fixed, *dims, *donated, *sizes, *stages;
   Py_ssize_t n_slots, arena_bytes;
   int releases_gil;
   if (keywords && PyDict_GET_SIZE(keywords)) {
     PyErr_SetString(PyExc_TypeError, "Frame takes no keywords");
     return NULL;
   }
-  if (!PyArg_ParseTuple(args, "LO!O!nO!nO!O!O!pLO", &entry, &PyTuple_Type, &inputs, &PyTuple_Type,
+  if (!PyArg_ParseTuple(args, "LO!O!nO!nO!O!O!pLOO", &entry, &PyTuple_Type, &inputs, &PyTuple_Type,
                         &outputs, &n_slots, &PyTuple_Type, &arena, &arena_bytes, &PyTuple_Type,
                         &fixed, &PyTuple_Type, &dims, &PyTuple_Type, &donated, &releases_gil,
-                        &team, &sizes))
+                        &team, &sizes, &stages))
     return NULL;
   Frame *f = (Frame *)type->tp_alloc(type, 0);
   if (!f) return NULL;
@@ -532,7 +554,8 @@ static PyObject *frame_new(PyTypeObject *type, PyObject *args, PyObject *keyword
   }
   f->n_inputs = n_in;
   f->n_outputs = n_out;
-  if (read_donations(f) || (sizes != Py_None && read_sizes(f, sizes))) {
+  if (read_donations(f) || (sizes != Py_None && read_sizes(f, sizes)) ||
+      (stages != Py_None && read_stages(f, stages))) {
     Py_DECREF(f);
     return NULL;
   }
@@ -548,6 +571,7 @@ static void frame_dealloc(PyObject *self) {
     free(c);
   }
   if (f->kept) frame_trim(self, NULL);
+  drop_stages(f);
   free(f->kept);
   free(f->operands);
   free(f->arena_slots);

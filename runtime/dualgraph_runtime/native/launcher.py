@@ -25,7 +25,7 @@ from .toolchain import Compiler
 
 _log = logging.getLogger("dualgraph")
 
-_FILES = ("frame.c", "tensors.c", "launcher.c")  # one text
+_FILES = ("frame.c", "stages.c", "tensors.c", "launcher.c")  # one text
 
 
 def frame_type(compiler: Compiler) -> Any:

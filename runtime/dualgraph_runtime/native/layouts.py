@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dualgraph_compiler.arena import Lifetime, place
 from dualgraph_compiler.dims import Shape, evaluate, symbols
 from dualgraph_compiler.errors import OutOfMemory
-from dualgraph_compiler.native import Home, Interpreted, Program, Segment, Slot
+from dualgraph_compiler.native import Interpreted, Program, Segment, Slot
 
 from ..memory import usable_memory
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Layout:
-    """A program for known sizes: shapes of slots, places in the arena, values of the symbols."""
+    """A program for known sizes: shapes of slots, places in the arena, values of the symbols.
+
+    What has sizes that only a run tells is left open: its shapes are ().
+    """
 
     shapes: list[tuple[int, ...]]
     offsets: dict[int, int]
@@ -35,15 +38,21 @@ class Layout:
 
 
 def layout_of(
-    program: Program, env: dict[str, int], threads: int, least: Mapping[int, int] | None = None
+    program: Program,
+    env: dict[str, int],
+    threads: int,
+    placed: Collection[int],
+    least: Mapping[int, int] | None = None,
 ) -> Layout:
     """The layout for these sizes; `least` is room that slots are to have at least.
+
+    The slots `placed` are in the arena.
 
     Raises:
         OutOfMemory: values and results need more memory than there is.
     """
-    shapes = [tuple(evaluate(d, env) for d in s.shape) for s in program.slots]
-    needed = arena_sizes(program, env, threads)
+    shapes = [_shape(s.shape, env) for s in program.slots]
+    needed = arena_sizes(program, env, threads, placed)
     room = {i: max(n, (least or {}).get(i, 0)) for i, n in needed.items()}
     slots = [program.slots[i] for i in room]
     lives = [Lifetime(n, s.first, s.last) for n, s in zip(room.values(), slots, strict=True)]
@@ -56,20 +65,26 @@ def layout_of(
         offsets=dict(zip(room, offsets, strict=True)),
         arena_bytes=total,
         dims=tuple(env.get(name, 0) for name in program.symbols),
-        outputs=[tuple(evaluate(d, env) for d in shape) for _, shape, _ in program.outputs],
-        ops=[resolved(s, env) for s in program.steps],
+        outputs=[_shape(shape, env) for _, shape, _ in program.outputs],
+        ops=[] if program.defines_sizes else [resolved(s, env) for s in program.steps],
         env=env,
         room=room,
     )
 
 
-def arena_sizes(program: Program, env: dict[str, int], threads: int) -> dict[int, int]:
-    """The bytes of the arena's slots, of which each of so many threads has its `own`."""
+def arena_sizes(
+    program: Program, env: dict[str, int], threads: int, placed: Collection[int]
+) -> dict[int, int]:
+    """The bytes of the slots `placed`, of which each of so many threads has its `own`."""
     return {
         i: bytes_of(s, tuple(evaluate(d, env) for d in s.shape)) * (threads if s.own else 1)
         for i, s in enumerate(program.slots)
-        if s.home is Home.ARENA
+        if i in placed
     }
+
+
+def _shape(shape: Shape, env: dict[str, int]) -> tuple[int, ...]:
+    return tuple(evaluate(d, env) for d in shape) if is_known(shape, env) else ()
 
 
 def resolved(step: Segment | Interpreted, env: dict[str, int]) -> Any:

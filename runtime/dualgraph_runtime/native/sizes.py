@@ -54,6 +54,20 @@ def _code(x: DimLike, numbers: Mapping[str, int]) -> list[int]:
     return code
 
 
+def depth_of(code: Sequence[int]) -> int:
+    """How many numbers are on the stack at most while an expression's code is carried out."""
+    depth = deepest = 0
+    words = iter(code)
+    for word in words:
+        if word in (_NUMBER, _SIZE):
+            next(words)
+            depth += 1
+            deepest = max(deepest, depth)
+        elif word != _END:
+            depth -= 1
+    return deepest
+
+
 def grown(env: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
     """Sizes to make room for, where there was room for those `before`.
 

@@ -22,6 +22,7 @@ from dualgraph_compiler.native.timing import TIMES
 from ..profile import Part, Profile, Tally
 from .executable import Executable
 from .loading import has_code
+from .stages import Function
 from .toolchain import Compiler
 
 # Called after a run with the parts and, for each, when it began and ended, in nanoseconds of
@@ -100,6 +101,17 @@ class TimedExecutable(Executable):
         begin = time.perf_counter_ns()
         super()._interpret(step, op, buffers)
         self._node_times[self._nodes[id(step)]] = begin, time.perf_counter_ns()
+
+    def _function(self, step: Interpreted) -> Function:
+        function, times, i = super()._function(step), self._node_times, self._nodes[id(step)]
+
+        def evaluate(*operands: Any) -> Sequence[Any]:
+            begin = time.perf_counter_ns()
+            results = function(*operands)
+            times[i] = begin, time.perf_counter_ns()
+            return results
+
+        return evaluate
 
     def _work(self, arrays: Sequence[Any]) -> list[tuple[int | None, int | None]]:
         """Flops and bytes of each part, for the sizes of these arrays."""
