@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dualgraph_compiler import Dim
 from dualgraph_compiler.compile import optimize
 from dualgraph_compiler.dtypes import float32, int8, uint8
 from dualgraph_compiler.graph import Graph, interpret, parse_graph
@@ -110,6 +111,57 @@ def test_random_convolutions(machine: str) -> None:
     found = compile_graph(graph, compiler(machine)).run(arrays)
     for got, wanted in zip(found, interpret(graph, arrays), strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+def windows_of_three(rng: np.random.Generator, graph: Graph) -> list[Any]:
+    """Convolutions by 3x3 windows whose tiles end at and over borders, and their inputs."""
+    arrays, outputs = [], []
+    for i, (channels, outs, height, width, padding) in enumerate(
+        [
+            (16, 24, 9, 7, ((1, 1), (1, 1))),
+            (20, 17, 8, 11, ((0, 2), (1, 0))),
+            (37, 40, 7, 7, ((1, 1), (1, 1))),
+            (16, 16, 30, 6, ((2, 2), (0, 0))),
+        ]
+    ):
+        image = ends(rng, 3, channels, height, width)
+        image[0] = 255 * (i % 2)
+        x = graph.add_input(TensorType(uint8, image.shape), f"x{i}")
+        arrays.append(image)
+        w = ends(rng, outs, channels, 3, 3, dtype=np.int8)
+        w[0], w[1] = -128, 127  # the largest sums that there are
+        zx = graph.constant(np.uint8([0, 255, 128, 7][i]))
+        zw = graph.constant(ends(rng, outs, dtype=np.int8) if i % 2 else np.int8(127 * (i // 2)))
+        op = ConvInteger((1, 1), padding, (1, 1))
+        outputs.append(op(x, graph.constant(w), zx, zw))
+    graph.set_outputs(outputs)
+    return arrays
+
+
+@each_machine
+def test_windows_of_three_by_tiles(machine: str) -> None:
+    """Winograd's products are whole numbers, and exact for the largest and smallest bytes."""
+    rng = np.random.default_rng(11)
+    graph = Graph("windows")
+    arrays = windows_of_three(rng, graph)
+    assert "winograd_gather" in build(graph, compiler(machine).target).text
+    found = compile_graph(graph, compiler(machine)).run(arrays)
+    for got, wanted in zip(found, interpret(graph, arrays), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("samples", [1, 5])
+def test_windows_of_three_of_any_number_of_images(samples: int) -> None:
+    """The number of images is told by the call."""
+    rng = np.random.default_rng(12)
+    graph = Graph("batch")
+    x = graph.add_input(TensorType(uint8, (Dim("n"), 24, 6, 7)), "x")
+    w = graph.constant(ends(rng, 19, 24, 3, 3, dtype=np.int8))
+    op = ConvInteger((1, 1), ((1, 1), (1, 1)), (1, 1))
+    graph.set_outputs([op(x, w, graph.constant(np.uint8(9)), graph.constant(np.int8(0)))])
+    image = ends(rng, samples, 24, 6, 7)
+    (got,) = compile_graph(graph, compiler("32")).run([image])
+    np.testing.assert_array_equal(got, interpret(graph, [image])[0])
 
 
 @each_machine

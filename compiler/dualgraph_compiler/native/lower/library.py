@@ -238,13 +238,17 @@ class _Blocked:
         from ..render.conv_small import pays as small_pays
         from ..render.conv_winograd import WinogradConv
         from ..render.conv_winograd import pays as winograd_pays
+        from ..render.conv_winograd_words import WordWinogradConv
+        from ..render.conv_winograd_words import pays as words_pay
         from ..render.sliding import Sliding
 
         op = step.nodes[0].op
         if isinstance(op, BlockedPool) or op.is_depthwise:  # type: ignore[attr-defined]
             return Sliding(step, context, prelude, symbols)
-        words = step.nodes[0].inputs[0].dtype is int16
-        if not words and winograd_pays(step):
+        if step.nodes[0].inputs[0].dtype is int16:
+            words = WordWinogradConv if words_pay(step) else DirectConv
+            return words(step, context, prelude, symbols)
+        if winograd_pays(step):
             return WinogradConv(step, context, prelude, symbols)
         kind = SmallConv if small_pays(step) else DirectConv
         return kind(step, context, prelude, symbols)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ...dims import product
+from ...dtypes import int16
 from ..blocked import BlockedConv, blocks
 from ..fuse import Step
 from ..loops import Buffer
@@ -24,6 +25,7 @@ from ..schedule import Context
 from .conv_blocked import TASKS, BlockedRoutine, copy_function
 from .places import BLOCKS
 from .prelude import Prelude
+from .types import memory
 
 _SPREAD = 256 * 1024
 _FEWEST = 16
@@ -57,7 +59,12 @@ def pays(step: Step) -> bool:
 
 
 class WinogradConv(BlockedRoutine):
-    """The routine of such a convolution and its epilogue."""
+    """The routine of such a convolution and its epilogue.
+
+    Tiles have `size` by `size` places and as many products as elements that they read.
+    """
+
+    size = 4
 
     def __init__(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
@@ -67,42 +74,49 @@ class WinogradConv(BlockedRoutine):
         assert isinstance(op, BlockedConv)
         lanes = op.lanes
         x, w = node.inputs
+        self.reach = self.size + 2
+        self.positions = self.reach**2
+        self.type = memory(w.dtype)
+        self.in_lanes = lanes // (2 if x.dtype is int16 else 1)  # elements, which words are, too
         self.samples = x.shape[0]
         self.image = tuple(map(int, x.shape[2:-1]))
         self.places = tuple(map(int, node.output.shape[2:-1]))
         self.before = tuple(int(lo) for lo, _ in op.padding)
         self.outs, self.ins = int(w.shape[0]), int(w.shape[1])
-        self.in_blocks, self.out_blocks = blocks(self.ins, lanes), blocks(self.outs, lanes)
-        self.channels = self.in_blocks * lanes
-        self.down, self.across = (blocks(p, 4) for p in self.places)  # tiles
+        self.in_blocks = blocks(self.ins, self.in_lanes)
+        self.out_blocks = blocks(self.outs, lanes)
+        self.channels = self.in_blocks * self.in_lanes
+        self.down, self.across = (blocks(p, self.size) for p in self.places)  # tiles
         self.rows = self._rows()
         self.together = self._together()
         self.tiles = self.together * self.rows * self.across
-        self.width = 4 * self.across + 2
+        self.width = self.size * self.across + 2
         # A line more than tiles have, or positions of a tile would share a few lines of a cache.
         self.plane = self.tiles * self.channels + 16
-        dtype = x.dtype
-        self.copied = Buffer(dtype, (4 * self.rows + 2) * self.width * lanes, "a part of the image")
-        self.spread = Buffer(dtype, 36 * self.plane, "the image, spread")
-        self.products = Buffer(dtype, BLOCKS * 36 * self.tiles * lanes, "products")
+        dtype, count = w.dtype, self.positions
+        part = (self.size * self.rows + 2) * self.width * self.in_lanes
+        self.copied = Buffer(dtype, part, "a part of the image")
+        self.spread = Buffer(dtype, count * self.plane, "the image, spread")
+        self.products = Buffer(dtype, BLOCKS * count * self.tiles * lanes, "products")
         # A row's last tile may go over its end, into the next row or behind the last.
-        sums = Buffer(dtype, (4 * self.places[1] + 4) * lanes, "rows of the result")
+        some = self.size * (self.places[1] + 1) * lanes
+        sums = Buffer(dtype, some, "rows of the result")
         # One more than channels, or positions of a channel would share a few lines of a cache.
         self.pitch = self.channels + 1
-        self.panel = BLOCKS * 36 * self.pitch * lanes
+        self.panel = BLOCKS * count * self.pitch * lanes
         groups = (self.samples + (self.together - 1)) // self.together
         # Weights that change are packed where they are read, if only one task reads them.
         inside = not w.is_constant and groups == 1 and self.blocks_of_rows == 1
-        weights = self.panel if inside else 36 * self.pitch * self.out_blocks * lanes
+        weights = self.panel if inside else count * self.pitch * self.out_blocks * lanes
         own = [self.copied, self.spread, self.products]
         self._set_up(step, context, prelude, symbols, weights, sums, own, inside)
-        each = 36 * self.down * self.across * self.channels * self.out_blocks * 250
+        each = count * self.down * self.across * self.channels * self.out_blocks * 250
         tasks = groups * self.blocks_of_rows * self.parts
         self.phases = self._with_packing(Phase("", tasks, self.samples * each))
 
     def _rows(self) -> int:
         """Rows of tiles in a task."""
-        row = 36 * self.across * self.channels * 4
+        row = self.positions * self.across * self.channels * 4
         most = max(_SPREAD // row, blocks(_FEWEST, self.across))
         return blocks(self.down, blocks(self.down, most))
 
@@ -128,21 +142,22 @@ class WinogradConv(BlockedRoutine):
         return blocks(self.out_blocks, BLOCKS)
 
     def _driver(self) -> str:
-        names, lanes = self._names(), self.lanes
+        names, lanes, t, size = self._names(), self.lanes, self.type, self.size
         per_part = blocks(self._panels(), self.parts)
         height, width = self.image
-        image = f"{self.in_blocks * height * width * lanes}"
+        block = height * width * self.in_lanes
+        image = self.in_blocks * block
         plane = self.tiles * lanes  # of the products of a position
-        copy = copy_function(self.prelude, False, lanes)
-        spread, gather = _spread_function(self.prelude), _gather_function(self.prelude)
+        copy = copy_function(self.prelude, False, self.in_lanes, t)
+        spread, gather = self._transforms()
         samples = self.sizes(self.samples)
-        panel_text = f"const f32 *const panels = {names[self.packed]} + panel * {self.panel};"
+        panel_text = f"const {t} *const panels = {names[self.packed]} + panel * {self.panel};"
         if self.inside:
             pack = self._pack_call(names[self.w], "panel", "panel + 1", names[self.packed])
-            panel_text = f"{pack}\n      const f32 *const panels = {names[self.packed]};"
+            panel_text = f"{pack}\n      const {t} *const panels = {names[self.packed]};"
         return f"""\
-  f32 *const copied = {names[self.copied]}, *const v = {names[self.spread]};
-  f32 *const products = {names[self.products]}, *const sums = {names[self.sums]};
+  {t} *const copied = {names[self.copied]}, *const v = {names[self.spread]};
+  {t} *const products = {names[self.products]}, *const sums = {names[self.sums]};
   i64 at[{self.tiles}], tap = 0, held = -1;
   for (i64 t = 0; t < {self.tiles}; t++) at[t] = t * {self.channels};
   for (i64 task = first; task < last; task++) {{
@@ -156,13 +171,14 @@ class WinogradConv(BlockedRoutine):
       held = whole;
       for (i64 n = 0; n < some; n++)
         for (i64 c = 0; c < {self.in_blocks}; c++) {{
-          {copy}({names[self.x]} + (i0_0 + n) * {image} + c * {height * width * lanes},
-            0, 1, 1, 0, 1, {height}, row * 4 - {self.before[0]}, high_rows * 4 + 2,
+          {copy}((const {t} *){names[self.x]} + (i0_0 + n) * {image} + c * {block},
+            0, 1, 1, 0, 1, {height}, row * {size} - {self.before[0]}, high_rows * {size} + 2,
             {width}, {-self.before[1]}, {self.width}, 0, copied);
           for (i64 t = 0; t < each; t++) {{
             const i64 down = t / {self.across}, across = t % {self.across};
-            {spread}(copied + (down * {self.width} + across) * {4 * lanes}, {self.width * lanes},
-              v + (n * each + t) * {self.channels} + c * {lanes}, {self.plane});
+            {spread}(copied + (down * {self.width} + across) * {size * self.in_lanes},
+              {self.width * self.in_lanes},
+              v + (n * each + t) * {self.channels} + c * {self.in_lanes}, {self.plane});
           }}
         }}
     }}
@@ -170,20 +186,20 @@ class WinogradConv(BlockedRoutine):
     for (i64 panel = part * {per_part}; panel < end && panel < {self._panels()}; panel++) {{
       const i64 o = panel * {BLOCKS}, wide = {self.out_blocks} - o < {BLOCKS} ? 1 : {BLOCKS};
       {panel_text}
-      for (i64 p = 0; p < 36; p++) {{
-        const f32 *const w = panels + p * wide * {self.pitch * lanes};
-        const f32 *const x = v + p * {self.plane};
+      for (i64 p = 0; p < {self.positions}; p++) {{
+        const {t} *const w = panels + p * wide * {self.pitch * lanes};
+        const {t} *const x = v + p * {self.plane};
 {self._products_text(plane)}
       }}
       for (i64 j = 0; j < wide; j++)
         for (i64 r = 0; r < some * high_rows; r++) {{
           for (i64 t = {self.across - 1}; t >= 0; t--)  // what is over an end is written over
-            {gather}(products + j * {36 * plane} + (r * {self.across} + t) * {lanes}, {plane},
-              sums + t * {4 * lanes}, {self.places[1] * lanes});
+            {gather}(products + j * {self.positions * plane} + (r * {self.across} + t) * {lanes},
+              {plane}, sums + t * {size * lanes}, {self.places[1] * lanes});
           const i64 i0 = i0_0 + r / high_rows, i1 = o + j;
-          const i64 i2 = (row + r % high_rows) * {4 * self.places[1]};
+          const i64 i2 = (row + r % high_rows) * {size * self.places[1]};
           const i64 left = {self.places[0] * self.places[1]} - i2;
-          const i64 rows = left < {4 * self.places[1]} ? left : {4 * self.places[1]};
+          const i64 rows = left < {size * self.places[1]} ? left : {size * self.places[1]};
           {self._epilogue_call("sums")}
         }}
     }}
@@ -201,15 +217,24 @@ class WinogradConv(BlockedRoutine):
             {min(BLOCKS, b) for b in (self.out_blocks, self.out_blocks % BLOCKS) if b}
         ):
             to = f"products + p * {plane} + q * {lanes}"
-            args = f"x, at + q, &tap, 1, {self.channels}, w, 0, {to}, {36 * plane}"
+            args = f"x, at + q, &tap, 1, {self.channels}, w, 0, {to}, {self.positions * plane}"
             lines.append(f"if (wide == {wide}) {{")
-            tiles = self._tiles_text(wide, 4, "total", sorted(known), args)
+            unroll = 4 if self.channels % 4 == 0 else 2
+            tiles = self._tiles_text(wide, unroll, "total", sorted(known), args)
             lines += ["  " + line for line in tiles]
             lines.append("}")
         return "\n".join(" " * 8 + line for line in lines)
 
+    def _transforms(self) -> tuple[str, str]:
+        """The functions that spread the elements of a tile and gather its places."""
+        return _spread_function(self.prelude), _gather_function(self.prelude)
+
+    def _packer(self) -> str:
+        """The function that spreads weights and packs them in panels."""
+        return _pack_function(self.prelude)
+
     def _pack_call(self, w: str, first: str, last: str, to: str) -> str:
-        name = _pack_function(self.prelude)
+        name = self._packer()
         weights = self._weight_args(w)
         to = to if self.inside else f"{to} + {first} * {self.panel}"
         return f"{name}({weights}, {first}, {last}, {self.outs}, {self.ins}, {to});"
