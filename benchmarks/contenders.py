@@ -88,11 +88,19 @@ def quiet(call: Callable[..., Any], inputs: tuple[Any, ...]) -> Work:
     return run
 
 
+def state_for_torch(torch: Any, model: nn.Module) -> dict[str, Any]:
+    """A model's state as PyTorch's tensors.
+
+    Of copies: what `numpy()` has handed out may be written to at any time, so a compiled function
+    would look its weights up at every call.
+    """
+    return {k: torch.tensor(v.detach().clone().numpy()) for k, v in model.state_dict().items()}
+
+
 def _torch_inference(torch: Any, twin: Any, model: nn.Module, inputs: Any) -> dict[str, Work]:
     """The same network in PyTorch, with our weights, checked to give our answer."""
     twin.eval()
-    state = {k: torch.tensor(v.detach().numpy()) for k, v in model.state_dict().items()}
-    twin.load_state_dict(state)
+    twin.load_state_dict(state_for_torch(torch, model))
     given = [torch.tensor(x.numpy()) for x in inputs]
     with torch.no_grad(), dg.no_grad():
         np.testing.assert_allclose(

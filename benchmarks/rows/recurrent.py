@@ -14,7 +14,16 @@ from dualgraph_models.with_torch import with_torch
 from dualgraph_runtime import InferenceSession
 
 from .. import peers
-from ..contenders import EAGER, INTERPRETED, NATIVE, RNG, WITH_TORCH_COMPILE, inference, normal
+from ..contenders import (
+    EAGER,
+    INTERPRETED,
+    NATIVE,
+    RNG,
+    WITH_TORCH_COMPILE,
+    inference,
+    normal,
+    state_for_torch,
+)
 from ..harness import Row, Work
 
 
@@ -74,7 +83,7 @@ def greedy_decoding(threads: int) -> Row:
         NATIVE: decoding(model, dg.compile(model.next, execution="native")),
     }
     wanted = gpt.greedy(model, start, COUNT).numpy()
-    ort = _onnxruntime(model, start.numpy(), threads)
+    ort = _onnxruntime(model, start.clone().numpy(), threads)
     if ort is not None:
         np.testing.assert_array_equal(ort(), wanted)
         work["onnxruntime"] = ort
@@ -82,9 +91,8 @@ def greedy_decoding(threads: int) -> Row:
     if torch is not None:
         module = with_torch("gpt")
         twin = module.GPT(module.Config(**config)).eval()
-        state = {k: torch.tensor(v.detach().numpy()) for k, v in model.state_dict().items()}
-        twin.load_state_dict(state)
-        given = torch.tensor(start.numpy())
+        twin.load_state_dict(state_for_torch(torch, model))
+        given = torch.tensor(start.clone().numpy())
         np.testing.assert_array_equal(module.greedy(twin, given, COUNT).numpy(), wanted)
         work["torch eager"] = lambda: module.greedy(twin, given, COUNT)
         if WITH_TORCH_COMPILE:
