@@ -183,7 +183,7 @@ static int producer_of(PyObject *t) {
   if (base != Py_None) {  // a view is known if nobody has written to its memory since
     if (!PyObject_TypeCheck(base, front.view)) return -1;
     PyObject *cell = *slot_of(t, front.ver), *then = *slot_of(base, front.view_version);
-    if (!cell || !then || !PyList_CheckExact(cell) || PyList_GET_SIZE(cell) != 1) return -1;
+    if (!cell || !then || !PyList_CheckExact(cell) || PyList_GET_SIZE(cell) < 1) return -1;
     PyObject *now = PyList_GET_ITEM(cell, 0);
     if (now != then && PyObject_RichCompareBool(now, then, Py_EQ) != 1) {
       PyErr_Clear();
