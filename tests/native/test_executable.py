@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 import dualgraph_runtime.native.executable as executable
+from dualgraph_compiler.dims import evaluate
+from dualgraph_compiler.dtypes import float32
 from dualgraph_compiler.errors import ArgumentError, DeviceError, FeedError
-from dualgraph_compiler.graph import interpret, parse_graph
-from dualgraph_compiler.native import Interpreted, Target, build
+from dualgraph_compiler.graph import Graph, interpret, parse_graph
+from dualgraph_compiler.native import Home, Interpreted, Target, build
 from dualgraph_compiler.native.lower import nests
-from dualgraph_compiler.ops import REGISTRY
+from dualgraph_compiler.ops import REGISTRY, f
+from dualgraph_compiler.types import TensorType
 from dualgraph_runtime.native import Compiler, Executable, compile_graph, find_compiler
 
 pytestmark = pytest.mark.compiler
@@ -215,3 +218,21 @@ def test_names_from_a_file_do_not_become_code() -> None:
     program = build(graph)
     assert "evil();" not in program.text
     compile_graph(graph).run([rand(2, 10)])
+
+
+def test_packed_constants_that_fill_huge_pages() -> None:
+    """Some larger than a page, some behind them, one of a line's part, one of no elements."""
+    shapes = [(700, 800), (33, 5), (900, 300), (20, 0), (16, 16)]
+    graph = Graph()
+    arrays = [rand(3, k) for k, _ in shapes]
+    operands = [
+        graph.add_input(TensorType(float32, a.shape), f"x{i}") for i, a in enumerate(arrays)
+    ]
+    weights = [rand(*shape) for shape in shapes]
+    pairs = zip(operands, weights, strict=True)
+    graph.set_outputs([f.matmul(x, graph.constant(w)) for x, w in pairs])
+    run = compile_graph(graph)
+    packed = [slot for slot in run.program.slots if slot.home is Home.PACKED]
+    assert sum(evaluate(slot.elements, {}) * 4 for slot in packed) > 2**21
+    for got, a, w in zip(run.run(arrays), arrays, weights, strict=True):
+        np.testing.assert_allclose(got, a.astype(np.float64) @ w, rtol=1e-4, atol=1e-4)
