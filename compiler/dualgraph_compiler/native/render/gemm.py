@@ -30,7 +30,7 @@ from .gemm_packing import GemmPacking
 from .kernel import KernelText
 from .packing import turner
 from .prelude import Prelude
-from .tile import dots_function, heights, product_tile, row_of_panels
+from .tile import dots_function, heights, product_tile, row_of_panels, row_streams
 from .types import index_text, memory
 
 _FETCHES = range(32, 385)  # steps of k: time to fetch what the epilogue reads, and few to hide it
@@ -189,7 +189,7 @@ class Gemm(GemmPacking):
         begin = "left"
         if self._is_row():
             lines += self._row()
-            begin = "left + 2 * half"
+            begin = f"left + {row_streams(self.shape)} * part"
         lines.append(f"for (i64 p = {begin}; p < right; p += {w}) {{")
         if self.fixed or self.ahead:
             panel, bs = f"{names[self.packed]} + p * {k} + k0 * {w}", str(w)
@@ -218,18 +218,19 @@ class Gemm(GemmPacking):
         return lines
 
     def _row(self) -> list[str]:
-        """The whole panels of a block with one row, two and two: all but an odd one."""
+        """The whole panels of a block with one row, some at a time: all but what is left over."""
         w, k, names = self.shape.width, self.sizes(self.k), self._names()
         target: list[str] = []
         self._target(target)
+        streams = row_streams(self.shape)
         function = row_of_panels(self.prelude, self.shape)
         panel = f"{names[self.packed]} + p * {k} + k0 * {w}"
         row = names[self.rows] if self.packs_rows else "a + k0"
         return [
-            f"const i64 half = (right - left) / {2 * w} * {w};",
-            f"for (i64 p = left; p < left + half; p += {w}) {{",
+            f"const i64 part = (right - left) / {streams * w} * {w};",
+            f"for (i64 p = left; p < left + part; p += {w}) {{",
             *target,
-            f"  {function}({row}, {panel}, half * {k}, k1 - k0, c, half, k0 > 0);",
+            f"  {function}({row}, {panel}, part * {k}, k1 - k0, c, part, k0 > 0);",
             "}",
         ]
 

@@ -127,22 +127,32 @@ def product_tile(
     return prelude.once(name, "\n".join(lines))
 
 
-def row_of_panels(prelude: Prelude, shape: Shape) -> str:
-    """The function that multiplies one row of A by two panels of B, `apart` elements apart.
+def row_streams(shape: Shape) -> int:
+    """How many panels a row is multiplied by at a time: as many as give sums that none waits for.
 
-    They are read side by side, each as a stream of its own: one alone does not keep as many lines
-    on their way from a far cache. Sums of the second panel go to `c + half`; `more` as for a tile.
+    Each is a stream of its own, and one alone does not keep as many lines on their way from a far
+    cache; from more than four, hardware does not fetch ahead.
+    """
+    return max(2, min(4, 8 // shape.vectors))
+
+
+def row_of_panels(prelude: Prelude, shape: Shape) -> str:
+    """The function that multiplies one row of A by `row_streams` panels of B, `apart` elements
+    apart.
+
+    Sums of the panels go to places of `c` that are `part` elements apart; `more` as for a tile.
     """
     w, vectors, t = shape.lanes, shape.vectors, shape.type
     v = prelude.vector(t, w)
     load, store = prelude.load(t, w), prelude.store(t, w)
     splat, fma = prelude.splat(t, w), prelude.multiply_add(t, w)
-    name = f"row_{vectors}{v}"
-    steps = max(1, 4 // vectors)
-    cells = [(i, j) for i in range(2) for j in range(vectors)]
+    streams = row_streams(shape)
+    name = f"row{streams}_{vectors}{v}"
+    steps = max(1, 8 // (streams * vectors))
+    cells = [(i, j) for i in range(streams) for j in range(vectors)]
     lines = [f"static __attribute__((noinline)) void {name}("]
     lines.append(f"    const {t} *restrict a, const {t} *restrict b, i64 apart, i64 k,")
-    lines.append(f"    {t} *restrict c, i64 half, int more) {{")
+    lines.append(f"    {t} *restrict c, i64 part, int more) {{")
     lines += [f"  {v} c{u}_{i}_{j} = {{0}};" for u in range(steps) for i, j in cells]
     lines.append("  i64 s = 0;")
 
@@ -160,7 +170,7 @@ def row_of_panels(prelude: Prelude, shape: Shape) -> str:
         lines.append("  }")
     for i, j in cells:
         total = " + ".join(f"c{u}_{i}_{j}" for u in range(steps))
-        place = f"c + {i} * half + {j * w}"
+        place = f"c + {i} * part + {j * w}"
         lines.append(f"  {store}({place}, (more ? {load}({place}) : ({v}){{0}}) + {total});")
     lines.append("}")
     return prelude.once(name, "\n".join(lines))
