@@ -214,7 +214,7 @@ class Writer:
         """An index, or the function returns what is wrong with it."""
         if lanes > 1:
             v = self.prelude.vector("i64", lanes)
-            loop = f"for (i64 l = 0; l < {self._limit()}; l++) x_[l] = {self._one(e, 'l')};"
+            loop = self._loop(self._one(e, "l"))
             return f"({{ {v} x_ = {{0}}; {loop} x_; }})"
         size = self.scope.sizes(e.size)
         least = f"-{size}" if e.negative else "0"
@@ -245,6 +245,58 @@ class Writer:
                 parts.append(f"{at} < {self.scope.sizes(g.high)}")
         return " && ".join(parts) or "1"
 
+    def _ends(self, guards: tuple[Guard, ...]) -> tuple[str, str] | None:
+        """Conditions that guards hold in all lanes, and that they hold in none.
+
+        The first and the last lane tell, where indices go on by the same from lane to lane: each
+        bound then holds up to some lane, or from there on. None where they do not.
+        """
+        if not all(isinstance(self.step(g.index), int) for g in guards):
+            return None
+        ends = ("0", f"{self._limit()} - 1")
+        every, fails = [], []
+        for g in guards:
+            at = [self.index(g.index, lane) for lane in (ends if self.moves(g.index) else ends[:1])]
+            if g.low is not None:
+                low = self.scope.sizes(g.low)
+                every += [f"{i} >= {low}" for i in at]
+                fails.append(" && ".join(f"{i} < {low}" for i in at))
+            if g.high is not None:
+                high = self.scope.sizes(g.high)
+                every += [f"{i} < {high}" for i in at]
+                fails.append(" && ".join(f"{i} >= {high}" for i in at))
+        return " && ".join(every) or "1", " || ".join(f"({f})" for f in fails) or "0"
+
+    def _guarded(self, e: Load, kind: str, base: str, lanes: int) -> str:
+        """Elements where guards hold, and 0 elsewhere, as memory holds them."""
+        v = self.prelude.vector(kind, lanes)
+        ends = self._ends(e.guards)
+        if ends is None:
+            return self._gathered(e, kind, base, lanes)
+        every, none = ends
+        zero = f"({v}){{0}}"
+        if self.step(e.at) != 1:
+            return f"(({none}) ? {zero} : {self._gathered(e, kind, base, lanes)})"
+        place = f"{base} + {self.index(e.at)}"
+        rest = self.lanes.rest
+        whole = (
+            f"{self.prelude.load_some(kind, lanes)}({place}, {rest})"
+            if rest
+            else f"{self.prelude.load(kind, lanes)}({place})"
+        )
+        some = self._one_by_one(e, v, base)
+        return f"(({every}) ? {whole} : ({none}) ? {zero} : {some})"
+
+    def _one_by_one(self, e: Load, v: str, base: str) -> str:
+        return f"({{ {v} x_ = {{0}}; {self._loop(self._element(e, base, 'l'))} x_; }})"
+
+    def _loop(self, element: str) -> str:
+        return f"for (i64 l = 0; l < {self._limit()}; l++) x_[l] = {element};"
+
+    def _element(self, e: Load, base: str, lane: str) -> str:
+        found = f"{base}[{self.index(e.at, lane)}]"
+        return f"{self.condition(e.guards, lane)} ? {found} : 0" if e.guards else found
+
     def _load(self, e: Load, lanes: int) -> str:
         """An element, or elements, from memory into a register."""
         kind = memory(e.dtype)
@@ -265,7 +317,8 @@ class Writer:
             else:
                 text = f"{self.prelude.load(kind, lanes)}({place})"
             return self._loaded(text, e.dtype, lanes)
-        return self._loaded(self._gathered(e, kind, base, lanes), e.dtype, lanes)
+        found = self._guarded if e.guards else self._gathered
+        return self._loaded(found(e, kind, base, lanes), e.dtype, lanes)
 
     def _gathered(self, e: Load, kind: str, base: str, lanes: int) -> str:
         """Elements that are not adjacent, one by one."""
@@ -275,16 +328,10 @@ class Writer:
             row = ", ".join(f"p_[{lane * step}]" for lane in range(lanes))
             start = f"{base} + {self.index(e.at)}"
             return f"({{ const {kind} *const p_ = {start}; ({v}){{{row}}}; }})"
-
-        def element(lane: str) -> str:
-            found = f"{base}[{self.index(e.at, lane)}]"
-            return f"{self.condition(e.guards, lane)} ? {found} : 0" if e.guards else found
-
-        if not self.lanes.rest and lanes * len(element("0")) <= _GATHERED:
+        if not self.lanes.rest and lanes * len(self._element(e, base, "0")) <= _GATHERED:
             # In memory on their way, they would have to wait for each other.
-            return f"({v}){{{', '.join(element(str(lane)) for lane in range(lanes))}}}"
-        loop = f"for (i64 l = 0; l < {self._limit()}; l++) x_[l] = {element('l')};"
-        return f"({{ {v} x_ = {{0}}; {loop} x_; }})"
+            return f"({v}){{{', '.join(self._element(e, base, str(i)) for i in range(lanes))}}}"
+        return self._one_by_one(e, v, base)
 
     def _loaded(self, text: str, dtype: DType, lanes: int) -> str:
         """What memory holds, as a register."""
@@ -300,18 +347,26 @@ class Writer:
         if lanes == 1:
             return f"({kind})({self.index(e.at)})"
         v = self.prelude.vector(kind, lanes)
-        loop = (
-            f"for (i64 l = 0; l < {self._limit()}; l++) x_[l] = ({kind})({self.index(e.at, 'l')});"
-        )
+        step = self.step(e.at)
+        if isinstance(step, int) and kind[0] != "f" and not self.lanes.rest:
+            first = self.spread(f"({kind})({self.index(e.at)})", e.dtype)
+            return f"({first} + ({v}){{{', '.join(str(step * i) for i in range(lanes))}}})"
+        loop = self._loop(f"({kind})({self.index(e.at, 'l')})")
         return f"({{ {v} x_ = {{0}}; {loop} x_; }})"
 
     def _holds(self, e: Holds, lanes: int) -> str:
         if lanes == 1:
             return f"({self.condition(e.guards)})"
-        v = self.prelude.vector(self.mask_type(), lanes)
-        holds = self.condition(e.guards, "l")
-        loop = f"for (i64 l = 0; l < {self._limit()}; l++) x_[l] = -({holds});"
-        return f"({{ {v} x_ = {{0}}; {loop} x_; }})"
+        kind = self.mask_type()
+        v = self.prelude.vector(kind, lanes)
+        loop = self._loop(f"-({self.condition(e.guards, 'l')})")
+        some = f"({{ {v} x_ = {{0}}; {loop} x_; }})"
+        ends = self._ends(e.guards)
+        if ends is None:
+            return some
+        every, none = ends
+        splat = self.prelude.splat(kind, lanes)
+        return f"(({every}) ? {splat}(({kind})-1) : ({none}) ? ({v}){{0}} : {some})"
 
     # -- calls ------------------------------------------------------------------------------------
 
@@ -320,6 +375,8 @@ class Writer:
         args = [self.vector(a) if lanes > 1 else self.write(a) for a in e.args]
         if e.fn == "cast":
             return self._cast(args[0], operand, e.dtype, lanes)
+        if e.fn == "where" and lanes > 1 and not self.varies(e.args[0]):
+            return f"({self.write(e.args[0])} ? {args[1]} : {args[2]})"
         if e.fn == "where":
             return self._where(args, e.dtype, lanes)
         kind = register(operand)
