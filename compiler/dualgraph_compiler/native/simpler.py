@@ -160,6 +160,22 @@ def _permutation(op: Any, node: Node) -> Value | None:
     return f.cast(REGISTRY["bitwise_and"]()(ordered, f.like(ordered, keys.low)), int64)  # type: ignore[no-any-return]
 
 
+@_rule("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+def _compared(op: Op, node: Node) -> Value | None:
+    """Integers that were widened and constants that fit: as they were before."""
+    for i, v in enumerate(node.inputs):
+        other = node.inputs[1 - i]
+        if v.node is None or v.node.op.name != "cast" or not other.is_constant:
+            continue
+        before = v.node.inputs[0]
+        if v.dtype is not int64 or before.dtype is not int32 or not other.data.size:
+            continue
+        if np.abs(other.data.astype(np.float64)).max() < 2**31:
+            narrow = node.graph.constant(other.data.astype(np.int32))
+            return op(*((narrow, before) if i else (before, narrow)))  # type: ignore[no-any-return]
+    return None
+
+
 @_rule("arg_max", "arg_min", exact=True)
 def _position(op: Any, node: Node) -> Value | None:
     """The first place of what is equal to the extreme element, or NaN."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from ..math import FUNCTIONS, FUSES
 from ..special import SPECIAL
 from .helpers import BYTES, either, first_of
 from .moves import Moves
+from .remainders import FMOD, REMAINDER
 
 # Functions of the C library: float64 and those that have no vector form of their own.
 _LIBM = {"rint", "floor", "ceil", "trunc", "sqrt", "exp", "exp2", "expm1", "log", "log2", "log10"}
@@ -119,6 +121,8 @@ class Prelude(Moves):
             for old, new in (("_S", f"_{v}"), ("V ", f"{v} "), ("I ", f"i32x{lanes} ")):
                 text = text.replace(old, new)
             return self.once(name, text)
+        if fn in ("fmod", "remainder") and type == "f32" and lanes > 1:
+            return self._remainder(fn, lanes)
         scalar = self._scalar_function(fn, type)
         operands = ("a", "b") if fn in _BINARY else ("a",)
         parameters = ", ".join(f"{v} {x}" for x in operands)
@@ -130,6 +134,18 @@ class Prelude(Moves):
         fast = [(m, f"return {call};") for m, call in _instruction(fn, type, lanes, "a")]
         body = first_of(fast, body)
         return self.once(name, f"static inline {v} {name}({parameters}) {{\n{body}\n}}")
+
+    def _remainder(self, fn: str, lanes: int) -> str:
+        v, i = self.vector("f32", lanes), self.vector("i32", lanes)
+        self.any(lanes)
+        self.sel("f32", lanes)
+        self.splat("i32", lanes)
+        self.sel("f64", lanes)
+        if fn == "remainder":
+            self._remainder("fmod", lanes)
+        text = FMOD if fn == "fmod" else REMAINDER
+        names = {"V": v, "I": i, "D": self.vector("f64", lanes), "N": str(lanes)}
+        return self.once(f"{fn}_{v}", re.sub(r"(?<![A-Za-z])[VIDN]\b", lambda m: names[m[0]], text))
 
     def _scalar_function(self, fn: str, type: str) -> str:
         suffix = "f" if type == "f32" else ""
