@@ -20,7 +20,7 @@ from dualgraph_compiler.dims import Dim
 from dualgraph_compiler.errors import DeviceError, DualGraphError, TraceError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops import Op
-from dualgraph_compiler.ops.base import array_module
+from dualgraph_compiler.ops.base import SMALLEST, array_module
 from dualgraph_compiler.ops.movement import Reshape
 from dualgraph_compiler.types import type_of
 from dualgraph_runtime.device import device_of
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _ndarray = np.ndarray
 _new = object.__new__
-SMALLEST = 512  # elements of the first operand: what is smaller is not worth accelerating
 _Tensor: Any = None  # the class; set by `_tensor`, which imports this module
 
 
@@ -444,7 +443,7 @@ def _apply_traced(capture: Capture, op: Op, inputs: Sequence[Tensor]) -> Tensor:
     edges = [capture.edge(t) for t in inputs]
     if not local.grad:
         values = capture.off_tape(values, edges)
-    outputs = capture.add(op, values)
+    outputs = capture.apply(op, values)
     taped = local.grad and op.differentiable and any(e is not None for e in edges)
     if op.n_outputs > 1:
         many = tuple(make(v) for v in outputs)

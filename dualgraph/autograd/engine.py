@@ -20,14 +20,15 @@ import numpy as np
 from dualgraph_compiler.errors import AutogradError, DTypeError, ShapeError, TraceError
 from dualgraph_compiler.graph import Value
 from dualgraph_compiler.ops.base import shape_text
+from dualgraph_compiler.ops.eager_steps import Shaped, is_large
 
 from .. import functions
-from .._dispatch import SMALLEST, captures, current_fn, make, symbolic
+from .._dispatch import captures, current_fn, make, symbolic
 from .anomaly_mode import Anomaly, checked
 from .grad_mode import local
 from .inplace import assign
 from .reach import leading_to, parents
-from .tape import Leaf, Node, Pick, Shaped, used_up
+from .tape import Leaf, Node, Pick, used_up
 
 if TYPE_CHECKING:
     from dualgraph._tensor import Tensor
@@ -125,7 +126,7 @@ def _propagate(
             leaves.append(fn)
         else:
             heappush(heap, (-fn.seq, fn))
-    general = create_graph or checking
+    general = create_graph or checking or captures.current is not None
     while heap:
         fn = heappop(heap)[1]
         g = grads.pop(fn)
@@ -151,7 +152,7 @@ def _propagate(
                     raise fn.stale()
                 op = fn.op
                 try:
-                    if op.accelerator is not None and _is_large(g, inputs):
+                    if op.accelerator is not None and is_large(g, inputs):
                         gs = op.accelerator.gradients(op, g, fn.output, inputs, fn.edges)
                     elif len(inputs) == 2:  # most, and faster than unpacking them
                         gs = op.vjp(g, fn.output, inputs[0], inputs[1])
@@ -238,7 +239,10 @@ def node_gradients(node: Node, g: Any, create_graph: bool, entry: Any = None) ->
     if type(g) is list:
         g = tuple(g)
     if not create_graph:
-        if op.accelerator is not None and _is_large(g, inputs):
+        capture = captures.current
+        if capture is not None and capture.root.keeps_steps:
+            return capture.gradients(op, g, node.output, inputs, node.edges)
+        if op.accelerator is not None and is_large(g, inputs):
             return _quietly(op.accelerator.gradients, op, g, node.output, inputs, node.edges)
         return _quietly(op.vjp, g, node.output, *inputs)
     wrapped, output = _as_tensors(node, inputs, entry or node)
@@ -272,17 +276,6 @@ def _as_tensors(node: Node, inputs: Sequence[Any], entry: Any) -> tuple[list[Any
         for t, cell in zip(output if type(output) is tuple else (output,), cells, strict=False):
             t._ver = cell
     return wrapped, output
-
-
-def _is_large(g: Any, inputs: Sequence[Any]) -> bool:
-    """Whether a gradient rule on arrays is worth accelerating."""
-    if type(g) is tuple:
-        given = [x for x in g if x is not None]
-        return all(type(x) is _ndarray for x in given) and any(x.size >= SMALLEST for x in given)
-    if type(g) is not _ndarray and not isinstance(g, np.generic):
-        return False
-    x = g if g.ndim else inputs[0]  # of a loss, what it is computed from
-    return type(x) is _ndarray and x.size >= SMALLEST
 
 
 _ndarray = np.ndarray

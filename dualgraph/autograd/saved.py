@@ -10,7 +10,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .tape import CustomNode, Node, Shaped, name_of, regions, used_up, watchers
+from dualgraph_compiler.ops.eager_steps import Shaped
+
+from .tape import CustomNode, Node, name_of, regions, used_up, watchers
 
 if TYPE_CHECKING:
     from .._tensor import Tensor

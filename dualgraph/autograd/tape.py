@@ -22,6 +22,7 @@ import numpy as np
 
 from dualgraph_compiler.errors import AutogradError
 from dualgraph_compiler.ops import Op
+from dualgraph_compiler.ops.eager_steps import Shaped
 from dualgraph_compiler.ops.f import zeros_like
 
 if TYPE_CHECKING:
@@ -39,20 +40,6 @@ class EntryName(str):
 
     def __call__(self) -> str:
         return str(self)
-
-
-class Shaped:
-    """Stands in for a value of which a gradient rule needs the shape and dtype only."""
-
-    __slots__ = ("dtype", "shape")
-
-    def __init__(self, array: Any) -> None:
-        self.shape = array.shape
-        self.dtype = array.dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
 
 
 class Leaf:
@@ -360,7 +347,7 @@ def record(
             watched = (*watched, output_cell)
             version += output_cell[0]
     elif type(output) is tuple:
-        node.output = tuple(map(Shaped, output))
+        node.output = tuple(Shaped(x.shape, x.dtype) for x in output)
     else:
         node.output = None
     node.cells = watched
@@ -370,7 +357,11 @@ def record(
 
 def _shape_of(array: Any) -> Any:
     """What is kept of an operand whose values are not needed."""
-    return array if type(array) is _ndarray and array.nbytes <= _SMALL else Shaped(array)
+    return (
+        array
+        if type(array) is _ndarray and array.nbytes <= _SMALL
+        else Shaped(array.shape, array.dtype)
+    )
 
 
 # Stands for the version cell of an operand whose values are not needed.

@@ -26,7 +26,7 @@ def is_enabled() -> bool:
 
 
 def enable(enabled: bool = True) -> None:
-    """Use compiled code from now on; False: NumPy alone, whose results strict graphs reproduce."""
+    """Use compiled code from now on; False: NumPy alone."""
     eager.enable(enabled)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 import dualgraph as dg
 from dualgraph import _changes
-from dualgraph._dispatch import SMALLEST, captures
+from dualgraph._dispatch import captures
 from dualgraph._tensor import Tensor
 from dualgraph.optim._group import Entries, Group, Listed, State
 from dualgraph.optim._hooks import (
@@ -30,7 +30,7 @@ from dualgraph.optim._hooks import (
 from dualgraph.optim._traced import traced_step
 from dualgraph_compiler.errors import ArgumentError
 from dualgraph_compiler.kernels.optimizers import Workspace
-from dualgraph_compiler.ops.base import array_module
+from dualgraph_compiler.ops.base import SMALLEST, array_module
 from dualgraph_compiler.ops.optimizer import OptimizerUpdate
 
 __all__ = [

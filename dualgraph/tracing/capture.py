@@ -25,6 +25,7 @@ from dualgraph_compiler.graph import Assumption, Graph, Location, Value
 from dualgraph_compiler.ops import REGISTRY, Op
 from dualgraph_compiler.ops.base import array_module
 from dualgraph_compiler.ops.convert import Cast
+from dualgraph_compiler.ops.eager_steps import EagerCall, Shaped, gradients_in_one, operands_of
 from dualgraph_compiler.types import TensorType
 
 from .._dispatch import captures, current_fn, make, symbolic
@@ -39,6 +40,13 @@ from .replay import Call, GradSlot
 if TYPE_CHECKING:
     from .._tensor import Tensor
     from .watch import Watch
+
+
+def accelerated_ops() -> frozenset[type[Op]]:
+    """The ops that eager code may leave to kernels."""
+    from dualgraph_runtime.native.eager import ACCELERATED
+
+    return ACCELERATED
 
 
 class Source(CustomNode):
@@ -77,6 +85,9 @@ class Capture(Lookups):
         self.paths: dict[int, dict[int, str]] = {}  # below a module, of those in it
         self.scope: list[str] = []
         self.whole = whole
+        # Whether operations and gradient rules that eager code may leave to kernels are nodes that
+        # say so: see `ops.eager_steps`.
+        self.keeps_steps = False
         # Tensors whose data was assigned, with the data, version cell and view they had.
         self.replaced: dict[int, tuple[Tensor, Any, list[int], Any]] = {}
         self.stand_ins: list[Any] = []  # alive, so that identities stay unique
@@ -244,6 +255,21 @@ class Capture(Lookups):
         if self.repeat is not None:
             self.repeat.made.update(made if isinstance(made, tuple) else (made,))
         return made
+
+    def apply(self, op: Op, values: Sequence[Value]) -> Any:
+        """`add` for what eager code does as one operation."""
+        kept = self.root.keeps_steps and type(op) in accelerated_ops()
+        return self.add(EagerCall(op) if kept else op, values)
+
+    def gradients(
+        self, op: Op, g: Any, y: Any, inputs: Sequence[Any], edges: Sequence[Any]
+    ) -> Sequence[Any]:
+        """``op.vjp(g, y, *inputs)`` as eager code does it: see :meth:`keeps_steps`."""
+        row = [x for x in operands_of(op, g, y, inputs) if x is not None]
+        if type(op) not in accelerated_ops() or any(type(x) not in (Value, Shaped) for x in row):
+            return op.vjp(g, y, *inputs)
+        wanted = [e is not None for e in edges]
+        return gradients_in_one(op, g, y, inputs, wanted, self.graph.call)
 
     def off_tape(self, values: Sequence[Value], edges: Sequence[Any]) -> Sequence[Value]:
         """`values`, with those that have an edge on the tape such that no gradient reaches them.

@@ -72,9 +72,9 @@ def compile(
             graph of its own.
         dynamic_shapes: sizes that may vary by parameter, as for :func:`trace`.
         numerics: "standard" lets results differ from eager ones by rounding; "strict" keeps every
-            bit: of native code, only what gives NumPy's bits is used, and the first call of sizes
-            that were not met before is interpreted. Interpreted training steps keep every bit
-            either way.
+            bit: of native code, only what gives the bits of eager code is used, and the first call
+            of sizes that were not met before is interpreted. Interpreted training steps keep every
+            bit of eager code on NumPy either way (see :mod:`dualgraph.backends.native`).
         execution: how graphs run on a CPU. "interpreter": node by node. "native": as C code, built
             when first needed (docs/native.md); where there is no C compiler they are interpreted.
             "auto": interpreted until the C code, built in the background, is ready; calls that
@@ -279,6 +279,7 @@ class CompiledFunction:
                 looked_up=kind.looked_up,
                 sizes=dimensions(used),
                 aliases=True,
+                keeps_steps=self._mode.numerics == "strict",
             )
         return traced, answers
 

@@ -23,7 +23,6 @@ from . import shortcut
 from .strict import Strict
 
 if TYPE_CHECKING:
-    from dualgraph_compiler.native import Exact
     from dualgraph_runtime.native import Background, Executable
 
 _Results: TypeAlias = tuple[Sequence[Any], bool]
@@ -169,8 +168,10 @@ class Program:
                 break
         if self._may_be_native and xp is np:
             if strict is not None and strict.must_look(arrays, params):
-                return self._looked_at(strict, arrays, params), False
-            if strict is None or strict.fits(arrays, params):
+                found = self._looked_at(strict, arrays, params)
+                if found is not None:
+                    return found, False
+            elif strict is None or strict.fits(arrays, params):
                 native = native or self._compiled()
                 if native is not None:
                     return native.run(arrays, params, donate), strict is None
@@ -181,14 +182,14 @@ class Program:
 
     def _looked_at(
         self, strict: Strict, arrays: Sequence[Any], params: Sequence[Any]
-    ) -> Sequence[Any]:
+    ) -> Sequence[Any] | None:
         """The outputs of a run that shows how values lie, for which code is then compiled."""
         from dualgraph_runtime.native import Background
 
-        results = strict.look(arrays, params)
         with self._lock:
+            results = strict.look(arrays, params)
             if self._building is None:
-                make = partial(Native.of, self.graph, self._donate, strict.exact)
+                make = partial(Native.exactly, strict, self.graph, self._donate)
                 self._building = Background(make, f"graph {self.graph.name!r}")
         return results
 
@@ -252,20 +253,30 @@ class Native:
         cls,
         graph: Graph,
         donate: Sequence[tuple[int, Value]],
-        exact: Exact | None = None,
         profile: bool = False,
     ) -> Native:
-        """A graph compiled; `donate` as for the interpreter, `exact` where every bit counts.
-
-        With `profile`, kernels are timed.
+        """A graph compiled; `donate` as for the interpreter. With `profile`, kernels are timed.
 
         Raises:
             NotCompiled: it is to be interpreted.
         """
         from dualgraph_runtime.native import compile_graph
 
-        made = compile_graph(graph, donate=donate, exact=exact, timed=profile)
-        return cls(made, graph)
+        return cls(compile_graph(graph, donate=donate, timed=profile), graph)
+
+    @classmethod
+    def exactly(cls, strict: Strict, graph: Graph, donate: Sequence[tuple[int, Value]]) -> Native:
+        """As `of`, for a graph of which every bit counts.
+
+        Raises:
+            NotCompiled: it is to be interpreted.
+        """
+        from dualgraph_runtime.native import compile_graph
+
+        own = strict.donations(donate)
+        made = cls(compile_graph(strict.graph, donate=own, exact=strict.exact), graph)
+        made._looks |= strict.may_change
+        return made
 
     def shortcut(self, params: Sequence[Any]) -> tuple[Any, Any, tuple[Any, ...]] | None:
         """What calls like the last one go through: an extension, its frame, the frame's params.

@@ -85,6 +85,7 @@ def trace_call(
     looked_up: Set[Any] = frozenset(),
     sizes: Mapping[int, Mapping[int, Dim]] | None = None,
     aliases: bool = False,
+    keeps_steps: bool = False,
 ) -> Traced:
     """`trace`, with everything the trace found.
 
@@ -93,6 +94,7 @@ def trace_call(
 
     `sizes` are further dimensions that may vary, by the number of the tensor argument and the axis.
     With `aliases`, one tensor given for two parameters is one tensor, and one input, in the trace.
+    With `keeps_steps` the graph says what eager code may leave to kernels, see `ops.eager_steps`.
     `looked_up` are places of state (see ``attributes.described``) where another tensor may be at
     every call.
 
@@ -109,6 +111,7 @@ def trace_call(
         looked_up=looked_up,
         sizes=sizes,
         aliases=aliases,
+        keeps_steps=keeps_steps,
     )
     drawn = random.getstate(), np.random.get_state()  # noqa: NPY002 - of whoever draws from it
     try:
@@ -137,6 +140,7 @@ def _trace_call(
     looked_up: Set[Any],
     sizes: Mapping[int, Mapping[int, Dim]] | None,
     aliases: bool,
+    keeps_steps: bool,
     converting: bool = False,
 ) -> Traced:
     bound = bind(function, args, kwargs)
@@ -145,6 +149,7 @@ def _trace_call(
     graph = Graph(name or name_of(function))
     capture = Capture(graph, state_names(function), whole=True)
     capture.converting = converting
+    capture.keeps_steps = keeps_steps
     symbolic_args = {}
     inputs: list[Tensor] = []
     examples: list[Any] = []

@@ -42,15 +42,16 @@ def same_training(
         losses = [numbers(step(*batch)) for batch in data]
         return step, losses, state(run)
 
-    with dg.backends.native.flags(enabled=False):  # whose bits strict numerics keeps
-        _, wanted, end = train(False)
-        step, losses, found = train(True)
-    assert step.wait() or find_compiler() is None  # for code that is compiled
-    assert losses == wanted
-    assert found.keys() == end.keys()
-    for name, array in end.items():
-        assert array.dtype == found[name].dtype, name
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    for kernels in (True, False):  # of eager code
+        with dg.backends.native.flags(enabled=kernels):
+            _, wanted, end = train(False)
+            step, losses, found = train(True)
+        assert step.wait() or find_compiler() is None  # for code that is compiled
+        assert losses == wanted
+        assert found.keys() == end.keys()
+        for name, array in end.items():
+            assert array.dtype == found[name].dtype, name
+            np.testing.assert_array_equal(found[name], array, err_msg=name)
     return step, losses
 
 

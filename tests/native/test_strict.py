@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
+import dualgraph as dg
+from dualgraph import _dispatch
+from dualgraph._dispatch import apply_many
 from dualgraph_compiler.dtypes import BY_NAME, FLOAT, DType
 from dualgraph_compiler.errors import DTypeError, ShapeError
 from dualgraph_compiler.graph import Graph, Interpreter, Value
 from dualgraph_compiler.graph.nested import definitions
 from dualgraph_compiler.graph.text import Namer, node_text
 from dualgraph_compiler.native import Exact, Interpreted
-from dualgraph_compiler.ops import f
+from dualgraph_compiler.ops import eager_steps, f
 from dualgraph_compiler.ops.base import REGISTRY
 from dualgraph_compiler.types import TensorType
-from dualgraph_runtime.native import Executable, compile_graph
+from dualgraph_runtime.native import Executable, compile_graph, eager
 from dualgraph_runtime.native.laid import takes_second_zero
 
 from ..op_samples import OpSamples
-from ..test_ops import each_op
+from ..test_ops import RECORDS, each_op
 from .test_ops import quick_compiler, together
 
 pytestmark = pytest.mark.compiler
@@ -163,3 +168,59 @@ def test_random_programs(group: int) -> None:
     executable = exactly(graph, arrays)
     left = [s for s in executable.program.steps if isinstance(s, Interpreted)]
     assert len(left) < len(graph) / 2  # most is compiled
+
+
+# -- with kernels of eager code -------------------------------------------------------------------
+
+ACCELERATED = {name: r for name, r in RECORDS.items() if r.op in eager.ACCELERATED}
+
+
+# Of which no sample has a native form.
+NUMPY_ONLY = {
+    *("airy_ai", "bessel_j0", "bessel_j1", "bessel_k0", "bessel_k1", "bessel_y0", "bessel_y1"),
+    *("gcd", "igamma", "igammac", "lcm", "polynomial", "standard_gamma_slope", "zeta"),
+}
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Eager code leaves what it can to kernels, whatever the sizes."""
+    monkeypatch.setattr(eager, "_pays", lambda op, operands: True)
+    monkeypatch.setattr(eager, "_accelerator", eager.Accelerator())
+    monkeypatch.setattr(eager, "compile_graph", partial(compile_graph, compiler=quick_compiler()))
+    for module in (_dispatch, eager_steps):
+        monkeypatch.setattr(module, "SMALLEST", 1)
+    with dg.backends.native.flags(enabled=True):
+        yield
+
+
+@pytest.mark.parametrize("record", ACCELERATED.values(), ids=list(ACCELERATED))
+def test_steps_of_eager_code(record: OpSamples, kernels: None) -> None:
+    """Operations and their gradients are what eager code's own kernels make of them."""
+    samples = record.samples[:3]  # a kernel is built for each
+
+    def results(operands: Any) -> Any:
+        return [apply_many(s.op, *xs) for s, xs in zip(samples, operands, strict=True)]
+
+    def with_gradients(function: Any) -> list[Any]:
+        operands = [[dg.tensor(x) for x in s.inputs] for s in samples]
+        leaves = [t for xs in operands for t in xs if t.dtype.is_differentiable]
+        for t in leaves:
+            t.requires_grad_()
+        found = [y for ys in function(operands) for y in ys]
+        ends = [y.abs().sum().double() for y in found if y.requires_grad]
+        if ends:
+            sum(ends[1:], ends[0]).backward()
+        grads = [t.grad for t in leaves if t.grad is not None]
+        return [y.detach().numpy() for y in (*found, *grads)]
+
+    fast = dg.compile(results, numerics="strict", execution="native", fullgraph=True)
+    wanted = with_gradients(results)
+    for _ in range(3):
+        found = with_gradients(fast)
+        assert len(found) == len(wanted)
+        for x, y in zip(found, wanted, strict=True):
+            assert same_bits(x, y)
+    runs = eager._accelerator._runs.values()
+    assert any(run is not None for run in runs) == (record.op.name not in NUMPY_ONLY)
+    assert fast.wait()

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import AutogradError, ShapeError
 from ..ops import f
+from ..ops.eager_steps import EagerCall, gradients_in_one
 from ..types import TensorType
 from .core import Graph, Node, Value
 
@@ -58,7 +59,7 @@ def _depends_on(graph: Graph, xs: set[Value]) -> set[Node]:
 def _backward_node(
     graph: Graph, node: Node, grads: dict[Value, Any], needed: set[Node], wanted: set[Value]
 ) -> None:
-    op = node.op
+    op = node.op.op if isinstance(node.op, EagerCall) else node.op
     if not op.differentiable:
         return
     if op.n_outputs == 1:
@@ -68,9 +69,9 @@ def _backward_node(
     saved = graph.loc
     graph.loc = node.loc
     try:
-        found = op.vjp(g, y, *node.inputs)
+        found = _rule(graph, node, g, y, needed, wanted)
         for v, gv in zip(node.inputs, found, strict=True):
-            if not (v in wanted or v.node in needed) or not v.dtype.is_differentiable:
+            if not _is_wanted(v, needed, wanted):
                 continue
             gv = gv() if callable(gv) else gv
             if gv is None:
@@ -82,3 +83,19 @@ def _backward_node(
             grads[v] = grads[v] + gv if v in grads else gv
     finally:
         graph.loc = saved
+
+
+def _is_wanted(v: Value, needed: set[Node], wanted: set[Value]) -> bool:
+    """Whether the gradient of an operand is to be computed."""
+    return (v in wanted or v.node in needed) and v.dtype.is_differentiable
+
+
+def _rule(
+    graph: Graph, node: Node, g: Any, y: Any, needed: set[Node], wanted: set[Value]
+) -> Sequence[Any]:
+    """The gradients of the operands of a node by its op's rule."""
+    if not isinstance(node.op, EagerCall):
+        found: Sequence[Any] = node.op.vjp(g, y, *node.inputs)
+        return found
+    asked = [_is_wanted(v, needed, wanted) for v in node.inputs]
+    return gradients_in_one(node.op.op, g, y, node.inputs, asked, graph.call)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ..dtypes import float32, float64
 from ..graph import Graph, Node, Value
 from ..ops.base import Kind
+from ..ops.eager_steps import EagerCall, EagerGradient
 from ..passes.rewrite import Worklist
 from .lower.registry import EXACT, ORDER, SIGN_OF_ZERO, why_inexact
 from .simpler import exactly_simpler, is_exactly_simpler
@@ -85,6 +86,8 @@ def _why_not(node: Node, second_zero: bool) -> str:
     """Why a node is not compiled, as far as that does not depend on its neighbours; or ""."""
     if is_exactly_simpler(node):
         return ""
+    if isinstance(node.op, EagerCall | EagerGradient):
+        return "strict: eager code has a kernel of its own for it"
     if node.op.decomposes_exactly and node.inputs[0].dtype in (float32, float64):
         return ""
     kind, why = classify(node)

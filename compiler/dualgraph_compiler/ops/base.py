@@ -34,6 +34,8 @@ Grad: TypeAlias = Any
 
 _T = TypeVar("_T")
 
+SMALLEST = 512  # elements of the first operand: what is smaller is not worth accelerating
+
 
 class Kind(enum.Enum):
     """How an op lowers; the optimiser reads this and never a list of op names."""
@@ -92,7 +94,8 @@ class Op:
     decomposes_exactly: ClassVar[bool] = False
 
     # What a runtime has set to compute it eagerly on NumPy arrays, and to run its gradient rule:
-    # called as ``accelerator(op, *arrays)``, ``accelerator.gradients(op, g, y, inputs, edges)``.
+    # called as ``accelerator(op, *arrays)``, ``accelerator.gradients(op, g, y, inputs, edges)``;
+    # ``accelerator.takes(op, arrays)`` says whether it may do more than `eager` or `vjp` would.
     accelerator: ClassVar[Any] = None
 
     # The NumPy function that `eager` calls on its operands as they are, if it does no more.
@@ -245,7 +248,20 @@ REGISTRY: dict[str, type[Op]] = {}
 
 @dataclass_transform(frozen_default=True)
 def op(cls: type[_T]) -> type[_T]:
-    """Make a class an op: a frozen, slotted dataclass, registered under its snake-case name.
+    """Make a class an op: a frozen, slotted dataclass, registered under its snake-case name."""
+    made: Any = unlisted_op(cls)
+    made.name = re.sub(
+        r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__
+    ).lower()
+    if made.name in REGISTRY:
+        raise GraphError(f"two ops are named {made.name!r}")
+    REGISTRY[made.name] = made
+    return made  # type: ignore[no-any-return]
+
+
+@dataclass_transform(frozen_default=True)
+def unlisted_op(cls: type[_T]) -> type[_T]:
+    """`op` for what is no operation by itself: it is not registered, and says its name itself.
 
     What frozen dataclasses are given as generated code stands once in `Op`, or is generated when an
     op is first built: there are hundreds of ops, and most programs use few.
@@ -253,12 +269,6 @@ def op(cls: type[_T]) -> type[_T]:
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
     made.__repr__ = made.__str__
     made.__init__ = _init_at_first
-    made.name = re.sub(
-        r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__
-    ).lower()
-    if made.name in REGISTRY:
-        raise GraphError(f"two ops are named {made.name!r}")
-    REGISTRY[made.name] = made
     names = [f.name for f in fields(made)]
     if names:
         made._values = attrgetter(*names)

@@ -17,6 +17,7 @@ from .recurrent import (
     backward_in_time,
     chunks,
     keep,
+    of_no_steps,
     per_gate,
     shifted,
     sigmoid_into,
@@ -125,7 +126,8 @@ class LSTM(Recurrent):
         *lens: Array,
     ) -> tuple[Grad, ...]:
         if x.shape[0] == 0:
-            return (None, g[1], g[2], *(None,) * (4 + len(lens)))
+            found = of_no_steps((g[1], g[2]), x, h0, c0, w_ih, w_hh, _b_ih, _b_hh)
+            return *found, *(None for _ in lens)
         outside = self.outside(x, lens)
         x, out, cells = self.ordered(x, lens), self.ordered(y[0], lens), y[4]
         gy = None if g[0] is None else self.ordered(g[0], lens)

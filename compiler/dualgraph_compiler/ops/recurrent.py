@@ -317,7 +317,8 @@ class RNN(Recurrent):
         *lens: Array,
     ) -> tuple[Grad, ...]:
         if x.shape[0] == 0:
-            return (None, g[1], *(None,) * (4 + len(lens)))
+            found = of_no_steps((g[1],), x, h0, w_ih, w_hh, _b_ih, _b_hh)
+            return *found, *(None for _ in lens)
         outside = self.outside(x, lens)
         out, x = self.ordered(y[0], lens), self.ordered(x, lens)
         gy = None if g[0] is None else self.ordered(g[0], lens)
@@ -340,6 +341,13 @@ class RNN(Recurrent):
         from .recurrent_onnx import export_rnn
 
         return export_rnn(ctx, self, *inputs)
+
+
+def of_no_steps(states: tuple[Grad, ...], x: Array, *others: Array) -> list[Grad]:
+    """Gradients of empty sequences: of the first states what arrives, of all else zeros."""
+    arrived = (None, *states, *(None for _ in others[len(states) :]))
+    pairs = zip(arrived, (x, *others), strict=True)
+    return [f.zeros(x, tuple(a.shape)) if g is None else g for g, a in pairs]
 
 
 def keep(new: Array, old: Array, outside: Array | None, t: int) -> tuple[Array, Array]:

@@ -28,7 +28,7 @@ class Simplify:
         rules = _rules(self.exact)
         work = Worklist(graph)
         for node in work:
-            new = _apply(graph, node, rules[type(node.op)])
+            new = _apply(graph, node, rules.get(type(node.op), ()))
             if new is not None:
                 work.replace(node, [new])
         return work.changed

@@ -23,6 +23,7 @@ from dualgraph_compiler.errors import DualGraphError
 from dualgraph_compiler.kernels.optimizers import Workspace
 from dualgraph_compiler.native.plan import Segment
 from dualgraph_compiler.ops.base import REGISTRY, Kind, Op
+from dualgraph_compiler.ops.eager_steps import operands_of
 from dualgraph_compiler.ops.optimizer import OptimizerUpdate
 
 from .eager_work import (
@@ -33,7 +34,6 @@ from .eager_work import (
     Shapes,
     Update,
     Work,
-    operands_of,
     write_back,
 )
 from .executable import Executable, NotCompiled, compile_graph
@@ -69,7 +69,7 @@ def _is_accelerated(op: type[Op]) -> bool:
     return op.kind is Kind.COMPOSITE or any(op.name in names for names in named)
 
 
-_ACCELERATED = [op for op in REGISTRY.values() if _is_accelerated(op)]
+ACCELERATED = frozenset(op for op in REGISTRY.values() if _is_accelerated(op))
 
 
 def _pays(op: Op, operands: Sequence[Any]) -> bool:
@@ -133,6 +133,10 @@ class Accelerator:
         except DualGraphError:
             return op.eager(np, *arrays)  # whose words are those of this operation
         return found[0] if op.n_outputs == 1 else tuple(found)
+
+    def takes(self, op: Op, operands: Sequence[Any]) -> bool:
+        """Whether `op` on operands of these shapes and dtypes, or its rule, may be compiled."""
+        return _pays(op, operands)
 
     def gradients(
         self, op: Op, g: Any, y: Any, inputs: Sequence[Any], edges: Sequence[Any]
@@ -256,10 +260,10 @@ if hasattr(os, "register_at_fork"):  # another thread may be building
 
 def enable(enabled: bool = True) -> None:
     """Whether eager operations on the CPU run by compiled code from now on, where that pays."""
-    for op in _ACCELERATED:
+    for op in ACCELERATED:
         op.accelerator = _accelerator if enabled else None
 
 
 def is_enabled() -> bool:
     """What `enable` was last told."""
-    return any(op.accelerator is not None for op in _ACCELERATED)
+    return any(op.accelerator is not None for op in ACCELERATED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import FunctionType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +12,7 @@ from dualgraph_compiler.dtypes import BY_NUMPY
 from dualgraph_compiler.errors import DualGraphError
 from dualgraph_compiler.graph import Graph, Value
 from dualgraph_compiler.ops.base import Op
+from dualgraph_compiler.ops.eager_steps import called, operands_of
 from dualgraph_compiler.ops.optimizer import OptimizerUpdate
 from dualgraph_compiler.types import TensorType
 
@@ -127,11 +127,6 @@ class Gradients(Work):
         rank = len(first.shape)
         return [first, *[a for a in found if a is not None and len(a.shape) == rank]]
 
-    def _called(self, found: Sequence[Any]) -> list[Any]:
-        """Gradients that are wanted, and None for others."""
-        wanted = zip(found, self.wanted, strict=False)
-        return [(g() if type(g) is FunctionType else g) if w else None for g, w in wanted]
-
     def make(self, opened: bool) -> Graph:
         graph = Graph(f"{self.op.name} backward")
         values = iter(self._inputs(graph, opened))
@@ -148,17 +143,9 @@ class Gradients(Work):
             y = tuple(self._type(a, opened) for a in y) if several else self._type(y, opened)
         else:
             y = tuple(map(value, self.y)) if several else value(self.y)
-        found = self._called(self.op.vjp(g, y, *map(value, self.inputs)))
+        found = called(self.op.vjp(g, y, *map(value, self.inputs)), self.wanted)
         found = [g for g, w in zip(found, self.wanted, strict=True) if w]
         if not all(isinstance(g, Value) for g in found):
             raise DualGraphError(f"{self.op.name}: a gradient that nothing is computed for")
         graph.set_outputs(found)
         return graph
-
-
-def operands_of(op: Op, g: Any, y: Any, inputs: Sequence[Any]) -> list[Any]:
-    """Everything that a gradient rule reads, in a row."""
-    found = [*g] if type(g) is tuple else [g]
-    if op.saves_output:
-        found += y if type(y) is tuple else (y,)
-    return [*found, *inputs]
