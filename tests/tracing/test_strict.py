@@ -109,6 +109,52 @@ def test_gradients_of_a_shared_view() -> None:
         same(found, wanted)
 
 
+def normalised(x: Any, w: Any) -> Any:
+    """What eager code leaves to kernels, and what it does not."""
+    h = F.gelu(F.layer_norm(x @ w, (w.shape[1],)))
+    return F.softmax(h, -1) * x.sum(-1, keepdim=True)
+
+
+def differentiated(f: Any, *operands: Any) -> tuple[Any, ...]:
+    y = f(*operands)
+    leaves = [t for t in operands if t.requires_grad]
+    return (y, *dg.autograd.grad((y * y).sum(), leaves))
+
+
+@pytest.mark.parametrize("execution", ["native", "interpreter"])
+def test_kernels_of_eager_code(execution: str) -> None:
+    """The bits of the same kernels; of NumPy, as soon as eager code uses that."""
+    fast = dg.compile(normalised, numerics="strict", execution=execution)
+    for kernels in (False, False, True, True, False, True):
+        x, w = dg.randn(40, 64, requires_grad=True), dg.randn(64, 48, requires_grad=True)
+        with dg.backends.native.flags(enabled=kernels):
+            found, wanted = (differentiated(f, x, w) for f in (fast, normalised))
+        same(found, wanted)
+    with dg.backends.native.flags(enabled=False):
+        assert found[0].tolist() != normalised(x, w).tolist()  # there is something to tell apart
+
+
+def test_kernels_of_eager_code_for_sizes() -> None:
+    """Sizes decide what is left to kernels: from 512 elements on."""
+    fast = strict(normalised, dynamic_shapes={"x": {0: "n"}, "w": None})
+    w = dg.randn(64, 48, requires_grad=True)
+    with dg.backends.native.flags(enabled=True):
+        for n in (3, 3, 40, 9, 40, 3):
+            x = dg.randn(n, 64, requires_grad=True)
+            same(differentiated(fast, x, w), differentiated(normalised, x, w))
+
+
+def test_kernels_of_eager_code_in_branches() -> None:
+    def f(x: Any, flag: Any) -> Any:
+        return dg.cond(flag > 0, lambda x: F.softmax(x, 1) * 3, lambda x: F.gelu(x) + 1, (x,))
+
+    fast = strict(f)
+    with dg.backends.native.flags(enabled=True):
+        for sign in (1.0, -1.0, 1.0, -1.0):
+            x = dg.randn(32, 48, requires_grad=True)
+            same(*(differentiated(g, x, dg.tensor(sign)) for g in (fast, f)))
+
+
 STEPS: dict[str, Any] = {
     "sgd": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-3, nesterov=True),
     "adam": lambda p: optim.Adam(p, amsgrad=True),

@@ -50,7 +50,7 @@ def is_large(g: Any, inputs: Sequence[Any]) -> bool:
         return False
     if g.ndim:
         return type(g) is _ndarray and g.size >= SMALLEST
-    return math.prod(inputs[0].shape) >= SMALLEST  # what a loss is computed from
+    return bool(math.prod(inputs[0].shape) >= SMALLEST)  # what a loss is computed from
 
 
 def operands_of(op: Op, g: Any, y: Any, inputs: Sequence[Any]) -> list[Any]:
