@@ -8,7 +8,7 @@ from typing import Any
 from ...dims import Shape, product
 from ...dtypes import DType, bool_, int64
 from ...graph import Node
-from ..index import Index, reshaped
+from ..index import Axis, Index, of_axis, reshaped
 from ..loops import (
     Assign,
     Checked,
@@ -25,6 +25,8 @@ from ..loops import (
 from ..scalars import call, cast, const, size, test, where, widen
 from .nests import Nest, counters, filled, over, rule
 from .registry import EXACT
+
+_LONG_ROW = 2048  # bytes
 
 
 def along(
@@ -63,6 +65,8 @@ def _running(op: Any, node: Node, nest: Nest) -> list[Stmt]:
     if out.ndim == 0:
         return [nest.store((), const(0, out.dtype) if exclusive else nest.read(0, ()))]
     kind = _wide(out.dtype)
+    if kind is out.dtype and _has_long_rows(out.shape, op.axis, kind):
+        return _running_rows(op, nest, "add" if fold == "sum" else "mul")
 
     def step(at: list[Index]) -> list[Stmt]:
         update = Update("total", fold, widen(nest.read(0, at)))
@@ -75,6 +79,38 @@ def _running(op: Any, node: Node, nest: Nest) -> list[Stmt]:
         lambda: [Declare("total", fold, kind)],
         step,
         reverse=op.name == "cumsum" and op.reverse,
+    )
+
+
+def _has_long_rows(shape: Shape, axis: int, dtype: DType) -> bool:
+    """Whether going along an axis would go from page to page of memory; not if it may be empty."""
+    row, n = product(shape[axis + 1 :]) * dtype.itemsize, shape[axis]
+    return isinstance(row, int) and row >= _LONG_ROW and isinstance(n, int) and n > 0
+
+
+def _running_rows(op: Any, nest: Nest, fn: str) -> list[Stmt]:
+    """Running sums row by row, each from the one before, which is still in a cache."""
+    out = nest.node.output
+    axis, n = op.axis, out.shape[op.axis]
+    is_sum = op.name == "cumsum"
+    exclusive, reverse = is_sum and op.exclusive, is_sum and op.reverse
+    axes, at = counters(out.shape)
+    later = Axis(axis, n - 1)
+    neutral = const(0 if fn == "add" else 1, out.dtype)
+
+    def row(i: Index) -> list[Index]:
+        return [*at[:axis], -i + (n - 1) if reverse else i, *at[axis + 1 :]]
+
+    first, before, now = row(Index()), row(of_axis(later)), row(of_axis(later) + 1)
+    begin = neutral if exclusive else call(fn, neutral, nest.read(0, first))
+    go_on = call(fn, nest.load(before), nest.read(0, before if exclusive else now))
+    inner = axes[axis + 1 :]
+    return over(
+        axes[:axis],
+        [
+            *over(inner, [nest.store(first, begin)], lanes=True),
+            *over([later], over(inner, [nest.store(now, go_on)], lanes=True), serial=True),
+        ],
     )
 
 
