@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...dims import Shape
+import numpy as np
+
+from ...dims import DimLike, Shape
 from ...dtypes import BOOL, INT, bool_, int64
-from ...graph import Node
-from ..index import Index
+from ...graph import Node, Value
+from ..index import Axis, Index, of_axis
 from ..loops import Expr, Let, Loop, Ref, Stmt, taken
 from ..scalars import call, const, like, test, where
 from .nests import Nest, counters, filled, over, rule
@@ -21,6 +23,7 @@ from .registry import EXACT, ORDER
 from .taking import checked, picked_places
 
 _BLOCK = 64  # columns that go through the index together
+_LONG_RUN = 8  # adjacent places of an index that are worth a loop of their own
 
 
 def _scattered(
@@ -110,7 +113,38 @@ def _add_slices(op: Any, node: Node, nest: Nest) -> list[Stmt]:
         return where(skipped, like(x, 0), x)
 
     indexed = range(axis, stop)
+    run = 0 if embeds or stop != g.ndim else _run_of(index, rows)
+    if run >= _LONG_RUN:
+        return [*_zeros(nest), *_added_runs(nest, axis, run, rows)]
     return [*_zeros(nest), *_scattered(nest, g.shape, indexed, places, value, fold="add")]
+
+
+def _run_of(index: Value, rows: DimLike) -> int:
+    """The length of the equal runs of adjacent places that a constant index is made of; 0 if none.
+
+    Windows over an image are such runs, a row of each.
+    """
+    if not index.is_constant or index.ndim != 1 or not isinstance(rows, int) or not index.size:
+        return 0
+    at = index.data
+    if at.min() < 0 or at.max() >= rows:
+        return 0
+    ends = np.flatnonzero(np.diff(at) != 1) + 1
+    run = int(ends[0]) if len(ends) else len(at)
+    return run if len(at) % run == 0 and not np.any(ends % run) else 0
+
+
+def _added_runs(nest: Nest, axis: int, run: int, rows: DimLike) -> list[Stmt]:
+    """Adds runs of adjacent elements to where each begins."""
+    g = nest.node.inputs[0]
+    axes, at = counters(g.shape)
+    runs, within = Axis(axis, g.shape[axis] // run), Axis(axis + 1, run)
+    source = of_axis(runs) * run + of_axis(within)
+    place = taken(nest.read(1, [of_axis(runs) * run]), rows) + of_axis(within)
+    lead = at[:axis]
+    total = _folded("add", nest.load([*lead, place]), nest.read(0, [*lead, source]))
+    inside = over([within], [nest.store([*lead, place], total)], lanes=True)
+    return over(axes[:axis], over([runs], inside, serial=True))
 
 
 def _fold_of(op: Any) -> str:
