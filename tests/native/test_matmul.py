@@ -196,6 +196,36 @@ graph g(%x: f32[n, t, 30], %y: f32[t, 1, 4, 30], %w: f32[30, 20], %b: f32[t, 20]
         check(graph, [rand(*s, seed=i) for i, s in enumerate(shapes)])
 
 
+@pytest.mark.parametrize(("m", "n", "k"), [(24, 700, 100), (61, 1033, 77), (61, 512, 390)])
+def test_few_rows_and_what_only_one_task_reads(m: int, n: int, k: int) -> None:
+    """Columns are packed by the task that multiplies them, and nowhere else."""
+    graph = Graph()
+    a = graph.add_input(TensorType(float32, (m, k)), "a")
+    b = graph.add_input(TensorType(float32, (k, n)), "b")
+    y = f.matmul(a, b)
+    graph.set_outputs([y, f.matmul(a, b + 1.0) * 0.5])
+    text = build(graph, Target(32)).text
+    assert "pack_columns_" in text
+    assert "_pack(" not in text
+    wanted = interpret(graph, arrays := [rand(m, k), rand(k, n, seed=1)])
+    for threads in (1, 2):
+        found = compile_graph(graph, num_threads=threads).run(arrays)
+        for got, want in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-5 * max(1, np.abs(want).max()))
+
+
+@pytest.mark.parametrize("m", [512, 1024, 700])
+def test_products_along_rows_that_are_far_apart(m: int) -> None:
+    """As gradients of weights are: both operands are packed, a few rows of them at a time."""
+    graph = Graph()
+    a = graph.add_input(TensorType(float32, (451, m)), "a")
+    b = graph.add_input(TensorType(float32, (451, 101)), "b")
+    graph.set_outputs([f.matmul(f.transpose(a), b)])
+    text = build(graph, Target(32)).text
+    assert ("k0 + s" in text) == (m % 512 == 0)
+    check(graph, [rand(451, m), rand(451, 101, seed=1)])
+
+
 @pytest.mark.parametrize("vector_bytes", [16, 32, 64])
 def test_one_row_of_constant_weights(vector_bytes: int) -> None:
     """Panels of a task are read side by side: those left over, and a narrow one at the end, too."""

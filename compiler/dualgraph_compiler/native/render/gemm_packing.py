@@ -18,6 +18,7 @@ from .tile import heights
 from .types import Sizes, index_text
 
 _PACKING = 300  # picoseconds that an element takes to be packed
+_APART = 512  # elements; lines that are multiples of it apart share few places in the caches
 
 
 class GemmPacking(GemmPlan):
@@ -53,10 +54,14 @@ class GemmPacking(GemmPlan):
 
     def _packing_phase(self) -> Phase:
         """What packs before the first block: columns of B, then rows of A, by blocks."""
-        tasks, size = self.across, self.k * self.n
+        tasks, size = self._packs(), self.k * self.n
         if self.packs_rows:
             tasks, size = tasks + self.down, size + self.m * self.k
         return Phase("_pack", tasks, size * _PACKING)
+
+    def _packs(self) -> DimLike:
+        """The tasks that pack columns of B before the first block."""
+        return (self.n + (self.pack_columns - 1)) // self.pack_columns
 
     def _height_text(self) -> str:
         """Blocks of about one height, in whole tiles."""
@@ -85,9 +90,9 @@ class GemmPacking(GemmPlan):
 
     def _packing_ahead(self) -> str:
         """All of B in panels, and rows of A that are not contiguous, by blocks."""
-        s, columns = self.sizes, self.block_columns
+        s, columns = self.sizes, self.pack_columns
         m, n, k, (rs, cs) = s(self.m), s(self.n), s(self.k), map(s, self.b_steps)
-        chunks, to = s(self.across), self._names()[self.packed]
+        chunks, to = s(self._packs()), self._names()[self.packed]
         pack = column_packer(self.prelude, self.shape)
         place = f"b + left * {cs}, {rs}, {cs}, {k}"
         inside = [
@@ -123,16 +128,33 @@ class GemmPacking(GemmPlan):
         return [cut, "rows = (bottom - m + tiles - 1) / tiles;  // tiles of about one height"]
 
     def _side_by_side(self) -> list[str]:
-        """The rows of a block over a stretch of k, side by side in tiles."""
-        ars, acs = map(self.sizes, self.a_steps)
-        from_ = f"a + m * {ars} + k0 * {acs}, {ars}, {acs}, k1 - k0"
+        """The rows of a block over a stretch of k, side by side in tiles.
+
+        Where lines with elements of several rows would not stay in a cache until the next tile
+        needs them, a few steps of k are gone over at a time.
+        """
+        (rs, cs), place, steps = self.a_steps, self._rows_at(), "k1 - k0"
+        few = rs == 1 and isinstance(cs, int) and cs % _APART == 0
+        if few:
+            place, steps = f"{place} + s * rows", "steps"
+        ars, acs = self.sizes(rs), self.sizes(cs)
+        at = f"a + m * {ars} + {'(k0 + s)' if few else 'k0'} * {acs}, {ars}, {acs}, {steps}"
         lines = ["for (i64 m = top, rows; m < bottom; m += rows) {"]
         lines += ["  " + x for x in self._cuts()]
         lines += ["  switch (rows) {"]
         for h in heights(self.m, self._height(), self.shape.rows):
-            call = f"{row_packer(self.prelude, h, self.type)}({from_}, {self._rows_at()})"
+            call = f"{row_packer(self.prelude, h, self.type)}({at}, {place})"
             lines.append(f"    case {h}: {call}; break;")
-        return [*lines, "  }", "}"]
+        lines += ["  }", "}"]
+        if not few:
+            return lines
+        count = 8 if cs % (2 * _APART) == 0 else 16
+        return [
+            f"for (i64 s = 0; s < k1 - k0; s += {count}) {{",
+            f"  const i64 steps = s + {count} < k1 - k0 ? {count} : k1 - k0 - s;",
+            *("  " + x for x in lines),
+            "}",
+        ]
 
     def _at(self, index: Index) -> str:
         return index_text(index, self.sizes, {})

@@ -23,6 +23,7 @@ _MANY = 256  # rows that share the packing of more columns
 _AHEAD = 50_000_000  # picoseconds of a product whose operands are packed before it
 _AHEAD_BYTES = 64 * 1024 * 1024  # of what is packed then
 _TASKS = 32  # of such a product at least, so that no thread waits long for another
+_PACKS = 8  # tasks that pack columns of B, at least where it has as many panels
 _TILES = 4  # below each other in a task of it at least, which share what they read of B
 _PANELS = 256 * 1024  # bytes of B in panels: they should stay in L2
 _SUMS = 64 * 1024  # bytes of sums that an epilogue goes over
@@ -34,9 +35,9 @@ class GemmPlan:
 
     `fixed`: B is in panels before the first call; `in_place`: it is read as it lies. `turned`: A
     and B have changed places. `direct`: tiles are stored where the result belongs. `ahead`: what
-    is to be packed at a call is packed as a whole before the first block, and not by blocks. A
-    block has `block_rows` by `block_columns`; `depth` steps of k are taken at a time. There are
-    `down` blocks below each other, `across` beside each other.
+    is to be packed at a call is packed as a whole before the first block, and not by blocks:
+    `pack_columns` of B by a task. A block has `block_rows` by `block_columns`; `depth` steps of k
+    are taken at a time. There are `down` blocks below each other, `across` beside each other.
     """
 
     def __init__(self, step: Step, context: Context, vector_bytes: int) -> None:
@@ -69,8 +70,10 @@ class GemmPlan:
         self.packs_rows = self.a_steps[1] != 1
         self.direct = len(step.nodes) == 1 and step.stores == [out] and not self.turned
         self.cost = self._cost()
-        self.ahead = self._packs_ahead()
+        self.narrow = self._narrow()
+        self.ahead = self.narrow is None and self._packs_ahead()
         self._plan_blocks()
+        self.pack_columns = self._pack_columns()
         self.across = (self.n + (self.block_columns - 1)) // self.block_columns
         self.down = (self.m + (self.block_rows - 1)) // self.block_rows
 
@@ -149,6 +152,21 @@ class GemmPlan:
         batch = product(tuple(a.extent for a in self.batch))
         return batch * self.m * self.n * self.k * 200 // self.shape.lanes
 
+    def _narrow(self) -> int | None:
+        """Columns of a block that has all rows, where those are few enough; else None.
+
+        B is then packed block by block: no panel is read by another task than that which has packed
+        it, so panels need not leave its caches, and there are blocks enough for all threads.
+        """
+        if not self._packs_block() or self.batch or self.packs_rows:
+            return None
+        m, n, k, width = self.m, self.n, self.k, self.shape.width
+        if not (isinstance(m, int) and isinstance(n, int) and isinstance(k, int)):
+            return None
+        columns = width * max(1, min(_COLUMNS // width, n // (width * _TASKS)))
+        fits = 4 * m * k <= _BLOCK and 4 * m * columns <= _SUMS
+        return columns if fits and n >= width * _TASKS else None
+
     def _packs_ahead(self) -> bool:
         """Whether packing is worth a phase of its own, which threads share.
 
@@ -171,6 +189,7 @@ class GemmPlan:
             wanted = max(wanted, _PANELS // (4 * max(1, k)))
         if self._is_row():
             wanted = _APART
+        wanted = self.narrow or wanted
         self.block_columns = -(-wanted // self.shape.width) * self.shape.width
         if isinstance(n, int):
             whole = max(1, -(-n // self.shape.width)) * self.shape.width
@@ -184,6 +203,14 @@ class GemmPlan:
         self.block_rows = tiles * self.shape.rows
         if isinstance(self.m, int):
             self.block_rows = min(self.block_rows, max(1, self.m))
+
+    def _pack_columns(self) -> int:
+        """Columns that a task packs before the first block: rows of B are read in long pieces."""
+        width = self.shape.width
+        panels = max(1, _COLUMNS // width)
+        if isinstance(self.n, int):
+            panels = max(1, min(panels, -(-self.n // width) // _PACKS))
+        return panels * width
 
     def _is_row(self) -> bool:
         """Whether A is a single row, and all the time goes to reading panels of B."""

@@ -21,8 +21,10 @@ static void {name}(const {t} *b, i64 rs, i64 cs, i64 k, i64 n, {t} *to) {{
   if (whole < n) memset(to + whole * k, 0, (size_t)k * {width * 4});
   if (cs == 1) {{
     for (i64 i = 0; i < k; i++) {{
-      for (i64 p = 0; p < whole; p += {width})
+      for (i64 p = 0; p < whole; p += {width}) {{
+        __builtin_prefetch(b + (i + 8) * rs + p);
         memcpy(to + p * k + i * {width}, b + i * rs + p, {width * 4});
+      }}
       for (i64 j = whole; j < n; j++) to[whole * k + i * {width} + j - whole] = b[i * rs + j];
     }}
     return;
