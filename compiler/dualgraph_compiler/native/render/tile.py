@@ -99,20 +99,20 @@ def product_tile(
         for i in range(rows):
             place = f"a{i}[s + {u}]" if unit else f"a{i}[(s + {u}) * cs]"
             out.append(f"    const {v} y{u}_{i} = {splat}({place});")
-            out += [
-                f"    c{u}_{i}_{j} = {fma}(x{u}_{j}, y{u}_{i}, c{u}_{i}_{j});"
-                for j in range(vectors)
-            ]
+            sums = [f"c{u % steps}_{i}_{j}" for j in range(vectors)]
+            out += [f"    {c} = {fma}(x{u}_{j}, y{u}_{i}, {c});" for j, c in enumerate(sums)]
         return out
 
-    lines.append(f"  for (; s + {steps} <= k; s += {steps}, b += {steps} * bs) {{")
-    for u in range(steps):  # which few rows do not leave the time for
+    # Words take two instructions for a float's one, so that those of the loop itself count.
+    turn = max(steps, 8) if t == "i32" else steps
+    lines.append(f"  for (; s + {turn} <= k; s += {turn}, b += {turn} * bs) {{")
+    for u in range(turn):  # which few rows do not leave the time for
         places = [f"b + {16 + u} * bs + {j}" for j in range(0, shape.width, 16)]
         lines += [f"    __builtin_prefetch({x});" for x in places]
-    for u in range(steps):
+    for u in range(turn):
         lines += step(u)
     lines.append("  }")
-    if steps > 1:
+    if turn > 1:
         lines.append("  for (; s < k; s++, b += bs) {")
         lines += step(0)
         lines.append("  }")
