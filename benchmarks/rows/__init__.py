@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..harness import Row
-from . import demo, networks, pointwise, recurrent, training
+from . import demo, networks, pointwise, quantized, recurrent, training
 
 ROWS: dict[str, Callable[[int], Row]] = {
     "demo": demo.compiled,
@@ -22,5 +22,9 @@ ROWS: dict[str, Callable[[int], Row]] = {
     "gpt-decode": recurrent.greedy_decoding,
     "lstm-1": recurrent.lstm_1,
     "lstm-16": recurrent.lstm_16,
+    "resnet18-int8": quantized.resnet18,
+    "mobilenetv2-int8": quantized.mobilenetv2,
+    "mlp-int8": quantized.mlp,
+    "mlp-int8-dynamic": quantized.dynamic_mlp,
     **pointwise.ROWS,
 }

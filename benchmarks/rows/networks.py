@@ -20,7 +20,7 @@ def resnet18(threads: int) -> Row:
     x = dg.tensor(normal(1, 3, 224, 224))
     return inference(
         "ResNet-18, batch 1, 224 x 224",
-        _settled(resnet.resnet18()),
+        settled(resnet.resnet18()),
         (x,),
         threads,
         twin=lambda _: with_torch("resnet").resnet18(),
@@ -33,7 +33,7 @@ def mobilenetv2(threads: int) -> Row:
     x = dg.tensor(normal(1, 3, 224, 224))
     return inference(
         "MobileNetV2, batch 1, 224 x 224",
-        _settled(MobileNetV2()),
+        settled(MobileNetV2()),
         (x,),
         threads,
         twin=lambda _: with_torch("mobilenet").MobileNetV2(),
@@ -59,7 +59,7 @@ def digits(threads: int) -> Row:
     x = dg.tensor(normal(32, 1, 8, 8))
     return inference(
         "digits CNN of the demo, batch 32",
-        _settled(digits_cnn.DigitsCNN(), 1, 8),
+        settled(digits_cnn.DigitsCNN(), 1, 8),
         (x,),
         threads,
         twin=lambda _: with_torch("digits_cnn").DigitsCNN(),
@@ -67,7 +67,7 @@ def digits(threads: int) -> Row:
     )
 
 
-def _settled(model: nn.Module, channels: int = 3, size: int = 64) -> Any:
+def settled(model: nn.Module, channels: int = 3, size: int = 64) -> Any:
     """With statistics in its norms as after some training, so that activations have a size."""
     dg.manual_seed(0)
     for m in model.modules():
