@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...dims import DimLike, Shape, product
-from ...dtypes import BOOL, FLOAT, DType, bfloat16, float16, uint64
+from ...dtypes import BOOL, FLOAT, DType, bfloat16, float16, float32, uint64
 from ...graph import Node
 from ...graph.text import node_text
 from ..index import row_major
@@ -89,6 +89,8 @@ class Sort:
             best = _best_function(self.prelude)
             fill = f"held = {best}(own, held, {k}, {key}, i);"
             begin = "    i64 held = 0;\n"
+            if self.dtype is float32 and stride == "1":
+                return self._body_of(begin, self._vectors(fill), found, places=f"sorted[{k} + i]")
             places = f"sorted[{k} + i]"
         else:
             self.prelude.once("sort_digits", _DIGITS)
@@ -96,11 +98,40 @@ class Sort:
             fill = f"own[i] = {key}, own[{n} + i] = (u64)i;"
             begin = ""
             places = f"sorted[{n} + i]"
+        return self._body_of(begin, f"    for (i64 i = 0; i < {n}; i++) {fill}", found, places)
+
+    def _vectors(self, enter: str) -> str:
+        """Enters a row's elements into the best: of a vector those that beat the worst of these.
+
+        Once there are enough; NaN is compared by its key.
+        """
+        n, k, lanes = self.sizes(self.n), self.sizes(self.k), self.prelude.vector_bytes // 4
+        p = self.prelude
+        load, any_ = p.load("f32", lanes), p.any(lanes)
+        worse = "<=" if self.descending else ">="
+        least = f"x[own[2 * {k} - 1]]"
+        return f"""\
+    i64 i = 0;
+    for (; i < {n} && held < {k}; i++) {enter}
+    for (; i + {lanes} <= {n}; ) {{
+      if (!{any_}(~({load}(x + i) {worse} {p.splat("f32", lanes)}({least})))) {{
+        i += {lanes};
+        continue;
+      }}
+      for (const i64 end = i + {lanes}; i < end; i++)
+        if (!(x[i] {worse} {least})) {enter}
+    }}
+    for (; i < {n}; i++) {enter}"""
+
+    def _body_of(self, begin: str, fill: str, found: str, places: str) -> str:
+        """What runs over the rows, `fill` with the keys of one."""
+        s = self.sizes
+        n, k, stride = s(self.n), s(self.k), s(self.stride)
         return f"""\
   for (i64 row = first; row < last; row++) {{
     const {memory(self.dtype)} *x = b0 + row / {stride} * {n} * {stride} + row % {stride};
     const i64 to = row / {stride} * {k} * {stride} + row % {stride};
-{begin}    for (i64 i = 0; i < {n}; i++) {fill}
+{begin}{fill}
     const u64 *sorted = {found};
     for (i64 i = 0; i < {k}; i++) {{
       const i64 at = (i64){places};
