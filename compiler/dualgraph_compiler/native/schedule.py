@@ -416,7 +416,9 @@ def _lanes(outer: Sequence[Axis], inner: Sequence[Axis], last: Axis) -> Axis:
 
 
 _LITTLE = 16  # steps
-_BLOCK = 32  # steps of the lanes' loop that are gone over together
+# Steps of the lanes' loop that are gone over together. More rows, a power of two apart, would not
+# fit into the few places of a cache that they may lie in.
+_BLOCK = 16
 
 
 class Epilogue(_Scheduler):
