@@ -73,19 +73,44 @@ static inline V expm1_core_S(V r) {
 }""",
 )
 
+
+def _parts_of_exp(x: str) -> str:
+    """Lines that give e**x as 2**n * p, and `t`, whose last bits are n."""
+    return f"""\
+  const V magic = splat_S(12582912.0f);
+  const V t = fma_S({x}, splat_S(1.44269504f), magic);  // whose last bits are the nearest number
+  const V n = t - magic;
+  V r = fma_S(n, splat_S(-0.693359375f), {x});
+  r = fma_S(n, splat_S(2.12194440e-4f), r);
+  const V p = expm1_core_S(r) + splat_S(1.0f);
+"""
+
+
 _define(
     "exp",
     """
 // e**x, within 1.1 ulp; 0 and inf beyond the range.
 static inline V exp_S(V x) {
   x = max_number_S(min_number_S(x, splat_S(89.0f)), splat_S(-104.0f));
-  const V magic = splat_S(12582912.0f);
-  const V t = fma_S(x, splat_S(1.44269504f), magic);  // whose last bits are the nearest number
-  const V n = t - magic;
-  V r = fma_S(n, splat_S(-0.693359375f), x);
-  r = fma_S(n, splat_S(2.12194440e-4f), r);
-  const V p = expm1_core_S(r) + splat_S(1.0f);
+"""
+    + _parts_of_exp("x")
+    + """\
   const I k = bits_S(t) - 0x4b400000, half = k >> 1;  // 2**k in two steps, for the smallest results
+  return p * from_bits_S((half + 127) << 23) * from_bits_S((k - half + 127) << 23);
+}""",
+    "expm1_core",
+)
+
+_define(
+    "half_exp",
+    """
+// e**x / 2 for 0 <= x, inf where that overflows.
+static inline V half_exp_S(V x) {
+  x = min_number_S(x, splat_S(90.0f));
+"""
+    + _parts_of_exp("x")
+    + """\
+  const I k = bits_S(t) - 0x4b400001, half = k >> 1;
   return p * from_bits_S((half + 127) << 23) * from_bits_S((k - half + 127) << 23);
 }""",
     "expm1_core",
@@ -246,12 +271,9 @@ _define(
 // 1 / (1 + e**-x), within 3 ulp; 0 below -88.376, where 2**128 stands for inf.
 static inline V sigmoid_S(V x) {
   const V a = max_number_S(min_number_S(-x, splat_S(89.0f)), splat_S(-40.0f));
-  const V magic = splat_S(12582912.0f);
-  const V t = fma_S(a, splat_S(1.44269504f), magic);  // whose last bits are the nearest number
-  const V n = t - magic;
-  V r = fma_S(n, splat_S(-0.693359375f), a);
-  r = fma_S(n, splat_S(2.12194440e-4f), r);
-  const V p = expm1_core_S(r) + splat_S(1.0f);
+"""
+    + _parts_of_exp("a")
+    + """\
   const V power = from_bits_S((bits_S(t) << 23) + 0x3f800000);
   return splat_S(1.0f) / fma_S(p, power, splat_S(1.0f));
 }""",

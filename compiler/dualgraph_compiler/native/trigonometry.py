@@ -56,36 +56,25 @@ static __attribute__((noinline)) V {_name}_far_S(V x, V y) {{
   return y;
 }}""",
     )
-_define(
-    "sin",
-    """
+for _name, _value in (
+    ("sin", "sel_S(x == splat_S(0.0f), x, quarter_S(reduced_S(x, n), to_int_S(n)))"),
+    ("cos", "quarter_S(reduced_S(x, n), to_int_S(n) + 1)"),
+):
+    _define(
+        _name,
+        f"""
 // Within 2.5 ulp.
-static inline V sin_S(V x) {
+static inline V {_name}_S(V x) {{
   const V n = nearest_S(x * splat_S(0.636619772f));
-  const V y = sel_S(x == splat_S(0.0f), x, quarter_S(reduced_S(x, n), to_int_S(n)));
-  if (__builtin_expect(any_S(abs_S(x) > splat_S(12800.0f)), 0)) return sin_far_S(x, y);
+  const V y = {_value};
+  if (__builtin_expect(any_S(abs_S(x) > splat_S(12800.0f)), 0)) return {_name}_far_S(x, y);
   return y;
-}""",
-    "nearest",
-    "reduced",
-    "quarter",
-    "sin_far",
-)
-_define(
-    "cos",
-    """
-// Within 2.5 ulp.
-static inline V cos_S(V x) {
-  const V n = nearest_S(x * splat_S(0.636619772f));
-  const V y = quarter_S(reduced_S(x, n), to_int_S(n) + 1);
-  if (__builtin_expect(any_S(abs_S(x) > splat_S(12800.0f)), 0)) return cos_far_S(x, y);
-  return y;
-}""",
-    "nearest",
-    "reduced",
-    "quarter",
-    "cos_far",
-)
+}}""",
+        "nearest",
+        "reduced",
+        "quarter",
+        f"{_name}_far",
+    )
 _define(
     "tan",
     """
@@ -182,25 +171,8 @@ static inline V atan_S(V x) {
     "atan_core",
 )
 
-# -- hyperbolic -----------------------------------------------------------------------------------
+# -- hyperbolic, by the exponential that `math` has -----------------------------------------------
 
-_define(
-    "half_exp",
-    """
-// e**x / 2 for 0 <= x, inf where that overflows.
-static inline V half_exp_S(V x) {
-  x = min_number_S(x, splat_S(90.0f));
-  const V magic = splat_S(12582912.0f);
-  const V t = fma_S(x, splat_S(1.44269504f), magic);  // whose last bits are the nearest number
-  const V n = t - magic;
-  V r = fma_S(n, splat_S(-0.693359375f), x);
-  r = fma_S(n, splat_S(2.12194440e-4f), r);
-  const V p = expm1_core_S(r) + splat_S(1.0f);
-  const I k = bits_S(t) - 0x4b400001, half = k >> 1;
-  return p * from_bits_S((half + 127) << 23) * from_bits_S((k - half + 127) << 23);
-}""",
-    "expm1_core",
-)
 _define(
     "sinh",
     """

@@ -81,26 +81,26 @@ class Routine(Protocol):
         ...
 
 
-class LibraryRule(Protocol):
+class LibraryRule:
     """How the nodes of one op become library steps."""
 
     def why_not(self, node: Node) -> str | None:
         """Why it does not take a node; None where it does."""
-        ...
+        return None
 
     def takes_view(self, node: Node, operand: int) -> bool:
         """Whether an operand may come as a strided view of memory, or must be contiguous."""
-        ...
+        return False
 
     def takes_reversed(self, node: Node, operand: int) -> bool:
         """Whether the strides of such a view may be negative."""
-        ...
+        return False
 
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
     ) -> Routine:
         """The function that computes a step: the node, and what is fused behind it."""
-        ...
+        raise NotImplementedError
 
 
 RULES: dict[type[Op], LibraryRule] = {}
@@ -116,7 +116,7 @@ def why_not(node: Node) -> str | None:
     return rule.why_not(node)
 
 
-class _Matmul:
+class _Matmul(LibraryRule):
     """Matrix products of float32, over any number of leading axes."""
 
     def why_not(self, node: Node) -> str | None:
@@ -126,9 +126,6 @@ class _Matmul:
 
     def takes_view(self, node: Node, operand: int) -> bool:
         return True
-
-    def takes_reversed(self, node: Node, operand: int) -> bool:
-        return False
 
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
@@ -148,17 +145,11 @@ class _WordMatmul(_Matmul):
         return operand == 1
 
 
-class _Attention:
+class _Attention(LibraryRule):
     """Attention of float32."""
-
-    def why_not(self, node: Node) -> str | None:
-        return None
 
     def takes_view(self, node: Node, operand: int) -> bool:
         return operand < 3  # masks are read along rows
-
-    def takes_reversed(self, node: Node, operand: int) -> bool:
-        return False
 
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
@@ -168,7 +159,7 @@ class _Attention:
         return AttentionRoutine(step, context, prelude, symbols)
 
 
-class _Conv:
+class _Conv(LibraryRule):
     """Convolutions of float32, of any number of axes, without bias: `prepare` adds that."""
 
     def why_not(self, node: Node) -> str | None:
@@ -183,9 +174,6 @@ class _Conv:
     def takes_view(self, node: Node, operand: int) -> bool:
         return operand == 0
 
-    def takes_reversed(self, node: Node, operand: int) -> bool:
-        return False
-
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
     ) -> Routine:
@@ -194,7 +182,7 @@ class _Conv:
         return Conv(step, context, prelude, symbols)
 
 
-class _ConvWeightGradient:
+class _ConvWeightGradient(LibraryRule):
     """Gradients of convolutions by the weight, of float32 and float64."""
 
     def why_not(self, node: Node) -> str | None:
@@ -207,9 +195,6 @@ class _ConvWeightGradient:
     def takes_view(self, node: Node, operand: int) -> bool:
         return True
 
-    def takes_reversed(self, node: Node, operand: int) -> bool:
-        return False
-
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
     ) -> Routine:
@@ -218,11 +203,8 @@ class _ConvWeightGradient:
         return ConvWeightGradient(step, context, prelude, symbols)
 
 
-class _Blocked:
+class _Blocked(LibraryRule):
     """Convolutions and pooling of blocked images, which the layout pass has chosen."""
-
-    def why_not(self, node: Node) -> str | None:
-        return None
 
     def takes_view(self, node: Node, operand: int) -> bool:
         return operand == 1 and not node.op.is_depthwise  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from ...dtypes import BOOL, float32, float64
 from ...graph import Node
 from ...ops.base import REGISTRY
 from ..scalars import NARROW
-from .library import RULES, Routine
+from .library import RULES, LibraryRule, Routine
 
 if TYPE_CHECKING:
     from ..fuse import Step
@@ -17,18 +17,12 @@ if TYPE_CHECKING:
     from ..schedule import Context
 
 
-class _MaxPoolIndices:
+class _MaxPoolIndices(LibraryRule):
     def why_not(self, node: Node) -> str | None:
         dtype = node.inputs[0].dtype
         if dtype in NARROW or dtype.category == BOOL:
             return f"max_pool_indices of {dtype.name} has no native form yet"
         return None
-
-    def takes_view(self, node: Node, operand: int) -> bool:
-        return False
-
-    def takes_reversed(self, node: Node, operand: int) -> bool:
-        return False
 
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]
@@ -38,17 +32,11 @@ class _MaxPoolIndices:
         return MaxPoolIndices(step, context, prelude, symbols)
 
 
-class _MaxPoolGradient:
+class _MaxPoolGradient(LibraryRule):
     def why_not(self, node: Node) -> str | None:
         if node.output.dtype not in (float32, float64):
             return f"max_pool_grad of {node.output.dtype.name} has no native form yet"
         return None
-
-    def takes_view(self, node: Node, operand: int) -> bool:
-        return False
-
-    def takes_reversed(self, node: Node, operand: int) -> bool:
-        return False
 
     def routine(
         self, step: Step, context: Context, prelude: Prelude, symbols: Mapping[str, int]

@@ -21,6 +21,7 @@ from ..schedule import Context, Epilogue, strided
 from .kernel import KernelText
 from .packing import column_packer
 from .prelude import Prelude
+from .signature import parameters, sizes_used
 from .tile import Shape, dots_function, heights, product_shape, product_tile
 from .types import Sizes, index_text, literal, memory
 
@@ -96,23 +97,18 @@ class AttentionRoutine:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        own = dict.fromkeys([*self.sizes.used, *self.inner.sizes.used])
-        return tuple(n for n in own if n not in ("rows", "columns"))
+        return sizes_used(self.sizes, self.inner.sizes)
 
     # -- text -------------------------------------------------------------------------------------
 
     def text(self, name: str) -> str:
         """The epilogue, and the function that goes over the blocks of queries."""
         names = self._names()
-        parameters = [
-            f"{'const ' if x in self.reads else ''}{memory(x.dtype)} *restrict {names[x]}"
-            for x in names
-        ]
-        parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
+        head = parameters(self, names)
         extra = [*map(str, self.epilogue.counters), "rows", "columns"]
         return (
             f"{self.inner.text(f'{name}_epilogue', extra)}\n"
-            f"static void {name}({', '.join(parameters)}) {{\n"
+            f"static void {name}({head}) {{\n"
             f"{self._body.replace('EPILOGUE', f'{name}_epilogue')}\n}}"
         )
 

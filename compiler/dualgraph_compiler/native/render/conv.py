@@ -19,8 +19,9 @@ from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue
 from .kernel import KernelText
 from .prelude import Prelude
+from .signature import declared, sizes_used
 from .tile import heights, tile_function, tile_shape
-from .types import Sizes, index_text, memory
+from .types import Sizes, index_text
 
 _PANELS = 192 * 1024  # bytes of gathered windows that should stay in L2
 
@@ -94,18 +95,14 @@ class Conv:
     @property
     def arguments(self) -> tuple[str, ...]:
         """The symbolic sizes it takes."""
-        own = dict.fromkeys([*self.sizes.used, *self.inner.sizes.used])
-        return tuple(n for n in own if n not in ("rows", "columns"))
+        return sizes_used(self.sizes, self.inner.sizes)
 
     # -- text -------------------------------------------------------------------------------------
 
     def text(self, name: str) -> str:
         """The epilogue, what gathers a panel, and the function that goes over the tiles."""
         names = self._names()
-        parameters = [
-            f"{'const ' if b in self.reads else ''}{memory(b.dtype)} *restrict {n}"
-            for b, n in names.items()
-        ]
+        parameters = declared(self, names)
         sizes = [f"i64 {n}" for n in self.arguments]
         extra = [*map(str, self.epilogue.counters), "rows", "columns"]
         body = self._body.replace("EPILOGUE", f"{name}_epilogue").replace(

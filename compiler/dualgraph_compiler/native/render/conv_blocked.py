@@ -17,6 +17,7 @@ from .ending import Ending
 from .kernel import KernelText
 from .places import cuts, places_function, tallest
 from .prelude import Prelude
+from .signature import parameters, sizes_used
 from .types import Sizes, memory
 
 WEIGHT_COST = 1000  # picoseconds to pack an element
@@ -33,6 +34,7 @@ class BlockedRoutine:
     """
 
     checked = False
+    phases: tuple[Phase, ...]  # set by subclasses
 
     def _set_up(
         self,
@@ -115,18 +117,12 @@ class BlockedRoutine:
     @property
     def arguments(self) -> tuple[str, ...]:
         """The symbolic sizes it takes."""
-        own = dict.fromkeys([*self.sizes.used, *self.inner.sizes.used])
-        return tuple(n for n in own if n != "rows")
+        return sizes_used(self.sizes, self.inner.sizes)
 
     def text(self, name: str) -> str:
         """The epilogue, and the functions that pack weights and go over the tiles."""
         names = self._names()
-        parameters = [
-            f"{'const ' if b in self.reads else ''}{memory(b.dtype)} *restrict {n}"
-            for b, n in names.items()
-        ]
-        parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
-        head = f"({', '.join(parameters)}) {{\n"
+        head = f"({parameters(self, names)}) {{\n"
         counters = [*map(str, self.epilogue.counters), "rows"]
         pack = ""
         if self.scratch:

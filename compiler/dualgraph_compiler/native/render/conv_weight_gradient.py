@@ -27,6 +27,7 @@ from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue
 from .kernel import KernelText
 from .prelude import Prelude
+from .signature import parameters, sizes_used
 from .tile import heights, tile_shape
 from .types import Sizes, memory
 
@@ -143,24 +144,19 @@ class ConvWeightGradient:
     @property
     def arguments(self) -> tuple[str, ...]:
         """The symbolic sizes it takes."""
-        own = dict.fromkeys([*self.sizes.used, *self.inner.sizes.used])
-        return tuple(n for n in own if n not in ("rows", "columns"))
+        return sizes_used(self.sizes, self.inner.sizes)
 
     # -- text -------------------------------------------------------------------------------------
 
     def text(self, name: str) -> str:
         """The epilogue and the two phases."""
-        parameters = [
-            f"{'const ' if b in self.reads else ''}{memory(b.dtype)} *restrict {n}"
-            for b, n in self._names().items()
-        ]
-        parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
+        head = parameters(self, self._names())
         extra = [*map(str, self.epilogue.counters), "rows", "columns"]
         body = self._body.replace("EPILOGUE", f"{name}_epilogue")
         return (
             f"{self.inner.text(f'{name}_epilogue', extra)}\n"
-            f"static void {name}({', '.join(parameters)}) {{\n{self._turn_body}\n}}\n"
-            f"static void {name}_1({', '.join(parameters)}) {{\n{body}\n}}"
+            f"static void {name}({head}) {{\n{self._turn_body}\n}}\n"
+            f"static void {name}_1({head}) {{\n{body}\n}}"
         )
 
     def _names(self) -> dict[Buffer, str]:

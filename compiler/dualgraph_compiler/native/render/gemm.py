@@ -30,8 +30,9 @@ from .gemm_packing import GemmPacking
 from .kernel import KernelText
 from .packing import turner
 from .prelude import Prelude
+from .signature import parameters, sizes_used
 from .tile import dots_function, heights, product_tile, row_of_panels, row_streams
-from .types import index_text, memory
+from .types import index_text
 
 _FETCHES = range(32, 385)  # steps of k: time to fetch what the epilogue reads, and few to hide it
 
@@ -87,8 +88,7 @@ class Gemm(GemmPacking):
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        own = dict.fromkeys([*self.sizes.used, *self.inner.sizes.used])
-        return tuple(n for n in own if n not in ("rows", "columns"))
+        return sizes_used(self.sizes, self.inner.sizes)
 
     def _phases(self) -> tuple[Phase, ...]:
         batch = product(tuple(a.extent for a in self.batch))
@@ -99,12 +99,7 @@ class Gemm(GemmPacking):
 
     def text(self, name: str) -> str:
         """The epilogue, and the functions that pack and that go over the blocks."""
-        parameters = [
-            f"{'const ' if x in self.reads else ''}{memory(x.dtype)} *restrict {n}"
-            for x, n in self._names().items()
-        ]
-        parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
-        head = f"({', '.join(parameters)}) {{\n"
+        head = f"({parameters(self, self._names())}) {{\n"
         plain = self.direct or self.addend is not None
         epilogue = "" if plain else f"{self._epilogue_text(name)}\n"
         pack = f"static void {name}_pack{head}{self._packing_body}\n}}\n" if self.ahead else ""

@@ -22,6 +22,7 @@ from ..lower.library import Pack, Phase
 from ..schedule import Context, Epilogue
 from .kernel import KernelText
 from .prelude import Prelude
+from .signature import parameters, sizes_used
 from .types import Sizes, literal, memory
 
 
@@ -205,21 +206,16 @@ class MaxPoolGradient:
     @property
     def arguments(self) -> tuple[str, ...]:
         """The symbolic sizes it takes."""
-        own = dict.fromkeys([*self.sizes.used, *self.inner.sizes.used])
-        return tuple(n for n in own if n not in ("rows", "columns"))
+        return sizes_used(self.sizes, self.inner.sizes)
 
     def text(self, name: str) -> str:
         """The epilogue, and the function that adds what each place has to where it came from."""
-        parameters = [
-            f"{'const ' if b in self.reads else ''}{memory(b.dtype)} *restrict {n}"
-            for b, n in self._names().items()
-        ]
-        parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
+        head = parameters(self, self._names())
         extra = [*map(str, self.epilogue.counters), "rows", "columns"]
         body = self._body.replace("EPILOGUE", f"{name}_epilogue")
         return (
             f"{self.inner.text(f'{name}_epilogue', extra)}\n"
-            f"static int {name}({', '.join(parameters)}) {{\n{body}\n  return 0;\n}}"
+            f"static int {name}({head}) {{\n{body}\n  return 0;\n}}"
         )
 
     def _names(self) -> dict[Buffer, str]:

@@ -22,6 +22,7 @@ from .convert import convert
 from .kernel import KernelText
 from .places import cuts
 from .prelude import Prelude
+from .signature import parameters
 from .types import Sizes, memory
 
 _COLUMNS = 8  # places of a tile: with the weights of a row they fit 16 registers
@@ -98,12 +99,7 @@ class Sliding:
 
     def text(self, name: str) -> str:
         """The function that goes over the rows, and the one that packs weights at each call."""
-        parameters = [
-            f"{'const ' if b in self.reads else ''}{memory(b.dtype)} *restrict {n}"
-            for b, n in self.names.items()
-        ]
-        parameters += [f"i64 {n}" for n in (*self.arguments, "first", "last")]
-        head = f"({', '.join(parameters)}) {{\n"
+        head = f"({parameters(self, self.names)}) {{\n"
         pack = ""
         if self.scratch:
             call = self._pack_call(self.names[self.w], self.names[self.scratch[0]])
