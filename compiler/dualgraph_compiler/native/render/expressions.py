@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ...dims import DimLike
@@ -491,6 +492,16 @@ class Writer:
         target = self.index(at, "l")
         loop = f"for (i64 l = 0; l < {self._limit()}; l++) {base}[{target}] = x_[l];"
         return f"{{ const {v} x_ = {text}; {loop} }}"
+
+    def store_bools(self, base: str, at: Index, each: Sequence[Expr]) -> str:
+        """A statement that writes several bools for each lane, one lane's behind another's."""
+        mask, lanes, whole = self.mask_type(), self.lanes.count, f"i{8 * len(each)}"
+        splat = self.prelude.splat(mask, lanes)
+        bits = (f"({self.vector(e)} & {splat}(INT64_C(1) << {8 * i}))" for i, e in enumerate(each))
+        text = convert(self.prelude, f"({' | '.join(bits)})", mask, whole, lanes)
+        return (
+            f"{self.prelude.store(whole, lanes)}(({whole} *)({base} + {self.index(at)}), {text});"
+        )
 
     def _stored(self, text: str, dtype: DType, lanes: int) -> str:
         """A register as memory holds it."""

@@ -133,6 +133,8 @@ class KernelText:
         And where columns are folded: of each row it then reads a good piece.
         """
         updates = [s for s in _statements(loop.body) if isinstance(s, Update)]
+        if any(isinstance(s, Words) for s in loop.body):  # whose rounds wait for each other
+            return 2
         if not updates:
             return 1
         down = [s for s in _loops(loop.body) if any(isinstance(u, Update) for u in s.body)]
@@ -154,8 +156,12 @@ class KernelText:
 
     def _block(self, body: Iterable[Stmt], groups: list[Lanes], depth: int) -> None:
         stmts = list(body)
+        beside = self._bools_beside(stmts, groups[0])
         for s in stmts:
-            if isinstance(s, Let):
+            if any(s is x for x in beside):
+                if s is beside[-1]:
+                    self._store_bools(beside, groups, depth)
+            elif isinstance(s, Let):
                 self._let(s, groups, depth)
             elif isinstance(s, Store):
                 self._store(s, groups, depth)
@@ -198,6 +204,26 @@ class KernelText:
         for g in groups if moves else groups[:1]:
             streamed = s.buffer in self.streamed
             self._line(depth, Writer(self.scope, g).store(base, s.at, s.expr, streamed=streamed))
+
+    def _bools_beside(self, stmts: list[Stmt], lanes: Lanes) -> list[Store]:
+        """All stores of a vector's steps, if they are bools that fill one piece of memory."""
+        stores = [s for s in stmts if isinstance(s, Store)]
+        count = len(stores)
+        if lanes.axis is None or lanes.rest or count not in (2, 4, 8):
+            return []
+        first = stores[0]
+        adjacent = all(
+            s.buffer is first.buffer and s.expr.dtype is bool_ and s.at == first.at + i
+            for i, s in enumerate(stores)
+        )
+        fits = count <= self.scope.mask_bytes and Writer(self.scope, lanes).step(first.at) == count
+        return stores if adjacent and fits else []
+
+    def _store_bools(self, stores: list[Store], groups: list[Lanes], depth: int) -> None:
+        base = self.scope.buffers[id(stores[0].buffer)]
+        for g in groups:
+            w = Writer(self.scope, g)
+            self._line(depth, w.store_bools(base, stores[0].at, [s.expr for s in stores]))
 
     def _blocks(self, s: Loop, groups: list[Lanes], depth: int) -> None:
         i, n = s.axis.number, self.sizes(s.axis.extent)
@@ -317,17 +343,17 @@ class KernelText:
         varies = self.lanes > 1 and Writer(self.scope, groups[0]).moves(s.block)
         lanes = self.lanes if varies else 1
         type_ = self.prelude.vector("u64", lanes)
-        for g in groups if varies else groups[:1]:
-            w = Writer(self.scope, g)
-            block = w.write(Position(s.block, int64))
-            words = f"{s.names[0]}_words{g.suffix}"
-            stream = f"{w.write(s.seed)}, {w.write(s.offset)}, {block}"
-            self._line(depth, f"{type_} {words}[4];")
-            self._line(depth, f"{philox(self.prelude, lanes)}({stream}, {words});")
-            for i, name in enumerate(s.names):
-                self.scope.varying[name] = varies
+        groups = groups if varies else groups[:1]
+        blocks = [Writer(self.scope, g).write(Position(s.block, int64)) for g in groups]
+        w, words = Writer(self.scope, groups[0]), f"{s.names[0]}_words"
+        stream = ", ".join([w.write(s.seed), w.write(s.offset), *blocks])
+        self._line(depth, f"{type_} {words}[{4 * len(groups)}];")
+        self._line(depth, f"{philox(self.prelude, lanes, len(groups))}({stream}, {words});")
+        for i, name in enumerate(s.names):
+            self.scope.varying[name] = varies
+            for number, g in enumerate(groups):
                 suffix = g.suffix if varies else ""
-                self._line(depth, f"const {type_} {name}{suffix} = {words}[{i}];")
+                self._line(depth, f"const {type_} {name}{suffix} = {words}[{4 * number + i}];")
 
     def _when(self, s: When, groups: list[Lanes], depth: int) -> None:
         assert groups[0].axis is None, "a condition for each lane"
