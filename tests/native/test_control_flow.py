@@ -138,6 +138,27 @@ def test_scan(length: int, reverse: bool) -> None:
     check(graph, native(graph), vector(1, -1, 0, 2), np.array(3), xs_data, MATRIX)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("length", [0, 1, 2, 5])
+def test_states_that_are_stacked(length: int, reverse: bool) -> None:
+    """They are computed in the stack, where the next step reads them; a second one is a copy."""
+    body = Graph("step")
+    a, b, piece = (body.add_input(F4) for _ in range(3))
+    new = a * 0.5 + piece
+    other = b + new
+    body.set_outputs([new, other, other, new, new, a, piece])
+    graph = Graph()
+    states = [graph.add_input(F4) for _ in range(2)]
+    xs = graph.add_input(TensorType(float32, (length, 4)))
+    graph.set_outputs(Scan(body, 2, 1, length, reverse)(*states, xs))
+    executable = native(graph)
+    text = executable.program.text
+    assert "const next0 = (f32 *)" in text
+    assert "step % 2 ?" not in text
+    xs_data = np.random.default_rng(length).standard_normal((length, 4)).astype(np.float32)
+    check(graph, executable, vector(1, -1, 0, 2), vector(4, 3, 2, 1), xs_data)
+
+
 def test_scan_of_any_length_inside_a_scan() -> None:
     n = Dim("n", min=1)
     inner = Graph("inner")
@@ -180,7 +201,8 @@ def test_loop_with_stacked_results() -> None:
     body = Graph("body")
     step, state = body.add_input(TensorType(int64, ())), body.add_input(F4)
     new = state * 2
-    body.set_outputs([body.constant(np.array(True)), new, f.sum(new, (0,)) + f.cast(step, float32)])
+    total = f.sum(new, (0,)) + f.cast(step, float32)
+    body.set_outputs([body.constant(np.array(True)), new, total, new])
     graph = Graph()
     state = graph.add_input(F4)
     limit, cond = graph.constant(np.array(4)), graph.constant(np.array(True))

@@ -3,14 +3,15 @@
 A body is a graph of its own, and becomes a function that reads its buffers from a table, as the
 whole program does. The node becomes a function that fills the table: with the operands, or the
 slices of them that a step sees, and with the places that results belong in. A carried value goes to
-and fro between two buffers. What a body keeps for itself lies in the program's arena.
+and fro between two buffers, or through the result that stacks all of its values. What a body keeps
+for itself lies in the program's arena.
 
 Large constants of a body become operands, so that they are kept where all others are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -193,10 +194,12 @@ class ControlRoutine:
             tuple(Buffer(v.dtype, v.size, f"a carried value, {i}") for i in range(2))
             for v in node.outputs[:count]
         ]
+        self.stacked = self._stacked(bodies[0]) if count else {}
         self.packs = tuple(self._packed_before(is_constant))
         loaded = {p.packed for p in self.packs}
         kept = [b for body in bodies for b in body.memory if b not in loaded]
-        self.scratch: tuple[Buffer, ...] = (*kept, *(b for pair in self.carried for b in pair))
+        pairs = [pair for k, pair in enumerate(self.carried) if k not in self.stacked]
+        self.scratch: tuple[Buffer, ...] = (*kept, *(b for pair in pairs for b in pair))
         self.own: tuple[Buffer, ...] = tuple(b for body in bodies for b in body.own)
         self.notes: tuple[str, ...] = (text,)
 
@@ -208,6 +211,20 @@ class ControlRoutine:
                 source = sources.get(body.number[pack.source])
                 if source is not None and is_constant(source):
                     yield replace(pack, source=self.operands[self.node.inputs.index(source)])
+
+    def _stacked(self, body: Body) -> dict[int, int]:
+        """Carried values that are stacked, too: by number, the result that holds all of them.
+
+        They are computed where that has a place for them, and the next step reads them there.
+        """
+        count, first = len(self.carried), len(body.outputs) - len(self.results)
+        slots = {body.outputs[first + k]: k for k in range(count)}
+        found: dict[int, int] = {}
+        for j in range(count, len(self.results)):
+            slot, _ = body.outputs[first + j]
+            if (slot, True) in slots:
+                found.setdefault(slots[slot, True], j)
+        return found
 
     def text(self, name: str) -> str:
         return ""
@@ -318,17 +335,22 @@ class _Lines:
         for k in range(len(carried)):
             self._set(body.inputs[first + k], f"now{k}", 2)
         places = [going] if first else []
-        for k, (one, other) in enumerate(carried):
-            self.line(
-                2, f"void *const next{k} = step % 2 ? {self.outer(one)} : {self.outer(other)};"
-            )
-            places.append(f"next{k}")
+        stacks: list[str] = []
         for k, b in enumerate(self.routine.results[len(carried) :], start=first + len(carried)):
             v = body.graph.outputs[k]
-            places.append(f"({memory(v.dtype)} *){self.outer(b)} + {at} * {self.sizes(v.size)}")
+            stacks.append(f"({memory(v.dtype)} *){self.outer(b)} + {at} * {self.sizes(v.size)}")
+        for k, (one, other) in enumerate(carried):
+            if k in self.routine.stacked:
+                place = stacks[self.routine.stacked[k] - len(carried)]
+            else:
+                place = f"step % 2 ? {self.outer(one)} : {self.outer(other)}"
+            self.line(2, f"void *const next{k} = {place};")
+            places.append(f"next{k}")
+        places += stacks
+        there = {first + j for j in self.routine.stacked.values()}
         self._outputs(body, places, 2)
         self._call(0, 2)
-        self._copies(body, places, 2)
+        self._copies(body, places, 2, there)
         for k in range(len(carried)):
             self.line(2, f"now{k} = next{k};")
 
@@ -353,11 +375,16 @@ class _Lines:
             if own:
                 self._set(slot, place, depth)
 
-    def _copies(self, body: Body, places: Sequence[str], depth: int) -> None:
-        """Outputs that are an input, or another output: copied once the body has run."""
+    def _copies(
+        self, body: Body, places: Sequence[str], depth: int, there: Collection[int] = ()
+    ) -> None:
+        """Outputs that are an input, or another output: copied once the body has run.
+
+        But for those numbered in `there`.
+        """
         pairs = zip(body.outputs, places, body.graph.outputs, strict=True)
-        for (slot, own), place, v in pairs:
-            if not own:
+        for i, ((slot, own), place, v) in enumerate(pairs):
+            if not own and i not in there:
                 self._copy(place, f"c[{slot}]", v, depth)
 
     def _copy(self, to: str, place: str, v: Value, depth: int) -> None:
