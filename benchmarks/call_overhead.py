@@ -30,7 +30,7 @@ def before_the_program(call: Callable[[], Any], repeat: int = 2000) -> float:
         raise Reached
 
     run, best = Program.run_apart, float("inf")
-    Program.run_apart = stop  # type: ignore[method-assign]
+    Program.run_apart = stop
     try:
         for _ in range(10):
             start = time.perf_counter()
@@ -39,7 +39,7 @@ def before_the_program(call: Callable[[], Any], repeat: int = 2000) -> float:
                     call()
             best = min(best, (time.perf_counter() - start) / (repeat // 10))
     finally:
-        Program.run_apart = run  # type: ignore[method-assign]
+        Program.run_apart = run
     return best * 1e6
 
 

@@ -85,7 +85,7 @@ def _twin(model: nn.Module, torch: Any) -> Any:
     """The same layer in PyTorch."""
     kind = type(model).__name__
 
-    class Twin(torch.nn.Module):  # type: ignore[misc, name-defined]
+    class Twin(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             if kind == "LayerNorm":

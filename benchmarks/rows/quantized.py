@@ -65,7 +65,7 @@ def _quantized(model: nn.Module, shape: tuple[int, ...], folder: Path, dynamic: 
     )
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Inputs(CalibrationDataReader):  # type: ignore[misc]  # a class of no stated type
+    class Inputs(CalibrationDataReader):  # a class of no stated type
         def __init__(self) -> None:
             self.left: Iterator[Any] = iter([{"x": normal(*shape)} for _ in range(_CALIBRATING)])
 

@@ -35,7 +35,7 @@ class Outputs(nn.Module):
         self.lstm = nn.LSTM(256, 256, 2)
 
     def forward(self, x: dg.Tensor) -> dg.Tensor:
-        return self.lstm(x)[0]  # type: ignore[no-any-return]
+        return self.lstm(x)[0]
 
 
 def lstm_1(threads: int) -> Row:
@@ -50,7 +50,7 @@ def lstm_16(threads: int) -> Row:
 
 def _lstm(batch: int, threads: int) -> Row:
     def twin(torch: Any) -> Any:
-        class Outputs(torch.nn.Module):  # type: ignore[misc, name-defined]
+        class Outputs(torch.nn.Module):
             def __init__(self) -> None:
                 super().__init__()
                 self.lstm = torch.nn.LSTM(256, 256, 2)

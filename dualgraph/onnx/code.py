@@ -139,7 +139,7 @@ class _Printer:
         op = node.op
         parts = [repr(op.name), *map(self.operand, node.inputs)]
         graphs = {n: getattr(op, n) for n in op.bodies}
-        for f in fields(op):  # type: ignore[arg-type]
+        for f in fields(op):
             if f.name not in graphs:
                 parts.append(f"{f.name}={self.value(getattr(op, f.name))}")
         for name, graph in graphs.items():

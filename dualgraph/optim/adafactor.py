@@ -85,7 +85,7 @@ class Adafactor(Optimizer):
         )
 
     def _rule_for(self, rule: OptimizerUpdate, param: Tensor) -> OptimizerUpdate:
-        return dataclasses.replace(rule, factored=param.ndim > 1)  # type: ignore[type-var]
+        return dataclasses.replace(rule, factored=param.ndim > 1)
 
     def fresh_state(self, param: Tensor, name: str) -> Tensor:
         """Zeros: means over rows and over columns, or of each element of a vector."""

@@ -46,7 +46,7 @@ def _tangent(
     kind = type(op)
     if op.kind is Kind.MOVEMENT or kind in _LINEAR:
         if kind is Pad:
-            op = replace(op, value=0)  # type: ignore[type-var]
+            op = replace(op, value=0)
         filled = [_or_zeros(p, t) for p, t in zip(primals, tangents, strict=True)]
         return apply(op, *filled)
     if kind is Cast:

@@ -247,7 +247,7 @@ def test_hooks_on_several_tensors() -> None:
     assert len(every[0]) == 2
     assert len(first) == 1
     with pytest.raises(ValueError, match="mode"):
-        graph.register_multi_grad_hook((a,), print, mode="some")  # type: ignore[arg-type]
+        graph.register_multi_grad_hook((a,), print, mode="some")
 
 
 def test_gradient_edges() -> None:

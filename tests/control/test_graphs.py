@@ -109,7 +109,7 @@ def test_lines_of_errors_in_nested_text() -> None:
 
 def branch_of(graph: Graph) -> Graph:
     (node,) = (n for n in graph.nodes if n.op.bodies)
-    return node.op.then_branch  # type: ignore[attr-defined,no-any-return]
+    return node.op.then_branch
 
 
 def test_verifier_looks_inside() -> None:
@@ -205,7 +205,7 @@ def test_passes_work_inside_bodies() -> None:
     )
     graph = parse_graph(text)
     small = optimize(graph, numerics="strict", verify=True)
-    other = next(n.op for n in small.nodes if n.op.bodies).else_branch  # type: ignore[attr-defined]
+    other = next(n.op for n in small.nodes if n.op.bodies).else_branch
     assert len(other) == 0
     assert to_text(graph) == text  # untouched: the pass put a copy in place
     assert_same_results(graph, small, [np.False_, X])

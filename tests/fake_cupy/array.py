@@ -39,7 +39,7 @@ class CupyArray:
     """`cupy.ndarray`."""
 
     __array_priority__ = 100
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     _a: np.ndarray[Any, Any]
     base: CupyArray | None
@@ -99,7 +99,7 @@ class CupyArray:
         self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True
     ) -> np.ndarray[Any, Any]:
         to_host("get()")
-        return np.array(self._a, order="C" if order == "A" else order, copy=True)  # type: ignore[call-overload,no-any-return]
+        return np.array(self._a, order="C" if order == "A" else order, copy=True)
 
     def item(self) -> Any:
         to_host("item()")
@@ -203,7 +203,7 @@ class CupyArray:
         self._a.put(unwrap(indices), unwrap(values), mode)
 
     def __copy__(self) -> CupyArray:
-        return self.copy()  # type: ignore[attr-defined,no-any-return]
+        return self.copy()
 
     def __deepcopy__(self, memo: Any) -> CupyArray:
         return wrap(self._a.copy())

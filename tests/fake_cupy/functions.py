@@ -72,7 +72,7 @@ def ascontiguousarray(a: Any, dtype: Any = None) -> CupyArray:
 
 
 def take(a: Any, indices: Any, axis: Any = None, out: Any = None) -> CupyArray:
-    return a.take(indices, axis, out)  # type: ignore[no-any-return]
+    return a.take(indices, axis, out)
 
 
 def take_along_axis(a: Any, indices: Any, axis: Any) -> CupyArray:
@@ -87,22 +87,22 @@ def take_along_axis(a: Any, indices: Any, axis: Any) -> CupyArray:
     for i, n in enumerate(a.shape):
         trailing = (1,) * (a.ndim - i - 1)
         key.append(indices if i == axis else wrap(np.arange(n).reshape(-1, *trailing)))
-    return a[tuple(key)]  # type: ignore[no-any-return]
+    return a[tuple(key)]
 
 
 def argsort(a: Any, axis: Any = -1, kind: Any = None) -> CupyArray:
-    return a.argsort(axis, kind)  # type: ignore[no-any-return]
+    return a.argsort(axis, kind)
 
 
 def sort(a: Any, axis: Any = -1, kind: Any = None) -> CupyArray:
     out = a.copy()
     out.sort(axis, kind)
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = None) -> None:
     inside = True if where is None else unwrap(where)
-    np.copyto(unwrap(dst), unwrap(src), casting=casting, where=inside)  # type: ignore[arg-type]
+    np.copyto(unwrap(dst), unwrap(src), casting=casting, where=inside)
 
 
 def asnumpy(a: Any, stream: Any = None, order: str = "C", out: Any = None) -> Any:

@@ -80,7 +80,7 @@ class Ufunc:
             with np.errstate(all="ignore"):
                 r = r if r.dtype == t else r.astype(t)
                 if i < len(outs):
-                    if not np.can_cast(t, into[i].dtype, casting):  # type: ignore[arg-type]
+                    if not np.can_cast(t, into[i].dtype, casting):
                         raise TypeError(
                             f"output (typecode '{t.char}') could not be coerced to provided output "
                             f"parameter (typecode '{into[i].dtype.char}') according to the casting "

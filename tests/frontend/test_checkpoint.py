@@ -361,7 +361,7 @@ def deep(apply: Any, count: int = 16) -> Any:
             x = apply(block, x, use_reentrant=False)
         return x.sum()
 
-    loss_of.parameters = [p for b in model for p in b.parameters()]  # type: ignore[attr-defined]
+    loss_of.parameters = [p for b in model for p in b.parameters()]
     return loss_of
 
 

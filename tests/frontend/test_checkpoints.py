@@ -190,9 +190,9 @@ class Tagged(dg.Tensor):
 @FORMATS
 def test_attributes_and_subclasses(new: bool) -> None:
     tensor = dg.ones(2)
-    tensor.note = "kept"  # type: ignore[attr-defined]
+    tensor.note = "kept"
     parameter = nn.Parameter(dg.ones(2))
-    parameter.decay = False  # type: ignore[attr-defined]
+    parameter.decay = False
     loaded = again([tensor, parameter], new)
     assert (loaded[0].note, loaded[1].decay) == ("kept", False)
     if new:
@@ -557,7 +557,7 @@ def test_safe_globals() -> None:
     assert loaded[2].seen == {"seen": 5}
     for wrong in ((Config,), (Config, 3)):
         clear_safe_globals()
-        add_safe_globals([wrong])  # type: ignore[list-item]
+        add_safe_globals([wrong])
         with pytest.raises((ValueError, TypeError), match="Expected"):
             again(1)
 
@@ -582,7 +582,7 @@ def test_whole_objects(new: bool) -> None:
     assert loaded.eval()(x).tolist() == model.eval()(x).tolist()
     assert all(isinstance(p, nn.Parameter) for p in loaded.parameters())
     tensor = dg.ones(2)
-    tensor.note = Config(1.0)  # type: ignore[attr-defined]
+    tensor.note = Config(1.0)
     assert dg.load(stored(tensor, new), weights_only=False).note == Config(1.0)
 
 
@@ -625,9 +625,9 @@ def test_things_that_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(SerializationError, match="nested too deeply"):
         dg.save(nested, tmp_path / "a.pt")
     with pytest.raises(AttributeError, match="a file-like object with a 'write'"):
-        dg.save(1, 3)  # type: ignore[arg-type]
+        dg.save(1, 3)
     with pytest.raises(AttributeError, match="file that is seekable"):
-        dg.load(3)  # type: ignore[arg-type]
+        dg.load(3)
     assert os.listdir(tmp_path) == []
 
 
@@ -714,7 +714,7 @@ class Plain:
 @FORMATS
 def test_files_without_readinto(new: bool) -> None:
     content = stored({"x": dg.arange(3)}, new).getvalue()
-    assert dg.load(Plain(content))["x"].tolist() == [0, 1, 2]  # type: ignore[arg-type]
+    assert dg.load(Plain(content))["x"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])

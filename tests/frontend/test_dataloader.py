@@ -89,7 +89,7 @@ def test_start_methods(method: str) -> None:
 @pytest.mark.parametrize("workers", WORKERS)
 def test_options_of_batching(workers: int) -> None:
     def load(**options: Any) -> list[Any]:
-        loader: DataLoader[Any] = DataLoader(range(7), num_workers=workers, **options)  # type: ignore[arg-type]
+        loader: DataLoader[Any] = DataLoader(range(7), num_workers=workers, **options)
         assert len(loader) == len(list(loader))
         return list(loader)
 
@@ -123,7 +123,7 @@ def test_global_seed_decides_the_order(workers: int) -> None:
     orders = []
     for _ in range(2):
         dg.manual_seed(11)
-        orders.append(values(DataLoader(range(50), 50, shuffle=True, num_workers=workers)))  # type: ignore[arg-type]
+        orders.append(values(DataLoader(range(50), 50, shuffle=True, num_workers=workers)))
     assert orders[0] == orders[1]
 
 
@@ -147,7 +147,7 @@ def test_streams(workers: int) -> None:
 def test_streams_match_pytorch_with_workers() -> None:
     torch_data = pytest.importorskip("torch.utils.data")
 
-    class TorchStream(torch_data.IterableDataset):  # type: ignore[misc,name-defined]
+    class TorchStream(torch_data.IterableDataset):
         def __iter__(self) -> Iterator[int]:
             # Worker 0 ends first, worker 2 last.
             info = torch_data.get_worker_info()
@@ -271,7 +271,7 @@ def test_blocks_are_used_again() -> None:
 def test_batches_of_odd_things() -> None:
     odd = [{"a": "text", "b": None}, np.asfortranarray(np.ones((200, 300))), 3]
     odd.append(np.ones((400, 600))[::2, ::2])
-    loader: DataLoader[Any] = DataLoader(odd, batch_size=1, collate_fn=first, num_workers=1)  # type: ignore[arg-type]
+    loader: DataLoader[Any] = DataLoader(odd, batch_size=1, collate_fn=first, num_workers=1)
     got = list(loader)
     assert got[0] == odd[0]
     assert got[2] == 3
@@ -291,7 +291,7 @@ def test_large_tasks_and_large_answers_do_not_block_each_other(
     monkeypatch.setattr(_transfer, "_reserve", lambda name, size: False)
     keys = list(range(200_000))
     loader: DataLoader[Any] = DataLoader(
-        range(200_000),  # type: ignore[arg-type]
+        range(200_000),
         batch_sampler=[keys] * 6,
         collate_fn=np.array,
         num_workers=1,
@@ -337,7 +337,7 @@ def test_pinning_without_a_gpu_warns() -> None:
     if Device("cuda").is_available():
         pytest.skip("there is a GPU")
     with pytest.warns(UserWarning, match="no accelerator is found"):
-        assert values(DataLoader(range(2), pin_memory=True)) == [[0], [1]]  # type: ignore[arg-type]
+        assert values(DataLoader(range(2), pin_memory=True)) == [[0], [1]]
 
 
 @pytest.mark.cuda

@@ -222,7 +222,7 @@ def test_stop_iteration_does_not_end_the_loop() -> None:
 
 def test_batches_that_cannot_be_sent() -> None:
     loader: DataLoader[Any] = DataLoader(
-        [1],  # type: ignore[arg-type]
+        [1],
         collate_fn=lambda batch: lambda: batch,
         num_workers=1,
         multiprocessing_context="fork",

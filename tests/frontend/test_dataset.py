@@ -247,7 +247,7 @@ def test_random_sampler_with_replacement() -> None:
     assert list(RandomSampler(range(0))) == []
     for bad in (0, -1, 2.5, True):
         with pytest.raises(ArgumentError, match="num_samples should be a positive integer"):
-            RandomSampler(range(3), num_samples=bad)  # type: ignore[arg-type]
+            RandomSampler(range(3), num_samples=bad)
 
 
 @pytest.mark.parametrize("options", [{}, {"replacement": True}, {"num_samples": 25}], ids=str)
@@ -293,7 +293,7 @@ def test_weighted_random_sampler() -> None:
     with pytest.raises(ArgumentError, match="finite and not negative"):
         WeightedRandomSampler([1, -1], 1)
     with pytest.raises(ArgumentError, match="1d sequence"):
-        WeightedRandomSampler([[1]], 1)  # type: ignore[list-item]
+        WeightedRandomSampler([[1]], 1)
 
 
 def test_batch_sampler() -> None:
@@ -306,7 +306,7 @@ def test_batch_sampler() -> None:
     with pytest.raises(ArgumentError, match="batch_size=0"):
         BatchSampler(range(3), 0, False)
     with pytest.raises(ArgumentError, match="drop_last=1"):
-        BatchSampler(range(3), 1, 1)  # type: ignore[arg-type]
+        BatchSampler(range(3), 1, 1)
 
 
 @pytest.mark.parametrize(("size", "replicas"), [(10, 3), (9, 3), (2, 5), (7, 1)])
@@ -407,8 +407,8 @@ def test_collate_dataclasses() -> None:
     batch = default_collate([Sample(np.ones(2), 3), Sample(np.zeros(2), 4)])
     assert isinstance(batch, Sample)
     assert batch.image.tolist() == [[1, 1], [0, 0]]
-    assert batch.label.tolist() == [3, 4]  # type: ignore[attr-defined]
-    assert batch.area.tolist() == [0, 0]  # type: ignore[attr-defined]
+    assert batch.label.tolist() == [3, 4]
+    assert batch.area.tolist() == [0, 0]
     assert isinstance(default_convert(Sample(np.ones(2), 3)).image, dg.Tensor)
 
 

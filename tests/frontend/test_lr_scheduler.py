@@ -358,7 +358,7 @@ def test_wrong_order_warns_once() -> None:
 def test_bad_arguments() -> None:
     opt = optimizer()
     with pytest.raises(TypeError, match="int is not an Optimizer"):
-        lr_scheduler.StepLR(3, 1)  # type: ignore[arg-type]
+        lr_scheduler.StepLR(3, 1)
     with pytest.raises(ArgumentError, match="between 0 and 1, got 2"):
         lr_scheduler.ConstantLR(opt, factor=2)
     with pytest.raises(ArgumentError, match="greater than 0"):
@@ -407,7 +407,7 @@ def test_bad_arguments() -> None:
     with pytest.raises(ArgumentError, match="non-negative epoch"):
         lr_scheduler.CosineAnnealingWarmRestarts(opt, 1).step(-1)
     with pytest.raises(TypeError, match="should be a function"):
-        lr_scheduler.MultiplicativeLR(opt, 0.9)  # type: ignore[arg-type]
+        lr_scheduler.MultiplicativeLR(opt, 0.9)
     with pytest.raises(ArgumentError, match="belongs to another"):
         lr_scheduler.SequentialLR(opt, [step], [])
     with pytest.raises(ArgumentError, match="1 schedulers and 1 milestones"):

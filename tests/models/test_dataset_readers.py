@@ -46,7 +46,7 @@ def test_arrays(tmp_path: Path) -> None:
         data[6]
     assert len(pickle.dumps(data)) < 1000
     for options in ({}, {"num_workers": 2, "multiprocessing_context": "spawn"}):
-        batches = list(DataLoader(data, batch_size=4, **options))  # type: ignore[arg-type]
+        batches = list(DataLoader(data, batch_size=4, **options))
         assert dg.cat([b[1] for b in batches]).tolist() == y.tolist()
         assert dg.cat([b[0] for b in batches]).tolist() == x.tolist()
 

@@ -129,7 +129,7 @@ def test_example_inputs_suit_the_defaults() -> None:
         (digits_cnn, digits_cnn.DigitsCNN()),
         (char_lstm, char_lstm.CharLSTM()),
     ]:
-        assert model(*module.example_inputs(2)).shape[0] == 2  # type: ignore[attr-defined]
+        assert model(*module.example_inputs(2)).shape[0] == 2
 
 
 def test_resnet18_has_torchvisions_state() -> None:

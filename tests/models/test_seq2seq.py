@@ -36,7 +36,7 @@ def model() -> seq2seq.Seq2Seq:
     for batch in seq2seq.batches(SMALL, 20, 150):
         step(*batch)
     run.model.eval()
-    return run.model  # type: ignore[return-value]
+    return run.model
 
 
 @pytest.fixture

@@ -23,14 +23,14 @@ from dualgraph_compiler.native.index import (
 
 def value(index: Index, at: dict[Axis, int]) -> int:
     """What an index is for known counters."""
-    total = int(index.offset)  # type: ignore[call-overload]
+    total = int(index.offset)
     for atom, c in index.terms:
         if isinstance(atom, Part):
             inner = value(atom.index, at)
-            term = inner % atom.size if atom.is_rest else inner // atom.size  # type: ignore[operator]
+            term = inner % atom.size if atom.is_rest else inner // atom.size
         else:
             term = at[atom]
-        total += term * int(c)  # type: ignore[call-overload,operator]
+        total += term * int(c)
     return total
 
 

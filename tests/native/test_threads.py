@@ -239,7 +239,7 @@ def test_sessions_say_how_many() -> None:
     options.intra_op_num_threads = 2
     for wrong in (-1, 1.5, "2"):
         with pytest.raises(ArgumentError, match="intra_op_num_threads must be 0 or more"):
-            options.intra_op_num_threads = wrong  # type: ignore[assignment]
+            options.intra_op_num_threads = wrong
 
 
 @pytest.mark.parametrize(

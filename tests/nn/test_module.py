@@ -24,7 +24,7 @@ class Block(nn.Module):
         self.register_buffer("scratch", dg.zeros(2), persistent=False)
 
     def forward(self, x: dg.Tensor) -> dg.Tensor:
-        return self.linear(x) * self.scale  # type: ignore[no-any-return]
+        return self.linear(x) * self.scale
 
 
 class Net(nn.Module):
@@ -39,7 +39,7 @@ class Net(nn.Module):
         x = self.first(x)
         for block in self.rest:
             x = block(x)
-        return self.head(x)  # type: ignore[no-any-return]
+        return self.head(x)
 
 
 def names(pairs: Any) -> list[str]:
@@ -101,7 +101,7 @@ def test_registration_is_checked() -> None:
     with pytest.raises(TypeError, match="cannot assign .* as parameter 'weight'"):
         m.weight = dg.ones(2)
     with pytest.raises(TypeError, match="cannot assign 'int' object to buffer"):
-        m.register_buffer("b", 3)  # type: ignore[arg-type]
+        m.register_buffer("b", 3)
     with pytest.raises(KeyError, match="already exists"):
         m.register_buffer("weight", dg.ones(1))
     with pytest.raises(KeyError, match="can.*t contain"):
@@ -109,7 +109,7 @@ def test_registration_is_checked() -> None:
     with pytest.raises(KeyError, match="empty string"):
         m.add_module("", nn.Identity())
     with pytest.raises(TypeError, match="is not a Module subclass"):
-        m.add_module("x", 3)  # type: ignore[arg-type]
+        m.add_module("x", 3)
     product = nn.Parameter(dg.ones(1))
     product._fn = (product * 2)._fn
     with pytest.raises(ValueError, match="Cannot assign non-leaf Tensor"):
@@ -154,7 +154,7 @@ def test_modes() -> None:
     net.train()
     assert all(m.training for m in net.modules())
     with pytest.raises(ValueError, match="boolean"):
-        net.train("yes")  # type: ignore[arg-type]
+        net.train("yes")
     net.requires_grad_(False)
     assert not any(p.requires_grad for p in net.parameters())
 
@@ -208,7 +208,7 @@ def test_state_dict() -> None:
     assert state["head.weight"] is not net.head.weight
     assert not state["head.weight"].requires_grad
     assert net.state_dict(keep_vars=True)["head.weight"] is net.head.weight
-    assert state._metadata["first"] == {"version": 1}  # type: ignore[attr-defined]
+    assert state._metadata["first"] == {"version": 1}
     other = Net()
     assert str(other.load_state_dict(state)) == "<All keys matched successfully>"
     x = dg.randn(4, 3)
@@ -241,7 +241,7 @@ def test_load_reports_everything_that_does_not_fit() -> None:
     with pytest.raises(RuntimeError, match='named "1.weight", expected a Tensor'):
         net.load_state_dict(state, strict=False)
     with pytest.raises(TypeError, match="dict-like"):
-        net.load_state_dict([1])  # type: ignore[arg-type]
+        net.load_state_dict([1])
 
 
 def test_load_by_assignment() -> None:
@@ -265,7 +265,7 @@ def test_old_batch_norm_state() -> None:
     state = nn.BatchNorm1d(2).state_dict()
     del state["num_batches_tracked"]
     nn.BatchNorm1d(2).load_state_dict(OrderedDict(state), strict=False)
-    state._metadata[""]["version"] = 1  # type: ignore[attr-defined]
+    state._metadata[""]["version"] = 1
     nn.BatchNorm1d(2).load_state_dict(state)
 
 
@@ -382,7 +382,7 @@ def test_backward_hooks() -> None:
     layer.register_full_backward_hook(lambda module, gi, go: (dg.zeros(4, 2),))
     x.grad = None
     layer(x).sum().backward()
-    assert not x.grad.numpy().any()  # type: ignore[attr-defined]
+    assert not x.grad.numpy().any()
 
 
 def test_backward_hook_of_a_module_whose_input_needs_no_gradient() -> None:

@@ -99,7 +99,7 @@ def always_called_hooks(f: Any) -> Any:
     module = importlib.import_module(f"{f.__name__}.nn.modules.module")
     log: list[Any] = []
 
-    class Fails(f.nn.Module):  # type: ignore[misc,name-defined]
+    class Fails(f.nn.Module):
         def forward(self, x: Any) -> Any:
             raise ValueError("no")
 
@@ -348,10 +348,10 @@ def cooperative_init(f: Any) -> Any:
         def __init__(self, size: int = 0) -> None:
             self.size = size
 
-    class Both(f.nn.Module, Mixin):  # type: ignore[misc,name-defined]
+    class Both(f.nn.Module, Mixin):
         call_super_init = True
 
-    class Plain(f.nn.Module):  # type: ignore[misc,name-defined]
+    class Plain(f.nn.Module):
         pass
 
     return (

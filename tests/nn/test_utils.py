@@ -33,7 +33,7 @@ def test_parameters_as_a_vector_and_back() -> None:
         with pytest.raises(ArgumentError, match="elements"):
             nn.utils.vector_to_parameters(wrong, mine.parameters())
     with pytest.raises(DTypeError, match="expected a Tensor"):
-        nn.utils.vector_to_parameters([1.0], mine.parameters())  # type: ignore[arg-type]
+        nn.utils.vector_to_parameters([1.0], mine.parameters())
     close(nn.utils.parameters_to_vector(mine.parameters()), 2 * torch.tensor(before.numpy()))
 
 

@@ -69,7 +69,7 @@ def attempt(seed: int, models: list[Any], execution: str) -> str:
     arrays = arrays_of(model, inputs)
     data = mutated(rng, model, arrays)
     options = SessionOptions()
-    options.execution = execution  # type: ignore[assignment]
+    options.execution = execution
     try:
         session = InferenceSession(data, options)
     except DualGraphError as error:

@@ -104,4 +104,4 @@ def _onnxruntime(model: onnx.ModelProto, feeds: dict[str, Any]) -> Sequence[Any]
 def _reference(model: onnx.ModelProto, feeds: dict[str, Any]) -> Sequence[Any]:
     from onnx.reference import ReferenceEvaluator
 
-    return ReferenceEvaluator(model).run(None, feeds)  # type: ignore[no-any-return]
+    return ReferenceEvaluator(model).run(None, feeds)

@@ -153,9 +153,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(OnnxError, match="is a folder"):
         load_model(tmp_path)
     with pytest.raises(OnnxError, match="got int"):
-        load_model(3)  # type: ignore[arg-type]
+        load_model(3)
     with pytest.raises(OnnxError, match="binary mode"):
-        load_model(io.StringIO("text"))  # type: ignore[arg-type]
+        load_model(io.StringIO("text"))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

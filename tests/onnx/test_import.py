@@ -123,7 +123,7 @@ def test_weights_as_constants_or_params() -> None:
     assert [v.name for v in param.params] == ["w"]
     assert len(param.constants) == 1  # a scalar is a setting, not a weight
     with pytest.raises(OnnxError, match="weights='constant' or 'param'"):
-        import_model(model, weights="frozen")  # type: ignore[arg-type]
+        import_model(model, weights="frozen")
 
 
 @pytest.mark.parametrize("ir_version", [3, 8])

@@ -289,8 +289,8 @@ def test_programs_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
             call(n)
     assert len(specials(s)) == specialized._MOST
     assert not {id(p) for p in specials(s)} & {id(p) for p in first}
-    assert len(s._steps.specialized._known) <= specialized._MOST_MET  # type: ignore[union-attr]
-    assert len(s._steps.specialized._used) == specialized._MOST  # type: ignore[union-attr]
+    assert len(s._steps.specialized._known) <= specialized._MOST_MET
+    assert len(s._steps.specialized._used) == specialized._MOST
 
 
 def test_errors_are_those_of_the_steps() -> None:

@@ -50,7 +50,7 @@ def test_one_graph_serves_all_sizes() -> None:
     for n in range(2, 20, 2):
         feeds = {"x": floats(n, 6), "shape": np.array([-1, 3]), "axes": np.array([1])}
         agrees(s, model, feeds)
-    assert len(s._steps._graphs) == 1  # type: ignore[union-attr]
+    assert len(s._steps._graphs) == 1
 
 
 def test_graphs_that_are_kept_are_bounded() -> None:
@@ -59,7 +59,7 @@ def test_graphs_that_are_kept_are_bounded() -> None:
     for n in range(1, 80):
         feeds = {"x": floats(n, 6), "shape": np.array([6, n]), "axes": np.array([0])}
         assert s.run(None, feeds)[0].shape == (n,)
-    assert len(s._steps._graphs) == 65  # type: ignore[union-attr]
+    assert len(s._steps._graphs) == 65
 
 
 def test_every_step_keeps_a_graph() -> None:
@@ -76,7 +76,7 @@ def test_every_step_keeps_a_graph() -> None:
     weights = {"start": np.array([0]), "w": np.ones(1, np.float32)}
     model = make_model(nodes, {"x": ["n"]}, [x], initializers=weights)
     s = session(model)
-    graphs = s._steps._graphs  # type: ignore[union-attr]
+    graphs = s._steps._graphs
     for n in (40, 41):
         (y,) = s.run(None, {"x": np.full(n, 30, np.float32)})
         np.testing.assert_array_equal(y, np.full(30, 30, np.float32))
@@ -101,7 +101,7 @@ def test_sizes_that_differ_often_become_symbols(execution: Any) -> None:
         initializers={"one": np.ones(1, np.float32)},
     )
     s = session(model, execution)
-    graphs = s._steps._graphs  # type: ignore[union-attr]
+    graphs = s._steps._graphs
     for n in range(3, 9):
         feeds = {"x": floats(n), "shape": np.array([n + 2, n]), "k": np.array([n - 1])}
         agrees(s, model, feeds)
@@ -142,7 +142,7 @@ def test_a_shape_computed_from_data() -> None:
     s = session(model)
     for n, scale in [(3, 1), (3, 2), (5, 2)]:
         agrees(s, model, {"x": np.full((n, 4), scale, np.float32)})
-    first, second = s._steps._plan.steps  # type: ignore[union-attr]
+    first, second = s._steps._plan.steps
     assert len(first.nodes) == 6
     assert len(second.nodes) == 3
 

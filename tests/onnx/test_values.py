@@ -105,7 +105,7 @@ def test_ngrams(mode: str, skip: int, lengths: tuple[int, int], strings: bool) -
     key = "pool_strings" if strings else "pool_int64s"
     x = np.array([[1, 1, 3, 1, 1, 7], [8, 6, 7, 5, 6, 8], [5, 6, 7, 8, 6, 7]])
     if strings:
-        pool, x = [str(v) for v in pool], x.astype(str).astype(object)  # type: ignore[misc]
+        pool, x = [str(v) for v in pool], x.astype(str).astype(object)
     made = node("TfIdfVectorizer", ["x"], ["y"], **attrs, **{key: pool})
     for given in (x, x[0]):  # the reference takes the weights in another order
         info = helper.make_tensor_value_info("x", STRING if strings else INT, given.shape)

@@ -134,17 +134,17 @@ def counterpart(function: Callable[..., Any], name: str = "") -> Callable[..., A
     """
     owner = getattr(function, "__objclass__", None)
     if owner is not None or getattr(function, "__qualname__", "").startswith("Tensor."):
-        return lookup(dg.Tensor, function.__name__)  # type: ignore[no-any-return]
+        return lookup(dg.Tensor, function.__name__)
     module = getattr(function, "__module__", None) or "torch"
     module = module.replace("torch._C._nn", "torch.nn.functional")
     short = getattr(function, "__name__", "")
     for path in dict.fromkeys((name, f"{module}.{short}".removeprefix("torch."), short)):
         if path and _torch(path) is function:
-            return lookup(dg, path)  # type: ignore[no-any-return]
+            return lookup(dg, path)
     if isinstance(function, types.FunctionType):
         return retold(function)
     if short and short != "<lambda>":
-        return lookup(dg, name or short)  # type: ignore[no-any-return]
+        return lookup(dg, name or short)
     raise Missing(name or repr(function))
 
 

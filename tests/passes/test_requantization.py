@@ -16,7 +16,7 @@ from dualgraph_compiler.types import TensorType
 X_SCALE, STEP = np.float32(0.021), np.float32(0.37)
 
 
-def layer(*, biased: bool, bias_scale: float = 1.0, relu: bool = False) -> tuple[Graph, list]:  # type: ignore[type-arg]
+def layer(*, biased: bool, bias_scale: float = 1.0, relu: bool = False) -> tuple[Graph, list]:
     """A quantised 1x1 convolution; its constants (w, scales, bias)."""
     rng = np.random.default_rng(0)
     graph = Graph("layer")

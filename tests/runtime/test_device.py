@@ -37,7 +37,7 @@ def test_names() -> None:
 @pytest.mark.parametrize("spec", ["gpu", "cuda:", "cuda:-1", "CPU", "", "cpu:1", 3, None])
 def test_what_names_no_device(spec: object) -> None:
     with pytest.raises(DeviceError, match="expected a device such as|one CPU device"):
-        Device(spec)  # type: ignore[arg-type]
+        Device(spec)
 
 
 def test_cpu() -> None:

@@ -373,17 +373,17 @@ def test_options_of_a_wrong_kind() -> None:
         (lambda: options.add_free_dimension_override_by_name("n", -1), "0 or more, got -1"),
         (lambda: options.get_session_config_entry("a"), "no configuration entry 'a'"),
         (lambda: rt.RunOptions().get_run_config_entry("a"), "no configuration entry 'a'"),
-        (lambda: rt.InferenceSession(affine(), {}), "expected SessionOptions, got dict"),  # type: ignore[arg-type]
+        (lambda: rt.InferenceSession(affine(), {}), "expected SessionOptions, got dict"),
         (lambda: rt.set_default_logger_severity(9), "0 to 4, got 9"),
         (
-            lambda: rt.InferenceSession(affine()).run(None, {"x": X}, {}),  # type: ignore[arg-type]
+            lambda: rt.InferenceSession(affine()).run(None, {"x": X}, {}),
             "expected RunOptions or None, got dict",
         ),
     ):
         with pytest.raises(ValueError, match=message):
             work()
     with pytest.raises(AttributeError, match="RunOptions has no option 'teminate'"):
-        rt.RunOptions().teminate = True  # type: ignore[attr-defined]
+        rt.RunOptions().teminate = True
 
 
 def test_an_error_in_another_thread_comes_to_the_callback() -> None:
@@ -406,7 +406,7 @@ def test_an_error_in_another_thread_comes_to_the_callback() -> None:
 def test_values_and_dlpack() -> None:
     x = X.copy()
     value = rt.OrtValue.ortvalue_from_numpy(x)
-    shared = np.from_dlpack(value)  # type: ignore[arg-type]
+    shared = np.from_dlpack(value)
     assert np.may_share_memory(shared, x)
     again = rt.OrtValue.from_dlpack(x)
     again.update_inplace(x + 1)

@@ -148,7 +148,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(FeedError, match="no input 'z'; it has 'x'"):
         quantize(model, [{"x": image, "z": image}])
     with pytest.raises(ArgumentError, match="method"):
-        quantize(model, [{"x": image}], method="guess")  # type: ignore[arg-type]
+        quantize(model, [{"x": image}], method="guess")
 
 
 def test_files_without_elements() -> None:

@@ -178,7 +178,7 @@ def test_unknown_outputs_and_feeds_that_are_no_dict(session: rt.InferenceSession
     with pytest.raises(rt.FeedError, match="no output 'score'; the outputs are 'scores', 'pos"):
         session.run(["score"], FEED)
     with pytest.raises(rt.FeedError, match="expected a dict of inputs by name, got list"):
-        session.run(None, [FEED["x"]])  # type: ignore[arg-type]
+        session.run(None, [FEED["x"]])
 
 
 def test_lists_and_numbers_are_converted() -> None:
@@ -277,7 +277,7 @@ def test_options_that_exist_and_not() -> None:
     with pytest.raises(AttributeError, match="no option 'graph_level'; there are"):
         options.graph_level = 1
     with pytest.raises(ValueError, match="7 is not a valid GraphOptimizationLevel"):
-        options.graph_optimization_level = 7  # type: ignore[assignment]
+        options.graph_optimization_level = 7
 
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

@@ -146,7 +146,7 @@ def everything(other: Config) -> Callable[..., Any]:
     count = 1.0
 
     def f(x: Any, c: Any) -> Any:
-        import settings  # type: ignore[import-not-found]
+        import settings
 
         known = other
         y = x * c.gain * CONFIG.table["a"] * count + SCALE * settings.factor
@@ -158,7 +158,7 @@ def everything(other: Config) -> Callable[..., Any]:
         nonlocal count
         count += 1
 
-    f.change = change  # type: ignore[attr-defined]
+    f.change = change
     return f
 
 
@@ -195,7 +195,7 @@ def test_of_an_unknown_opcode_all_reads_are_noticed(
     unknown: None, monkeypatch: pytest.MonkeyPatch, config: Config
 ) -> None:
     settings = types.ModuleType("settings")
-    settings.factor = 1.0  # type: ignore[attr-defined]
+    settings.factor = 1.0
     monkeypatch.setitem(sys.modules, "settings", settings)
     CONFIG.parts.append(Config())
     first, other = Config(), Config()
@@ -205,7 +205,7 @@ def test_of_an_unknown_opcode_all_reads_are_noticed(
         lambda: setattr(other, "gain", 4.0),
         lambda: CONFIG.table.update(a=5.0),
         lambda: setattr(CONFIG.parts[0], "gain", 6.0),
-        f.change,  # type: ignore[attr-defined]
+        f.change,
         lambda: monkeypatch.setitem(globals(), "SCALE", 7.0),
         lambda: FACTORS.append(8.0),
         lambda: setattr(Config, "scale", 9.0),
@@ -234,7 +234,7 @@ def test_of_an_unknown_opcode_all_writes_are_made(
         for gain in (2.0, 2.0, 3.0, 3.0, 4.0):
             c.gain = gain
             result = run(dg.ones(1), c).item()
-            seen.append((result, CONFIG.calls, {**CONFIG.table}, c.last, SCALE, [*FACTORS]))  # type: ignore[attr-defined]
+            seen.append((result, CONFIG.calls, {**CONFIG.table}, c.last, SCALE, [*FACTORS]))
         twins.append(seen)
     assert twins[1] == twins[0]
 

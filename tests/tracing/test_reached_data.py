@@ -88,7 +88,7 @@ def plain_in_dict(m: Model) -> None:
 
 
 def new_attribute(m: Model) -> None:
-    m.plain.z = m.z = 4.0  # type: ignore[attr-defined]
+    m.plain.z = m.z = 4.0
 
 
 def slotted(m: Model) -> None:

@@ -84,13 +84,13 @@ def _largest(op: Any, x: Value) -> list[Value]:
     sizes = x.shape[2:]
     bins = Bins(op.output_size, least)(x)
     inside = tuple(range(x.ndim, bins.ndim))
-    top = REGISTRY["max"](axes=inside, keepdims=True)(bins)  # type: ignore[call-arg]
+    top = REGISTRY["max"](axes=inside, keepdims=True)(bins)
     hit = f.logical_or(f.equal(bins, top), f.not_equal(bins, bins))
     flat = x.graph.call(Arange(0, product(sizes), 1, int64), ())
     far = 2**63 - 1
     places = Bins(op.output_size, far)(f.reshape(flat, sizes))
     found = f.where(hit, f.expand(places, bins.shape), far)
-    at = REGISTRY["min"](axes=inside, keepdims=False)(found)  # type: ignore[call-arg]
+    at = REGISTRY["min"](axes=inside, keepdims=False)(found)
     return [f.reshape(top, top.shape[: x.ndim]), at]
 
 

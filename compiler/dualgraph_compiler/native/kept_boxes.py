@@ -39,4 +39,4 @@ def kept_boxes(node: Node) -> Value | None:
     if most.is_constant and isinstance(limit, int):
         limit = min(limit, max(0, int(most.data)))
     found, count = KeptBoxes(limit, op.centered)(*node.inputs)
-    return REGISTRY["beginning"](op.size)(found, count)  # type: ignore[call-arg,no-any-return]
+    return REGISTRY["beginning"](op.size)(found, count)  # type: ignore[no-any-return]

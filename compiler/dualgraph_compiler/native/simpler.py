@@ -185,7 +185,7 @@ def _position(op: Any, node: Node) -> Value | None:
     axis, n = op.axis, x.shape[op.axis]
     x = f.cast(x, uint8) if x.dtype is bool_ else x
     fold = REGISTRY["max" if op.name == "arg_max" else "min"]
-    top = fold(axes=(axis,), keepdims=True)(x)  # type: ignore[call-arg]
+    top = fold(axes=(axis,), keepdims=True)(x)
     hit = f.equal(x, top)
     if x.dtype.is_floating_point:
         hit = f.logical_or(hit, f.not_equal(x, x))
@@ -193,5 +193,5 @@ def _position(op: Any, node: Node) -> Value | None:
     kind = int32 if short else int64
     at = f.reshape(x.graph.call(Arange(0, n, 1, kind), ()), (n, *(1,) * (x.ndim - 1 - axis)))
     far = f.like(at, 2**31 - 1 if short else 2**63 - 1)
-    found = REGISTRY["min"](axes=(axis,), keepdims=op.keepdims)(f.where(hit, at, far))  # type: ignore[call-arg]
+    found = REGISTRY["min"](axes=(axis,), keepdims=op.keepdims)(f.where(hit, at, far))
     return f.cast(found, int64)  # type: ignore[no-any-return]

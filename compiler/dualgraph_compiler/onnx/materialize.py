@@ -48,12 +48,12 @@ def _build(graph: Graph, sizes: Contents, like: Value) -> Value:
         parts = [f.reshape(v, (1,)) for v in flat]
         made = parts[0]
         if len(parts) > 1:
-            made = graph.call(REGISTRY["concat"](axis=0), parts)  # type: ignore[call-arg]
+            made = graph.call(REGISTRY["concat"](axis=0), parts)
         made = f.reshape(made, sizes.shape)
     return f.cast(made, like.dtype)  # type: ignore[no-any-return]
 
 
 def _element(graph: Graph, size: Any) -> Value:
     if isinstance(size, Dim):
-        return graph.call(REGISTRY["dim_value"](size), ())  # type: ignore[call-arg,no-any-return]
+        return graph.call(REGISTRY["dim_value"](size), ())  # type: ignore[no-any-return]
     return graph.constant(np.asarray(size, int64.np))

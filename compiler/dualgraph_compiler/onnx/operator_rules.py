@@ -44,7 +44,7 @@ def _apply_declared(cls: type[Op], ctx: Importer, *operands: Value | None) -> An
     assert cls.onnx is not None
     renamed = dict(cls.onnx.attrs)
     given: dict[str, Any] = {}
-    for field in fields(cls):  # type: ignore[arg-type]
+    for field in fields(cls):
         value = ctx.attr(renamed.get(field.name, field.name))
         if value is None:
             value = field.default

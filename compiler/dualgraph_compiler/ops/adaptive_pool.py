@@ -191,9 +191,9 @@ class AdaptiveMaxPool(_Adaptive):
                 cut = f.slice_axis(cut, axis, start, stop)
             own = places[tuple(slice(*w) for w in window)].reshape(-1)
             flat = f.reshape(cut, (n, c, own.size))
-            at = REGISTRY["arg_max"](2, True)(flat)  # type: ignore[call-arg]
+            at = REGISTRY["arg_max"](2, True)(flat)
             values.append(f.max(flat, (2,), True))
-            indices.append(REGISTRY["index_select"](0)(x.graph.constant(own), at))  # type: ignore[call-arg]
+            indices.append(REGISTRY["index_select"](0)(x.graph.constant(own), at))
         y, at = (f.reshape(f.concat(v, 2), (n, c, *self.output_size)) for v in (values, indices))
         return y, at
 

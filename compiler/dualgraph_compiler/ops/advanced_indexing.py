@@ -208,7 +208,7 @@ class IndexPut(_Advanced):
         at = [f.reshape(i, (1,)) for i in at]
         more = Index(axes)(y, *at) + f.reshape(row, (1, *row.shape))
         body.set_outputs([IndexPut(axes)(y, more, *at)], ["y"])
-        scan = REGISTRY["scan"](body, 1, len(operands), count)  # type: ignore[call-arg]
+        scan = REGISTRY["scan"](body, 1, len(operands), count)
         return f.cast(f.permute(scan(base, *operands), _inverse(front)), dtype)
 
 

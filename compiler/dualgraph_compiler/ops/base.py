@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
 from operator import attrgetter
-from typing import Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
 
@@ -106,6 +106,11 @@ class Op:
 
     # Gives the attributes' values; filled by `@op`.
     _values: ClassVar[Any] = None
+
+    if TYPE_CHECKING:  # of an op that is not told by its class: `@op` makes dataclasses
+        __dataclass_fields__: ClassVar[dict[str, Any]]
+
+        def __init__(self, *values: Any, **attributes: Any) -> None: ...
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -213,7 +218,7 @@ class Op:
 
     def attributes(self) -> dict[str, Any]:
         """Field values by name, in declaration order."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def symbols(self) -> set[Any]:
         """Symbols of the symbolic dims among the attributes."""

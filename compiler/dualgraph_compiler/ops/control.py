@@ -73,7 +73,7 @@ class Control(Op):
             return made
         inner = {name: env[name] for name in known}
         bodies = {b: _graph.nested.resized(getattr(self, b), inner) for b in self.bodies}
-        return replace(made, **bodies)  # type: ignore[type-var]
+        return replace(made, **bodies)
 
     def __str__(self) -> str:
         held = ", ".join(f"{b} of {len(getattr(self, b))} nodes" for b in self.bodies)

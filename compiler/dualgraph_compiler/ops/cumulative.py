@@ -116,7 +116,7 @@ class Cumprod(Op):
         y, row = (body.add_input(rows.type.with_shape(rows.shape[1:])) for _ in "yx")
         y = y * row
         body.set_outputs([y, y], ["y", "ys"])
-        scan = REGISTRY["scan"](body, 1, 1, rows.shape[0])  # type: ignore[call-arg]
+        scan = REGISTRY["scan"](body, 1, 1, rows.shape[0])
         _, ys = scan(f.full(rows, rows.shape[1:], 1), rows)
         return f.cast(f.permute(ys, tuple(order.index(i) for i in range(x.ndim))), dtype)
 
@@ -191,6 +191,6 @@ class LinearScan(Op):
         y = at * y + bt
         body.set_outputs([y, y], ["y", "ys"])
         start = f.zeros(rows[0], rows[0].shape[1:])
-        scan = REGISTRY["scan"](body, 1, 2, rows[0].shape[0], self.reverse)  # type: ignore[call-arg]
+        scan = REGISTRY["scan"](body, 1, 2, rows[0].shape[0], self.reverse)
         _, ys = scan(start, *rows)
         return f.cast(f.permute(ys, tuple(order.index(i) for i in range(a.ndim))), dtype)

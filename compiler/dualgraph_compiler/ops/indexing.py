@@ -148,10 +148,10 @@ class ScatterAdd(_Scattering):
         columns = []
         for axis, size in enumerate(index.shape):
             own = (*(1,) * axis, size, *(1,) * (index.ndim - axis - 1))
-            place = x.graph.call(REGISTRY["arange"](0, size, 1, int64), ())  # type: ignore[call-arg]
+            place = x.graph.call(REGISTRY["arange"](0, size, 1, int64), ())
             spread = f.expand(f.reshape(place, own), index.shape)
             columns.append(index if axis == self.axis else spread)
-        return REGISTRY["index_put"](tuple(range(x.ndim)), True)(x, src, *columns)  # type: ignore[call-arg]
+        return REGISTRY["index_put"](tuple(range(x.ndim)), True)(x, src, *columns)
 
 
 @op
@@ -385,7 +385,7 @@ def add_slices(ctx: Export, g: str, index: str, axis: int, size: DimLike, base: 
 
 
 def _add_in_turn(ctx: Export, g: str, index: str, axis: int, size: DimLike, base: str) -> Any:
-    put: Any = REGISTRY["index_put"]((axis,), True)  # type: ignore[call-arg]
+    put: Any = REGISTRY["index_put"]((axis,), True)
 
     def formula(g: Value, index: Value, *base: Value) -> Value:
         shape = (*g.shape[:axis], size, *g.shape[axis + index.ndim :])

@@ -187,7 +187,7 @@ def _filled(ctx: Import, x: Any, size: DimLike) -> Any:
         if d != n:
             ctx.graph.assume(Assumption(d, ">=", n, f"Reshape to {n} elements in a dimension"))
     zeros, ones = (0,) * x.ndim, (1,) * x.ndim
-    return ctx.graph.call(REGISTRY["slice"](zeros, full, ones), (x,))  # type: ignore[call-arg]
+    return ctx.graph.call(REGISTRY["slice"](zeros, full, ones), (x,))
 
 
 @from_onnx("Flatten")

@@ -254,7 +254,7 @@ class MaxPoolGrad(Op):
         n, c, *out = g.shape
         rows = (n, c, product(tuple(out)))
         zeros = f.zeros(g, (n, c, product(self.sizes)))
-        y = REGISTRY["scatter_add"](2)(zeros, f.reshape(indices, rows), f.reshape(g, rows))  # type: ignore[call-arg]
+        y = REGISTRY["scatter_add"](2)(zeros, f.reshape(indices, rows), f.reshape(g, rows))
         return f.reshape(y, (n, c, *self.sizes))
 
 

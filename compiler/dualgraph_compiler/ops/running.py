@@ -64,7 +64,7 @@ class _RunningPosition(Op):
         held, at = f.where(taken, new, held), f.where(taken, place, at)
         body.set_outputs([held, at, at], ["held", "at", "found"])
         nowhere = f.full(f.cast(rows, int64), rows.shape[1:], -1)
-        scan = REGISTRY["scan"](body, 2, 2, size)  # type: ignore[call-arg]
+        scan = REGISTRY["scan"](body, 2, 2, size)
         _, _, found = scan(f.zeros(rows, rows.shape[1:]), nowhere, rows, places)
         return f.permute(found, _back(x.ndim, self.axis))
 
@@ -162,7 +162,7 @@ class LogCumsumExp(Op):
         # The sum of nothing and nothing; what is infinite stays; NaN is not larger than anything.
         y = f.where(f.equal(f.abs(larger), math.inf), larger, y)
         body.set_outputs([y, y], ["y", "ys"])
-        scan = REGISTRY["scan"](body, 1, 1, rows.shape[0])  # type: ignore[call-arg]
+        scan = REGISTRY["scan"](body, 1, 1, rows.shape[0])
         _, ys = scan(f.full(rows, shape, -math.inf), rows)
         return f.cast(f.permute(ys, _back(x.ndim, self.axis)), x.dtype)
 

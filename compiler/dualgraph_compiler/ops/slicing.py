@@ -238,7 +238,7 @@ def _moving_window(
         return None
     axis = 0 if axes is None else ctx.ints(axes, "the axes of Slice")[0]
     at = f.reshape(number, (1,)) + ctx.constant(np.arange(a, b))
-    return REGISTRY["index_select"](axis=normalize_axis("Slice", axis, x.ndim))(x, at)  # type: ignore[call-arg]
+    return REGISTRY["index_select"](axis=normalize_axis("Slice", axis, x.ndim))(x, at)
 
 
 def _from_front(bound: DimLike, size: DimLike) -> DimLike:

@@ -71,7 +71,7 @@ def _trim(graph: Graph, node: Node, op: Control) -> bool:
         prune(body)
     operands = [v for i, v in enumerate(node.inputs) if i - op.first_shared not in gone]
     with graph.inserting_before(node):
-        made = graph.add_node(replace(op, **bodies), operands)  # type: ignore[type-var]
+        made = graph.add_node(replace(op, **bodies), operands)
     for i, new in zip(kept, made.outputs, strict=True):
         new.name = node.outputs[i].name
         graph.replace_uses(node.outputs[i], new)

@@ -83,6 +83,6 @@ def _run_nested(p: Pass, graph: Graph) -> bool:
         for name in node.op.bodies:
             body: Graph = getattr(node.op, name).copy()  # the one an op holds never changes
             if _run_nested(p, body) | p.run(body):
-                graph.set_op(node, replace(node.op, **{name: body}))  # type: ignore[type-var]
+                graph.set_op(node, replace(node.op, **{name: body}))
                 any_changed = True
     return any_changed
