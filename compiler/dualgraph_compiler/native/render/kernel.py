@@ -474,8 +474,7 @@ def _in_lanes(body: Iterable[Stmt]) -> list[DType]:
             elif isinstance(s, Declare) and inside:
                 varying.add(s.name)
                 found.append(s.dtype)
-            elif isinstance(s, Update | Store | Assign):
-                varies(s.expr)
+            elif isinstance(s, Update | Store | Assign) and (varies(s.expr) or inside):
                 found.append(s.expr.dtype)
 
     visit(body, False)
