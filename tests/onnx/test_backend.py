@@ -62,7 +62,14 @@ def _tests() -> dict[str, type]:
 globals().update(_tests())
 
 
-@pytest.mark.parametrize("name", EXCLUDED)
+# Compiled, what rounds at every step does so less often, and passes.
+FAILING = [
+    pytest.param(name, marks=[pytest.mark.interpreted] if name.endswith("expanded") else [])
+    for name in EXCLUDED
+]
+
+
+@pytest.mark.parametrize("name", FAILING)
 def test_what_is_excluded_fails(name: str) -> None:
     (case,) = [c for kind in KINDS for c in suite(kind) if c.name == name]
     with pytest.raises((AssertionError, TypeError)):
