@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from dualgraph_compiler.errors import ArgumentError
 
@@ -47,10 +48,10 @@ __all__ = [
 class _Plain(Module):
     """A function of one tensor without options."""
 
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
 
     def forward(self, input: Tensor) -> Tensor:
-        return type(self)._function(input)  # type: ignore[no-any-return]
+        return type(self)._function(input)
 
 
 class Sigmoid(_Plain):
@@ -86,14 +87,14 @@ class Tanhshrink(_Plain):
 class _Inplace(Module):
     """A function of one tensor that may overwrite it."""
 
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
         self.inplace = inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        return type(self)._function(input, inplace=self.inplace)  # type: ignore[no-any-return]
+        return type(self)._function(input, inplace=self.inplace)
 
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""
@@ -196,7 +197,7 @@ class LeakyReLU(Module):
 
 
 class _Alpha(Module):
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
@@ -204,7 +205,7 @@ class _Alpha(Module):
         self.inplace = inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        return type(self)._function(input, self.alpha, self.inplace)  # type: ignore[no-any-return]
+        return type(self)._function(input, self.alpha, self.inplace)
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}" + (", inplace=True" if self.inplace else "")
@@ -309,14 +310,14 @@ class Softplus(Module):
 
 
 class _Shrink(Module):
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
         self.lambd = lambd
 
     def forward(self, input: Tensor) -> Tensor:
-        return type(self)._function(input, self.lambd)  # type: ignore[no-any-return]
+        return type(self)._function(input, self.lambd)
 
     def extra_repr(self) -> str:
         return str(self.lambd)
@@ -352,14 +353,14 @@ class Threshold(Module):
 
 
 class _Along(Module):
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, dim: int | None = None) -> None:
         super().__init__()
         self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
-        return type(self)._function(input, self.dim)  # type: ignore[no-any-return]
+        return type(self)._function(input, self.dim)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 from dualgraph_compiler.errors import ArgumentError
 
@@ -121,7 +121,7 @@ class _ConvNd(Module):
 
 
 class _Conv(_ConvNd):
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class _Conv(_ConvNd):
         if self.padding_mode != "zeros":
             input = F.pad(input, self._amounts(), mode=self.padding_mode)
             padding = 0
-        return type(self)._function(  # type: ignore[no-any-return]
+        return type(self)._function(
             input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
         )
 
@@ -204,7 +204,7 @@ class Conv3d(_Conv):
 
 
 class _ConvTranspose(_ConvNd):
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class _ConvTranspose(_ConvNd):
         extra = self.output_padding
         if output_size is not None:
             extra = self._extra(input, list(output_size))
-        return type(self)._function(  # type: ignore[no-any-return]
+        return type(self)._function(
             input,
             self.weight,
             self.bias,

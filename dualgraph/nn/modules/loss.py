@@ -5,7 +5,8 @@ Every constructor takes `reduction`: "mean", "sum" or "none" (one loss per sampl
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from ..._tensor import Tensor
 from .. import functional as F
@@ -36,7 +37,7 @@ __all__ = [
 class _Loss(Module):
     """A loss of (input, target)."""
 
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
 
     def __init__(
         self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
@@ -45,7 +46,7 @@ class _Loss(Module):
         self.reduction = reduction_of(size_average, reduce, reduction)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return type(self)._function(input, target, reduction=self.reduction)  # type: ignore[no-any-return]
+        return type(self)._function(input, target, reduction=self.reduction)
 
 
 class MSELoss(_Loss):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from dualgraph_compiler.errors import ArgumentError
 
@@ -36,7 +37,7 @@ __all__ = [
 
 
 class _MaxPool(Module):
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
 
     def __init__(
         self,
@@ -128,7 +129,7 @@ def _tuple(value: Any) -> tuple[int, ...]:
 
 
 class _AvgPool(Module):
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
 
     def __init__(
         self,
@@ -148,7 +149,7 @@ class _AvgPool(Module):
         self.divisor_override = divisor_override
 
     def forward(self, input: Tensor) -> Tensor:
-        return type(self)._function(  # type: ignore[no-any-return]
+        return type(self)._function(
             input,
             self.kernel_size,
             self.stride,
@@ -175,7 +176,7 @@ class AvgPool3d(_AvgPool):
 
 
 class _LPPool(Module):
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
 
     def __init__(
         self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
@@ -187,7 +188,7 @@ class _LPPool(Module):
         self.ceil_mode = ceil_mode
 
     def forward(self, input: Tensor) -> Tensor:
-        return type(self)._function(  # type: ignore[no-any-return]
+        return type(self)._function(
             input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode
         )
 
@@ -217,7 +218,7 @@ class LPPool3d(_LPPool):
 
 
 class _Adaptive(Module):
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
 
     def __init__(self, output_size: Any) -> None:
         super().__init__()
@@ -276,7 +277,7 @@ class AdaptiveMaxPool3d(_AdaptiveMax):
 
 
 class _FractionalMaxPool(Module):
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
     _rank: int
 
     def __init__(
@@ -330,7 +331,7 @@ class FractionalMaxPool3d(_FractionalMaxPool):
 
 
 class _MaxUnpool(Module):
-    _function: Any
+    _function: ClassVar[Callable[..., Tensor]]
     _rank: int
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
@@ -341,7 +342,7 @@ class _MaxUnpool(Module):
         self.padding = per_axis(name, padding, rank)
 
     def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
-        return type(self)._function(  # type: ignore[no-any-return]
+        return type(self)._function(
             input, indices, self.kernel_size, self.stride, self.padding, output_size
         )
 

@@ -59,7 +59,7 @@ class _PairLoss(_Loss):
         self.margin = margin
 
     def forward(self, input1: Tensor, input2: Tensor, target: Tensor) -> Tensor:  # type: ignore[override]
-        return type(self)._function(  # type: ignore[no-any-return]
+        return type(self)._function(
             input1, input2, target, margin=self.margin, reduction=self.reduction
         )
 
