@@ -117,7 +117,10 @@ def full(
 def _fill(shape: Shape, value: Any, dtype: DType, device: Any, requires_grad: bool) -> Tensor:
     if hasattr(value, "_data"):
         if value._data.ndim:
-            raise ShapeError("full: expected a number or a 0-d tensor as fill value")
+            raise ShapeError(
+                "full: expected a number or a 0-d tensor as fill value, "
+                f"got one of shape {list(value.shape)}"
+            )
         return leaf(value.detach().to(dtype).expand(shape).clone(), requires_grad)
     if isinstance(value, Dim | SizeNumber):
         return leaf(scalar(value, dtype, create(Full((), 0, dtype))).expand(shape), requires_grad)
@@ -382,7 +385,9 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     if indexing not in ("ij", "xy"):
         raise ArgumentError(f'meshgrid: indexing must be one of "xy" or "ij", got {indexing!r}')
     if any(x._data.ndim > 1 for x in xs):
-        raise ShapeError("meshgrid: expected 0-d or 1-d tensors")
+        raise ShapeError(
+            f"meshgrid: expected 0-d or 1-d tensors, got shapes {[list(x.shape) for x in xs]}"
+        )
     swap = indexing == "xy" and len(xs) > 1
     if swap:
         xs = (xs[1], xs[0], *xs[2:])

@@ -59,7 +59,10 @@ def _source(input: Tensor, index: Tensor, src: Any, value: Any) -> Tensor:
     if not hasattr(src, "_data"):
         return expand(number_like(src, input), tuple(index._data.shape))
     if src.dtype is not input.dtype:
-        raise DTypeError("scatter(): Expected self.dtype to be equal to src.dtype")
+        raise DTypeError(
+            "scatter(): Expected self.dtype to be equal to src.dtype, "
+            f"got {input.dtype.name} and {src.dtype.name}"
+        )
     return _covered(src, index)
 
 
@@ -180,7 +183,10 @@ def index_add(
         return finish(reshape(grown, ()), out)
     axis = axis_of("index_add", dim, input._data.ndim)
     if source.dtype is not input.dtype:
-        raise DTypeError("index_add_(): self and source expected to have the same dtype")
+        raise DTypeError(
+            "index_add_(): self and source expected to have the same dtype, "
+            f"got {input.dtype.name} and {source.dtype.name}"
+        )
     scaled = source if alpha == 1 else source * alpha
     return finish(apply(ix.IndexAdd(axis), input, _index("index_add", index), scaled), out)
 
@@ -269,7 +275,10 @@ def index_reduce(
 def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) -> Tensor:
     """A copy with the elements at row-major positions `index` replaced by (or plus) `source`."""
     if source.dtype is not input.dtype:
-        raise DTypeError("put_(): self and source expected to have the same dtype")
+        raise DTypeError(
+            "put_(): self and source expected to have the same dtype, "
+            f"got {input.dtype.name} and {source.dtype.name}"
+        )
     if source._data.size != index._data.size:
         raise ShapeError(
             f"put_(): Expected source and index to have the same number of elements, but got "

@@ -211,7 +211,10 @@ def stft(
 
     shape = tuple(input._data.shape)
     if input.dtype.category < dt.FLOAT or len(shape) not in (1, 2):
-        raise ShapeError("stft: expected a 1D or 2D tensor of floating types")
+        raise ShapeError(
+            "stft: expected a 1D or 2D tensor of floating types, "
+            f"got {input.dtype.name} of shape {list(shape)}"
+        )
     complex_ = input.dtype.is_complex or (window is not None and window.dtype.is_complex)
     if return_complex is None:
         if not complex_:

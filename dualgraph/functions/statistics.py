@@ -34,7 +34,9 @@ def _correction(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:
 
 def _moments(input: Tensor, dim: Any, correction: Any, keepdim: bool) -> tuple[Tensor, Tensor]:
     if input.dtype.category < dt.FLOAT:
-        raise DTypeError("std and var only support floating point and complex dtypes")
+        raise DTypeError(
+            f"std and var only support floating point and complex dtypes, got {input.dtype.name}"
+        )
     axes = axes_of("var", dim, input._data.ndim)
     center = mean(input, axes, True) if axes else input
     gap = input - center

@@ -109,7 +109,10 @@ def vecdot(x: Tensor, y: Tensor, *, dim: int = -1, out: Tensor | None = None) ->
 def cross(input: Tensor, other: Tensor, *, dim: int = -1, out: Tensor | None = None) -> Tensor:
     """The vector product along a dimension of size 3; both have as many dimensions."""
     if input._data.ndim != other._data.ndim:
-        raise ShapeError("linalg.cross: inputs must have the same number of dimensions.")
+        raise ShapeError(
+            "linalg.cross: inputs must have the same number of dimensions."
+            f" Got shapes {list(input.shape)} and {list(other.shape)}"
+        )
     return finish(_cross(input, other, dim), out)
 
 

@@ -121,7 +121,9 @@ def zeros_(tensor: Tensor) -> Tensor:
 def eye_(tensor: Tensor) -> Tensor:
     """With the identity matrix; `tensor` is [n, m]."""
     if tensor.ndim != 2:
-        raise ArgumentError("Only tensors with 2 dimensions are supported")
+        raise ArgumentError(
+            f"Only tensors with 2 dimensions are supported, got shape {list(tensor.shape)}"
+        )
     identity = fn.eye(*tensor.shape, dtype=tensor.dtype, device=tensor.device)
     return tensor.copy_(identity)
 
@@ -130,10 +132,12 @@ def eye_(tensor: Tensor) -> Tensor:
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """With the kernel [out, in, *K] of a convolution that passes as many channels on as it can."""
     if tensor.ndim not in (3, 4, 5):
-        raise ArgumentError("Only tensors with 3, 4, or 5 dimensions are supported")
+        raise ArgumentError(
+            f"Only tensors with 3, 4, or 5 dimensions are supported, got shape {list(tensor.shape)}"
+        )
     out, channels = tensor.shape[:2]
     if out % groups:
-        raise ArgumentError("dim 0 must be divisible by groups")
+        raise ArgumentError(f"dim 0 must be divisible by groups, got {out} and {groups}")
     tensor.zero_()
     middle = tuple(k // 2 for k in tensor.shape[2:])
     for g in range(groups):
@@ -213,7 +217,9 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
     from .._dispatch import make
 
     if tensor.ndim < 2:
-        raise ArgumentError("Only tensors with 2 or more dimensions are supported")
+        raise ArgumentError(
+            f"Only tensors with 2 or more dimensions are supported, got shape {list(tensor.shape)}"
+        )
     if tensor.numel() == 0:
         return tensor
     rows, columns = tensor.shape[0], tensor.numel() // tensor.shape[0]
@@ -229,7 +235,9 @@ def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tenso
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Any = None) -> Tensor:
     """From N(0, std^2), with a fraction `sparsity` of each column zero (Martens 2010)."""
     if tensor.ndim != 2:
-        raise ArgumentError("Only tensors with 2 dimensions are supported")
+        raise ArgumentError(
+            f"Only tensors with 2 dimensions are supported, got shape {list(tensor.shape)}"
+        )
     rows, columns = tensor.shape
     zeros = math.ceil(sparsity * rows)
     tensor.normal_(0, std, generator=generator)

@@ -118,7 +118,10 @@ class Optimizer(Hooked):
                     f"{type(param).__name__}"
                 )
             if not param.is_leaf:
-                raise ArgumentError("can't optimize a non-leaf Tensor")
+                raise ArgumentError(
+                    "can't optimize a non-leaf Tensor; "
+                    f"this one of shape {list(param.shape)} was computed"
+                )
         group["params"] = Listed(params)
         for name, default in self.defaults.items():
             group.setdefault(name, default)

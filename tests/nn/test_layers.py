@@ -312,7 +312,7 @@ def test_conv_transpose_to_a_wanted_size() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.Conv2d(3, 4, 3, groups=2), "in_channels must be divisible by groups"),
+        (lambda: nn.Conv2d(3, 4, 3, groups=2), "in_channels must be divisible by groups, got 3"),
         (lambda: nn.Conv2d(4, 4, 3, stride=2, padding="same"), "not supported for strided"),
         (lambda: nn.Conv2d(4, 4, 3, padding="full"), "Invalid padding string"),
         (lambda: nn.Conv2d(4, 4, 3, padding_mode="mirror"), "padding_mode must be one of"),

@@ -85,7 +85,7 @@ def embedding_bag(
         max_norm, norm_type, scale_grad_by_freq, sparse: as for `embedding`.
     """
     if mode not in ("sum", "mean", "max"):
-        raise ArgumentError("mode has to be one of sum, mean or max")
+        raise ArgumentError(f"mode has to be one of sum, mean or max, got {mode!r}")
     if per_sample_weights is not None and mode != "sum":
         raise ArgumentError(
             "embedding_bag: per_sample_weights was not None. per_sample_weights is only supported "
@@ -133,7 +133,7 @@ def _bags(input: Tensor, offsets: Tensor | None, include_last: bool) -> tuple[Te
     if offsets is None:
         raise ArgumentError("offsets has to be a 1D Tensor but got None")
     if offsets.ndim != 1:
-        raise ShapeError("offsets has to be a 1D Tensor")
+        raise ShapeError(f"offsets has to be a 1D Tensor, got shape {list(offsets.shape)}")
     return input, offsets[:-1] if include_last else offsets
 
 

@@ -50,17 +50,22 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     Without `num_classes` there are as many as the largest index needs.
     """
     if tensor.dtype is not dt.int64:
-        raise ArgumentError("one_hot is only applicable to index tensor of type LongTensor.")
+        raise ArgumentError(
+            "one_hot is only applicable to index tensor of type LongTensor."
+            f" Got {tensor.dtype.name}"
+        )
     if not tensor.is_symbolic:
         if tensor.numel() == 0 and num_classes <= 0:
             raise ArgumentError("Can not infer total number of classes from empty tensor.")
         if tensor.numel() and int(tensor.min()) < 0:
-            raise ArgumentError("Class values must be non-negative.")
+            raise ArgumentError(f"Class values must be non-negative. Got {int(tensor.min())}")
         largest = int(tensor.max()) if tensor.numel() else -1
         if num_classes == -1:
             num_classes = largest + 1
         if largest >= num_classes:
-            raise ArgumentError("Class values must be smaller than num_classes.")
+            raise ArgumentError(
+                f"Class values must be smaller than num_classes. Got {largest} and {num_classes}"
+            )
     elif num_classes <= 0:
         raise ArgumentError("one_hot of a traced tensor needs num_classes")
     classes: Any = fn.arange(num_classes, device=tensor.device)

@@ -32,7 +32,7 @@ def pad(
     amounts = tuple(pad)
     ndim = input.ndim
     if len(amounts) % 2:
-        raise ArgumentError("Padding length must be divisible by 2")
+        raise ArgumentError(f"Padding length must be divisible by 2, got {list(amounts)}")
     if len(amounts) > 2 * ndim:
         raise ArgumentError(
             "Padding length should be less than or equal to two times the input dimension but got "

@@ -59,7 +59,9 @@ class MultiheadAttention(Module):
                 f"num_heads={num_heads} instead"
             )
         if embed_dim % num_heads:
-            raise ArgumentError("embed_dim must be divisible by num_heads")
+            raise ArgumentError(
+                f"embed_dim must be divisible by num_heads, got {embed_dim} and {num_heads}"
+            )
         self.embed_dim = embed_dim
         self.kdim = kdim if kdim is not None else embed_dim
         self.vdim = vdim if vdim is not None else embed_dim

@@ -53,11 +53,15 @@ class _ConvNd(Module):
         dtype: Any,
     ) -> None:
         if groups <= 0:
-            raise ArgumentError("groups must be a positive integer")
+            raise ArgumentError(f"groups must be a positive integer, got {groups}")
         if in_channels % groups != 0:
-            raise ArgumentError("in_channels must be divisible by groups")
+            raise ArgumentError(
+                f"in_channels must be divisible by groups, got {in_channels} and {groups}"
+            )
         if out_channels % groups != 0:
-            raise ArgumentError("out_channels must be divisible by groups")
+            raise ArgumentError(
+                f"out_channels must be divisible by groups, got {out_channels} and {groups}"
+            )
         if isinstance(padding, str):
             if padding not in ("same", "valid"):
                 raise ArgumentError(

@@ -150,7 +150,9 @@ class _LazyConv(LazyModuleMixin, conv._ConvNd):
             )
         self.in_channels = input.shape[-rank - 1]
         if self.in_channels % self.groups:
-            raise ArgumentError("in_channels must be divisible by groups")
+            raise ArgumentError(
+                f"in_channels must be divisible by groups, got {self.in_channels} and {self.groups}"
+            )
         if not self.has_uninitialized_params():
             return
         lead = (self.out_channels, self.in_channels)

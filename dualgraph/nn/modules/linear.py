@@ -137,7 +137,10 @@ class Embedding(Module):
         self.embedding_dim = embedding_dim
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ArgumentError("Padding_idx must be within num_embeddings")
+                raise ArgumentError(
+                    "Padding_idx must be within num_embeddings, "
+                    f"{num_embeddings}; got {padding_idx}"
+                )
             padding_idx %= num_embeddings
         self.padding_idx = padding_idx
         self.max_norm = max_norm
@@ -151,7 +154,8 @@ class Embedding(Module):
         else:
             if tuple(_weight.shape) != (num_embeddings, embedding_dim):
                 raise ArgumentError(
-                    "Shape of weight does not match num_embeddings and embedding_dim"
+                    "Shape of weight does not match num_embeddings and embedding_dim: expected "
+                    f"{[num_embeddings, embedding_dim]}, got {list(_weight.shape)}"
                 )
             self.weight = Parameter(_weight, requires_grad=not _freeze)
 
@@ -241,7 +245,10 @@ class EmbeddingBag(Module):
         self.scale_grad_by_freq = scale_grad_by_freq
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ArgumentError("padding_idx must be within num_embeddings")
+                raise ArgumentError(
+                    "padding_idx must be within num_embeddings, "
+                    f"{num_embeddings}; got {padding_idx}"
+                )
             padding_idx %= num_embeddings
         self.padding_idx = padding_idx
         if _weight is None:
@@ -251,7 +258,8 @@ class EmbeddingBag(Module):
         else:
             if tuple(_weight.shape) != (num_embeddings, embedding_dim):
                 raise ArgumentError(
-                    "Shape of weight does not match num_embeddings and embedding_dim"
+                    "Shape of weight does not match num_embeddings and embedding_dim: expected "
+                    f"{[num_embeddings, embedding_dim]}, got {list(_weight.shape)}"
                 )
             self.weight = Parameter(_weight)
         self.mode = mode

@@ -96,7 +96,7 @@ class Module(Tree, Hooked, Stateful):
     def train(self: T, mode: bool = True) -> T:
         """Set training mode (dropout drops, batch norm uses the batch) here and below."""
         if not isinstance(mode, bool):
-            raise ValueError("training mode is expected to be boolean")
+            raise ValueError(f"training mode is expected to be boolean, got {mode!r}")
         self.training = mode
         for module in self.children():
             module.train(mode)

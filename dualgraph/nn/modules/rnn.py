@@ -65,9 +65,9 @@ class RNNBase(Module):
                 stacklevel=3,
             )
         if hidden_size <= 0:
-            raise ArgumentError("hidden_size must be greater than zero")
+            raise ArgumentError(f"hidden_size must be greater than zero, got {hidden_size}")
         if num_layers <= 0:
-            raise ArgumentError("num_layers must be greater than zero")
+            raise ArgumentError(f"num_layers must be greater than zero, got {num_layers}")
         if proj_size < 0 or proj_size >= hidden_size:
             raise ArgumentError(
                 "proj_size should be a positive integer, smaller than hidden_size, or zero to "

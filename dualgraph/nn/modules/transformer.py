@@ -330,9 +330,15 @@ class Transformer(Module):
         if src.ndim == 3:
             axis = 0 if self.batch_first else 1
             if src.shape[axis] != tgt.shape[axis]:
-                raise ShapeError("the batch number of src and tgt must be equal")
+                raise ShapeError(
+                    "the batch number of src and tgt must be equal, "
+                    f"got {src.shape[axis]} and {tgt.shape[axis]}"
+                )
         if src.shape[-1] != self.d_model or tgt.shape[-1] != self.d_model:
-            raise ShapeError("the feature number of src and tgt must be equal to d_model")
+            raise ShapeError(
+                "the feature number of src and tgt must be equal to d_model, "
+                f"{self.d_model}; got {src.shape[-1]} and {tgt.shape[-1]}"
+            )
         memory = self.encoder(src, src_mask, src_key_padding_mask, src_is_causal)
         masks = tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask
         return self.decoder(  # type: ignore[no-any-return]
