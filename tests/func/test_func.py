@@ -92,8 +92,6 @@ JACOBIANS = {
 @pytest.mark.parametrize("name", VECTORS)
 @pytest.mark.parametrize("kind", JACOBIANS)
 def test_jacobians(name: str, kind: str) -> None:
-    if name == "solved" and not hasattr(dg, "linalg"):
-        pytest.skip("dg.linalg is not there")
     function = VECTORS[name]
 
     def case(t: Any, x: Any) -> Any:
