@@ -66,6 +66,7 @@ CASES: dict[str, Callable[[int], Any]] = {
     "gelu": lambda n: F.gelu(rand(n, 300)),
     "attention": causal_attention,
     "cross entropy": lambda n: F.cross_entropy(rand(n * 16, 20), classes(n * 16)),
+    "loss of each": lambda n: F.nll_loss(rand(n * 120, 20), classes(n * 120), reduction="none"),
     "embedding": lambda n: F.embedding(classes(n, 11), rand(20, 32)),
     "linear": lambda n: F.linear(rand(n, 10, 24), rand(40, 24), rand(40)),
     "tanh": lambda n: dg.tanh(rand(n, 300)),

@@ -35,7 +35,9 @@ class Work:
         self.op = op
         self.arrays = arrays
         self.operands = operands or arrays  # and those of which only the shapes are there
-        self._names: dict[int, str] = {}  # of open sizes: what is equal here is equal in all
+        # Names of open sizes: those that arrays tell. What is equal here is equal in all.
+        sizes = dict.fromkeys(d for a in arrays for d in a.shape if d > 1)
+        self._names = {d: f"n{i}" for i, d in enumerate(sizes)}
 
     def family(self) -> Any:
         """What it has in common with the same work on arrays of other sizes."""
@@ -54,8 +56,7 @@ class Work:
         if not opened:
             return shape
         if self.op.name not in _SIZED:
-            names = self._names
-            return tuple(d if d < 2 else names.setdefault(d, f"n{len(names)}") for d in shape)
+            return tuple(self._names.get(d, d) for d in shape)
         first, *others = self._batched()
         batched = operand is first or any(operand is a for a in others)
         return ("n0", *shape[1:]) if batched and shape[:1] == first.shape[:1] != (1,) else shape
