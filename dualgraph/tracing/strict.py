@@ -37,7 +37,9 @@ class Strict:
         self._kept: frozenset[int] = frozenset()  # numbers of steps that are left to kernels
         self._strided: frozenset[Value] | None = None
         self._same: dict[Any, bool] = {}  # by sizes: whether values lie as in the first run
-        self.graph = graph  # what code is compiled for, once a run has been looked at
+        # What code is compiled for, once a run has been looked at.
+        self.graph = graph
+        self._interpreter: Interpreter | None = None
 
     @classmethod
     def of(cls, graph: Graph) -> Strict | None:
@@ -79,12 +81,13 @@ class Strict:
         kept = self._left_to_kernels(arrays)
         if self._strided is None:
             self._kept, self.graph = kept, self._inlined(kept)
+            self._interpreter = Interpreter(self.graph)
         results = None
         same = kept == self._kept
-        if same:
+        if same and self._interpreter is not None:
             given = {v.name: p for v, p in zip(self._given.params, params, strict=True)}
             own = [given[v.name] for v in self.graph.params]
-            results, strided = Interpreter(self.graph).run_observed(arrays, own)
+            results, strided = self._interpreter.run_observed(arrays, own)
             if self._strided is None:
                 self._strided = strided
             same = strided == self._strided
@@ -96,11 +99,12 @@ class Strict:
     def _left_to_kernels(self, arrays: Sequence[Any]) -> frozenset[int]:
         """The numbers of the steps that eager code may leave to kernels, on these operands."""
         env = bind_shapes(self._inputs, arrays) if self._is_sized else {}
-        return frozenset(
-            i
-            for i, node in enumerate(self._steps)
-            if node.op.resolve(env).may_accelerate([_sized(v, env) for v in node.inputs])  # type: ignore[attr-defined]
-        )
+        found = []
+        for i, node in enumerate(self._steps):
+            step: Any = node.op.resolve(env)
+            if step.may_accelerate([_sized(v, env) for v in node.inputs]):
+                found.append(i)
+        return frozenset(found)
 
     def _inlined(self, kept: frozenset[int]) -> Graph:
         if not self._steps:
@@ -112,7 +116,10 @@ class Strict:
     def _key(self, arrays: Sequence[Any]) -> Any:
         """What decides how values lie, and what is left to kernels."""
         shapes = tuple([a.shape for a in arrays]) if self._is_sized else ()
-        return shapes, bool(self._steps) and self._steps[0].op.op.accelerator is not None  # type: ignore[attr-defined]
+        if not self._steps:
+            return shapes
+        step: Any = self._steps[0].op
+        return shapes, step.op.accelerator is not None  # all ops have one, or none has
 
 
 def _sized(v: Value, env: dict[str, int]) -> Shaped:

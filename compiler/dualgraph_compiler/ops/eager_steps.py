@@ -96,9 +96,6 @@ class EagerCall(Op):
             return accelerator(self.op, *inputs)
         return self.op.eager(xp, *inputs)
 
-    def vjp(self, g: Array, y: Array, *inputs: Array) -> tuple[Grad, ...]:
-        return self.op.vjp(g, y, *inputs)
-
     def may_accelerate(self, inputs: Sequence[Any]) -> bool:
         """Whether arrays of these shapes and dtypes may be left to a kernel, at this moment."""
         accelerator = self.op.accelerator

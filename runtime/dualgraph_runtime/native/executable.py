@@ -11,18 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dualgraph_compiler.dims import evaluate, floordiv, product
+from dualgraph_compiler.dims import evaluate
 from dualgraph_compiler.errors import DeviceError
 from dualgraph_compiler.feeds import bind_shapes
 from dualgraph_compiler.native import Home, Interpreted, Program, Segment
 
 from ..binding import write
+from .frames import Frames, is_whole
 from .laid import LaidSteps
 from .launcher import being_built, extension, frame_type, trim
-from .layouts import Layout, arena_sizes, bytes_of, is_known, layout_of, require_fits, resolved
+from .layouts import (
+    Layout,
+    arena_sizes,
+    bytes_of,
+    in_arena,
+    is_known,
+    layout_of,
+    require_fits,
+    resolved,
+)
 from .loading import has_code, load, packed_constants
-from .sizes import code_of, grown, told
-from .stages import Function, Instructions, are_possible, early, evaluated, function_of, is_early
+from .sizes import grown
+from .stages import Function, are_possible, evaluated, function_of
 from .stored import Stored
 from .threads import default_threads, team
 from .toolchain import Compiler, find_compiler
@@ -33,10 +43,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("dualgraph")
 
-# Programs that touch fewer bytes than this are done before letting go of the GIL pays.
-_SHORT = 64 * 1024
+_SMALL = 64 * 1024  # bytes that are asked for without looking whether there are so many
 _MAX_FRAMES = 64  # shapes come from callers: bounded
-_UNTOLD = (-1, 0, 0, 0)  # where a size is found that inputs do not tell
 
 
 class NotCompiled(DeviceError):
@@ -103,8 +111,7 @@ class Executable:
         self.program = program
         self._compiler = compiler
         threads = (num_threads or default_threads()) if program.shares else 1
-        self._is_whole = self._is_direct()
-        direct = self._is_whole or are_possible(program)
+        direct = is_whole(program) or are_possible(program)
         sources = {s.number for s in program.slots if s.home is Home.SOURCE}
         constants = [None if c is None else np.ascontiguousarray(c) for c in program.constants]
         self._entries: dict[str, Any] = {}
@@ -129,16 +136,12 @@ class Executable:
         self._layouts: dict[Any, Layout] = {}
         self.frame: Any = None
         self._lock = threading.Lock()
-        self._frame_type: Any = frame_type(compiler) if direct else None
-        self._known, self._placed = early(program)
-        if self._frame_type is None or self._is_whole:
-            slots = enumerate(program.slots)
-            self._placed = frozenset(i for i, s in slots if s.home is Home.ARENA)
-        # Where inputs tell all sizes but those that a run tells, one frame serves all of them, as
-        # far as its memory goes.
-        self._told = None
-        if self._frame_type is not None and self._known and not program.assumptions:
-            self._told = told(self._types, [s for s in program.symbols if s in self._known])
+        self._frames: Frames | None = None
+        kind = frame_type(compiler) if direct else None
+        if kind is not None:
+            memory = (self._constants, self._packed)
+            team_of = (self._team, self.num_threads)
+            self._frames = Frames(self.program, kind, self._entries, memory, team_of)
         self._wide: Layout | None = None
 
     def stored(self, about: Any) -> Stored:
@@ -156,7 +159,7 @@ class Executable:
     @property
     def extension(self) -> Any:
         """The extension that `frame` is of, where there is one: see `launcher.extension`."""
-        return None if self._frame_type is None else extension(self._compiler)
+        return None if self._frames is None else extension(self._compiler)
 
     def report(self) -> str:
         """Which nodes are compiled into which kernels, which are interpreted, and why."""
@@ -209,7 +212,7 @@ class Executable:
     # -- the general way --------------------------------------------------------------------------
 
     def _run(self, arrays: list[np.ndarray[Any, Any]], donate: bool) -> list[np.ndarray[Any, Any]]:
-        is_open = self._is_sized and self._frame_type is None
+        is_open = self._is_sized and self._frames is None
         layout = None if is_open else self._layout(arrays)
         arrays = [np.require(a, requirements=("C", "A")) for a in arrays]
         if self.program.donated:
@@ -230,7 +233,7 @@ class Executable:
                 self._raise(found)
             if self._is_sized:
                 return self._run_sized(self._sizes(arrays), arrays)
-            if self._told is not None:  # it is for other sizes, too
+            if self._frames is not None and self._frames.told is not None:  # for other sizes, too
                 layout = self._make_layout(self._sizes(arrays))
         if self.program.laid is not None:
             return self._laid_steps(layout).run(arrays, self._raise)
@@ -299,7 +302,7 @@ class Executable:
                 slot = program.slots[i]
                 shape = tuple([evaluate(d, env) for d in slot.shape])
                 size = bytes_of(slot, shape) * (self.num_threads if slot.own else 1)
-                if size > _SHORT:
+                if size > _SMALL:
                     require_fits(size, ())
                 flat = np.empty(size // slot.dtype.itemsize, slot.dtype.np)
                 buffers[i] = flat if slot.own else flat.reshape(shape)
@@ -380,16 +383,6 @@ class Executable:
 
     # -- preparing --------------------------------------------------------------------------------
 
-    def _is_direct(self) -> bool:
-        """Whether one call of compiled code is all there is to a run."""
-        steps, slots = self.program.steps, self.program.slots
-        donated = self.program.donated
-        new = [slot for i, (slot, _, _) in enumerate(self.program.outputs) if i not in donated]
-        homes = [slots[i].home for i in new]
-        distinct = len(set(new)) == len(new)
-        whole = len(steps) == 1 and isinstance(steps[0], Segment)
-        return whole and distinct and all(h is Home.OUTPUT for h in homes)
-
     def _sizes(self, arrays: Sequence[np.ndarray[Any, Any]]) -> dict[str, int]:
         """The sizes of the symbols that the arrays tell."""
         env = bind_shapes(self._types, arrays)
@@ -400,8 +393,8 @@ class Executable:
         return env
 
     def _layout(self, arrays: Sequence[np.ndarray[Any, Any]]) -> Layout:
-        if self._told is not None:
-            return self._wide_layout(self._sizes(arrays))
+        if self._frames is not None and self._frames.told is not None:
+            return self._wide_layout(self._frames, self._sizes(arrays))
         key = tuple((a.dtype, a.shape) for a in arrays)
         layout = self._layouts.get(key)
         if layout is None:
@@ -412,13 +405,13 @@ class Executable:
                 self._layouts[key] = layout
         return layout
 
-    def _wide_layout(self, env: dict[str, int]) -> Layout:
+    def _wide_layout(self, frames: Frames, env: dict[str, int]) -> Layout:
         """A layout whose frame has room for these sizes."""
         found = self._wide
         if found is None:
             found = self._wide = self._make_layout(env, {})
             return found
-        needed = arena_sizes(self.program, env, self.num_threads, self._placed)
+        needed = arena_sizes(self.program, env, self.num_threads, frames.placed)
         if any(n > found.room[i] for i, n in needed.items()):
             least = {i: max(n, found.room[i]) for i, n in needed.items()}
             found = self._wide = self._make_layout(grown(env, found.env), least)
@@ -427,95 +420,23 @@ class Executable:
     def _make_layout(self, env: dict[str, int], least: Mapping[int, int] | None = None) -> Layout:
         """A layout for these sizes; with a frame for varying ones that has `least` room at least,
         or one for these alone."""
-        layout = layout_of(self.program, env, self.num_threads, self._placed, least)
-        if self._frame_type is not None and (self._told is None) == (least is None):
-            layout.frame = self._make_frame(layout)
+        frames = self._frames
+        if frames is None:
+            placed = in_arena(self.program)
+            return layout_of(self.program, env, self.num_threads, placed, least)
+        layout = layout_of(self.program, env, self.num_threads, frames.placed, least)
+        if (frames.told is None) == (least is None):
+            layout.frame = frames.make(layout, self._functions())
         return layout
 
-    def _make_frame(self, layout: Layout) -> Any:
-        program = self.program
-        addresses = {
-            name: ctypes.cast(entry, ctypes.c_void_p).value or 0
-            for name, entry in self._entries.items()
-        }
-        operands: dict[tuple[Home, int], tuple[Any, tuple[int, ...], int]] = {}
-        fixed: list[int] = []
-        total = 0
-        for i, slot in enumerate(program.slots):
-            operands[slot.home, slot.number] = (slot.dtype.np, layout.shapes[i], i)
-            total += bytes_of(slot, layout.shapes[i]) if slot.home is not Home.SOURCE else 0
-            constant = self._constants[slot.number] if slot.home is Home.CONSTANT else None
-            if constant is not None:
-                fixed += [i, constant.ctypes.data]
-            if slot.home is Home.PACKED:
-                fixed += [i, self._packed[slot.number].ctypes.data]
-        inputs = [operands[Home.INPUT, i] for i in range(len(program.inputs))]
-        inputs += [operands[Home.PARAM, i] for i in range(len(program.params))]
-        outputs = [
-            (program.slots[slot].dtype.np, shape, slot)
-            if self._is_whole or is_early(program, i, self._known)
-            else (program.slots[slot].dtype.np, (), -1)
-            for i, ((slot, _, _), shape) in enumerate(
-                zip(program.outputs, layout.outputs, strict=True)
-            )
-        ]
-        donated = tuple(program.donated.get(i, -1) for i in range(len(outputs)))
-        places = tuple(n for pair in layout.offsets.items() for n in pair)
-        return self._frame_type(
-            next(iter(addresses.values()), 0),
-            tuple(inputs),
-            tuple(outputs),
-            len(program.slots),
-            places,
-            layout.arena_bytes,
-            tuple(fixed),
-            layout.dims,
-            donated,
-            total > _SHORT,
-            self._team,
-            self._varying(layout),
-            None if self._is_whole else self._stages(addresses),
-        )
-
-    def _stages(self, addresses: Mapping[str, int]) -> Any:
-        """The steps of a program that has several, for the launcher."""
-        functions = {
-            i: self._function(step)
-            for i, step in enumerate(self.program.steps)
-            if isinstance(step, Interpreted)
-        }
-        instructions = Instructions(self.program, self._known, self._placed, self.num_threads)
-        return instructions.spec(addresses, functions, self._constants)
+    def _functions(self) -> dict[int, Function]:
+        """What computes the nodes, by the number of the step."""
+        steps = enumerate(self.program.steps)
+        return {i: self._function(s) for i, s in steps if isinstance(s, Interpreted)}
 
     def _function(self, step: Interpreted) -> Function:
         """What computes a node. The frame has it, so it must not refer to this object."""
         return function_of(step, self.program.symbols, self._runs(step))
-
-    def _varying(self, layout: Layout) -> Any:
-        """How the sizes of a frame vary, for the launcher; None where they do not."""
-        if self._told is None and not self._is_sized:
-            return None
-        program = self.program
-        numbers = {name: i for i, name in enumerate(program.symbols)}
-        early_ones = [
-            shape if self._is_whole or is_early(program, i, self._known) else ()
-            for i, (_, shape, _) in enumerate(program.outputs)
-        ]
-        dims = [d for shape in (*(t.shape for _, t in self._types), *early_ones) for d in shape]
-        varying = [i for i, d in enumerate(dims) if not isinstance(d, int)]
-        if self._told is None:
-            varying = []  # as `layout` says
-        code = [n for i in varying for n in code_of(dims[i], numbers)]
-        for i in layout.offsets:
-            slot = program.slots[i]
-            size = product(slot.shape) * slot.dtype.itemsize
-            if slot.own:
-                size = floordiv(size + 63, 64) * (64 * self.num_threads)
-            code += code_of(size, numbers)
-        inputs = iter(self._told or ())
-        found = [next(inputs, _UNTOLD) if s in self._known else _UNTOLD for s in program.symbols]
-        sizes = tuple(n for where in found for n in where)
-        return sizes, tuple(varying), tuple(layout.room.values()), tuple(code)
 
 
 def _bodies(program: Program, compiler: Compiler, num_threads: int) -> dict[Graph, Executable]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dualgraph_compiler.arena import Lifetime, place
 from dualgraph_compiler.dims import Shape, evaluate, symbols
 from dualgraph_compiler.errors import OutOfMemory
-from dualgraph_compiler.native import Interpreted, Program, Segment, Slot
+from dualgraph_compiler.native import Home, Interpreted, Program, Segment, Slot
 
 from ..memory import usable_memory
 
@@ -81,6 +81,11 @@ def arena_sizes(
         for i, s in enumerate(program.slots)
         if i in placed
     }
+
+
+def in_arena(program: Program) -> frozenset[int]:
+    """The slots whose home is the arena."""
+    return frozenset(i for i, s in enumerate(program.slots) if s.home is Home.ARENA)
 
 
 def _shape(shape: Shape, env: dict[str, int]) -> tuple[int, ...]:

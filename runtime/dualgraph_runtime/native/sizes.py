@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dualgraph_compiler.dims import DimLike, Symbol
+from dualgraph_compiler.dims import DimLike, Symbol, floordiv, product
+from dualgraph_compiler.native import Slot
 
 _END, _NUMBER, _SIZE, _ADD, _MULTIPLY, _DIVIDE, _LARGER = range(7)  # as in frame.c
 _MOST = (1 << 63) - 1
@@ -52,6 +53,12 @@ def _code(x: DimLike, numbers: Mapping[str, int]) -> list[int]:
         if i:
             code.append(_ADD)
     return code
+
+
+def room_of(slot: Slot, threads: int) -> DimLike:
+    """The bytes of a slot, of which each of so many threads may have its own."""
+    size = product(slot.shape) * slot.dtype.itemsize
+    return floordiv(size + 63, 64) * (64 * threads) if slot.own else size
 
 
 def depth_of(code: Sequence[int]) -> int:

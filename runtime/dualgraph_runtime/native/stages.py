@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from dualgraph_compiler.dims import Shape, floordiv, product
+from dualgraph_compiler.dims import Shape, product
 from dualgraph_compiler.native import Home, Interpreted, Program, Segment, Slot
 
 from .layouts import is_known, require_fits
-from .sizes import code_of, depth_of
+from .sizes import code_of, depth_of, room_of
 
 _RUN, _NODE, _DEFINE, _MEMORY, _ARRAY, _RESULT = range(6)  # as in stages.c
 _MOST_OPERANDS, _DEEPEST = 64, 32
@@ -152,10 +152,7 @@ class Instructions:
         if slot.home is Home.OUTPUT or is_shown:
             self.code += [_ARRAY, i, *self._shape(slot.shape)]
             return
-        size = product(slot.shape) * slot.dtype.itemsize
-        if slot.own:
-            size = floordiv(size + 63, 64) * (64 * self.threads)
-        self.code += [_MEMORY, i, *code_of(size, self.numbers)]
+        self.code += [_MEMORY, i, *code_of(room_of(slot, self.threads), self.numbers)]
 
     def _shape(self, shape: Shape) -> list[int]:
         return [len(shape), *(n for d in shape for n in code_of(d, self.numbers))]
