@@ -63,17 +63,30 @@ LAYERS: dict[str, dict[str, Any]] = {
     "other widths": {"kdim": 5, "vdim": 6},
     "other widths, no bias": {"kdim": 5, "bias": False, "batch_first": True},
 }
+drawn = torch.Generator().manual_seed(0)
 MASKS = {
     "none": {},
-    "bool": {"attn_mask": torch.rand(L, S) < 0.3},
-    "float": {"attn_mask": torch.randn(L, S)},
-    "heads": {"attn_mask": torch.randn(N * HEADS, L, S)},
+    "bool": {"attn_mask": torch.rand(L, S, generator=drawn) < 0.3},
+    "float": {"attn_mask": torch.randn(L, S, generator=drawn)},
+    "heads": {"attn_mask": torch.randn(N * HEADS, L, S, generator=drawn)},
     "keys": {"key_padding_mask": torch.arange(S) >= torch.tensor([[5], [3], [1]])},
     "both": {
         "key_padding_mask": torch.arange(S) >= torch.tensor([[5], [3], [2]]),
         "attn_mask": torch.arange(S) > torch.arange(L).unsqueeze(1),
     },
 }
+
+
+@pytest.mark.parametrize("given", ["bool", "float"])
+def test_a_query_that_sees_nothing(given: str) -> None:
+    """Its result and its gradients are those of zero weights, and not NaN."""
+    mine, theirs = twins("MultiheadAttention", E, HEADS)
+    mask = torch.tensor([[False] * S, [True] * S, [False] * S, [True] * S])
+    if given == "float":
+        mask = torch.zeros(L, S).masked_fill(mask, -torch.inf)
+    inputs = rand(L, N, E), rand(S, N, E), rand(S, N, E)
+    same(mine, theirs, inputs, need_weights=False, attn_mask=mask)
+    assert not np.isnan(mine.in_proj_weight.grad.numpy()).any()
 
 
 @pytest.mark.parametrize("need_weights", [True, False])

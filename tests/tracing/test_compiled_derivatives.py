@@ -136,7 +136,7 @@ def test_only_gradients_that_are_wanted_are_computed() -> None:
     x = dg.ones(2, 4, requires_grad=True)
     (g,) = dg.autograd.grad(fast(x).sum(), x)
     (expected,) = dg.autograd.grad(model(x).sum(), x)
-    assert g.tolist() == expected.tolist()
+    np.testing.assert_allclose(g.numpy(), expected.numpy(), rtol=1e-6)
     plan = programs(fast)
     (part,) = plan.backward._parts.values()
     assert len(part.program.graph.outputs) == 1

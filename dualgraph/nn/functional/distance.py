@@ -84,9 +84,13 @@ def scaled_dot_product_attention(
             scores = fn.where(attn_mask, scores, -math.inf)
         else:
             scores = scores + attn_mask
-    weights = softmax(scores, -1)
-    if attn_mask is not None and not is_causal:
-        weights = fn.where((scores == -math.inf).all(-1, keepdim=True), 0.0, weights)
+    if attn_mask is None or is_causal:
+        weights = softmax(scores, -1)
+    else:
+        empty = (scores == -math.inf).all(-1, keepdim=True)
+        if scores.requires_grad:  # the gradient of their softmax would be NaN
+            scores = fn.where(empty, 0.0, scores)
+        weights = fn.where(empty, 0.0, softmax(scores, -1))
     if dropout_p:
         weights = dropout(weights, dropout_p)
     return weights @ value
