@@ -91,9 +91,9 @@ class Arena:
 _free: list[ref[Arena]] = []
 
 
-def _forget(dead: ref[Arena]) -> None:
-    if dead in _free:
-        _free.remove(dead)
+def _forget(dead: ref[Arena], free: list[ref[Arena]] = _free) -> None:  # at exit names are gone
+    if dead in free:
+        free.remove(dead)
 
 
 def take_arena(size: int) -> Arena:
